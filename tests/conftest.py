@@ -1,0 +1,69 @@
+"""What every test lives under: asyncio, no warnings, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+DESCRIPTORS = Path("/proc/self/fd")  # Linux only; elsewhere the guard watches threads and tasks
+PATIENCE = 5.0  # seconds within which what was told to end must have ended
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def open_files() -> set[str]:
+    """Name each open descriptor with what it is, so that a leak tells its kind."""
+    found = set()
+    for descriptor in DESCRIPTORS.iterdir() if DESCRIPTORS.is_dir() else ():
+        with suppress(FileNotFoundError):  # the directory's own descriptor, closed by now
+            found.add(f"{descriptor.name} -> {descriptor.readlink()}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread or a file descriptor behind.
+
+    A thread that was told to end is given time for its last instructions: `join` waits for them. Tests that use a
+    fixture shared by a whole module (a server that stays up) mark themselves `shared_server`: that server's own
+    threads and sockets come and go beside them.
+    """
+    if request.node.get_closest_marker("shared_server"):
+        yield
+        return
+    threads, files = set(threading.enumerate()), open_files()
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(PATIENCE)
+    left = set(threading.enumerate()) - threads
+    assert not left, f"threads left: {left}"
+    gc.collect()
+    opened = open_files() - files
+    assert not opened, f"descriptors left: {opened}"
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    """Fail a test whose event loop still runs a task at its end. Every async test uses it."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left, f"tasks left: {left}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("anyio"):
+            item.add_marker(pytest.mark.usefixtures("no_task_is_left"))
