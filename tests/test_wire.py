@@ -87,7 +87,7 @@ def test_any_query_is_read_or_refused_with_a_reason_that_fits(query: str) -> Non
         StreamRequest.parse(query)
     except BadRequest as error:
         reason = str(error)
-        assert reason == fit_reason(reason)  # noqa: PT017 # some queries are fine, so pytest.raises cannot say it
+        assert reason == fit_reason(reason)  # some queries are fine, so pytest.raises cannot say it
 
 
 @given(st.text())
