@@ -1,0 +1,115 @@
+"""A bounded queue with a foot on either side: the event loop's and one thread's. The only import of janus.
+
+janus does the hard part. What is added here is what its users must otherwise know: which shutdown who may call,
+where a wake-up can be lost, that a consumer can starve its loop, and that the loop may be gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+import janus
+from janus import AsyncQueueShutDown, SyncQueueShutDown
+
+__all__ = ["AsyncQueueShutDown", "Channel", "SyncQueueShutDown"]
+
+T = TypeVar("T")
+
+BREATH = 16  # items between two visits to the loop: a guess, about 0.5 ms of work
+
+
+class _MeasuredQueue(janus.Queue[T]):
+    entered = 0
+    peak = 0
+
+    def _put(self, item: T) -> None:  # called by janus with its lock held
+        super()._put(item)
+        self.entered += 1
+        self.peak = max(self.peak, self._qsize())
+
+
+class Channel(Generic[T]):
+    """A FIFO of at most `room` items, used in one direction.
+
+    The loop's face is `send` and `receive`, the thread's `put` and `get`; a channel uses one of each. `finish` is
+    the natural end, called by the putting side: what is in the queue still comes out. `cut` is the abrupt one,
+    callable by anybody from any thread: the queue is emptied and every wait on either side ends at once.
+
+    After either end, the thread's face raises SyncQueueShutDown and the loop's AsyncQueueShutDown.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._queue: _MeasuredQueue[T] = _MeasuredQueue(room)
+        # asyncio.Condition, which janus waits on, loses a wake-up when the waiter that was notified is cancelled
+        # in the same turn (fixed in 3.13). With one waiter a side there is nobody else whom it could have woken.
+        self._turn = asyncio.Lock()
+        self._breath = 0
+        self.left = 0  # items taken out; only the getting side counts, so a plain integer is exact
+
+    @property
+    def entered(self) -> int:
+        """Items put in."""
+        return self._queue.entered
+
+    @property
+    def depth(self) -> int:
+        return self._queue.async_q.qsize()
+
+    @property
+    def peak(self) -> int:
+        """The greatest depth there was."""
+        return self._queue.peak
+
+    async def send(self, item: T) -> None:
+        """Put from the loop, waiting for room. Cancellation: the item was not put."""
+        async with self._turn:
+            await self._breathe()
+            await self._queue.async_q.put(item)
+
+    async def receive(self) -> T:
+        """Get on the loop, waiting for an item. Cancellation: no item was taken."""
+        async with self._turn:
+            await self._breathe()
+            item = await self._queue.async_q.get()
+            self.left += 1
+            return item
+
+    async def _breathe(self) -> None:
+        """Let the loop run now and then: janus does not yield while there is room, or an item."""
+        self._breath += 1
+        if self._breath % BREATH == 0:
+            await asyncio.sleep(0)
+
+    def put(self, item: T) -> None:
+        """Put from the thread, waiting for room."""
+        try:
+            self._queue.sync_q.put(item)
+        except RuntimeError:  # the loop closed between janus' look at it and its call: nobody is left to read
+            raise SyncQueueShutDown from None
+
+    def get(self) -> T:
+        """Get in the thread, waiting for an item."""
+        try:
+            item = self._queue.sync_q.get()
+        except RuntimeError:  # as in `put`: the loop is gone, and nobody waits for what this would lead to
+            raise SyncQueueShutDown from None
+        self.left += 1
+        return item
+
+    def finish(self) -> None:
+        """End after what is in the queue. For the putting side, after its last put: one still waiting is refused."""
+        self._shutdown(immediate=False)
+
+    def cut(self) -> None:
+        """End now and drop what is in the queue."""
+        self._shutdown(immediate=True)
+
+    def _shutdown(self, *, immediate: bool) -> None:
+        with suppress(RuntimeError):  # the loop closed meanwhile: its side has nobody to wake
+            self._queue.shutdown(immediate)
+
+    async def aclose(self) -> None:
+        """Cut, and see janus' own tasks to their end, or asyncio would report them destroyed."""
+        await self._queue.aclose()

@@ -1,0 +1,35 @@
+"""From the sync face of a queue to the generator an SDK wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from bridge.channel import SyncQueueShutDown
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+
+class SyncSource(Protocol[T_co]):
+    """Something with a blocking `get` that raises janus.SyncQueueShutDown at its end: a janus queue's `sync_q`."""
+
+    def get(self) -> T_co: ...
+
+
+def queue_to_generator(queue: SyncSource[T]) -> Generator[T]:
+    """Yield what comes out of `queue`, in order, until it is shut down.
+
+    The generator ends and never raises: most SDKs run it in a thread of their own, where an exception is seen by
+    nobody and leaves the SDK waiting for an end of input that was never sent.
+
+    Cancellation: shut the queue down. A generator cannot be closed while another thread waits in it.
+    """
+    while True:
+        try:
+            item = queue.get()
+        except SyncQueueShutDown:
+            return
+        yield item
