@@ -77,8 +77,8 @@ class Bridge(Generic[In, Out]):
     Entering raises Overloaded at once when the pool has no worker free. Leaving, whichever way, cancels what still
     runs and waits for the worker, at most `limits.grace` seconds; it never masks the body's exception.
 
-    Cancellation: a task cancelled in the body leaves like any other. One cancelled again while it leaves abandons
-    the worker at once.
+    Cancellation: a task cancelled in the body leaves like any other. One cancelled again while it waits for the
+    worker leaves at once; the worker has its grace all the same before it counts as abandoned.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Bridge(Generic[In, Out]):
         self._outcome: Outcome | None = None
         self._outcome_lock = threading.Lock()
         self._worker_over = asyncio.Event()
+        self._grace: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         if self._slot is not None:
@@ -115,7 +116,7 @@ class Bridge(Generic[In, Out]):
 
         def call_home() -> None:
             with suppress(RuntimeError):  # the loop was closed under the worker: nobody is left to be told
-                loop.call_soon_threadsafe(self._worker_over.set)
+                loop.call_soon_threadsafe(self._on_worker_over)
 
         try:
             self._slot.run(lambda: context.run(self._work), name=self._name, done=call_home)
@@ -128,17 +129,15 @@ class Bridge(Generic[In, Out]):
     ) -> None:
         if self._outcome is None:
             self.cancel()
+        if not self._worker_over.is_set():
+            self._grace = asyncio.get_running_loop().call_later(self._limits.grace, self._abandon)
         try:
-            async with asyncio.timeout(self._limits.grace):
-                await self._worker_over.wait()
-        except TimeoutError:
-            self._abandon()
-        except asyncio.CancelledError:
-            self._abandon()
-            raise
+            await self._worker_over.wait()
         finally:
-            await self._inbound.aclose()
-            await self._outbound.aclose()
+            try:
+                await self._inbound.aclose()
+            finally:
+                await self._outbound.aclose()
 
     # ---- the loop's side ---------------------------------------------------------------------------------------------
 
@@ -238,11 +237,17 @@ class Bridge(Generic[In, Out]):
             return Broken("the SDK failed")
         return Closed("the SDK has finished")
 
+    def _on_worker_over(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+        self._worker_over.set()
+
     def _abandon(self) -> None:
         assert self._slot is not None  # noqa: S101 # entered, or nothing could be left
         stack = self._slot.abandon()
         self._settle(Abandoned(stack))
         logger.warning("%s: the worker did not stop and is abandoned; it stands at\n%s", self._name, stack)
+        self._worker_over.set()  # not so, but whoever waits to leave has waited enough
 
     # ---- the worker's side -------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ VENDORS = {
     "janus": "bridge/channel.py",
     "rev_ai": "app/engines/rev.py",
     "websocket": "app/engines/rev.py",
-    "wsaccel": "app/engines/rev.py",
     "pocketsphinx": "app/recognizer/sphinx.py",
     "soxr": "app/audio.py",
     "numpy": "app/audio.py",
@@ -48,7 +47,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> set[str]:
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)

@@ -1,0 +1,86 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.main import create_app
+from app.server import Server, ServiceFailed
+from app.settings import Settings, WrongSetting, describe
+from app.wire import PATH
+
+cli = typer.Typer(
+    help="Live speech over WebSockets, through any sync-generator speech SDK.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _settings_help() -> str:
+    # \\b keeps click from filling the lines into one paragraph
+    lines = "\n".join(f"  {name}={default}\n      {what}" for name, default, what in describe())
+    return f"\b\nSettings, by environment:\n{lines}"
+
+
+@cli.command(epilog=_settings_help())
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on", show_default="8000")] = None,
+) -> None:
+    """Run the service until Ctrl-C. Everything else is set by environment variables, listed below."""
+    settings = Settings.read(host=host, port=port)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    server = Server(create_app(settings), settings)
+    announcing = asyncio.create_task(_announce(server))
+    try:
+        await server.serve()
+    finally:
+        announcing.cancel()
+
+
+async def _announce(server: Server) -> None:
+    await server.has_started.wait()
+    command = _command()
+    typer.echo(
+        f"""speechbridge is listening
+  {server.url}{PATH}   Rev.ai's protocol: give its SDKs url={server.url}
+  {server.url}/ws_a   16 kHz mono S16LE in, responses out
+Try it, in another terminal:  {command} transcribe FILE.wav
+Ctrl-C ends it."""
+    )
+
+
+def _command() -> str:
+    """Name ourselves as the person at the terminal can type it."""
+    called = Path(sys.argv[0])
+    if called.is_absolute() and called.is_relative_to(Path.cwd()):
+        return str(called.relative_to(Path.cwd()))
+    return str(called)
+
+
+def main() -> None:
+    """Run the command line; trouble that has a cure is one line on stderr."""
+    try:
+        cli()
+    except WrongSetting as error:
+        typer.echo(f"speechbridge: {error}", err=True)
+        sys.exit(2)
+    except ServiceFailed as error:
+        typer.echo(f"speechbridge: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

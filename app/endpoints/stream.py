@@ -1,0 +1,68 @@
+"""The two faces for streaming: Rev.ai's wire protocol, and the plain one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from app.wire import PATH, BadRequest, Close, CloseCode, Connected, ContentType, StreamRequest
+
+if TYPE_CHECKING:
+    from app.session import Sessions
+
+
+class WebSocketLine:
+    """A client's WebSocket as a session sees it."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def receive(self) -> bytes | str | None:
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        text: str | None = message.get("text")
+        data: bytes = message.get("bytes") or b""
+        return data if text is None else text
+
+    async def send(self, text: str) -> None:
+        with suppress(WebSocketDisconnect):  # it has left; `receive` tells, or has told
+            await self._socket.send_text(text)
+
+    async def close(self, close: Close) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):  # it left first; starlette says so in one of these ways
+            await self._socket.close(close.code, close.reason)
+
+
+def router(sessions: Sessions) -> APIRouter:
+    """Make the routes, for these sessions."""
+    routes = APIRouter()
+
+    @routes.websocket("/ws_a")
+    async def plain(socket: WebSocket) -> None:
+        """16 kHz mono S16LE in, each response out, untouched. The text `EOS` or a close ends the input."""
+        await socket.accept()
+        line = WebSocketLine(socket)
+        await line.close(await sessions.run(line, StreamRequest(ContentType.raw())))
+
+    # SDKs join a base and a path; a base that ends in a slash gives two.
+    @routes.websocket("/" + PATH)
+    @routes.websocket(PATH)
+    async def stream(socket: WebSocket) -> None:
+        """Rev.ai's streaming protocol. A refusal is a close frame after the handshake, so that clients see why."""
+        await socket.accept()
+        line = WebSocketLine(socket)
+        try:
+            request = StreamRequest.parse(socket.scope["query_string"].decode("latin-1"))
+        except BadRequest as error:
+            await line.close(Close(CloseCode.BAD_REQUEST, str(error)))
+            return
+
+        async def greet(session_id: str) -> None:
+            await line.send(Connected(session_id).encode())
+
+        await line.close(await sessions.run(line, request, greet))
+
+    return routes

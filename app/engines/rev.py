@@ -1,0 +1,203 @@
+"""Rev.ai's SDK as an engine. The only import of rev_ai, and of the websocket-client under it.
+
+The SDK is used as it is, through `RevAiStreamingClient.start`. It is written for a script with one stream, though,
+and a service must defend itself against that. What is measured of it, and what is done about it here:
+
+- It connects inside `start`, without a timeout: `_Socket.connect` sets one for connecting and one for afterwards.
+- Every close frame ends its responses *normally*, a refusal too; only `on_close` tells, and a close frame without a
+  code tells nobody: the code is remembered, and judged when the responses end.
+- It answers a close frame before it reports it, so a peer that has dropped the connection by then costs the code:
+  a send that fails is remembered, not raised.
+- Its send thread dies with a traceback when the connection breaks, or goes on sending to a socket that is closed:
+  the same cure, and the feed stops once the responses have ended.
+- It never closes its socket, and closing one under a thread that sends may send to a stranger, whose connection got
+  the same descriptor: the socket is shut first, and closed when the sender has let go.
+- A malformed message kills its response generator, but not the stream: a new generator goes on, on the same socket.
+- `start` lacks four of the protocol's parameters: they are appended to the URL.
+- The access token is in the URL: no exception of websocket-client that shows one leaves this file.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import websocket
+from rev_ai.models import MediaConfig
+from rev_ai.streamingclient import RevAiStreamingClient
+
+from app.engines import Upstream, UpstreamClosed
+from app.wire import Close, CloseCode, encode_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from app.wire import StreamRequest
+
+logger = logging.getLogger(__name__)
+
+# Parameters of the protocol that the SDK's `start` does not take.
+BEYOND_THE_SDK = ("max_segment_duration_seconds", "enable_speaker_switch", "priority", "max_connection_wait_seconds")
+
+# What an HTTP status in place of the 101 means in the protocol's own codes; a proxy may send one. Others: 4013.
+STATUSES = {
+    400: CloseCode.BAD_REQUEST,
+    401: CloseCode.UNAUTHORIZED,
+    402: CloseCode.NO_CREDITS,
+    403: CloseCode.UNAUTHORIZED,
+    429: CloseCode.TOO_MANY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds. `connect` bounds each step of connecting, `answer` the wait for the last words, and for room."""
+
+    connect: float = 5.0
+    answer: float = 30.0  # a guess; Rev.ai's finals come within seconds of EOS
+
+
+class RevEngine:
+    """Opens streams to Rev.ai's cloud, or to any server that speaks its protocol.
+
+    `url` is asked for each stream: `wss://host` or `ws://host:port`, without the path. It may raise UpstreamClosed
+    while there is nowhere to go.
+    """
+
+    def __init__(self, url: Callable[[], str], token: str, timeouts: Timeouts | None = None) -> None:
+        self._url = url
+        self._token = token
+        self._timeouts = timeouts or Timeouts()
+
+    def __call__(self, request: StreamRequest) -> Upstream:
+        stream = _Stream(self._url().rstrip("/"), self._token, request, self._timeouts)
+        return Upstream(stream.start, stream.abort)
+
+
+class _Stream:
+    """One stream: one client, one connection, never used again."""
+
+    def __init__(self, url: str, token: str, request: StreamRequest, timeouts: Timeouts) -> None:
+        beyond = {name: value for name, value in request.options.items() if name in BEYOND_THE_SDK}
+        self._options = {name: value for name, value in request.options.items() if name not in BEYOND_THE_SDK}
+        self._timeouts = timeouts
+        self._socket = _Socket(encode_query(beyond), timeouts)
+        self._client: Any = RevAiStreamingClient(
+            token,
+            MediaConfig(str(request.content_type)),
+            on_close=self._on_close,
+            on_connected=lambda job_id: logger.info("upstream job %s", job_id),
+            url=url,
+        )
+        self._client.client = self._socket
+        self._close: Close | None = None
+        self._input_ended = False
+        self._over = False
+
+    def start(self, audio: Iterator[bytes]) -> Iterator[str]:
+        """Connect, then yield the upstream's messages as they come.
+
+        Ends when the upstream has said its last words after the end of `audio`; raises UpstreamClosed for every
+        other ending.
+        """
+        try:
+            self._connect(audio)
+            yield from self._responses()
+        finally:
+            self._over = True
+            self._socket.release()
+        close = self._close or Close(CloseCode.ABNORMAL, "the speech service closed without a code")
+        if not close.is_success(eos_sent=self._input_ended):
+            raise UpstreamClosed(close)
+
+    def abort(self) -> None:
+        """Wake whatever waits on the socket, now or as soon as there is one."""
+        self._socket.interrupt()
+
+    def _connect(self, audio: Iterator[bytes]) -> None:
+        try:
+            self._client.start(self._feed(audio), **self._options)
+        except websocket.WebSocketBadStatusException as error:
+            code = STATUSES.get(error.status_code, CloseCode.UNAVAILABLE)
+            raise UpstreamClosed(Close(code, f"the speech service answered HTTP {error.status_code}")) from None
+        except (OSError, websocket.WebSocketException) as error:
+            logger.warning("the upstream cannot be reached: %s", type(error).__name__)
+            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the speech service cannot be reached")) from None
+
+    def _feed(self, audio: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in audio:
+            if self._over:
+                return
+            yield chunk
+        self._input_ended = True  # the SDK sends EOS next
+
+    def _responses(self) -> Iterator[str]:
+        while True:
+            try:
+                for response in self._client._get_response_generator():  # noqa: SLF001 # what `start` returns, again
+                    if response:  # '' stands for a binary message
+                        yield response
+            except websocket.WebSocketTimeoutException:
+                if self._input_ended:
+                    seconds = self._timeouts.answer
+                    reason = f"the speech service said nothing for {seconds:g} s after the end of the input"
+                    raise UpstreamClosed(Close(CloseCode.ABNORMAL, reason)) from None
+            except (OSError, websocket.WebSocketException) as error:
+                logger.warning("the upstream connection broke: %s", type(self._socket.failure or error).__name__)
+                raise UpstreamClosed(Close(CloseCode.ABNORMAL, "the connection to the speech service broke")) from None
+            except (ValueError, KeyError, TypeError) as error:
+                logger.warning("a message of the upstream was malformed and is skipped: %s", type(error).__name__)
+            else:
+                return
+
+    def _on_close(self, code: int, reason: str) -> None:
+        self._close = Close(code, reason)
+
+
+class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has no types
+    """websocket-client's socket, with timeouts, and safe to send to from a thread that nobody listens to."""
+
+    def __init__(self, beyond: str, timeouts: Timeouts) -> None:
+        options = []
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a peer that vanished with our audio unacknowledged
+            options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeouts.answer * 1000)))
+        super().__init__(sockopt=options, enable_multithread=True)
+        self._beyond = beyond
+        self._timeouts = timeouts
+        self._interrupted = False
+        self.failure: Exception | None = None
+
+    def connect(self, url: str, **options: Any) -> None:
+        super().connect(f"{url}&{self._beyond}" if self._beyond else url, timeout=self._timeouts.connect, **options)
+        self.settimeout(self._timeouts.answer)
+        if self._interrupted:  # while it connected; if it comes from now on, it finds the socket
+            raise websocket.WebSocketConnectionClosedException
+
+    def send(self, payload: bytes | str, opcode: int = websocket.ABNF.OPCODE_TEXT) -> int:
+        try:
+            return int(super().send(payload, opcode))
+        except (OSError, websocket.WebSocketException) as error:
+            self.failure = self.failure or error
+            self.interrupt()  # the reader is told; what has arrived already it still reads
+            return 0
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        sock = self.sock
+        if sock is not None:
+            with suppress(OSError):  # not connected, or no more
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Close the descriptor, once no thread is inside a send."""
+        self.interrupt()
+        with self.lock:
+            self.shutdown()
+
+    def _recv(self, size: int) -> bytes:
+        # The inherited one closes the socket on its own when the peer does: see `release`.
+        received: bytes = websocket.recv(self.sock, size)
+        return received

@@ -1,0 +1,65 @@
+"""The application: only wiring."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from app.endpoints import stream
+from app.engines.embedded import EmbeddedRecognizer
+from app.engines.plain import load, plain
+from app.engines.rev import RevEngine, Timeouts
+from app.session import Sessions
+from app.settings import Settings, WrongSetting
+from bridge import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from app.engines import Engine
+
+
+def create_app(
+    settings: Settings | None = None, *, stream_client_start: Callable[..., Iterable[str]] | None = None
+) -> FastAPI:
+    """Make the application.
+
+    `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the one seam between the service and any SDK:
+    given here it replaces Rev.ai's, as the setting `SPEECHBRIDGE_START` does. Without either, Rev.ai's SDK talks to the
+    server that is set, or to the embedded recognizer, which then lives as long as the application.
+
+    Raises WrongSetting.
+    """
+    settings = settings or Settings.read()
+    recognizer: EmbeddedRecognizer | None = None
+    engine: Engine
+    timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
+    if stream_client_start is not None:
+        engine = plain(stream_client_start)
+    elif settings.start:
+        try:
+            engine = plain(load(settings.start))
+        except ValueError as error:
+            raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
+    elif url := settings.upstream_url:
+        engine = RevEngine(lambda: url, settings.revai_access_token.get_secret_value() or "none", timeouts)
+    else:
+        recognizer = EmbeddedRecognizer(
+            "--processes", str(settings.recognizer_processes), "--streams", str(settings.recognizer_streams)
+        )
+        engine = RevEngine(recognizer.url, "embedded", timeouts)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if recognizer is None:
+            yield
+        else:
+            async with recognizer:
+                yield
+
+    app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
+    app.state.sessions = Sessions(engine, WorkerPool(settings.max_sessions), drain_seconds=settings.drain_seconds)
+    app.include_router(stream.router(app.state.sessions))
+    return app

@@ -1,0 +1,113 @@
+"""uvicorn, with the manners that streams need. The only import of uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Iterator
+    from types import FrameType
+
+    from fastapi import FastAPI
+
+    from app.session import Sessions
+    from app.settings import Settings
+
+PING_SECONDS = 20.0  # between two pings, and for the pong: a vanished client is noticed in 40 s
+
+
+class ServiceFailed(Exception):
+    """The service could not start. What stood in its way is in the log."""
+
+
+class WithoutQueries(logging.Filter):
+    """Cut the query off every URL that uvicorn logs: access tokens are in there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = re.sub(r"\?[^\s\"']*", "", record.getMessage()), ()
+        return True
+
+
+class Server(uvicorn.Server):
+    """A server that lets its sessions say their last words before it goes."""
+
+    def __init__(self, app: FastAPI, settings: Settings, *, takes_signals: bool = True) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                ws="websockets-sansio",
+                ws_max_size=settings.max_message_bytes,
+                ws_per_message_deflate=False,  # speech does not shrink, and the work would be a session's largest
+                ws_ping_interval=PING_SECONDS,
+                ws_ping_timeout=PING_SECONDS,
+                log_config=None,
+                timeout_graceful_shutdown=1,  # the sessions were drained before
+            )
+        )
+        self._sessions: Sessions = app.state.sessions
+        self._takes_signals = takes_signals
+        self.has_started = asyncio.Event()
+        for name in ("uvicorn.error", "uvicorn.access"):
+            logger = logging.getLogger(name)
+            if not any(isinstance(present, WithoutQueries) for present in logger.filters):
+                logger.addFilter(WithoutQueries())
+
+    @property
+    def url(self) -> str:
+        """Where it listens, for WebSockets, once it has started."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # uvicorn's way to say that it cannot start; it would take the caller's loop with it
+            raise ServiceFailed(f"the service cannot start on {self.config.host}:{self.config.port}") from None
+        self.has_started.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        # Now, because uvicorn's own shutdown closes every WebSocket with 1012 first and asks the application later.
+        await self._sessions.drain()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 # a signal handler's form
+        """Note the signal. The inherited one raises it again in the end; a service that was told to end succeeds."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals() if self._takes_signals else nullcontext():
+            yield
+
+
+@asynccontextmanager
+async def running(app: FastAPI, settings: Settings) -> AsyncIterator[Server]:
+    """Serve within the caller's loop for as long as the context lasts.
+
+    Raises ServiceFailed if it cannot start; the log says why. Leaving drains the sessions. Cancellation likewise.
+    """
+    server = Server(app, settings, takes_signals=False)
+    serving = asyncio.create_task(server.serve(), name="server")
+    started = asyncio.create_task(server.has_started.wait(), name="server-started")
+    try:
+        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            raise ServiceFailed("the service did not start")
+        yield server
+    finally:
+        started.cancel()
+        server.should_exit = True
+        await asyncio.gather(serving, started, return_exceptions=True)

@@ -1,0 +1,79 @@
+"""What can be set, from the environment. The only import of pydantic-settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "SPEECHBRIDGE_"
+REVAI_CLOUD = "wss://api.rev.ai"
+
+
+class WrongSetting(Exception):
+    """A setting has a value that it cannot have. Its text names the setting and what is allowed."""
+
+
+def _websocket_url(url: str) -> str:
+    if url and not url.startswith(("ws://", "wss://")):
+        raise ValueError("it must start with ws:// or wss://")
+    return url.rstrip("/")
+
+
+class Settings(BaseSettings):
+    """All settings. Each is read from SPEECHBRIDGE_ and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    max_sessions: int = Field(200, ge=1, le=100_000, description="streams at once; one more is refused with 4029")
+    max_message_bytes: int = Field(
+        8 * 2**20, ge=2**10, le=2**30, description="largest message of a client; a larger one is refused with 1009"
+    )
+    revai_access_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("SPEECHBRIDGE_REVAI_ACCESS_TOKEN", "REVAI_ACCESS_TOKEN"),
+        description="use Rev.ai's cloud, with this token; REVAI_ACCESS_TOKEN is read too",
+    )
+    revai_url: Annotated[str, AfterValidator(_websocket_url)] = Field(
+        "", description="use this server in place of Rev.ai's cloud, for example ws://recognizer:8001"
+    )
+    start: str = Field("", description="package.module:callable, a sync generator to use in place of Rev.ai's SDK")
+    connect_seconds: float = Field(5.0, gt=0, le=300, description="how long connecting upstream may take")
+    answer_seconds: float = Field(
+        30.0, gt=0, le=3600, description="how long to wait for the upstream's last words after the end of the input"
+    )
+    drain_seconds: float = Field(
+        3.0, ge=0, le=600, description="how long running streams may finish at shutdown, and after their client left"
+    )
+    recognizer_processes: int = Field(0, ge=0, le=1024, description="decoding processes; 0 means one a core")
+    recognizer_streams: int = Field(4, ge=1, le=64, description="streams that each decoding process serves at once")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+
+    @property
+    def upstream_url(self) -> str:
+        """The server that the SDK talks to; empty for the embedded recognizer."""
+        if self.revai_url:
+            return self.revai_url
+        return REVAI_CLOUD if self.revai_access_token.get_secret_value() else ""
+
+    @classmethod
+    def read(cls, **overrides: object) -> Settings:
+        """Read the environment; what is given here and is not None comes before it. Raises WrongSetting."""
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # checked there
+        except ValidationError as error:
+            wrong = error.errors(include_input=False, include_url=False)[0]
+            name = str(wrong["loc"][0])
+            name = name if name.isupper() else PREFIX + name.upper()
+            raise WrongSetting(f"{name}: {wrong['msg'].removeprefix('Value error, ')}") from None
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """List every setting: its variable, its default, what it is."""
+    return [
+        (PREFIX + name.upper(), str(field.get_default()), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
