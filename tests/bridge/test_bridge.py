@@ -337,7 +337,10 @@ async def test_trouble_while_closing_the_responses_changes_nothing(caplog: pytes
         def close(self) -> None:
             raise OSError("already gone")
 
-    async with Bridge(lambda _feed: Responses()) as bridge:
+    def sdk(_feed: Iterator[object]) -> Responses:
+        return Responses()
+
+    async with Bridge(sdk) as bridge:
         assert [response async for response in bridge] == ["one"]
         assert bridge.outcome == Finished()
     assert "already gone" in caplog.text
