@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from app.engines import UpstreamClosed
 from app.wire import END_OF_INPUT, EOS, Close, CloseCode
-from bridge import Bridge, Broken, Closed, Overloaded
+from bridge import Bridge, Broken, Closed, Limits, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 # Bytes, 2 s of 16 kHz mono. The bridge counts chunks; this bounds what one may weigh, so that a client's 8 MiB
 # message does not make 32 of them.
 CHUNK = 2**16
+
+# An aborted SDK stops within milliseconds; one that does not is not worth making its client wait for the close.
+LIMITS = Limits(grace=1.0)
 
 GOING_AWAY = Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly")
 
@@ -122,7 +125,8 @@ class Session:
 
     async def _converse(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         upstream = self._sessions.engine(self._request)
-        async with Bridge(upstream.start, abort=upstream.abort, pool=self._sessions.pool, name=self.id) as bridge:
+        pool = self._sessions.pool
+        async with Bridge(upstream.start, abort=upstream.abort, limits=LIMITS, pool=pool, name=self.id) as bridge:
             self._bridge = bridge
             logger.info("session %s: opened, %s", self.id, self._request.content_type)
             if greet is not None:

@@ -1,0 +1,49 @@
+"""The service as clients meet it: real uvicorn, a real socket, on a free port, in the test's own loop."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import anyio
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from app.main import create_app
+from app.server import Server, running
+from app.settings import Settings
+from app.wire import PATH, Close, ContentType, StreamRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from websockets.asyncio.client import ClientConnection
+
+PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
+STREAM = f"{PATH}?{StreamRequest(ContentType.raw()).query()}"
+
+
+@asynccontextmanager
+async def service(
+    stream_client_start: Callable[..., Iterable[str]] | None = None, **settings: object
+) -> AsyncIterator[Server]:
+    set_up = Settings.read(port=0, **settings)
+    app = create_app(set_up, stream_client_start=stream_client_start)
+    async with running(app, set_up) as server:
+        yield server
+
+
+@asynccontextmanager
+async def client(server: Server, path: str = "/ws_a") -> AsyncIterator[ClientConnection]:
+    async with connect(server.url + path, compression=None, close_timeout=PATIENCE) as socket:
+        with anyio.fail_after(PATIENCE):
+            yield socket
+
+
+async def ending(socket: ClientConnection) -> tuple[list[str | bytes], Close]:
+    """Read to the close frame: what came, and how it closed."""
+    messages = []
+    with suppress(ConnectionClosed):
+        while True:
+            messages.append(await socket.recv())
+    return messages, Close(socket.close_code or 0, socket.close_reason or "")
