@@ -16,12 +16,16 @@ from app.settings import Settings, WrongSetting, describe
 from app.wire import PATH
 
 cli = typer.Typer(
-    help="Live speech over WebSockets, through any sync-generator speech SDK.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+@cli.callback()
+def speechbridge() -> None:
+    """Live speech over WebSockets, through any sync-generator speech SDK."""
 
 
 def _settings_help() -> str:

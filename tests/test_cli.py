@@ -1,0 +1,103 @@
+"""The command line, as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.settings import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 20.0  # seconds; a process starts, imports and ends in one or two
+STUB = "tests.test_cli:stub"
+
+
+def stub(audio: Iterator[bytes]) -> Iterator[str]:
+    for chunk in audio:
+        yield f"Get {chunk!r}"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
+    return kept | variables
+
+
+def speechbridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 # our own command
+        [sys.executable, "-m", "app.cli", *arguments],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `speechbridge serve` on a free port; yields the process and what it announced."""
+    with subprocess.Popen(  # our own command
+        [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            announced = ""
+            while "Ctrl-C" not in announced:
+                announced += process.stdout.readline()
+            yield process, announced
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_serve_announces_itself_and_ends_well_on_a_signal(ending: signal.Signals) -> None:
+    with serving(SPEECHBRIDGE_START=STUB) as (process, announced):
+        process.send_signal(ending)
+        _, logged = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert "ws://127.0.0.1:" in announced
+    assert "transcribe FILE.wav" in announced
+    assert "Traceback" not in logged
+
+
+def test_a_port_in_use_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = speechbridge("serve", "--port", str(port), SPEECHBRIDGE_START=STUB)
+    assert ran.returncode == 1
+    assert f"cannot start on 127.0.0.1:{port}" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"SPEECHBRIDGE_PORT": "70000"}, "SPEECHBRIDGE_PORT"),
+        ({"SPEECHBRIDGE_START": "nowhere"}, "SPEECHBRIDGE_START: 'nowhere' is not of the form package.module:callable"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_2(variables: dict[str, str], said: str) -> None:
+    ran = speechbridge("serve", **variables)
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert said in ran.stderr
+
+
+def test_help_lists_every_setting() -> None:
+    ran = speechbridge("serve", "--help")
+    assert ran.returncode == 0
+    for name, _, _ in describe():
+        assert name in ran.stdout
