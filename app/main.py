@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from app.endpoints import stream
+from app.endpoints import flows, relay, stream
 from app.engines.embedded import EmbeddedRecognizer
 from app.engines.plain import load, plain
 from app.engines.rev import RevEngine, Timeouts
@@ -60,6 +60,28 @@ def create_app(
                 yield
 
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
-    app.state.sessions = Sessions(engine, WorkerPool(settings.max_sessions), drain_seconds=settings.drain_seconds)
-    app.include_router(stream.router(app.state.sessions))
+    app.add_exception_handler(WebSocketDisconnect, _let_go)
+    sessions = app.state.sessions = Sessions(
+        engine, WorkerPool(settings.max_sessions), drain_seconds=settings.drain_seconds
+    )
+    app.include_router(stream.router(sessions))
+    app.include_router(
+        relay.router(settings.relay_url, open_timeout=settings.connect_seconds, max_size=settings.max_message_bytes)
+    )
+    app.include_router(
+        flows.router(
+            flows.Flows(
+                sessions,
+                files=settings.files_dir,
+                max_file=settings.max_file_bytes,
+                max_message=settings.max_message_bytes,
+                proxy=settings.proxy_url,
+                proxy_timeout=settings.proxy_seconds,
+            )
+        )
+    )
     return app
+
+
+async def _let_go(_socket: WebSocket, _error: Exception) -> None:
+    """Do nothing: the client left, in the middle of its handshake even, and nobody is there to be told."""

@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from app.wire import CloseCode
 
 if TYPE_CHECKING:
     import socket
@@ -36,6 +39,23 @@ class WithoutQueries(logging.Filter):
         return True
 
 
+class Protocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, with two of its judgements corrected."""
+
+    def keepalive_timeout(self) -> None:
+        """Close a client that did not answer a ping, unless it is we who have not read its answer yet."""
+        if self.read_paused and self.ping_timeout is not None:
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+        else:
+            super().keepalive_timeout()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Report a client that vanished as 1006; the inherited code for it is that of an empty close frame."""
+        if self.handshake_complete and self.conn.close_rcvd is None:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL})
+        super().connection_lost(exc)
+
+
 class Server(uvicorn.Server):
     """A server that lets its sessions say their last words before it goes."""
 
@@ -45,7 +65,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                ws="websockets-sansio",
+                ws=Protocol,
                 ws_max_size=settings.max_message_bytes,
                 ws_per_message_deflate=False,  # speech does not shrink, and the work would be a session's largest
                 ws_ping_interval=PING_SECONDS,

@@ -143,6 +143,14 @@ class Session:
         return Close(CloseCode.NORMAL, END_OF_INPUT)
 
     async def _listen(self, bridge: Bridge[bytes, str]) -> None:
+        try:
+            await self._take_in(bridge)
+        except Exception:  # nothing is expected to; but a session whose listener died would wait for ever
+            logger.exception("session %s: the listener failed", self.id)
+            self._verdict = Close(CloseCode.INTERNAL, "the service failed")
+            bridge.cancel()
+
+    async def _take_in(self, bridge: Bridge[bytes, str]) -> None:
         while (message := await self._line.receive()) is not None:
             if isinstance(message, bytes):
                 await self._hear(message, bridge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # pydantic reads the annotations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
@@ -18,7 +19,7 @@ class WrongSetting(Exception):
 def _websocket_url(url: str) -> str:
     if url and not url.startswith(("ws://", "wss://")):
         raise ValueError("it must start with ws:// or wss://")
-    return url.rstrip("/")
+    return url
 
 
 class Settings(BaseSettings):
@@ -50,13 +51,22 @@ class Settings(BaseSettings):
     )
     recognizer_processes: int = Field(0, ge=0, le=1024, description="decoding processes; 0 means one a core")
     recognizer_streams: int = Field(4, ge=1, le=64, description="streams that each decoding process serves at once")
+    relay_url: Annotated[str, AfterValidator(_websocket_url)] = Field(
+        "", description="the other side of /relay, ws:// or wss://"
+    )
+    proxy_url: Annotated[str, AfterValidator(_websocket_url)] = Field(
+        "", description="where the proxy flow of /ws asks, ws:// or wss://"
+    )
+    proxy_seconds: float = Field(10.0, gt=0, le=300, description="how long the proxy flow waits for an answer")
+    files_dir: Path = Field(Path("files"), description="where the file flow of /ws stores what it receives")
+    max_file_bytes: int = Field(2**30, ge=0, description="largest file that the file flow takes")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
 
     @property
     def upstream_url(self) -> str:
         """The server that the SDK talks to; empty for the embedded recognizer."""
         if self.revai_url:
-            return self.revai_url
+            return self.revai_url.rstrip("/")
         return REVAI_CLOUD if self.revai_access_token.get_secret_value() else ""
 
     @classmethod

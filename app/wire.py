@@ -34,10 +34,13 @@ class CloseCode(IntEnum):
     """Why a connection ended. 4xxx as documented by Rev.ai, the others by RFC 6455."""
 
     NORMAL = 1000
+    GOING_AWAY = 1001
+    NO_CODE = 1005  # the close frame was empty; never sent
     ABNORMAL = 1006  # no close frame came; never sent
     INVALID = 1007
     TOO_BIG = 1009
     INTERNAL = 1011
+    BAD_GATEWAY = 1014
     UNAUTHORIZED = 4001
     BAD_REQUEST = 4002
     NO_CREDITS = 4003

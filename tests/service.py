@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from websockets.asyncio.client import connect
@@ -15,7 +15,7 @@ from app.settings import Settings
 from app.wire import PATH, Close, ContentType, StreamRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from websockets.asyncio.client import ClientConnection
 
@@ -23,10 +23,18 @@ PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
 STREAM = f"{PATH}?{StreamRequest(ContentType.raw()).query()}"
 
 
+def quiet(audio: Iterator[bytes]) -> Iterator[str]:
+    """An SDK that hears everything and says nothing."""
+    for _ in audio:
+        pass
+    yield from ()
+
+
 @asynccontextmanager
 async def service(
-    stream_client_start: Callable[..., Iterable[str]] | None = None, **settings: object
+    stream_client_start: Callable[..., Iterable[str]] | None = quiet, **settings: object
 ) -> AsyncIterator[Server]:
+    """Serve with a stub in the SDK's place; with None in it, with what the settings say."""
     set_up = Settings.read(port=0, **settings)
     app = create_app(set_up, stream_client_start=stream_client_start)
     async with running(app, set_up) as server:
@@ -34,8 +42,8 @@ async def service(
 
 
 @asynccontextmanager
-async def client(server: Server, path: str = "/ws_a") -> AsyncIterator[ClientConnection]:
-    async with connect(server.url + path, compression=None, close_timeout=PATIENCE) as socket:
+async def client(server: Server, path: str = "/ws_a", **options: Any) -> AsyncIterator[ClientConnection]:
+    async with connect(server.url + path, compression=None, close_timeout=PATIENCE, **options) as socket:
         with anyio.fail_after(PATIENCE):
             yield socket
 

@@ -29,12 +29,6 @@ def count(audio: Iterator[bytes]) -> Iterator[str]:
     yield f"{size} {digest.hexdigest()}"
 
 
-def quiet(audio: Iterator[bytes]) -> Iterator[str]:
-    for _ in audio:
-        pass
-    yield from ()
-
-
 def test_a_stub_answers_each_chunk_before_the_next_is_sent() -> None:
     def stub(audio: Iterator[bytes]) -> Iterator[str]:
         for chunk in audio:
@@ -86,7 +80,7 @@ async def test_a_bad_request_is_4002_with_a_reason(query: str, said: str) -> Non
 
 
 async def test_a_text_that_is_not_eos_is_1007() -> None:
-    async with service(quiet) as server, client(server) as socket:
+    async with service() as server, client(server) as socket:
         await socket.send("eos")
         _, close = await ending(socket)
     assert close.code == 1007
@@ -109,13 +103,13 @@ async def test_odd_tiny_empty_and_fragmented_messages_arrive_byte_for_byte() -> 
 
 
 async def test_no_audio_at_all_ends_well() -> None:
-    async with service(quiet) as server, client(server) as socket:
+    async with service() as server, client(server) as socket:
         await socket.send("EOS")
         assert await ending(socket) == ([], Close(1000, END_OF_INPUT))
 
 
 async def test_a_message_above_the_limit_is_1009() -> None:
-    async with service(quiet, max_message_bytes=1024) as server, client(server) as socket:
+    async with service(max_message_bytes=1024) as server, client(server) as socket:
         await socket.send(bytes(1025))
         _, close = await ending(socket)
     assert close.code == 1009
@@ -155,7 +149,7 @@ async def test_one_session_too_many_is_refused_and_the_others_go_on() -> None:
 
 
 async def test_the_slot_of_an_ended_session_is_free_once_its_client_knows() -> None:
-    async with service(quiet, max_sessions=1) as server:
+    async with service(max_sessions=1) as server:
         for _ in range(20):
             async with client(server) as socket:
                 await socket.send("EOS")
@@ -231,7 +225,7 @@ async def test_shutdown_does_not_wait_for_an_sdk_that_says_nothing() -> None:
 
 async def test_the_token_in_a_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
-    async with service(quiet) as server, client(server, STREAM + "&access_token=S3CRET") as socket:
+    async with service() as server, client(server, STREAM + "&access_token=S3CRET") as socket:
         await socket.send("EOS")
         await ending(socket)
         assert server.url
@@ -241,7 +235,7 @@ async def test_the_token_in_a_url_is_not_logged(caplog: pytest.LogCaptureFixture
 
 
 async def test_an_unknown_path_is_refused_before_the_handshake() -> None:
-    async with service(quiet) as server:
+    async with service() as server:
         with pytest.raises(InvalidStatus, match="HTTP 403"):
             async with client(server, "/nowhere"):
                 pass

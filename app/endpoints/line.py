@@ -1,0 +1,34 @@
+"""A client's WebSocket as a session sees it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+if TYPE_CHECKING:
+    from app.wire import Close
+
+
+class WebSocketLine:
+    """A client's WebSocket as a session sees it."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def receive(self) -> bytes | str | None:
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        text: str | None = message.get("text")
+        data: bytes = message.get("bytes") or b""
+        return data if text is None else text
+
+    async def send(self, text: str) -> None:
+        with suppress(WebSocketDisconnect):  # it has left; `receive` tells, or has told
+            await self._socket.send_text(text)
+
+    async def close(self, close: Close) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):  # it left first; starlette says so in one of these ways
+            await self._socket.close(close.code, close.reason)
