@@ -109,7 +109,7 @@ class _Stream:
         finally:
             self._over = True
             self._socket.release()
-        close = self._close or Close(CloseCode.ABNORMAL, "the speech service closed without a code")
+        close = self._close or Close(CloseCode.NO_CODE, "the speech service closed without a code")
         if not close.is_success(eos_sent=self._input_ended):
             raise UpstreamClosed(close)
 

@@ -1,0 +1,48 @@
+"""Samples on their way to a recognizer: any rate, any number of channels, to 16 kHz mono."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr  # type: ignore[import-untyped] # ships no stubs
+
+RATE = 16000  # samples a second; what the recognizer's models were trained on
+SAMPLE = 2  # bytes of one S16LE sample
+
+
+class Converter:
+    """Turn interleaved S16LE into 16 kHz mono S16LE, piece by piece.
+
+    Pieces may be of any length: what does not fill a frame (one sample of each channel) waits for the next piece.
+    Channels are averaged. 16 kHz mono comes out as it came in. Memory is bounded by one piece and the resampler's
+    own delay of some milliseconds.
+    """
+
+    def __init__(self, rate: int, channels: int = 1) -> None:
+        """Take `rate` in samples a second, 8000 or more, and the number of channels, 1 or more."""
+        self._channels = channels
+        self._resampler = None if rate == RATE else soxr.ResampleStream(rate, RATE, 1, dtype="float32")
+        self._rest = b""
+
+    def feed(self, pcm: bytes) -> bytes:
+        """Return what can be said of the audio so far: often a little less than was fed, as a filter looks ahead."""
+        pcm = self._rest + pcm
+        whole = len(pcm) - len(pcm) % (SAMPLE * self._channels)
+        self._rest = pcm[whole:]
+        if self._resampler is None and self._channels == 1:
+            return pcm[:whole]
+        return self._convert(pcm[:whole])
+
+    def finish(self) -> bytes:
+        """Return the resampler's last samples. An incomplete frame at the very end is no sound and is left out.
+
+        Nothing may be fed afterwards.
+        """
+        return b"" if self._resampler is None else self._convert(b"", last=True)
+
+    def _convert(self, pcm: bytes, *, last: bool = False) -> bytes:
+        frames = np.frombuffer(pcm, "<i2").reshape(-1, self._channels)
+        mono = frames.mean(axis=1, dtype=np.float32)
+        if self._resampler is not None:
+            mono = self._resampler.resample_chunk(mono, last=last)
+        samples: bytes = np.rint(mono).clip(-32768, 32767).astype("<i2").tobytes()
+        return samples

@@ -1,0 +1,239 @@
+"""Rev.ai's SDK as an engine: what it must be defended against. What all engines promise is in test_contract.py."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import socket
+from contextlib import asynccontextmanager
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from app.engines import UpstreamClosed
+from app.engines.rev import RevEngine, Timeouts
+from app.recognizer.script import (
+    NORMAL,
+    Accept,
+    AnswerClose,
+    Deafen,
+    Echo,
+    End,
+    Greet,
+    Say,
+    Scripted,
+    Status,
+    Total,
+    Wait,
+    partial,
+)
+from app.recognizer.server import serving
+from app.wire import END_OF_INPUT, Close, ContentType, Final, StreamRequest, parse_message
+from bridge import Bridge, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from app.recognizer.script import Step
+
+PATIENCE = 5.0
+REQUEST = StreamRequest(ContentType.raw())
+QUICK = Timeouts(connect=0.3, answer=0.3)
+
+
+@asynccontextmanager
+async def bridged(
+    scripted: Scripted, request: StreamRequest = REQUEST, timeouts: Timeouts | None = None, token: str = "token"
+) -> AsyncIterator[Bridge[bytes, str]]:
+    async with serving(scripted, handshake_timeout=None) as server:
+        upstream = RevEngine(lambda: server.url + "/", token, timeouts)(request)
+        async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
+            yield bridge
+
+
+async def ending(bridge: Bridge[bytes, str]) -> Close:
+    with pytest.raises(UpstreamClosed) as ended:
+        async for _ in bridge:
+            pass
+    return ended.value.close
+
+
+async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> None:
+    options: dict[str, Any] = {
+        "language": "en",
+        "metadata": "a b&c=ü",
+        "custom_vocabulary_id": "v1",
+        "filter_profanity": True,
+        "remove_disfluencies": True,
+        "delete_after_seconds": 0,
+        "detailed_partials": True,
+        "start_ts": 12.5,
+        "max_segment_duration_seconds": 10,
+        "transcriber": "machine_v2",
+        "enable_speaker_switch": False,
+        "skip_postprocessing": True,
+        "priority": "speed",
+        "max_connection_wait_seconds": 30,
+    }
+    scripted = Scripted()
+    async with bridged(scripted, StreamRequest(ContentType.raw(44100, 2), options), token="S3CRET") as bridge:
+        bridge.end()
+        assert [_ async for _ in bridge]
+        visit = await scripted.visit()
+    received = StreamRequest.parse(visit.query)
+    assert received.options == options
+    assert received.content_type == ContentType.raw(44100, 2)
+    assert received.access_token == "S3CRET"
+
+
+async def test_the_bytes_upstream_are_the_bytes_sent() -> None:
+    audio = os.urandom(300_001)
+    sizes, sent = cycle([1, 0, 2, 3200, 65536, 125, 126, 127, 65535]), 0
+    scripted = Scripted()
+    async with bridged(scripted) as bridge:
+        while sent < len(audio):
+            size = next(sizes)
+            await bridge.send(audio[sent : sent + size])
+            sent += size
+        bridge.end()
+        async for _ in bridge:
+            pass
+        visit = await scripted.visit()
+    assert (visit.audio, visit.sha256) == (len(audio), hashlib.sha256(audio).hexdigest())
+    assert visit.eos == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, 4002), (401, 4001), (403, 4001), (402, 4003), (429, 4029), (500, 4013), (502, 4013)]
+)
+async def test_an_http_status_is_told_in_the_protocols_codes(status: int, code: int) -> None:
+    async with bridged(Scripted((Status(status),))) as bridge:
+        assert await ending(bridge) == Close(code, f"the speech service answered HTTP {status}")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # websocket-client lets go of its socket
+async def test_nobody_there_is_4013() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    upstream = RevEngine(lambda: f"ws://127.0.0.1:{port}", "S3CRET")(REQUEST)
+    async with Bridge(upstream.start, abort=upstream.abort) as bridge:
+        assert await ending(bridge) == Close(4013, "the speech service cannot be reached")
+
+
+async def test_a_handshake_that_stalls_is_given_up() -> None:
+    async with bridged(Scripted((Wait(), Accept())), timeouts=QUICK) as bridge:
+        assert await ending(bridge) == Close(4013, "the speech service cannot be reached")
+
+
+async def test_a_handshake_that_stalls_can_be_cancelled() -> None:
+    scripted = Scripted((Wait(), Accept()))
+    async with bridged(scripted) as bridge:
+        await scripted.visit()
+        bridge.cancel()
+    assert bridge.statistics().state == "failed"  # and within PATIENCE, not within the connect timeout
+
+
+async def test_silence_after_the_end_of_the_input_is_given_up() -> None:
+    async with bridged(Scripted((Greet(), Wait(eos=True), Wait())), timeouts=QUICK) as bridge:
+        bridge.end()
+        close = await ending(bridge)
+    assert close == Close(1006, "the speech service said nothing for 0.3 s after the end of the input")
+
+
+async def test_silence_before_the_end_of_the_input_is_no_fault() -> None:
+    """A microphone may be silent for as long as it likes; the SDK's socket times out meanwhile, and goes on."""
+    scripted = Scripted((Greet(), Wait(latch="speak"), partial("hello"), Wait(eos=True), End(1000, END_OF_INPUT)))
+    async with bridged(scripted, timeouts=Timeouts(answer=0.05)) as bridge:
+        waiting = asyncio.create_task(bridge.__anext__())
+        done, _ = await asyncio.wait({waiting}, timeout=0.3)
+        assert not done
+        scripted.release("speak")
+        assert "hello" in await waiting
+        bridge.end()
+        assert [_ async for _ in bridge] == []
+
+
+async def test_an_upstream_that_stops_reading_is_given_up() -> None:
+    async with bridged(Scripted((Greet(), Deafen(), Wait())), timeouts=QUICK) as bridge:
+
+        async def flood() -> None:
+            while True:
+                await bridge.send(bytes(2**20))
+
+        flooding = asyncio.create_task(flood())
+        assert await ending(bridge) == Close(1006, "the connection to the speech service broke")
+        await asyncio.gather(flooding, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "message", ["{", "[]", "1", "null", '"text"', "{}", '{"type":"connected"}', '{"type":{}}', "\u0000"]
+)
+async def test_a_malformed_message_is_skipped_and_said_in_the_log(
+    message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDK's generator dies of it, the stream does not."""
+    script: tuple[Step, ...] = (Say(message), partial("after"), Wait(eos=True), End(1000, END_OF_INPUT))
+    async with bridged(Scripted(script)) as bridge:
+        bridge.end()
+        heard = [response async for response in bridge]
+    assert "after" in heard[-1]
+    assert len(heard) == 2 or "malformed" in caplog.text
+
+
+async def test_a_message_in_many_fragments_arrives_whole() -> None:
+    text = partial(*["word"] * 100).text
+    async with bridged(Scripted((Greet(), Say(text, fragments=50), Wait(eos=True), End(1000, END_OF_INPUT)))) as bridge:
+        bridge.end()
+        assert [response async for response in bridge] == [text]
+
+
+async def test_no_close_code_is_lost_when_the_server_drops_the_connection_at_once() -> None:
+    """The SDK answers a close frame before it reports it, and the answer fails."""
+    scripted = Scripted((Greet(), Wait(messages=1), End(4003, "no credits", linger=0)))
+    async with serving(scripted) as server:
+        engine = RevEngine(lambda: server.url, "token")
+        for _ in range(40):
+            upstream = engine(REQUEST)
+            async with Bridge(upstream.start, abort=upstream.abort, limits=Limits(inbound=4)) as bridge:
+                await bridge.send(bytes(65536))
+                assert await ending(bridge) == Close(4003, "no credits")
+
+
+async def test_a_close_code_that_the_sdk_refuses_counts_as_a_break() -> None:
+    async with bridged(Scripted((Greet(), End(1012)))) as bridge:
+        assert (await ending(bridge)).code == 1006
+
+
+async def test_a_second_eos_or_a_late_greeting_or_none_is_fine() -> None:
+    for script in ((Wait(seconds=0.05), *NORMAL), (Echo(), Total(), End(1000, END_OF_INPUT)), (AnswerClose(), *NORMAL)):
+        async with bridged(Scripted(script)) as bridge:
+            await bridge.send(b"audio")
+            bridge.end()
+            *_, last = [parse_message(response) async for response in bridge]
+            assert isinstance(last, Final)
+            assert last.text == "5 bytes"
+
+
+async def test_the_token_is_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    said: list[str] = []
+    for script in (NORMAL, (Status(500),), (Greet(), Say("{"), End(4001, "unauthorized"))):
+        async with bridged(Scripted(script), token="S3CRET") as bridge:
+            bridge.end()
+            try:
+                async for _ in bridge:
+                    pass
+            except UpstreamClosed as error:
+                said.append(f"{error!r} {error.__cause__!r} {error.__context__!r}")
+    assert len(said) == 2
+    assert "S3CRET" not in caplog.text + "".join(said)
+
+
+def test_masking_and_utf8_checks_run_compiled() -> None:
+    from websocket import _abnf, _utils  # noqa: PLC0415 # a look inside, in this test only
+
+    assert _utils.Utf8Validator.__module__.startswith("wsaccel")
+    assert _abnf.numpy or "wsaccel" in str(_abnf._mask)
