@@ -46,9 +46,8 @@ def create_app(
     elif url := settings.upstream_url:
         engine = RevEngine(lambda: url, settings.revai_access_token.get_secret_value() or "none", timeouts)
     else:
-        recognizer = EmbeddedRecognizer(
-            "--processes", str(settings.recognizer_processes), "--streams", str(settings.recognizer_streams)
-        )
+        processes = ["--processes", str(settings.recognizer_processes)] if settings.recognizer_processes else []
+        recognizer = EmbeddedRecognizer(*processes, "--streams", str(settings.recognizer_streams))
         engine = RevEngine(recognizer.url, "embedded", timeouts)
 
     @asynccontextmanager

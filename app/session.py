@@ -112,7 +112,12 @@ class Session:
             logger.exception("session %s: the speech SDK failed", self.id)
             close = Close(CloseCode.INTERNAL, f"the speech SDK failed: {type(error).__name__}")
         close = self._verdict or close
-        logger.info("session %s: closed with %s; %s", self.id, close, self._bridge and self._bridge.statistics())
+        if self._bridge is not None:
+            counts = self._bridge.statistics()
+            text = "session %s: closed with %s after %d chunks in, %d of them upstream, %d responses, %d of them out"
+            logger.info(text, self.id, close, counts.sent, counts.fed, counts.yielded, counts.received)
+        else:
+            logger.info("session %s: refused with %s", self.id, close)
         return close
 
     def end(self, verdict: Close | None = None) -> None:

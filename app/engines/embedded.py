@@ -85,7 +85,7 @@ class EmbeddedRecognizer:
             raise
         if not line.startswith(READY):
             await self._stop()
-            raise RecognizerFailed(f"the embedded recognizer did not start within {START_SECONDS:g} s")
+            raise RecognizerFailed(f"the embedded recognizer did not start: exit status {process.returncode}")
         self._url = line.removeprefix(READY).strip()
 
     async def _keep(self) -> None:

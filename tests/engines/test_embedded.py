@@ -1,0 +1,104 @@
+"""The embedded recognizer as a process: waited for, restarted, stopped. Scripted, so that it starts in no time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from app.engines import UpstreamClosed
+from app.engines.embedded import EmbeddedRecognizer, RecognizerFailed
+from app.engines.rev import RevEngine
+from app.wire import ContentType, StreamRequest
+from bridge import Bridge
+from tests.bridge.puppet import until
+
+PATIENCE = 20.0  # seconds, for processes on a busy machine
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "script.json"
+    path.write_text(
+        json.dumps([[{"do": "greet"}, {"do": "echo"}, {"do": "end", "code": 1000, "reason": "End of input. Closing"}]])
+    )
+    return str(path)
+
+
+async def speak(recognizer: EmbeddedRecognizer) -> list[str]:
+    upstream = RevEngine(recognizer.url, "token")(StreamRequest(ContentType.raw()))
+    async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
+        await bridge.send(bytes(320))
+        bridge.end()
+        return [response async for response in bridge]
+
+
+def alive(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        # A zombie counts as dead: nobody has asked for its status yet.
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return False
+
+
+def listens(recognizer: EmbeddedRecognizer) -> bool:
+    try:
+        return bool(recognizer.url())
+    except UpstreamClosed:
+        return False
+
+
+async def test_it_is_there_once_entered_and_gone_once_left(script: str) -> None:
+    async with EmbeddedRecognizer("--script", script) as recognizer:
+        assert len(await speak(recognizer)) == 1
+        assert recognizer.pid
+    assert not alive(recognizer.pid)
+    with pytest.raises(UpstreamClosed, match="4013"):
+        recognizer.url()
+
+
+async def test_one_that_dies_is_replaced_and_meanwhile_clients_are_told_to_try_later(
+    script: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with EmbeddedRecognizer("--script", script) as recognizer, asyncio.timeout(PATIENCE):
+        assert recognizer.pid
+        os.kill(recognizer.pid, signal.SIGKILL)
+        await until(lambda: not listens(recognizer))
+        await until(lambda: listens(recognizer))
+        assert len(await speak(recognizer)) == 1
+    assert "the recognizer died" in caplog.text
+
+
+async def test_one_that_cannot_start_is_an_error() -> None:
+    with pytest.raises(RecognizerFailed, match="exit status 2"):
+        async with EmbeddedRecognizer("--no-such-option"):
+            pass
+
+
+async def test_it_ends_when_we_vanish(script: str) -> None:
+    """Even by SIGKILL, which leaves nobody to stop it."""
+    program = (
+        "import asyncio, sys\n"
+        "from app.engines.embedded import EmbeddedRecognizer\n"
+        "async def main():\n"
+        f"    async with EmbeddedRecognizer('--script', {script!r}) as recognizer:\n"
+        "        print(recognizer.pid, flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE)
+    assert process.stdout
+    pid = int(await process.stdout.readline())
+    assert alive(pid)
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(PATIENCE):
+        await until(lambda: not alive(pid))
+    await process.communicate()
