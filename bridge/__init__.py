@@ -4,10 +4,12 @@ from bridge.bridge import Bridge, pump
 from bridge.errors import BridgeError, Broken, Closed, Overloaded
 from bridge.feed import queue_to_generator
 from bridge.pool import WorkerPool
-from bridge.types import Abandoned, Failed, Finished, Limits, Outcome, Start, State, Statistics
+from bridge.resume import Resumable, ResumeStatistics, Resumption, Stuck
+from bridge.types import Abandoned, Attempt, Failed, Finished, Limits, Outcome, Start, State, Statistics
 
 __all__ = [
     "Abandoned",
+    "Attempt",
     "Bridge",
     "BridgeError",
     "Broken",
@@ -17,9 +19,13 @@ __all__ = [
     "Limits",
     "Outcome",
     "Overloaded",
+    "Resumable",
+    "ResumeStatistics",
+    "Resumption",
     "Start",
     "State",
     "Statistics",
+    "Stuck",
     "WorkerPool",
     "pump",
     "queue_to_generator",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -14,6 +14,14 @@ Start = Callable[[Iterator[In]], Iterable[Out]]
 
 Called, iterated and closed by one thread, which may block in any of the three.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt(Generic[In, Out]):
+    """One stream through an SDK, not yet started, and how to wake it from another thread."""
+
+    start: Start[In, Out]
+    abort: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
