@@ -10,6 +10,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from app.endpoints import flows, relay, stream
 from app.engines.embedded import EmbeddedRecognizer
 from app.engines.plain import load, plain
+from app.engines.resume import Patience, resuming
 from app.engines.rev import RevEngine, Timeouts
 from app.session import Sessions
 from app.settings import Settings, WrongSetting
@@ -36,6 +37,7 @@ def create_app(
     recognizer: EmbeddedRecognizer | None = None
     engine: Engine
     timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
+    patience = Patience(settings.upstream_lifetime, settings.upstream_silence, settings.replay_pace)
     if stream_client_start is not None:
         engine = plain(stream_client_start)
     elif settings.start:
@@ -44,11 +46,12 @@ def create_app(
         except ValueError as error:
             raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
     elif url := settings.upstream_url:
-        engine = RevEngine(lambda: url, settings.revai_access_token.get_secret_value() or "none", timeouts)
+        token = settings.revai_access_token.get_secret_value() or "none"
+        engine = resuming(RevEngine(lambda: url, token, timeouts), patience)
     else:
         processes = ["--processes", str(settings.recognizer_processes)] if settings.recognizer_processes else []
         recognizer = EmbeddedRecognizer(*processes, "--streams", str(settings.recognizer_streams))
-        engine = RevEngine(recognizer.url, "embedded", timeouts)
+        engine = resuming(RevEngine(recognizer.url, "embedded", timeouts), patience)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

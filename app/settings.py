@@ -46,6 +46,17 @@ class Settings(BaseSettings):
     answer_seconds: float = Field(
         30.0, gt=0, le=3600, description="how long to wait for the upstream's last words after the end of the input"
     )
+    upstream_lifetime: float = Field(
+        10_200.0,
+        gt=0,
+        description="seconds after which a stream moves to a new upstream connection (Rev.ai ends one at 3 h)",
+    )
+    upstream_silence: float = Field(
+        20.0, gt=0, description="seconds without an answer to speech after which an upstream connection is replaced"
+    )
+    replay_pace: float = Field(
+        0.0, ge=0, description="multiple of real time at which a new connection is given audio again; 0: at once"
+    )
     drain_seconds: float = Field(
         3.0, ge=0, le=600, description="how long running streams may finish at shutdown, and after their client left"
     )

@@ -64,6 +64,16 @@ class Close:
         early = self.reason in (NO_DATA, LIFETIME_REACHED)
         return self.code == CloseCode.NORMAL and eos_sent and not early
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed at another time. Our request or our account is not to blame then."""
+        return self.code not in (
+            CloseCode.INVALID,
+            CloseCode.UNAUTHORIZED,
+            CloseCode.BAD_REQUEST,
+            CloseCode.NO_CREDITS,
+        )
+
     def passed_on(self) -> Close:
         """Return the frame that tells a client of this ending: some codes may not be sent to one.
 

@@ -16,7 +16,7 @@ Called, iterated and closed by one thread, which may block in any of the three.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attempt(Generic[In, Out]):
     """One stream through an SDK, not yet started, and how to wake it from another thread."""
 

@@ -6,22 +6,12 @@ An engine is called once a session with what the client asked for, and gives an 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from app.wire import Close, StreamRequest
+from bridge import Attempt
 
-if TYPE_CHECKING:
-    from bridge import Start
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """One stream, not yet started. Run `start` in a worker thread; `abort` wakes it from any other."""
-
-    start: Start[bytes, str]
-    abort: Callable[[], object] | None = None
-
+Upstream = Attempt[bytes, str]
+"""One stream, not yet started. Run its `start` in a worker thread; its `abort` wakes it from any other."""
 
 Engine = Callable[[StreamRequest], Upstream]
 

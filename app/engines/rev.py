@@ -30,6 +30,7 @@ from rev_ai.models import MediaConfig
 from rev_ai.streamingclient import RevAiStreamingClient
 
 from app.engines import Upstream, UpstreamClosed
+from app.engines.circuit import Circuit
 from app.wire import Close, CloseCode, encode_query
 
 if TYPE_CHECKING:
@@ -71,16 +72,17 @@ class RevEngine:
         self._url = url
         self._token = token
         self._timeouts = timeouts or Timeouts()
+        self._circuit = Circuit()
 
     def __call__(self, request: StreamRequest) -> Upstream:
-        stream = _Stream(self._url().rstrip("/"), self._token, request, self._timeouts)
+        stream = _Stream(self._url().rstrip("/"), self._token, request, self._timeouts, self._circuit)
         return Upstream(stream.start, stream.abort)
 
 
 class _Stream:
     """One stream: one client, one connection, never used again."""
 
-    def __init__(self, url: str, token: str, request: StreamRequest, timeouts: Timeouts) -> None:
+    def __init__(self, url: str, token: str, request: StreamRequest, timeouts: Timeouts, circuit: Circuit) -> None:
         beyond = {name: value for name, value in request.options.items() if name in BEYOND_THE_SDK}
         self._options = {name: value for name, value in request.options.items() if name not in BEYOND_THE_SDK}
         self._timeouts = timeouts
@@ -89,10 +91,12 @@ class _Stream:
             token,
             MediaConfig(str(request.content_type)),
             on_close=self._on_close,
-            on_connected=lambda job_id: logger.info("upstream job %s", job_id),
+            on_connected=self._on_connected,
             url=url,
         )
         self._client.client = self._socket
+        self._circuit = circuit
+        self._connected = False
         self._close: Close | None = None
         self._input_ended = False
         self._over = False
@@ -103,12 +107,16 @@ class _Stream:
         Ends when the upstream has said its last words after the end of `audio`; raises UpstreamClosed for every
         other ending.
         """
+        if not self._circuit.enter(lambda: self._socket.is_interrupted, self._timeouts.answer):
+            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the speech service fails for everybody at the moment"))
         try:
             self._connect(audio)
             yield from self._responses()
         finally:
             self._over = True
             self._socket.release()
+            if not self._connected:
+                self._circuit.failed()
         close = self._close or Close(CloseCode.NO_CODE, "the speech service closed without a code")
         if not close.is_success(eos_sent=self._input_ended):
             raise UpstreamClosed(close)
@@ -116,6 +124,7 @@ class _Stream:
     def abort(self) -> None:
         """Wake whatever waits on the socket, now or as soon as there is one."""
         self._socket.interrupt()
+        self._circuit.wake()
 
     def _connect(self, audio: Iterator[bytes]) -> None:
         try:
@@ -153,6 +162,11 @@ class _Stream:
             else:
                 return
 
+    def _on_connected(self, job_id: str) -> None:
+        logger.info("upstream job %s", job_id)
+        self._connected = True
+        self._circuit.succeeded()
+
     def _on_close(self, code: int, reason: str) -> None:
         self._close = Close(code, reason)
 
@@ -167,13 +181,13 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has
         super().__init__(sockopt=options, enable_multithread=True)
         self._beyond = beyond
         self._timeouts = timeouts
-        self._interrupted = False
+        self.is_interrupted = False
         self.failure: Exception | None = None
 
     def connect(self, url: str, **options: Any) -> None:
         super().connect(f"{url}&{self._beyond}" if self._beyond else url, timeout=self._timeouts.connect, **options)
         self.settimeout(self._timeouts.answer)
-        if self._interrupted:  # while it connected; if it comes from now on, it finds the socket
+        if self.is_interrupted:  # while it connected; if it comes from now on, it finds the socket
             raise websocket.WebSocketConnectionClosedException
 
     def send(self, payload: bytes | str, opcode: int = websocket.ABNF.OPCODE_TEXT) -> int:
@@ -185,7 +199,7 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has
             return 0
 
     def interrupt(self) -> None:
-        self._interrupted = True
+        self.is_interrupted = True
         sock = self.sock
         if sock is not None:
             with suppress(OSError):  # not connected, or no more

@@ -46,9 +46,16 @@ def _arguments() -> argparse.Namespace:
         metavar="SECONDS",
         help="close a stream on which nothing came for so long (default: %(default)g)",
     )
-    parser.add_argument("--script", type=Path, metavar="FILE", help="answer by this script (JSON), and decode nothing")
+    parser.add_argument("--script", type=_script, metavar="FILE", help="answer by this script (JSON), decode nothing")
     parser.add_argument("--supervised", action="store_true", help="end when stdin ends, that is with the parent")
     return parser.parse_args()
+
+
+def _script(path: str) -> Scripted:
+    try:
+        return Scripted.from_json(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:
@@ -67,7 +74,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     async with AsyncExitStack() as stack:
         attendant: Attendant
         if arguments.script:
-            attendant = Scripted.from_json(arguments.script.read_text())
+            attendant = arguments.script
         else:
             pool = await stack.enter_async_context(decoding(arguments.processes, arguments.streams))
             attendant = RevAi(pool, patience=arguments.patience)
@@ -84,7 +91,11 @@ def _await_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(_run(_arguments()))
+    arguments = _arguments()
+    try:
+        asyncio.run(_run(arguments))
+    except OSError as error:  # the address is taken, or no process starts
+        raise SystemExit(f"cannot start: {error}") from None
 
 
 if __name__ == "__main__":

@@ -66,10 +66,10 @@ class Worker:
         try:
             async with asyncio.timeout(READY_TIMEOUT):
                 await worker._read()
-        except (TimeoutError, asyncio.IncompleteReadError):
-            await worker.kill()
+        except asyncio.IncompleteReadError:
+            await process.communicate()
             raise OSError(f"the decoding process ended with code {process.returncode} before it was ready") from None
-        except asyncio.CancelledError:
+        except (TimeoutError, asyncio.CancelledError):
             await worker.kill()
             raise
         return worker
@@ -89,7 +89,7 @@ class Worker:
             for waiting in self._waiting:
                 if waiting and not waiting.done():
                     waiting.set_exception(Refused(DIED))
-            await self.kill()
+        await self._process.communicate()  # reaps it
 
     async def ask(self, request: Request) -> list[Partial | Final]:
         """Return the reply. Raises Refused when the process dies, or is killed as it did not reply in time.
@@ -104,7 +104,8 @@ class Worker:
             async with asyncio.timeout(REPLY_TIMEOUT):
                 return await reply or []
         except TimeoutError:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                self._process.kill()
             raise Refused(DIED) from None
 
     def tell(self, request: Request) -> None:
@@ -133,11 +134,11 @@ class Worker:
 class Stream:
     """One client's audio, on its way to the process that recognises it. See `conversation.Recognition`."""
 
-    def __init__(self, worker: Worker, number: int, layout: Format | None, settings: Settings) -> None:
+    def __init__(self, worker: Worker, number: int, audio: Format | None, settings: Settings) -> None:
         self._worker = worker
         self._number = number
-        self._format = layout
-        self._wav = None if layout else WavReader()
+        self._format = audio  # None: its header will tell
+        self._wav = None if audio else WavReader()
         self._settings = settings
         self._opened = self._closed = False
         worker.streams += 1
@@ -183,12 +184,12 @@ class Pool:
 
     def open(self, request: StreamRequest) -> Stream:
         """Take a place at the process with the most room. Raises BadRequest, or Refused if there is none."""
-        layout, settings = _format(request.content_type), _settings(request)
+        audio, settings = _format(request.content_type), _settings(request)
         workers = [worker for worker in self._workers if worker and worker.streams < self._streams]
         if not workers:
             raise Refused(FULL)
         worker = min(workers, key=lambda worker: worker.streams)
-        return Stream(worker, next(self._numbers), layout, settings)
+        return Stream(worker, next(self._numbers), audio, settings)
 
     async def close(self) -> None:
         """End the processes."""
@@ -211,7 +212,7 @@ async def _start_again() -> Worker:
         try:
             return await Worker.start()
         except OSError as error:
-            log.warning("%s; trying again", error)
+            log.warning("%r; trying again", error)
     raise AssertionError("unreachable")
 
 

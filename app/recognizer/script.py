@@ -1,9 +1,9 @@
 """A recognizer that answers by script, and misbehaves by script: for tests and demonstrations.
 
-A script is a tuple of steps, taken one after the other. The steps before `Accept` come before the 101; a script
-without one accepts at once. When the steps are used up nothing more is said, and the client has to leave. Beside the
-steps everything that the client sends is read and recorded in a `Visit`; a text other than `EOS` is answered with
-1007 wherever the script stands.
+A script is a tuple of steps, taken one after the other. Only waits may come before `Accept` or `Status`, which answer
+the request; a script without either accepts at once. (The server gives a handshake 10 s, unless told otherwise.) When
+the steps are used up nothing more is said, and the client has to leave. Beside the steps everything that the client
+sends is read and recorded in a `Visit`; a text other than `EOS` is answered with 1007 wherever the script stands.
 
     Scripted((Greet(), Wait(audio=32000), End(4003, "no credits")))        # every client runs out of credits
     Scripted((Greet(), Wait(audio=32000), Drop()), NORMAL)                 # the first one breaks, the others do not
@@ -71,7 +71,7 @@ class Greet:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Say a text, whatever it is: in so many fragments with so many seconds between them, or as a binary message."""
+    """Say a text, whatever it is: in fragments with so many seconds between them, or as one binary message."""
 
     text: str
     fragments: int = 1
@@ -222,7 +222,7 @@ class Scripted:
 
     def __init__(self, *scripts: Script, keep: bool = False) -> None:
         self.visits: deque[Visit] = deque(maxlen=VISITS)
-        self._scripts = scripts or (NORMAL,)
+        self._scripts = [_split(script) for script in scripts or (NORMAL,)]
         self._keep = keep
         self._count = 0
         self._arrived = asyncio.Event()
@@ -249,16 +249,14 @@ class Scripted:
 
     async def admit(self, line: Line) -> Refusal | None:
         """Play what comes before the 101."""
-        script = self._scripts[min(self._count, len(self._scripts) - 1)]
+        handshake, steps = self._scripts[min(self._count, len(self._scripts) - 1)]
         self._count += 1
         visit = Visit(line.query, keep=self._keep)
         self.visits.append(visit)
         self._arrived.set()
         self._arrived = asyncio.Event()
-        answers = [place for place, step in enumerate(script) if isinstance(step, Accept | Status)]
-        begin = answers[0] + 1 if answers else 0
         try:
-            for step in script[:begin]:
+            for step in handshake:
                 if isinstance(step, Status):
                     visit.end(None)
                     return Refusal(step.code, step.text)
@@ -267,7 +265,7 @@ class Scripted:
         except asyncio.CancelledError:
             visit.end(None)
             raise
-        self._plays[line] = visit, script[begin:]
+        self._plays[line] = visit, steps
         return None
 
     async def converse(self, line: Line) -> None:
@@ -327,6 +325,15 @@ class Scripted:
 
     def _latch(self, name: str) -> asyncio.Event:
         return self._latches.setdefault(name, asyncio.Event())
+
+
+def _split(script: Script) -> tuple[Script, Script]:
+    """Tell what is played before the request is answered from what is played after it."""
+    answers = [place for place, step in enumerate(script) if isinstance(step, Accept | Status)]
+    begin = answers[0] + 1 if answers else 0
+    if any(not isinstance(step, Wait) for step in script[: begin - 1 if begin else 0]) or len(answers) > 1:
+        raise ValueError("before Accept or Status a script can only wait, and there is one of them at most")
+    return script[:begin], script[begin:]
 
 
 async def _listen(line: Line, visit: Visit) -> End:

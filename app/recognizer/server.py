@@ -280,6 +280,11 @@ async def serving(
                 connection.line.talk.cancel()
             else:
                 connection.transport.abort()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LINGER):
+                await server.wait_closed()
+        for connection in tuple(connections):  # those that were being closed already, and have more patience
+            connection.transport.abort()
         await server.wait_closed()
 
 

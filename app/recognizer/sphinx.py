@@ -1,8 +1,9 @@
 """One stream's recognition with pocketsphinx: 16 kHz mono samples in, hypotheses out. Sync; belongs to one thread.
 
 Where things come from:
-- *Utterances* are cut by pocketsphinx's `Endpointer`. What the end of the input cuts off is heard as if silence
-  followed, so a last word has the same chance there as in the middle.
+- *Utterances* are found by pocketsphinx's `Endpointer`, but not fed from it: it hands each frame out a window (0.3 s)
+  after it came, and partials would be so much later. The same words come out either way. The input's end is heard as
+  silence, so a last word has the same chance as one in the middle.
 - *Times* are the decoder's frames of 10 ms, counted from the utterance's first sample.
 - A final word's *confidence* is its posterior probability in the utterance's word lattice, computed with the best
   path at the utterance's end. The same word at slightly other times counts as another: rather too low than too high.
@@ -10,15 +11,16 @@ Where things come from:
   stability: seen n times in a row at its place, it is seen again with probability (n + 1) / (n + 2), by Laplace's
   rule of succession.
 
-Settings were chosen on five recordings of 53 words (two phrases, three readings): pocketsphinx's own gave 21 word
-errors, these 8. Turning `fwdflat` (a second pass over the utterance at its end) off brought 21 to 18, and takes
-the end of an utterance of 30 s from 0.9 s to 0.13 s, in which the other streams of the process wait. The rest is
-the cepstral mean to begin with: 11 errors with the mean of the other speakers only, 8 with the mean of all.
+Settings were chosen on five recordings of 53 words (two phrases, three readings). With pocketsphinx's own there were
+20 word errors. Turning `fwdflat` (a second pass at the utterance's end) off left 18, and takes the end of an utterance
+of 30 s from 0.9 s to 0.14 s, in which the process's other streams wait. The cepstral mean to begin with left 8; that
+is partly self-praise, as the mean is theirs: 10 are left when phrases and readings are given each other's mean.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -64,6 +66,8 @@ class Recognition:
         self._endpointer = Endpointer(window=WINDOW, ratio=RATIO, vad_mode=VAD_MODE, sample_rate=RATE)
         self._frame = self._endpointer.frame_bytes
         self._rest = b""  # less than a frame of the endpointer
+        self._frames = 0  # of the endpointer, so far
+        self._window: deque[bytes] = deque(maxlen=round(WINDOW / self._endpointer.frame_length))
         self._utterance: _Utterance | None = None
         decoder.reinit_feat()  # forgets the last speaker's cepstral mean and noise: 60 us
 
@@ -95,18 +99,25 @@ class Recognition:
         return self._decoder
 
     def _hear(self, frame: bytes) -> list[Partial | Final]:
-        speech = self._endpointer.process(frame)
-        if speech is None:
+        was_in_speech = self._endpointer.in_speech
+        self._endpointer.process(frame)  # its answer is the frame of a window ago: partials cannot wait for that
+        self._window.append(frame)
+        self._frames += 1
+        if not was_in_speech and self._endpointer.in_speech:
+            start = self._endpointer.speech_start
+            self._utterance = _Utterance(self._decoder, self._settings, start)
+            begun = self._frames - round(start / self._endpointer.frame_length)
+            frame = b"".join(self._window)[-begun * self._frame :]
+        if not self._utterance:
             return []
-        utterance = self._utterance or _Utterance(self._decoder, self._settings, self._endpointer.speech_start)
-        self._utterance = utterance
-        heard: list[Partial | Final] = [*utterance.hear(speech)]
+        heard: list[Partial | Final] = [*self._utterance.hear(frame)]
         if not self._endpointer.in_speech:
-            heard += utterance.end()
+            heard += self._utterance.end()
             self._utterance = None
-        elif utterance.seconds >= self._settings.max_segment:
-            heard += utterance.end()
-            self._utterance = _Utterance(self._decoder, self._settings, utterance.start + utterance.seconds)
+        elif self._utterance.seconds >= self._settings.max_segment:
+            heard += self._utterance.end()
+            end = self._utterance.start + self._utterance.seconds
+            self._utterance = _Utterance(self._decoder, self._settings, end)
         return heard
 
 

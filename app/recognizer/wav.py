@@ -50,12 +50,14 @@ class WavReader:
         self.format: Format | None = None
         self._buffer = bytearray()  # of the header: bounded by HEADER_BYTES and one piece
         self._taken = 0
+        self._fed = False
         self._left: float | None = None  # bytes of samples to come, once they have begun
         self._parser = self._parse()
         next(self._parser)
 
     def feed(self, data: bytes) -> bytes:
         """Return the samples among these bytes. Raises BadRequest for what is not such a file."""
+        self._fed = self._fed or bool(data)
         if self._left is None:
             try:
                 self._parser.send(data)
@@ -70,7 +72,7 @@ class WavReader:
 
     def finish(self) -> None:
         """Say that no bytes follow. Raises BadRequest when some came, but no samples among them."""
-        if self._left is None and self._taken + len(self._buffer):
+        if self._left is None and self._fed:
             raise BadRequest(f"the WAV file ends before its samples: {CURE}")
 
     def _parse(self) -> Generator[None, bytes, None]:

@@ -1,0 +1,112 @@
+"""An engine whose streams outlive their connections. The only import of tenacity.
+
+What is particular to Rev.ai's protocol is here: a final settles the audio before its `end_ts`; a new connection is
+given `start_ts`, so that a client's timestamps run on; a close code tells whether it is worth trying again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tenacity import RetryCallState, Retrying, wait_random_exponential
+
+from app.audio import SAMPLE, loudness
+from app.engines import Engine, Upstream, UpstreamClosed
+from app.wire import ContentType, Final, parse_message
+from bridge import Resumable, Resumption, Stuck
+
+if TYPE_CHECKING:
+    from app.wire import StreamRequest
+
+logger = logging.getLogger(__name__)
+
+ROOM_SECONDS = 60.0  # of audio that waits to be settled
+TRIES = 12  # in a row that settle nothing; with these pauses about a minute, in which a server can restart
+PAUSE = wait_random_exponential(multiplier=0.2, max=10.0)  # seconds; full jitter
+
+SPEECH = 500  # root mean square of 16-bit samples, -36 dBFS: a voice near a microphone is 1,000 to 4,000
+QUIET = 200  # -44 dBFS: a room without a voice is 20 to 150
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an upstream connection may live, and be silent under speech. In seconds."""
+
+    lifetime: float = 10_200.0  # 2 h 50 min of Rev.ai's 3 h
+    silence: float = 20.0
+    replay_pace: float = 0.0  # multiple of real time at which audio is given again; 0: as fast as it is taken
+
+
+def resuming(engine: Engine, patience: Patience) -> Engine:
+    """Make an engine's streams resumable.
+
+    Only raw audio can begin in its middle; a stream in a container has one connection, as before.
+    """
+
+    def open_stream(request: StreamRequest) -> Upstream:
+        if request.content_type.media != ContentType.RAW:
+            return engine(request)
+        stream = _Stream(engine, request, patience)
+        return Upstream(stream.resumable, stream.resumable.abort)
+
+    return open_stream
+
+
+class _Stream:
+    """One client's audio over any number of connections: seconds of the protocol, bytes of the ring."""
+
+    def __init__(self, engine: Engine, request: StreamRequest, patience: Patience) -> None:
+        kind = request.content_type
+        self._engine = engine
+        self._request = request
+        self._frame = SAMPLE * (kind.channels or 1)
+        self._rate = self._frame * (kind.rate or 16000)  # bytes a second
+        self._offset = float(request.options.get("start_ts", 0.0))
+        self.resumable: Resumable[str] = Resumable(
+            self._connect,
+            Resumption(
+                settled=self._settled,
+                again=_again,
+                pause=_pause,
+                room=int(ROOM_SECONDS * self._rate),
+                lifetime=patience.lifetime,
+                quiet=lambda chunk: loudness(chunk) < QUIET,
+                silence=patience.silence,
+                speech=lambda chunk: loudness(chunk) >= SPEECH,
+                replay_rate=patience.replay_pace * self._rate or None,
+            ),
+        )
+
+    def _connect(self, position: int) -> Upstream:
+        if position == 0:
+            return self._engine(self._request)
+        start_ts = self._offset + position / self._rate
+        return self._engine(replace(self._request, options={**self._request.options, "start_ts": start_ts}))
+
+    def _settled(self, response: str) -> int | None:
+        if '"final"' not in response:  # most are partials, and need no parsing
+            return None
+        try:
+            message = parse_message(response)
+        except ValueError:
+            return None
+        if not isinstance(message, Final):
+            return None
+        frames = round((message.end_ts - self._offset) * self._rate) // self._frame
+        return max(0, frames * self._frame)
+
+
+def _again(error: Exception) -> bool:
+    worth_it = isinstance(error, Stuck) or (isinstance(error, UpstreamClosed) and error.close.may_pass)
+    logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
+    return worth_it
+
+
+def _pause(fruitless: int) -> float | None:
+    if fruitless >= TRIES:
+        return None
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = fruitless + 1
+    return PAUSE(state)

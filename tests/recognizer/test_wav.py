@@ -1,0 +1,106 @@
+"""The WAV reader: the samples and nothing else, from pieces of any size."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.recognizer.wav import HEADER_BYTES, PCM_SUBFORMAT, Format, WavReader
+from app.wire import REASON_BYTES, BadRequest
+
+SAMPLES = bytes(range(200))
+
+
+def chunk(name: bytes, body: bytes, size: int | None = None) -> bytes:
+    return name + struct.pack("<I", len(body) if size is None else size) + body + b"\0" * (len(body) % 2)
+
+
+def fmt(tag: int = 1, channels: int = 1, rate: int = 16000, bits: int = 16, more: bytes = b"") -> bytes:
+    block = channels * bits // 8
+    return chunk(b"fmt ", struct.pack("<HHIIHH", tag, channels, rate, rate * block, block, bits) + more)
+
+
+def riff(*chunks: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 4 + sum(map(len, chunks))) + b"WAVE" + b"".join(chunks)
+
+
+def read(file: bytes, size: int | None = None) -> tuple[Format | None, bytes]:
+    reader = WavReader()
+    size = size or len(file) or 1
+    samples = b"".join(reader.feed(file[start : start + size]) for start in range(0, len(file), size))
+    reader.finish()
+    return reader.format, samples
+
+
+def test_what_python_writes_is_read() -> None:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((2, 2, 44100, 0, "NONE", ""))
+        writer.writeframes(SAMPLES)
+    assert read(file.getvalue()) == (Format(44100, 2), SAMPLES)
+
+
+chunks = st.lists(st.builds(chunk, st.sampled_from([b"LIST", b"bext", b"JUNK"]), st.binary(max_size=50)), max_size=3)
+
+
+@given(chunks, chunks, chunks, st.integers(1, 60))
+def test_other_chunks_anywhere_and_pieces_of_any_size(
+    before: list[bytes], between: list[bytes], after: list[bytes], size: int
+) -> None:
+    file = riff(*before, fmt(), *between, chunk(b"data", SAMPLES), *after)
+    assert read(file, size) == (Format(16000, 1), SAMPLES)
+
+
+def test_the_extensible_format_is_read() -> None:
+    more = struct.pack("<HHI", 22, 16, 3) + PCM_SUBFORMAT
+    assert read(riff(fmt(0xFFFE, 2, more=more), chunk(b"data", SAMPLES))) == (Format(16000, 2), SAMPLES)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_size_that_was_not_known_means_until_the_end(size: int) -> None:
+    assert read(riff(fmt()) + chunk(b"data", SAMPLES, size), 7) == (Format(16000, 1), SAMPLES)
+
+
+def test_a_file_cut_short_gives_the_samples_that_it_has() -> None:
+    assert read(riff(fmt(), chunk(b"data", SAMPLES, 10_000)))[1] == SAMPLES
+
+
+def test_nothing_at_all_is_no_error() -> None:
+    assert read(b"") == (None, b"")
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (b"RIFF", "ends before its samples"),
+        (b"this is a letter", "not a WAV file"),
+        (b"fLaC\0\0\0\x22\x10\0\x10\0", "not a WAV file"),
+        (riff(chunk(b"data", SAMPLES)), "does not say its format"),
+        (riff(fmt()), "ends before its samples"),
+        (riff(chunk(b"fmt ", b"\1\0")), "cut short"),
+        (riff(fmt(tag=3, bits=32)), "0x0003 with 32 bits"),
+        (riff(fmt(bits=24)), "0x0001 with 24 bits"),
+        (riff(fmt(0xFFFE, more=struct.pack("<HHI", 22, 16, 3) + b"\3" + PCM_SUBFORMAT[1:])), "0xfffe"),
+        (riff(fmt(rate=4000)), "send 8000 to"),
+        (riff(fmt(channels=0)), "1 to 10 channels"),
+        (riff(chunk(b"JUNK", b"", HEADER_BYTES)), "no samples in its first"),
+    ],
+)
+def test_what_is_not_such_a_file_is_refused_with_the_cure(file: bytes, said: str) -> None:
+    with pytest.raises(BadRequest, match=said) as refused:
+        read(file)
+    assert "send" in str(refused.value)
+    assert len(str(refused.value)) <= REASON_BYTES
+
+
+@given(st.binary(max_size=100), st.integers(1, 20))
+def test_whatever_comes_is_read_or_refused(file: bytes, size: int) -> None:
+    try:
+        read(riff(fmt())[:20] + file, size)
+    except BadRequest as error:
+        assert "send" in str(error)  # noqa: PT017 # some files are fine, so pytest.raises cannot say it
