@@ -72,7 +72,7 @@ async def test_no_audio_at_all(sdk: Python | Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"), [(4001, "unauthorized"), (4003, "insufficient credits"), (4010, "closing")]
+    ("code", "reason"), [(4001, "unauthorized"), (4002, "bad metadata"), (4003, "insufficient credits")]
 )
 async def test_a_refusal_by_the_upstream_reaches_the_callbacks(sdk: Python | Node, code: int, reason: str) -> None:
     async with service_before((Greet(), Wait(messages=1), End(code, reason))) as (url, _):
