@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from app import transcribe
 from app.main import create_app
 from app.server import Server, ServiceFailed
 from app.settings import Settings, WrongSetting, describe
@@ -43,6 +44,9 @@ def serve(
     settings = Settings.read(host=host, port=port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(_serve(settings))
+
+
+cli.command("transcribe")(transcribe.command)
 
 
 async def _serve(settings: Settings) -> None:

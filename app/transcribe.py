@@ -27,6 +27,7 @@ from app import captions
 from app.audio import RATE, Converter
 from app.captions import line, printable
 from app.client import NoConnection, Stream, StreamError, connect
+from app.local import local_service
 from app.wire import ContentType, Final, Option, Partial, StreamRequest
 
 BLOCK = 0.1  # seconds of audio that are read and sent at once
@@ -284,12 +285,6 @@ def _minutes(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-@asynccontextmanager
-async def local_service() -> AsyncIterator[str]:
-    """Yield the base URL of the service on this machine, for as long as it is needed."""
-    yield "ws://127.0.0.1:8000"
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ ROOMS = [
     ["app.endpoints"],
     ["app.main"],
     ["app.server", "app.client"],
+    ["app.local"],
     ["app.transcribe"],
     ["app.cli"],
 ]

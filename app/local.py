@@ -1,0 +1,43 @@
+"""The service on this machine: the one that runs already, or one for as long as a command needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from app.main import create_app
+from app.server import running
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@asynccontextmanager
+async def local_service() -> AsyncIterator[str]:
+    """Yield the base URL of the service at SPEECHBRIDGE_HOST and SPEECHBRIDGE_PORT.
+
+    If nobody listens there, one is run on a free port meanwhile, and said so on stderr. Raises WrongSetting and
+    ServiceFailed. Cancellation: the one that was run is ended.
+    """
+    settings = Settings.read()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 # to reach it, not to listen
+    if await _listens(host, settings.port):
+        yield f"ws://[{host}]:{settings.port}" if ":" in host else f"ws://{host}:{settings.port}"
+        return
+    sys.stderr.write(f"speechbridge: no service listens on port {settings.port}; running one for this\n")
+    own = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
+    async with running(create_app(own), own) as server:
+        yield server.url
+
+
+async def _listens(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(1.0):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
