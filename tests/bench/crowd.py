@@ -1,0 +1,84 @@
+"""How soon does each of a hundred sessions that begin at once get its first answer? How soon is one too many refused?
+
+Method: service, scripted upstream and clients in three processes on one machine. Each client connects, sends 100 ms of
+audio and waits for the answer, which went through both queues, Rev.ai's SDK and the upstream. Then, with all sessions
+taken, one more connects and is refused. Times are from before the TCP connection. Five rounds.
+
+    python -m tests.bench.crowd
+
+Last result, 2 cores: first answer after 0.257 s (median), 0.372 s (last of 500); refusal after 2 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from websockets.asyncio.client import connect
+
+from tests.service import STREAM
+from tests.test_cli import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SESSIONS = 100
+ROUNDS = 5
+
+
+@contextmanager
+def upstream() -> Iterator[str]:
+    script = [[{"do": "greet"}, {"do": "echo"}, {"do": "end", "code": 1000, "reason": "End of input. Closing"}]]
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(script, file)
+        file.flush()
+        command = [sys.executable, "-m", "app.recognizer", "--script", file.name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            yield process.stdout.readline().removeprefix("listening on ").strip()
+            process.terminate()
+
+
+async def rounds(url: str) -> None:
+    first_answers: list[float] = []
+    refusals: list[float] = []
+
+    async def session(stack: AsyncExitStack) -> None:
+        begun = time.monotonic()
+        socket = await stack.enter_async_context(connect(url + STREAM, compression=None))
+        await socket.recv()
+        await socket.send(bytes(3200))
+        await socket.recv()
+        first_answers.append(time.monotonic() - begun)
+
+    for _ in range(ROUNDS):
+        async with AsyncExitStack() as stack:
+            await asyncio.gather(*(session(stack) for _ in range(SESSIONS)))
+            begun = time.monotonic()
+            async with connect(url + STREAM, compression=None) as socket:
+                await socket.wait_closed()
+            refusals.append(time.monotonic() - begun)
+            assert socket.close_code == 4029
+        await asyncio.sleep(1)  # the ended ones' threads go
+    print(f"first answer, {SESSIONS} sessions at once, {ROUNDS} rounds: ", end="")
+    print(f"median {statistics.median(first_answers):.3f} s, last {max(first_answers):.3f} s")
+    print(f"refusal of one more: median {statistics.median(refusals):.4f} s, last {max(refusals):.4f} s")
+
+
+def main() -> None:
+    with upstream() as far:
+        variables = {"SPEECHBRIDGE_REVAI_URL": far, "SPEECHBRIDGE_LOG_LEVEL": "error"}
+        with serving(**variables, SPEECHBRIDGE_MAX_SESSIONS=str(SESSIONS)) as (_, announced):
+            url = announced.split()[3].partition("/speechtotext")[0]
+            asyncio.run(rounds(url))
+
+
+if __name__ == "__main__":
+    main()
