@@ -117,15 +117,16 @@ async def connect(url: str, request: StreamRequest, *, open_timeout: float = OPE
 
     Cancellation: while opening, the connection is dropped; on leaving, the farewell is cut short.
     """
-    async with dial(_address(url, request), open_timeout=open_timeout) as websocket:
+    async with dial(stream_address(url, request.query()), open_timeout=open_timeout) as websocket:
         yield Stream(websocket, open_timeout)
 
 
-def _address(base: str, request: StreamRequest) -> Address:
+def stream_address(base: str, query: str) -> Address:
+    """Return where a stream of a service begins. Raises Unreachable for a base URL that cannot be one."""
     if "?" in base or "#" in base:
         raise Unreachable("the service's URL is not usable: leave out its query, the request has its own")
     try:
-        return Address.parse(f"{base.rstrip('/')}{PATH}?{request.query()}")
+        return Address.parse(f"{base.rstrip('/')}{PATH}?{query}")
     except ValueError as error:
         raise Unreachable(str(error)) from None
 

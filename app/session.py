@@ -36,6 +36,11 @@ LIMITS = Limits(grace=1.0)
 GOING_AWAY = Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly")
 
 
+def new_id() -> str:
+    """Make up a session's id."""
+    return secrets.token_urlsafe(9)
+
+
 class Line(Protocol):
     """The client's end of a conversation."""
 
@@ -62,13 +67,18 @@ class Sessions:
         return len(self._alive)
 
     async def run(
-        self, line: Line, request: StreamRequest, greet: Callable[[str], Coroutine[Any, Any, None]] | None = None
+        self,
+        line: Line,
+        request: StreamRequest,
+        greet: Callable[[str], Coroutine[Any, Any, None]] | None = None,
+        *,
+        session_id: str | None = None,
     ) -> Close:
         """Hold one conversation; return how the line is to be closed. `greet` is awaited with the session's id.
 
         Cancellation: the upstream is aborted, the line left as it is.
         """
-        session = Session(self, line, request)
+        session = Session(self, line, request, session_id or new_id())
         self._alive.add(session)
         self._none_alive.clear()
         try:
@@ -88,8 +98,8 @@ class Sessions:
 class Session:
     """One conversation, from the client's first byte to the verdict that closes its line."""
 
-    def __init__(self, sessions: Sessions, line: Line, request: StreamRequest) -> None:
-        self.id = secrets.token_urlsafe(9)
+    def __init__(self, sessions: Sessions, line: Line, request: StreamRequest, session_id: str) -> None:
+        self.id = session_id
         self._sessions = sessions
         self._line = line
         self._request = request

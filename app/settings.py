@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         3.0, ge=0, le=600, description="how long running streams may finish at shutdown, and after their client left"
     )
+    resume_seconds: float = Field(60.0, ge=0, le=3600, description="how long a client with resume=true may be away")
     recognizer_processes: int = Field(0, ge=0, le=1024, description="decoding processes; 0 means one a core")
     recognizer_streams: int = Field(4, ge=1, le=64, description="streams that each decoding process serves at once")
     relay_url: Annotated[str, AfterValidator(_websocket_url)] = Field(

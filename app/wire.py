@@ -31,7 +31,7 @@ REASON_BYTES = 123  # a control frame holds 125 bytes, two of them the code: RFC
 
 
 class CloseCode(IntEnum):
-    """Why a connection ended. 4xxx as documented by Rev.ai, the others by RFC 6455."""
+    """Why a connection ended. By RFC 6455, by Rev.ai's documentation (4xxx), and two of our own."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -44,6 +44,8 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4001
     BAD_REQUEST = 4002
     NO_CREDITS = 4003
+    TOO_SLOW = 4008  # ours: the client does not read
+    TAKEN_OVER = 4009  # ours: the same client came back on another connection
     SHUTTING_DOWN = 4010
     UNAVAILABLE = 4013
     TOO_MANY = 4029

@@ -4,7 +4,7 @@ from bridge.bridge import Bridge, pump
 from bridge.errors import BridgeError, Broken, Closed, Overloaded
 from bridge.feed import queue_to_generator
 from bridge.pool import WorkerPool
-from bridge.resume import Resumable, ResumeStatistics, Resumption, Stuck
+from bridge.resume import Resumable, ResumeStatistics, Resumption, Ring, Stuck
 from bridge.types import Abandoned, Attempt, Failed, Finished, Limits, Outcome, Start, State, Statistics
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Resumable",
     "ResumeStatistics",
     "Resumption",
+    "Ring",
     "Start",
     "State",
     "Statistics",

@@ -18,7 +18,8 @@ VENDORS = {
     "soxr": "app/audio.py",
     "numpy": "app/audio.py",
     "soundfile": "app/transcribe.py",
-    "rich": "app/transcribe.py",
+    "sounddevice": "app/mic.py",
+    "rich": "app/terminal.py",
     "websockets.asyncio.client": "app/dial.py",
     "websockets.asyncio.server": "app/recognizer/server.py",
     "uvicorn": "app/server.py",
@@ -29,12 +30,13 @@ VENDORS = {
 ROOMS = [
     ["bridge", "app.wire", "app.captions", "app.audio", "app.settings", "app.dial"],
     ["app.engines"],
-    ["app.session"],
+    ["app.session", "app.durable"],
     ["app.endpoints"],
     ["app.main"],
-    ["app.server", "app.client"],
+    ["app.server", "app.client", "app.lasting"],
     ["app.local"],
-    ["app.transcribe"],
+    ["app.flows", "app.terminal"],
+    ["app.transcribe", "app.send", "app.mic"],
     ["app.cli"],
 ]
 

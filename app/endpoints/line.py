@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import WebSocket, WebSocketDisconnect
 
+from app.wire import CloseCode
+
 if TYPE_CHECKING:
     from app.wire import Close
 
@@ -16,10 +18,12 @@ class WebSocketLine:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
+        self.has_said_goodbye = False  # the client left with a close frame that says it meant to
 
     async def receive(self) -> bytes | str | None:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
+            self.has_said_goodbye = message.get("code") in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
             return None
         text: str | None = message.get("text")
         data: bytes = message.get("bytes") or b""

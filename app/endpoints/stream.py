@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastapi import APIRouter, WebSocket
 
+from app.durable import UNKNOWN, DurableLines, Resume
 from app.endpoints.line import WebSocketLine
+from app.session import Sessions, new_id
 from app.wire import PATH, BadRequest, Close, CloseCode, Connected, ContentType, StreamRequest
 
-if TYPE_CHECKING:
-    from app.session import Sessions
 
-
-def router(sessions: Sessions) -> APIRouter:
-    """Make the routes, for these sessions."""
+def router(sessions: Sessions, durable: DurableLines) -> APIRouter:
+    """Make the routes, for these sessions and those of their lines that can be come back to."""
     routes = APIRouter()
 
     @routes.websocket("/ws_a")
@@ -31,15 +28,34 @@ def router(sessions: Sessions) -> APIRouter:
         """Rev.ai's streaming protocol. A refusal is a close frame after the handshake, so that clients see why."""
         await socket.accept()
         line = WebSocketLine(socket)
+        query = socket.scope["query_string"].decode("latin-1")
+        resume = Resume.parse(query)
+        if resume is not None and resume.key is not None:
+            await come_back(line, resume.key, resume.finals)
+            return
         try:
-            request = StreamRequest.parse(socket.scope["query_string"].decode("latin-1"))
+            request = StreamRequest.parse(query)
         except BadRequest as error:
             await line.close(Close(CloseCode.BAD_REQUEST, str(error)))
+            return
+        if resume is not None:
+            session_id = new_id()
+            lasting = durable.begin(session_id)
+            durable.run(lasting, sessions.run(lasting, request, session_id=session_id))
+            await lasting.serve(line, session_id)
             return
 
         async def greet(session_id: str) -> None:
             await line.send(Connected(session_id).encode())
 
         await line.close(await sessions.run(line, request, greet))
+
+    async def come_back(line: WebSocketLine, key: str, finals: int) -> None:
+        found = durable.find(key)
+        if found is None:
+            await line.close(UNKNOWN)
+        else:
+            lasting, session_id = found
+            await lasting.serve(line, session_id, finals)
 
     return routes
