@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import signal
+import socket
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,19 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from app.wire import CloseCode
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Iterator
     from types import FrameType
 
     from fastapi import FastAPI
+    from websockets.frames import Frame
 
     from app.session import Sessions
     from app.settings import Settings
 
 PING_SECONDS = 20.0  # between two pings, and for the pong: a vanished client is noticed in 40 s
+STALL_SECONDS = 30.0  # how long what we sent may stay unacknowledged, or a client's window shut
+FRAGMENTS = 8192  # a message: 8 MiB in fragments of 1 KiB. Empty ones cost memory, and no limit in bytes sees them
+INTERRUPT_SECONDS = 3.0  # the drain after Ctrl-C, when a person waits
 
 
 class ServiceFailed(Exception):
@@ -40,14 +44,33 @@ class WithoutQueries(logging.Filter):
 
 
 class Protocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, with two of its judgements corrected."""
+    """uvicorn's WebSocket, with some of its judgements corrected."""
+
+    heard_at = 0.0  # the loop's time
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self.loop.time()
+        super().data_received(data)
 
     def keepalive_timeout(self) -> None:
-        """Close a client that did not answer a ping, unless it is we who have not read its answer yet."""
-        if self.read_paused and self.ping_timeout is not None:
-            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+        """Drop a client that did not answer a ping and was not heard at all since.
+
+        The answer of one that sends faster than its audio is taken waits behind that audio, in its buffers or ours.
+        """
+        patience = self.ping_timeout or 0.0
+        if self.read_paused or self.loop.time() - self.heard_at < patience:
+            self.pong_timer = self.loop.call_later(patience, self.keepalive_timeout)
+            return
+        super().keepalive_timeout()
+        # What it did not read is still in the transport's buffer, and the inherited close waits for that to drain.
+        self.transport.abort()
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) < FRAGMENTS:
+            super().handle_cont(event)
         else:
-            super().keepalive_timeout()
+            self.conn.fail(CloseCode.TOO_BIG, "too many fragments")
+            self.handle_parser_exception()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report a client that vanished as 1006; the inherited code for it is that of an empty close frame."""
@@ -76,6 +99,7 @@ class Server(uvicorn.Server):
         )
         self._sessions: Sessions = app.state.sessions
         self._takes_signals = takes_signals
+        self._interrupted = False
         self.has_started = asyncio.Event()
         for name in ("uvicorn.error", "uvicorn.access"):
             logger = logging.getLogger(name)
@@ -93,18 +117,22 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         except SystemExit:  # uvicorn's way to say that it cannot start; it would take the caller's loop with it
             raise ServiceFailed(f"the service cannot start on {self.config.host}:{self.config.port}") from None
+        for server in self.servers:
+            for listening in server.sockets:
+                _bound_stalls(listening)
         self.has_started.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
         # Now, because uvicorn's own shutdown closes every WebSocket with 1012 first and asks the application later.
-        await self._sessions.drain()
+        await self._sessions.drain(INTERRUPT_SECONDS if self._interrupted else None)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 # a signal handler's form
         """Note the signal. The inherited one raises it again in the end; a service that was told to end succeeds."""
-        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self._interrupted = sig == signal.SIGINT
+        self.force_exit = self.should_exit and self._interrupted
         self.should_exit = True
 
     @contextmanager
@@ -131,3 +159,13 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[Server]:
         started.cancel()
         server.should_exit = True
         await asyncio.gather(serving, started, return_exceptions=True)
+
+
+def _bound_stalls(listening: socket.socket) -> None:
+    """Have the kernel drop a client that stops reading, or vanishes under what we send; accepted sockets inherit it.
+
+    Otherwise it would be there for ever: what was written waits for it, and the close waits for what was written.
+    Linux only; elsewhere the pings find it, a little later.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT") and listening.family in (socket.AF_INET, socket.AF_INET6):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))

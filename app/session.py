@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from app.engines import UpstreamClosed
@@ -88,11 +89,17 @@ class Sessions:
             if not self._alive:
                 self._none_alive.set()
 
-    async def drain(self) -> None:
-        """End every session's input, and wait until each has said its last words or its time is up."""
+    async def drain(self, seconds: float | None = None) -> None:
+        """End every session's input, and wait until each has said its last words or its time is up.
+
+        A session whose client does not read may stay behind: it is for the server to drop that connection.
+        """
+        seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         for session in self._alive:
-            session.end(GOING_AWAY)
-        await self._none_alive.wait()
+            session.end(GOING_AWAY, seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds + LIMITS.grace + 0.5):
+                await self._none_alive.wait()
 
 
 class Session:
@@ -130,13 +137,14 @@ class Session:
             logger.info("session %s: refused with %s", self.id, close)
         return close
 
-    def end(self, verdict: Close | None = None) -> None:
-        """End the input; what the upstream has not said `drain_seconds` later is cut off."""
+    def end(self, verdict: Close | None = None, seconds: float | None = None) -> None:
+        """End the input; what the upstream has not said so many seconds later is cut off."""
         self._verdict = self._verdict or verdict
+        seconds = self._sessions.drain_seconds if seconds is None else seconds
         if self._bridge is not None and self._deadline is None:
             self._bridge.end()
             loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(self._sessions.drain_seconds, self._bridge.cancel)
+            self._deadline = loop.call_later(seconds, self._bridge.cancel)
 
     async def _converse(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         upstream = self._sessions.engine(self._request)

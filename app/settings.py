@@ -58,7 +58,10 @@ class Settings(BaseSettings):
         0.0, ge=0, description="multiple of real time at which a new connection is given audio again; 0: at once"
     )
     drain_seconds: float = Field(
-        3.0, ge=0, le=600, description="how long running streams may finish at shutdown, and after their client left"
+        10.0,
+        ge=0,
+        le=600,
+        description="how long running streams may finish at SIGTERM (Ctrl-C: 3 s at most), and after their client left",
     )
     resume_seconds: float = Field(60.0, ge=0, le=3600, description="how long a client with resume=true may be away")
     recognizer_processes: int = Field(0, ge=0, le=1024, description="decoding processes; 0 means one a core")
