@@ -1,0 +1,77 @@
+"""Do ten thousand sessions leave anything behind? Threads, descriptors and memory of a real service, before and after.
+
+Method: the service in a process of its own, before a scripted upstream in another; clients connect, stream and leave,
+20 at a time, a tenth of them without a word. After every 500 the service's /proc is read. What is made once is made in
+the first thousands; over the last 2,000 the resident memory should be flat.
+
+    python -m tests.bench.cycles [TOTAL]
+
+Last result, 2 cores: see the end of this file's output; it says by itself whether all is flat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from pathlib import Path
+
+from websockets.asyncio.client import connect
+
+from tests.bench.crowd import upstream
+from tests.service import STREAM
+from tests.test_cli import serving
+
+AT_ONCE = 20
+EVERY = 500
+
+
+def state(pid: int) -> tuple[int, int, int]:
+    """Return threads, descriptors and resident KiB of a process."""
+    process = Path(f"/proc/{pid}")
+    resident = re.search(r"VmRSS:\s+(\d+)", (process / "status").read_text())
+    assert resident
+    return len(list((process / "task").iterdir())), len(list((process / "fd").iterdir())), int(resident[1])
+
+
+async def cycle(url: str, *, abruptly: bool) -> None:
+    async with connect(url + STREAM, compression=None) as socket:
+        await socket.recv()
+        await socket.send(bytes(3200))
+        await socket.recv()
+        if abruptly:
+            socket.transport.abort()
+            return
+        await socket.send("EOS")
+        await socket.wait_closed()
+        assert socket.close_code == 1000
+
+
+async def run(url: str, pid: int, total: int) -> bool:
+    print("cycles  seconds  threads  descriptors  resident KiB")
+    begun, readings = time.monotonic(), []
+    for done in range(0, total, EVERY):
+        for batch in range(done, done + EVERY, AT_ONCE):
+            await asyncio.gather(*(cycle(url, abruptly=n % 10 == 0) for n in range(batch, batch + AT_ONCE)))
+        await asyncio.sleep(1)  # for the last ones' threads
+        reading = threads, descriptors, resident = state(pid)
+        readings.append(reading)
+        print(f"{done + EVERY:6}  {time.monotonic() - begun:7.1f}  {threads:7}  {descriptors:11}  {resident:12}")
+    last = [resident for _, _, resident in readings[-2000 // EVERY - 1 :]]
+    grown = max(last) - last[0]
+    print(f"resident memory over the last 2,000: {last[0]} to {max(last)} KiB, {grown / last[0]:+.2%}")
+    return readings[-1][0] <= readings[0][0] and readings[-1][1] <= readings[0][1] and grown < last[0] * 0.01
+
+
+def main() -> None:
+    total = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    with upstream() as far, serving(SPEECHBRIDGE_REVAI_URL=far, SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
+        url = announced.split()[3].partition("/speechtotext")[0]
+        flat = asyncio.run(run(url, process.pid, total))
+    print("all flat" if flat else "NOT flat")
+    sys.exit(not flat)
+
+
+if __name__ == "__main__":
+    main()
