@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app import transcribe
+from app import mic, send, transcribe
 from app.main import create_app
 from app.server import Server, ServiceFailed
 from app.settings import Settings, WrongSetting, describe
@@ -47,6 +47,8 @@ def serve(
 
 
 cli.command("transcribe")(transcribe.command)
+cli.command("mic")(mic.command)
+cli.add_typer(send.commands, name="send")
 
 
 async def _serve(settings: Settings) -> None:

@@ -94,6 +94,7 @@ class DurableLine:
         self._partial: str | None = None
         self._verdict: Close | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._handover = asyncio.Lock()
         self._away: asyncio.TimerHandle | None = None
 
     # ---- the session's side ------------------------------------------------------------------------------------------
@@ -132,14 +133,15 @@ class DurableLine:
 
         Cancellation: the connection is done with, the line is not.
         """
-        if self._serving is not None:
-            self._serving.cancel()
-            await asyncio.gather(self._serving, return_exceptions=True)
-        if not self._confirmed <= finals <= self._confirmed + len(self._finals):
-            await connection.close(NOT_KEPT)
-            return
-        serving = asyncio.create_task(self._serve(connection, session_id, finals), name=f"{session_id}-connection")
-        self._serving = serving
+        async with self._handover:  # several may come back at once; each takes over from the one before it
+            if self._serving is not None:
+                self._serving.cancel()
+                await asyncio.gather(self._serving, return_exceptions=True)
+            if not self._confirmed <= finals <= self._confirmed + len(self._finals):
+                await connection.close(NOT_KEPT)
+                return
+            serving = asyncio.create_task(self._serve(connection, session_id, finals), name=f"{session_id}-connection")
+            self._serving = serving
         try:
             await asyncio.shield(serving)
         except asyncio.CancelledError:
@@ -221,7 +223,7 @@ def _confirmed_finals(message: str) -> int | None:
     """Read a client's confirmation; None for a text that is none."""
     try:
         finals = json.loads(message)["finals"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):  # RecursionError: brackets nested a thousand deep
         return None
     return finals if isinstance(finals, int) else None
 

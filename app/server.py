@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import signal
 import socket
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -39,7 +38,8 @@ class WithoutQueries(logging.Filter):
     """Cut the query off every URL that uvicorn logs: access tokens are in there."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = re.sub(r"\?[^\s\"']*", "", record.getMessage()), ()
+        if isinstance(record.args, tuple):
+            record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
         return True
 
 
@@ -51,6 +51,28 @@ class Protocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
         super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.close_sent:
+            # A request that is none, or too long. The answer is ready; the inherited code neither sends it nor leaves.
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless the client does not read what we send: its pongs would pile up without a bound."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.conn.fail(CloseCode.INVALID, "a text message must be UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     def keepalive_timeout(self) -> None:
         """Drop a client that did not answer a ping and was not heard at all since.
@@ -103,6 +125,7 @@ class Server(uvicorn.Server):
         self.has_started = asyncio.Event()
         for name in ("uvicorn.error", "uvicorn.access"):
             logger = logging.getLogger(name)
+            logger.setLevel(max(logging.INFO, logging.getLogger().level))  # at DEBUG it logs headers, keys included
             if not any(isinstance(present, WithoutQueries) for present in logger.filters):
                 logger.addFilter(WithoutQueries())
 
@@ -116,7 +139,8 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except SystemExit:  # uvicorn's way to say that it cannot start; it would take the caller's loop with it
-            raise ServiceFailed(f"the service cannot start on {self.config.host}:{self.config.port}") from None
+            where = f"{self.config.host}:{self.config.port}"
+            raise ServiceFailed(f"the service cannot start on {where}: is the port taken? --port has others") from None
         for server in self.servers:
             for listening in server.sockets:
                 _bound_stalls(listening)
@@ -126,7 +150,14 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         # Now, because uvicorn's own shutdown closes every WebSocket with 1012 first and asks the application later.
-        await self._sessions.drain(INTERRUPT_SECONDS if self._interrupted else None)
+        drain = asyncio.create_task(self._sessions.drain(INTERRUPT_SECONDS if self._interrupted else None))
+        while not drain.done():
+            if self.force_exit:  # a second Ctrl-C
+                drain.cancel()
+            await asyncio.wait({drain}, timeout=0.1)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Protocol) and not connection.writable.is_set():
+                connection.transport.abort()  # it does not read, and would be waited for
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 # a signal handler's form

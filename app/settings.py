@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.dial import Address
+
 PREFIX = "SPEECHBRIDGE_"
 REVAI_CLOUD = "wss://api.rev.ai"
 
@@ -19,6 +21,8 @@ class WrongSetting(Exception):
 def _websocket_url(url: str) -> str:
     if url and not url.startswith(("ws://", "wss://")):
         raise ValueError("it must start with ws:// or wss://")
+    if url:
+        Address.parse(url)
     return url
 
 

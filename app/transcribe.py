@@ -1,15 +1,13 @@
 """`speechbridge transcribe FILE...`: a file is played to the service as if it were spoken, and written as it is heard.
 
-stdout gets the transcript and nothing else. What is for the eye (captions as they grow, a bar of the seconds sent)
-goes to stderr, and only if that is a terminal.
+stdout gets the transcript and nothing else; for the eye there are captions as they grow, and a bar of the seconds sent.
 """
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,25 +15,17 @@ from typing import Annotated, Self
 
 import soundfile
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column
-from rich.text import Text
 
 from app import captions
 from app.audio import RATE, Converter
-from app.captions import line, printable
 from app.client import NoConnection, Stream, StreamError, connect
 from app.local import local_service
+from app.terminal import INTERRUPTED, Screen, minutes, say, write
 from app.wire import ContentType, Final, Option, Partial, StreamRequest
 
 BLOCK = 0.1  # seconds of audio that are read and sent at once
 BYTES_A_SECOND = 2 * RATE
-PARTIAL_LINES = 3  # of a partial, its newest: more would push what is final off a small terminal
-FRAME = 0.05  # seconds between two pictures on the terminal, at least
 SHORTFALL = 1.0  # seconds a file may be shorter than it says: some MP3s only guess their length
-INTERRUPTED = 130  # what shells report for a program ended by SIGINT
 
 
 class Pace(StrEnum):
@@ -201,92 +191,6 @@ async def _send(recording: Recording, stream: Stream, sent: Callable[[float], No
     await stream.end()
 
 
-class Screen:
-    """What is seen of one file while it plays: its captions, and the seconds sent.
-
-    On a terminal it keeps a few lines at the bottom: the partial that still changes, and a bar. Elsewhere it shows
-    nothing at all. `finals` says whether it shows finals too, above those lines. `seconds` is the file's length.
-    """
-
-    def __init__(self, name: str, seconds: float, console: Console, clock: Clock = Clock(), *, finals: bool) -> None:
-        self._console = console
-        self._clock = clock
-        self._finals = finals
-        self._partial = ""
-        self._aside = False
-        self._drawn = clock.now()
-        self._total = seconds
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[sent]}", markup=False, table_column=Column(no_wrap=True)),
-            console=console,
-            expand=True,
-        )
-        self._bar = self._progress.add_task(printable(name), total=seconds, sent=self._position(0.0))
-        self._live = Live(
-            console=console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,  # it would go to stderr
-            redirect_stderr=False,
-            get_renderable=self._picture,
-        )
-
-    def __enter__(self) -> Self:
-        if self._console.is_interactive:
-            self._live.start(refresh=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def heard(self, message: Partial | Final) -> None:
-        """Show a partial in the place of the one before, a final for good."""
-        if isinstance(message, Partial):
-            self._partial = line(message)
-        else:
-            self._partial = ""
-            if self._finals and self._live.is_started and (text := line(message)):
-                self._console.print(text, markup=False, highlight=False, emoji=False)
-        self._draw()
-
-    def sent(self, seconds: float) -> None:
-        """Move the bar."""
-        self._progress.update(self._bar, completed=seconds, sent=self._position(seconds))
-        if self._clock.now() - self._drawn >= FRAME:
-            self._draw()
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Take the lines away for as long as something else writes: stdout may be the same terminal."""
-        self._aside = True
-        self._draw()
-        yield
-        self._aside = False
-        self._draw()
-
-    def _position(self, seconds: float) -> str:
-        return f"{_minutes(seconds)} / {_minutes(self._total)}"
-
-    def _draw(self) -> None:
-        self._drawn = self._clock.now()
-        if self._live.is_started:
-            self._live.refresh()
-
-    def _picture(self) -> RenderableType:
-        if self._aside:
-            return Text()
-        partial = Text(self._partial, style="dim").wrap(self._console, self._console.width)
-        return Group(*partial[-PARTIAL_LINES:], self._progress.get_renderable())
-
-
-def _minutes(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
 @asynccontextmanager
 async def _remote(url: str) -> AsyncIterator[str]:
     yield url
@@ -312,7 +216,7 @@ def command(  # noqa: PLR0913, PLR0917 # one for each option
         jobs = [Job(path, target, format, pace, language) for path, target in zip(files, targets, strict=True)]
         code = asyncio.run(_transcribe_all(jobs, _remote(url) if url else local_service()))
     except BadInput as error:
-        _say(str(error))
+        say(str(error))
         code = 2
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -355,14 +259,8 @@ async def _transcribe_all(jobs: list[Job], service: AbstractAsyncContextManager[
 
 async def _transcribe_one(job: Job, url: str) -> int:
     finals: list[Final] = []
-    console = Console(stderr=True, force_terminal=sys.stderr.isatty())
-    # On one terminal stdout shows the finals: twice would be too much.
-    shown_by_stdout = job.as_it_comes and sys.stdout.isatty()
     try:
-        with (
-            Recording(job.path) as recording,
-            Screen(job.path.name, recording.seconds, console, finals=not shown_by_stdout) as screen,
-        ):
+        with Recording(job.path) as recording, Screen.on_stderr(job.path.name, writes_finals=job.as_it_comes) as screen:
 
             def heard(message: Partial | Final) -> None:
                 screen.heard(message)
@@ -370,9 +268,13 @@ async def _transcribe_one(job: Job, url: str) -> int:
                     finals.append(message)
                     if job.as_it_comes:
                         with screen.aside():
-                            _print(captions.to_text([message]))
+                            write(captions.to_text([message]))
 
-            await transcribe(recording, url, heard=heard, sent=screen.sent, pace=job.pace, language=job.language)
+            def sent(seconds: float) -> None:
+                screen.bar(seconds / recording.seconds, f"{minutes(seconds)} / {minutes(recording.seconds)}")
+
+            sent(0.0)
+            await transcribe(recording, url, heard=heard, sent=sent, pace=job.pace, language=job.language)
     except (NoConnection, StreamError) as error:
         trouble, code = f"{job.path}: {error}", 1
     except BadInput as error:
@@ -394,9 +296,9 @@ def _finish(job: Job, finals: list[Final], trouble: str) -> None:
         if job.target:
             _write(job.target, transcript)
         else:
-            _print(transcript)
+            write(transcript)
     if trouble:
-        _say(f"{trouble} (heard up to {finals[-1].end_ts:.1f} s)" if finals else trouble)
+        say(f"{trouble} (heard up to {finals[-1].end_ts:.1f} s)" if finals else trouble)
 
 
 def _write(target: Path, text: str) -> None:
@@ -408,12 +310,3 @@ def _write(target: Path, text: str) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise BadInput(f"{target} cannot be written ({error.strerror})") from None
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    typer.echo(f"speechbridge: {printable(text)}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -61,6 +62,11 @@ async def no_task_is_left() -> AsyncIterator[None]:
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     assert not left, f"tasks left: {left}"
+
+
+def pytest_configure() -> None:
+    """Give our children a SIGINT that works: a shell's background job has it ignored, and they inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

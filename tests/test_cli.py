@@ -32,7 +32,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def speechbridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 # our own command
+    return subprocess.run(  # our own command
         [sys.executable, "-m", "app.cli", *arguments],
         env=environment(**variables),
         capture_output=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from app.lasting import LastingStream
 
-PATIENCE = 30.0  # seconds; a run with fifty cuts takes a few
+PATIENCE = 90.0  # seconds; a run with fifty cuts takes about five
 REQUEST = StreamRequest(ContentType.raw())
 WORD = 400  # bytes of audio
 
@@ -69,8 +70,8 @@ def uncut(audio: bytes) -> list[str]:
 async def test_fifty_cuts_at_random_points_leave_the_transcript_as_it_is(seed: int) -> None:
     """In the middle of a message, of a handshake, of a close, while coming back: wherever the bytes run out."""
     chance = random.Random(seed)
-    audio = chance.randbytes(60_000)
-    lives = iter([5000, *(chance.randrange(1, 3000) for _ in range(49))])
+    audio = chance.randbytes(80_000)
+    lives = iter([5000, *(chance.randrange(1, 6000) for _ in range(49))])
     async with (
         service(counting) as server,
         cut_wire(server.url, lambda: next(lives, None)) as wire,
@@ -220,6 +221,22 @@ async def test_finals_that_were_not_confirmed_come_again_and_the_others_do_not()
         assert "finals" in close.reason
 
 
+async def test_of_several_that_come_back_at_once_the_last_one_stays() -> None:
+    async with service(counting) as server, client(server, STREAM + "&resume=true") as first:
+        key = json.loads(await first.recv())["resume"]
+        path = f"/speechtotext/v1/stream?resume={key}"
+        async with AsyncExitStack() as stack:
+            more = [await stack.enter_async_context(client(server, path)) for _ in range(5)]
+            over = [asyncio.create_task(ending(socket)) for socket in [first, *more]]
+            done, pending = await asyncio.wait(over, timeout=1.0)
+            assert [task.result()[1].code for task in done] == [4009] * 5
+            [last] = pending
+            for socket in more:
+                if socket.close_code is None:
+                    await socket.send("EOS")
+            assert (await last)[1].code == 1000
+
+
 async def test_an_unknown_key_is_refused() -> None:
     async with service(counting) as server, client(server, "/speechtotext/v1/stream?resume=guessed") as socket:
         assert (await ending(socket))[1].code == 4002
@@ -247,10 +264,11 @@ async def test_a_client_that_says_goodbye_has_left_at_once() -> None:
             await sessions._none_alive.wait()
 
 
-async def test_a_text_that_is_neither_eos_nor_a_confirmation_is_1007() -> None:
+@pytest.mark.parametrize("text", ['{"type": "something else"}', "[" * 100_000, "nonsense", '{"finals": "2"}'])
+async def test_a_text_that_is_neither_eos_nor_a_confirmation_is_1007(text: str) -> None:
     async with service(counting) as server, client(server, STREAM + "&resume=true") as socket:
         await socket.recv()
-        await socket.send('{"type": "something else"}')
+        await socket.send(text)
         assert (await ending(socket))[1].code == 1007
 
 

@@ -71,6 +71,28 @@ async def test_a_flood_of_empty_fragments_is_1009(monkeypatch: pytest.MonkeyPatc
         assert await close_code(reader) == 1009
 
 
+async def test_pongs_for_a_client_that_does_not_read_are_not_kept() -> None:
+    async with service() as server, raw(server) as (_, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's has it
+        for _ in range(300):
+            writer.write(frame(9, bytes(125)) * 500)
+            await writer.drain()
+        [connection] = server.server_state.connections
+        assert connection.transport.get_write_buffer_size() < 2**18  # of 20 MB of pongs
+
+
+@pytest.mark.parametrize("query", ["x" * 9000, "x" * 70_000])
+async def test_a_request_that_is_too_long_is_answered_and_closed(query: str) -> None:
+    async with service() as server:
+        where = urlsplit(server.url)
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        writer.write(f"GET /ws_a?{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode())
+        writer.write(b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            assert b"HTTP/1.1 4" in await reader.read()
+        writer.close()
+
+
 async def test_a_message_in_many_fragments_is_fine() -> None:
     def count(audio: Iterator[bytes]) -> Iterator[str]:
         yield str(sum(map(len, audio)))

@@ -46,6 +46,8 @@ def test_a_url_names_the_server_with_a_token_or_without(monkeypatch: pytest.Monk
         ("SPEECHBRIDGE_PORT", "http", "SPEECHBRIDGE_PORT: .*valid integer"),
         ("SPEECHBRIDGE_MAX_SESSIONS", "0", "SPEECHBRIDGE_MAX_SESSIONS: .*greater than or equal to 1"),
         ("SPEECHBRIDGE_REVAI_URL", "http://x", "SPEECHBRIDGE_REVAI_URL: .*ws://"),
+        ("SPEECHBRIDGE_RELAY_URL", "ws://", "SPEECHBRIDGE_RELAY_URL: .*not usable"),
+        ("SPEECHBRIDGE_PROXY_URL", "ws://x:99999", "SPEECHBRIDGE_PROXY_URL: .*not usable"),
         ("SPEECHBRIDGE_LOG_LEVEL", "loud", "SPEECHBRIDGE_LOG_LEVEL: .*'warning'"),
     ],
 )

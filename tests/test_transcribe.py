@@ -10,19 +10,17 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from io import StringIO
-from itertools import count
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 import soundfile
 import typer
-from rich.console import Console
 from websockets.exceptions import ConnectionClosed
 
 from app import transcribe as module
 from app.client import Broken
+from app.terminal import Screen
 from app.transcribe import (
     BadInput,
     Clock,
@@ -30,7 +28,6 @@ from app.transcribe import (
     Job,
     Pace,
     Recording,
-    Screen,
     _remote,
     _targets,
     _transcribe_all,
@@ -403,77 +400,6 @@ async def test_ctrl_c_writes_captions_of_what_was_heard(
     out, err = capsys.readouterr()
     assert out == "1\n00:00:00,100 --> 00:00:00,933\nOne.\n"
     assert "interrupted (heard up to 1.0 s)" in err
-
-
-def test_a_partial_is_overwritten_by_its_final() -> None:
-    terminal, screen = _terminal(width=40)
-    with screen:
-        screen.heard(Partial(0, 1, (Element("one"),)))
-        assert _seen(terminal) == ["one", "a.wav " + BAR + " 0:00 / 1:15"]
-        assert "\x1b[2mone" in terminal.getvalue()  # dim
-        screen.heard(Partial(0, 1, (Element("won"), Element("too"))))
-        assert _seen(terminal)[0] == "won too"
-        screen.heard(ONE)
-        screen.sent(61)
-        assert _seen(terminal) == ["One.", "a.wav " + BAR[:17] + "\u2578" + BAR[18:] + " 1:01 / 1:15"]
-    assert _seen(terminal) == ["One."]
-
-
-def test_a_long_partial_shows_its_newest_lines() -> None:
-    """A partial of half a minute would push everything else off a small terminal, and could not be overwritten."""
-    terminal, screen = _terminal(width=24)
-    with screen:
-        for words in range(1, 60, 7):
-            screen.heard(Partial(0, 1, tuple(Element(f"word{n}") for n in range(words))))
-        *partial, bar = _seen(terminal)
-    assert partial == ["word50 word51 word52", "word53 word54 word55", "word56"]
-    assert bar.startswith("a.wav")
-
-
-def test_lines_for_stdout_take_the_place_of_the_screen() -> None:
-    terminal, screen = _terminal(width=40, finals=False)
-    with screen:
-        for message in (Partial(0, 1, (Element("one"),)), ONE):
-            screen.heard(message)
-        with screen.aside():
-            terminal.write("One.\n")
-        screen.heard(Partial(1, 2, (Element("two"),)))
-        assert _seen(terminal)[:2] == ["One.", "two"]
-    assert _seen(terminal) == ["One."]
-
-
-def test_without_a_terminal_nothing_is_shown() -> None:
-    terminal, screen = _terminal(force_terminal=False)
-    with screen:
-        screen.heard(Partial(0, 1, (Element("one"),)))
-        screen.heard(ONE)
-        screen.sent(61)
-    assert terminal.getvalue() == ""
-
-
-BAR = "\u2501" * 22
-
-
-def _terminal(*, width: int = 80, force_terminal: bool = True, finals: bool = True) -> tuple[StringIO, Screen]:
-    terminal = StringIO()
-    console = Console(file=terminal, width=width, height=10, force_terminal=force_terminal, color_system="standard")
-    return terminal, Screen("a.wav", 75, console, Clock(now=count().__next__), finals=finals)
-
-
-def _seen(terminal: StringIO) -> list[str]:
-    """Return what a person sees: the lines left after all cursor movements."""
-    lines, row = [""], 0
-    for text, control in re.findall(r"([^\x1b\r\n]+)|(\r|\n|\x1b\[[?0-9;]*[A-Za-z])", terminal.getvalue()):
-        if text:
-            lines[row] += text
-        elif control == "\n":
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        elif control == "\x1b[2K":
-            lines[row] = ""
-        elif control.endswith("A"):
-            row -= int(control[2:-1])
-    return [line.rstrip() for line in lines if line.strip()]
 
 
 async def speaks_at_once(websocket: ServerConnection) -> None:

@@ -59,7 +59,11 @@ class Wrong(Exception):
 
 
 class Refused(Wrong):
-    """A file is not taken, while its rest is still on the way: binary messages until EOF or the next flow's name."""
+    """Something is not taken, while its rest is on the way: binary messages, until an end or the next flow's name."""
+
+    def __init__(self, text: str, end: tuple[str | bytes, ...]) -> None:
+        super().__init__(text)
+        self.end = end
 
 
 def router(flows: Flows) -> APIRouter:
@@ -77,21 +81,20 @@ def router(flows: Flows) -> APIRouter:
         """Run the flows that a client names."""
         await socket.accept()
         line = WebSocketLine(socket)
-        skipping = False  # the rest of a file that was refused
+        skipping: tuple[str | bytes, ...] = ()  # what ends the rest of something that was refused
         with suppress(Left):
             while True:
                 name = await _next(line)
-                if skipping and (isinstance(name, bytes) or name == EOF):
-                    skipping = name not in END_OF_FILE
+                if skipping and (isinstance(name, bytes) or name in skipping):
+                    skipping = () if name in skipping else skipping
                     continue
+                skipping = ()
                 flow = named.get(name) if isinstance(name, str) else None
                 try:
                     answer = await flow(line) if flow else f"Error: {_shown(name)} is no flow: {EXPECTED}"
                 except Wrong as error:
                     answer = f"Error: {error}"
-                    skipping = isinstance(error, Refused)
-                else:
-                    skipping = False
+                    skipping = error.end if isinstance(error, Refused) else ()
                 await line.send(answer)
 
     return routes
@@ -134,7 +137,7 @@ class _File:
                 await self._fill(upload, line)
                 await anyio.to_thread.run_sync(upload.keep)
         except OSError as error:
-            raise Refused(f"the file cannot be stored: {error.strerror}") from None
+            raise Refused(f"the file cannot be stored: {error.strerror}", END_OF_FILE) from None
         return "File received successfully"
 
     async def _fill(self, upload: _Upload, line: Line) -> None:
@@ -144,7 +147,7 @@ class _File:
                 raise Wrong(f"file takes binary messages, then {EOF}; nothing was stored")
             size += len(chunk)
             if size > self._max_size:
-                raise Refused(f"the file is larger than {self._max_size} bytes; nothing was stored")
+                raise Refused(f"the file is larger than {self._max_size} bytes; nothing was stored", END_OF_FILE)
             batch += chunk
             if len(batch) >= BATCH:
                 await anyio.to_thread.run_sync(upload.write, batch)
@@ -216,14 +219,14 @@ class _UntilEos:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._ended = False
+        self.ended = False
         self.left = False
 
     async def receive(self) -> bytes | str | None:
-        if self._ended:
+        if self.ended:
             await asyncio.Event().wait()  # until the session, which has all it needs, cancels its listener
         message = await self._line.receive()
-        self._ended = message == EOS
+        self.ended = message == EOS
         self.left = message is None
         return message
 
@@ -242,6 +245,8 @@ class _Audio:
         close = await self._sessions.run(audio, StreamRequest(ContentType.raw()))
         if audio.left:
             raise Left
+        if not audio.ended:
+            raise Refused(f"the transcription ended early, with {close}", (EOS,))
         if close.code != CloseCode.NORMAL:
             raise Wrong(f"the transcription ended with {close}")
         return "Audio transcribed"

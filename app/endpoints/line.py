@@ -19,10 +19,12 @@ class WebSocketLine:
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self.has_said_goodbye = False  # the client left with a close frame that says it meant to
+        self._gone = False
 
     async def receive(self) -> bytes | str | None:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
+            self._gone = True
             self.has_said_goodbye = message.get("code") in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
             return None
         text: str | None = message.get("text")
@@ -30,8 +32,11 @@ class WebSocketLine:
         return data if text is None else text
 
     async def send(self, text: str) -> None:
-        with suppress(WebSocketDisconnect):  # it has left; `receive` tells, or has told
-            await self._socket.send_text(text)
+        if not self._gone:
+            try:
+                await self._socket.send_text(text)
+            except (WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left; `receive` tells
+                self._gone = True
 
     async def close(self, close: Close) -> None:
         with suppress(WebSocketDisconnect, RuntimeError):  # it left first; starlette says so in one of these ways

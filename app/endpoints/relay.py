@@ -28,6 +28,7 @@ from app.wire import Close, CloseCode, fit_reason
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
+FAREWELL = 0.5  # seconds for the near side's close code to come, once a send to it has failed
 INBOUND = 4  # messages read ahead from the far side: what a slow client may cost, with the largest message
 
 
@@ -63,15 +64,19 @@ async def _relay(near: WebSocket, far: ClientConnection) -> None:
     reverse = asyncio.create_task(_reverse(far, near), name="relay-reverse")
     both = {forward, reverse}
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if reverse in done and reverse.result() is None:  # the near side has left; the other task may know how
+            await asyncio.wait({forward}, timeout=FAREWELL)
     finally:
         for task in both:
             task.cancel()
         await asyncio.gather(*both, return_exceptions=True)
+    close = None if reverse.cancelled() else reverse.result()
     if not forward.cancelled():
         await hang_up(far, forward.result())
+    elif close is None:
+        await hang_up(far, Close(CloseCode.GOING_AWAY))
     else:
-        close = reverse.result()
         with suppress(WebSocketDisconnect, RuntimeError):  # it left in the same moment
             await near.close(close.code, close.reason)
 
@@ -92,16 +97,21 @@ async def _forward(near: WebSocket, far: ClientConnection) -> Close:
             await far.send(message["bytes"] if text is None else text)
 
 
-async def _reverse(far: ClientConnection, near: WebSocket) -> Close:
-    """Pass on what the far side says; return how it went, in terms that the near side may be told."""
+async def _reverse(far: ClientConnection, near: WebSocket) -> Close | None:
+    """Pass on what the far side says; return how it went, in terms that the near side may be told.
+
+    None if it is the near side that has left.
+    """
     with suppress(ConnectionClosed):
         while True:
             message = await far.recv()
-            with suppress(WebSocketDisconnect):  # it has left; the other task is told how
+            try:
                 if isinstance(message, str):
                     await near.send_text(message)
                 else:
                     await near.send_bytes(message)
+            except (WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left
+                return None
     code = int(far.close_code or CloseCode.ABNORMAL)
     if code == CloseCode.ABNORMAL:
         return Close(CloseCode.BAD_GATEWAY, "the other side vanished")

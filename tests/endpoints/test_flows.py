@@ -268,7 +268,21 @@ async def test_an_audio_flow_that_fails_keeps_the_connection() -> None:
         await socket.send("audio")
         await socket.send(b"chunk")
         assert await socket.recv() == "heard 5"
-        assert "ended with 1011 (the speech SDK failed: ZeroDivisionError)" in str(await socket.recv())
+        assert "ended early, with 1011 (the speech SDK failed: ZeroDivisionError)" in str(await socket.recv())
+        await still_works(socket)
+
+
+async def test_audio_that_is_not_taken_any_more_passes_by() -> None:
+    def early(audio: Iterator[bytes]) -> Iterator[str]:
+        yield f"heard {len(next(audio))}"
+
+    async with service(early) as server, client(server, "/ws") as socket:
+        await socket.send("audio")
+        await socket.send(b"chunk")
+        assert await socket.recv() == "heard 5"
+        assert str(await socket.recv()).startswith("Error: the transcription ended early, with 1000")
+        for message in (b"more", b"and more", "EOS"):
+            await socket.send(message)
         await still_works(socket)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -100,6 +100,24 @@ async def test_a_near_side_that_vanishes_is_1001_to_the_far_side() -> None:
         with anyio.fail_after(PATIENCE):
             await far.over.wait()
     assert far.connections[0].close_code == 1001
+
+
+async def test_a_near_side_that_leaves_while_the_far_side_talks_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(connection: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await connection.send("x" * 1000)
+
+    far = Far(talk)
+    async with far_side(far, max_queue=1) as url, service(relay_url=url) as server:
+        async with client(server, "/relay") as near:
+            for _ in range(20):
+                await near.send(bytes(2**20))
+            await near.recv()
+            near.transport.abort()
+        with anyio.fail_after(PATIENCE):
+            await far.over.wait()
+    assert "Exception" not in caplog.text
 
 
 async def test_a_far_side_that_vanishes_is_1014_to_the_near_side() -> None:

@@ -131,6 +131,30 @@ async def test_a_client_that_just_leaves_still_ends_the_input() -> None:
     assert heard == [b"last words"]
 
 
+@pytest.mark.parametrize("leave", ["close", "vanish"])
+async def test_what_the_sdk_says_to_a_client_that_left_is_heard_to_its_end(
+    leave: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first send to a client that left fails in one way, later ones in another: neither is the SDK's failure."""
+    left, over = threading.Event(), threading.Event()
+
+    def stub(audio: Iterator[bytes]) -> Iterator[str]:
+        yield f"heard {len(next(audio))}"
+        left.wait(PATIENCE)
+        yield from ("to", "nobody", "at", "all")
+        over.set()
+
+    async with service(stub) as server:
+        async with client(server) as socket:
+            await socket.send(b"audio")
+            await socket.recv()
+            if leave == "vanish":
+                socket.transport.abort()
+        left.set()
+        assert await asyncio.to_thread(over.wait, PATIENCE)
+    assert "failed" not in caplog.text
+
+
 async def test_one_session_too_many_is_refused_and_the_others_go_on() -> None:
     def stub(audio: Iterator[bytes]) -> Iterator[str]:
         for chunk in audio:
@@ -225,7 +249,7 @@ async def test_shutdown_does_not_wait_for_an_sdk_that_says_nothing() -> None:
 
 async def test_the_token_in_a_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
-    async with service() as server, client(server, STREAM + "&access_token=S3CRET") as socket:
+    async with service() as server, client(server, STREAM + "&metadata=Tom's&access_token=S3CRET") as socket:
         await socket.send("EOS")
         await ending(socket)
         assert server.url

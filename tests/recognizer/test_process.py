@@ -35,7 +35,7 @@ PATIENCE = 20.0  # seconds; only a failing test waits so long
 def recognizer(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the command until it is told to end; its URL comes from the one line that it prints."""
     command = [sys.executable, "-m", "app.recognizer", *arguments]
-    with subprocess.Popen(  # noqa: S603 # our own command
+    with subprocess.Popen(  # our own command
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
