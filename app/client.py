@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Self
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from app.dial import OPEN_TIMEOUT, Address, NoConnection, TimedOut, Unreachable, dial
+from app.dial import OPEN_TIMEOUT, Address, NoConnection, TimedOut, dial
 from app.wire import (
     EOS,
     LIFETIME_REACHED,
@@ -123,12 +123,7 @@ async def connect(url: str, request: StreamRequest, *, open_timeout: float = OPE
 
 def stream_address(base: str, query: str) -> Address:
     """Return where a stream of a service begins. Raises Unreachable for a base URL that cannot be one."""
-    if "?" in base or "#" in base:
-        raise Unreachable("the service's URL is not usable: leave out its query, the request has its own")
-    try:
-        return Address.parse(f"{base.rstrip('/')}{PATH}?{query}")
-    except ValueError as error:
-        raise Unreachable(str(error)) from None
+    return Address.under(base, f"{PATH}?{query}")
 
 
 class Stream:

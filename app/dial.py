@@ -88,6 +88,16 @@ class Address:
         full = parts._replace(scheme=scheme, fragment="").geturl()
         return cls(full, f"{scheme}://{parts.netloc.rpartition('@')[2]}", _is_loopback(parts.hostname or ""))
 
+    @classmethod
+    def under(cls, base: str, path: str) -> Self:
+        """Return an endpoint of the service at a base URL. Raises Unreachable for a base that cannot be one."""
+        if "?" in base or "#" in base:
+            raise Unreachable("the service's URL is not usable: leave out its query")
+        try:
+            return cls.parse(base.rstrip("/") + path)
+        except ValueError as error:
+            raise Unreachable(str(error)) from None
+
 
 def _is_loopback(host: str) -> bool:
     try:

@@ -39,7 +39,7 @@ import anyio
 from websockets.exceptions import ConnectionClosed
 
 from app.client import Broken, Closed, StreamError, Unreadable
-from app.dial import OPEN_TIMEOUT, Address, Unreachable, dial
+from app.dial import OPEN_TIMEOUT, Address, dial
 from app.wire import EOS, Close, CloseCode, Final, Partial, parse_message
 
 if TYPE_CHECKING:
@@ -81,17 +81,8 @@ async def flows(url: str, *, open_timeout: float = OPEN_TIMEOUT) -> AsyncIterato
 
     Cancellation: while opening, the connection is dropped; on leaving, the farewell is cut short.
     """
-    async with dial(_address(url), open_timeout=open_timeout, max_size=LARGEST) as websocket:
+    async with dial(Address.under(url, PATH), open_timeout=open_timeout, max_size=LARGEST) as websocket:
         yield Connection(_Line(websocket))
-
-
-def _address(base: str) -> Address:
-    if "?" in base or "#" in base:
-        raise Unreachable("the service's URL is not usable: leave out its query")
-    try:
-        return Address.parse(base.rstrip("/") + PATH)
-    except ValueError as error:
-        raise Unreachable(str(error)) from None
 
 
 class Connection:
