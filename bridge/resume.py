@@ -17,30 +17,37 @@ attempt's iterator is run by whatever thread the SDK gives it. A broken attempt'
 which cannot be interrupted. It is the only one that pulls then; what it gets it puts into the ring, where the next
 attempt waits for it, and only then it finds that its own attempt is over. So an old attempt never steals input.
 
-Two more ways to end an attempt use the same mechanism:
+Three more ways to end an attempt use the same mechanism:
 
 - *Rotation*: near its lifetime the iterator ends, at a quiet moment if there is one. The SDK says its last words, and
   the next attempt begins where this one's input ended. No two connections are open at once.
+- *Doubt*: an end that looks good is not believed at once while much that should be answered was not.
 - *Watchdog*: the iterator sees input that should be answered, and since when it was not. It aborts the attempt.
+  Perhaps there was nothing to answer (music is loud, too): from the third in a row on, each has twice the time.
 
 Guaranteed: every unit of input is given to an attempt, in order and without gaps; a later attempt is given again
-exactly what was not settled. What is not: an answer to input that had been given and was forgotten, because more than
-`room` of it waited to be settled, when the attempt broke that had been given it. `statistics()` counts it.
+exactly what was not settled. Once more than `room` waits to be settled nothing more is taken from the feed: "given"
+may mean no more than that it lies in a socket's buffer, which holds minutes of speech. What is not guaranteed: an
+answer to silence, for which nobody waits, and to input that one attempt had for `hold` seconds without settling it, as
+there must be an end: perhaps it was music. It is forgotten, and missed if the attempt breaks then; `statistics()`
+counts that.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from bridge.types import Attempt, Out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+BLOCK = 4096  # bytes: smaller chunks are kept together, so that thousands of them cost no more
 QUIET_SHARE = 0.1  # of the lifetime, at its end, in which a quiet moment is waited for
 
 
@@ -52,12 +59,21 @@ class Resumption(Generic[Out]):
     try again after an error. `pause` gives the wait before the next try, by the number of attempts in a row that
     settled nothing; None gives up. `quiet` and `speech` judge a chunk: whether it is a good place to cut, and whether
     it deserves an answer.
+
+    When `room` is full of what waits to be settled, more input is taken only as some is settled, or holds no speech, or
+    was given `hold` seconds ago. An attempt begins at a multiple of `unit`. One that ends well, but with more than
+    `tail` of speech unsettled, is followed by another, unless that one gets no further. With `lazy` all but the first
+    connect only when there is input to give: where idle connections cost money.
     """
 
     settled: Callable[[Out], int | None]
     again: Callable[[Exception], bool]
     pause: Callable[[int], float | None]
     room: int
+    hold: float = 0.0
+    unit: int = 1
+    tail: int | None = None
+    lazy: bool = False
     lifetime: float | None = None
     quiet: Callable[[bytes], bool] = lambda _chunk: True
     silence: float | None = None
@@ -79,25 +95,39 @@ class ResumeStatistics:
 
 
 class Ring:
-    """Input that may be needed again: a stretch of it, from `start` to `end`, both absolute positions."""
+    """Input that may be needed again: a stretch of it, from `start` to `end`, both absolute positions.
 
-    def __init__(self) -> None:
+    It starts at a multiple of `unit`.
+    """
+
+    def __init__(self, unit: int = 1) -> None:
+        self.unit = unit
         self.start = 0
         self.end = 0
         self._chunks: deque[bytes] = deque()  # whole, except for the first: `start` may lie within it
         self._skip = 0
 
     def append(self, chunk: bytes) -> None:
-        if chunk:
+        if self._chunks and len(self._chunks[-1]) < BLOCK:
+            self._chunks[-1] += chunk
+        elif chunk:
             self._chunks.append(chunk)
-            self.end += len(chunk)
+        self.end += len(chunk)
 
     def release(self, position: int) -> None:
-        """Let go of everything before a position."""
-        self.start, ahead = max(self.start, min(position, self.end)), self.start - self._skip
+        """Let go of everything before a position, in whole units."""
+        position -= position % self.unit
+        self.start, ahead = max(self.start, min(position, self.end - self.end % self.unit)), self.start - self._skip
         while self._chunks and ahead + len(self._chunks[0]) <= self.start:
             ahead += len(self._chunks.popleft())
         self._skip = self.start - ahead
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what it holds, in order."""
+        skip = self._skip
+        for chunk in self._chunks:
+            yield chunk[skip:]
+            skip = 0
 
     def read(self, position: int) -> bytes:
         """Return what begins at a position, to the end of its chunk. Raises IndexError for what is not there."""
@@ -114,10 +144,11 @@ class Ring:
 class _Tap:
     """The feed's end, shared by all attempts: one of them pulls, the others wait for what it gets."""
 
-    def __init__(self, feed: Iterator[bytes], room: int) -> None:
-        self.ring = Ring()
+    def __init__(self, feed: Iterator[bytes], rules: Resumption[Any]) -> None:
+        self.ring = Ring(rules.unit)
         self._feed = feed
-        self._room = room
+        self._rules = rules
+        self._speech_end = 0  # of what was taken from the feed
         self._ended = False  # the feed, for good
         self._pulling = False
         self._reader: _Try | None = None
@@ -132,21 +163,46 @@ class _Tap:
 
     def next(self, attempt: _Try) -> bytes | None:
         """Return what comes next for an attempt, waiting for it; None when the attempt or the feed is over."""
+        if not self.wait(attempt):
+            return None
+        with self._changed:
+            if attempt.over.is_set():  # what it would read may have been released
+                return None
+            chunk = self.ring.read(attempt.position)
+            attempt.gets(chunk)
+            return chunk
+
+    def wait(self, attempt: _Try) -> bool:
+        """Wait for input for an attempt; return whether there is any, or the attempt or the feed is over."""
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: (
-                        attempt.over.is_set() or self.ring.end > attempt.position or self._ended or not self._pulling
-                    )
-                )
                 if attempt.over.is_set():
-                    return None
+                    return False
                 if self.ring.end > attempt.position:
-                    return self.ring.read(attempt.position)
+                    return True
                 if self._ended:
-                    return None
-                self._pulling = True
-            self._pull()
+                    return False
+                if self._pulling:
+                    self._changed.wait()
+                    continue
+                hold = self._hold()
+                if hold > 0:
+                    attempt.expects_answer()  # of all the speech that there is no more room for
+                    self._changed.wait(min(hold, attempt.patience()))
+                else:
+                    self._pulling = True
+            if hold > 0:
+                attempt.watch()
+            else:
+                self._pull()
+
+    def _hold(self) -> float:
+        """Return for how long nothing more may be taken, as there is no room and nothing may be forgotten."""
+        if self.ring.end - self.ring.start <= self._rules.room or self._speech_end <= self.ring.start:
+            return 0.0
+        since = self._reader.had_since(self.ring.start) if self._reader else None
+        now = self._rules.clock()
+        return max(0.0, (now if since is None else since) + self._rules.hold - now)
 
     def _pull(self) -> None:
         chunk = next(self._feed, None)  # may wait for ever; never under the lock
@@ -156,14 +212,23 @@ class _Tap:
                 self._ended = True
             else:
                 self.ring.append(chunk)
-                # Too much of it waits to be settled. What goes has been given at least, to the attempt that counts.
-                given = self._reader.position if self._reader else 0
-                self.ring.release(min(self.ring.end - self._room, given))
+                if self._rules.speech(chunk):
+                    self._speech_end = self.ring.end
+                if self._hold() == 0:
+                    # What goes has been given at least, to the attempt that counts.
+                    given = self._reader.position if self._reader else 0
+                    self.ring.release(min(self.ring.end - self._rules.room, given))
             self._changed.notify_all()
 
     def settle(self, position: int) -> None:
         with self._changed:
             self.ring.release(position)
+            self._changed.notify_all()
+
+    def unsettled(self, speech: Callable[[bytes], bool]) -> int:
+        """Return how much speech waits to be settled."""
+        with self._changed:
+            return sum(len(chunk) for chunk in self.ring.chunks() if speech(chunk))
 
     def end(self, attempt: _Try) -> None:
         """End an attempt's wait, for good."""
@@ -175,41 +240,73 @@ class _Tap:
 class _Try:
     """One attempt: its connection, and its own iterator over the ring."""
 
-    def __init__(self, rules: Resumption[Out], tap: _Tap) -> None:
+    def __init__(self, rules: Resumption[Out], tap: _Tap, mute: int) -> None:
+        self.born = rules.clock()
         self.begun = 0  # from here on it is given input
         self.position = 0  # up to here it was
         self.live_from = 0  # what comes before is given again
         self.over = threading.Event()
         self.rotated = False
         self.stuck = False
+        self.mute = mute  # how many attempts in a row were stuck, and have said nothing since
         self.abort: Callable[[], object] | None = None
         self._rules = rules
         self._tap = tap
-        self._born = rules.clock()
         self._unanswered: float | None = None  # since when speech waits for an answer
+        self._had: deque[tuple[int, float]] = deque()  # up to which position it was given input, and when
 
     def feed(self) -> Iterator[bytes]:
         while not self.rotated and (chunk := self._tap.next(self)) is not None:
-            if self._rules.replay_rate is not None and self.position < self.live_from:
+            if self._rules.replay_rate is not None and self.position <= self.live_from:
                 self.over.wait(len(chunk) / self._rules.replay_rate)
-            self.position += len(chunk)
-            self._watch(chunk)
+            self._judge(chunk)
             yield chunk
+
+    def gets(self, chunk: bytes) -> None:
+        self.position += len(chunk)
+        now = self._rules.clock()
+        since = self._had[-1][1] if self._had else -math.inf
+        if now - since < 1.0:
+            self._had[-1] = self.position, since  # to the second is enough, and keeps it short
+        else:
+            self._had.append((self.position, now))
+        self.had_since(self._tap.ring.start)  # lets go of what is settled
+
+    def had_since(self, position: int) -> float | None:
+        """Return when it was given what begins at a position; None if it was not yet."""
+        while self._had and self._had[0][0] <= position:
+            self._had.popleft()
+        return self._had[0][1] if self._had else None
 
     def answered(self) -> None:
         self._unanswered = None
+        self.mute = 0
 
-    def _watch(self, chunk: bytes) -> None:
+    def expects_answer(self) -> None:
+        self._unanswered = self._rules.clock() if self._unanswered is None else self._unanswered
+
+    def patience(self) -> float:
+        """Return for how long an answer may still be waited for."""
+        if self._rules.silence is None or self._unanswered is None or self.stuck:
+            return math.inf
+        return self._unanswered + self._rules.silence * (1 << max(0, self.mute - 1)) - self._rules.clock()
+
+    def watch(self) -> None:
+        """Abort it if its answer is overdue."""
+        if self.patience() <= 0:
+            self.stuck = True
+            if self.abort is not None:
+                self.abort()
+
+    def _judge(self, chunk: bytes) -> None:
         rules, now = self._rules, self._rules.clock()
         if rules.lifetime is not None:
-            left = rules.lifetime - (now - self._born)
-            self.rotated = left <= 0 or (left <= rules.lifetime * QUIET_SHARE and rules.quiet(chunk))
+            left = rules.lifetime - (now - self.born)
+            due = left <= 0 or (left <= rules.lifetime * QUIET_SHARE and rules.quiet(chunk))
+            self.rotated = due and self.position - self.begun >= rules.unit  # or the next would begin where it began
         if rules.silence is not None and rules.speech(chunk):
-            self._unanswered = now if self._unanswered is None else self._unanswered
-            if now - self._unanswered >= rules.silence and not self.stuck:
-                self.stuck = True
-                if self.abort is not None:
-                    self.abort()
+            self.expects_answer()
+            self.watch()
 
 
 class Stuck(Exception):
@@ -256,10 +353,11 @@ class Resumable(Generic[Out]):
 
     def __call__(self, feed: Iterator[bytes]) -> Iterator[Out]:
         """Yield the responses of one attempt after the other, each begun where the settled input ends."""
-        tap = _Tap(feed, self._rules.room)
-        fruitless = 0
+        tap = _Tap(feed, self._rules)
+        fruitless = mute = 0
+        doubted = False
         while True:
-            attempt, settled_before = self._begin(tap), self._settled
+            attempt, settled_before = self._begin(tap, mute), self._settled
             try:
                 yield from self._responses(attempt, tap)
             except Exception as error:  # whatever an SDK raises; `again` knows which of it will pass
@@ -268,18 +366,24 @@ class Resumable(Generic[Out]):
                 if pause is None or self._aborted.wait(pause):
                     raise
                 self._breaks += 1
+                mute, doubted = attempt.mute + attempt.stuck, False
             else:
-                if not attempt.rotated:
+                fruitless = mute = 0
+                if self._is_doubtful(tap) and (self._settled > settled_before or not doubted):
+                    doubted = True
+                    self._breaks += 1
+                elif attempt.rotated:
+                    doubted = False
+                    self._settle(attempt.position, tap)  # its last words answer all that it was given
+                else:
                     return
-                fruitless = 0
-                self._settle(attempt.position, tap)  # its last words answer all that it was given
             finally:
                 tap.end(attempt)
                 self._replayed += min(self._given, attempt.position) - attempt.begun
                 self._given = max(self._given, attempt.position)
 
-    def _begin(self, tap: _Tap) -> _Try:
-        attempt = _Try(self._rules, tap)
+    def _begin(self, tap: _Tap, mute: int) -> _Try:
+        attempt = _Try(self._rules, tap, mute)
         tap.begin(attempt)
         self._forgotten += attempt.position - self._settled
         self._settled = attempt.position
@@ -288,6 +392,9 @@ class Resumable(Generic[Out]):
         return attempt
 
     def _responses(self, attempt: _Try, tap: _Tap) -> Iterator[Out]:
+        if self._rules.lazy and self._attempts > 1 and not tap.wait(attempt):
+            return  # all is settled, and there will be no more
+        attempt.born = self._rules.clock()
         connection = self._connect(attempt.position)
         attempt.abort = connection.abort
         if self._aborted.is_set() and connection.abort is not None:
@@ -305,6 +412,10 @@ class Resumable(Generic[Out]):
         if attempt.stuck:
             raise Stuck(f"no answer for {self._rules.silence:g} s of speech")
 
+    def _is_doubtful(self, tap: _Tap) -> bool:
+        tail = self._rules.tail
+        return tail is not None and not self._aborted.is_set() and tap.unsettled(self._rules.speech) > tail
+
     def _settle(self, position: int, tap: _Tap) -> None:
-        self._settled = max(self._settled, position)
+        self._settled = max(self._settled, position - position % self._rules.unit)
         tap.settle(self._settled)

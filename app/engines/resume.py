@@ -7,6 +7,7 @@ given `start_ts`, so that a client's timestamps run on; a close code tells wheth
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROOM_SECONDS = 60.0  # of audio that waits to be settled
-TRIES = 12  # in a row that settle nothing; with these pauses about a minute, in which a server can restart
-PAUSE = wait_random_exponential(multiplier=0.2, max=10.0)  # seconds; full jitter
+HOLD_SECONDS = 30.0  # for which a connection may have had audio, unsettled, before it is forgotten for lack of room
+TAIL_SECONDS = 1.0  # of speech that a good end may leave unanswered: the upstream's word for it is not enough for more
+TRIES = 16  # in a row that settle nothing; with these pauses about a minute, in which a server can restart
+PAUSE = wait_random_exponential(multiplier=0.2, max=5.0)  # seconds; full jitter. A storm is the circuit's to prevent
 
 SPEECH = 500  # root mean square of 16-bit samples, -36 dBFS: a voice near a microphone is 1,000 to 4,000
 QUIET = 200  # -44 dBFS: a room without a voice is 20 to 150
@@ -42,11 +45,14 @@ class Patience:
 def resuming(engine: Engine, patience: Patience) -> Engine:
     """Make an engine's streams resumable.
 
-    Only raw audio can begin in its middle; a stream in a container has one connection, as before.
+    Only raw audio whose seconds can be told from its bytes can begin in its middle; a stream in a container, or of
+    other samples than 16-bit ones, has one connection, as before.
     """
 
     def open_stream(request: StreamRequest) -> Upstream:
-        if request.content_type.media != ContentType.RAW:
+        kind = request.content_type
+        interleaved = kind.layout == "interleaved" or kind.channels == 1
+        if kind.media != ContentType.RAW or kind.format != "S16LE" or not interleaved:
             return engine(request)
         stream = _Stream(engine, request, patience)
         return Upstream(stream.resumable, stream.resumable.abort)
@@ -64,6 +70,7 @@ class _Stream:
         self._frame = SAMPLE * (kind.channels or 1)
         self._rate = self._frame * (kind.rate or 16000)  # bytes a second
         self._offset = float(request.options.get("start_ts", 0.0))
+        self._forgotten = 0  # bytes, of which the log was told
         self.resumable: Resumable[str] = Resumable(
             self._connect,
             Resumption(
@@ -71,6 +78,10 @@ class _Stream:
                 again=_again,
                 pause=_pause,
                 room=int(ROOM_SECONDS * self._rate),
+                hold=HOLD_SECONDS,
+                unit=self._frame,
+                tail=int(TAIL_SECONDS * self._rate),
+                lazy=True,  # Rev.ai closes a connection on which nothing comes, and bills each for 15 s at least
                 lifetime=patience.lifetime,
                 quiet=lambda chunk: loudness(chunk) < QUIET,
                 silence=patience.silence,
@@ -80,6 +91,10 @@ class _Stream:
         )
 
     def _connect(self, position: int) -> Upstream:
+        if forgotten := self.resumable.statistics().forgotten - self._forgotten:
+            self._forgotten += forgotten
+            text = "%.1f s of audio cannot be given again: more than %g s waited for a final"
+            logger.warning(text, forgotten / self._rate, ROOM_SECONDS)
         if position == 0:
             return self._engine(self._request)
         start_ts = self._offset + position / self._rate
@@ -92,10 +107,9 @@ class _Stream:
             message = parse_message(response)
         except ValueError:
             return None
-        if not isinstance(message, Final):
+        if not isinstance(message, Final) or not math.isfinite(message.end_ts):
             return None
-        frames = round((message.end_ts - self._offset) * self._rate) // self._frame
-        return max(0, frames * self._frame)
+        return max(0, round((message.end_ts - self._offset) * self._rate))
 
 
 def _again(error: Exception) -> bool:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ class _Stream:
         )
         self._client.client = self._socket
         self._circuit = circuit
-        self._connected = False
+        self._has_answered = False
         self._close: Close | None = None
         self._input_ended = False
         self._over = False
@@ -107,19 +108,22 @@ class _Stream:
         Ends when the upstream has said its last words after the end of `audio`; raises UpstreamClosed for every
         other ending.
         """
-        if not self._circuit.enter(lambda: self._socket.is_interrupted, self._timeouts.answer):
+        entry = self._circuit.enter(lambda: self._socket.is_interrupted, self._timeouts.answer)
+        if entry is None:
             raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the speech service fails for everybody at the moment"))
         try:
             self._connect(audio)
             yield from self._responses()
+            self._judge()
+        except UpstreamClosed as ending:
+            if not ending.close.may_pass:  # this stream was refused; the service itself works
+                self._answered()
+            raise
         finally:
             self._over = True
             self._socket.release()
-            if not self._connected:
-                self._circuit.failed()
-        close = self._close or Close(CloseCode.NO_CODE, "the speech service closed without a code")
-        if not close.is_success(eos_sent=self._input_ended):
-            raise UpstreamClosed(close)
+            if not self._has_answered:
+                self._circuit.failed(entry)
 
     def abort(self) -> None:
         """Wake whatever waits on the socket, now or as soon as there is one."""
@@ -141,6 +145,7 @@ class _Stream:
             if self._over:
                 return
             yield chunk
+        self._socket.expect_last_words()
         self._input_ended = True  # the SDK sends EOS next
 
     def _responses(self) -> Iterator[str]:
@@ -148,9 +153,11 @@ class _Stream:
             try:
                 for response in self._client._get_response_generator():  # noqa: SLF001 # what `start` returns, again
                     if response:  # '' stands for a binary message
-                        yield response
+                        yield response  # may wait long for a client that does not read
+                    if self._input_ended:
+                        self._socket.expect_last_words()
             except websocket.WebSocketTimeoutException:
-                if self._input_ended:
+                if self._socket.is_too_late():
                     seconds = self._timeouts.answer
                     reason = f"the speech service said nothing for {seconds:g} s after the end of the input"
                     raise UpstreamClosed(Close(CloseCode.ABNORMAL, reason)) from None
@@ -162,9 +169,17 @@ class _Stream:
             else:
                 return
 
+    def _judge(self) -> None:
+        close = self._close or Close(CloseCode.NO_CODE, "the speech service closed without a code")
+        if not close.is_success(eos_sent=self._input_ended):
+            raise UpstreamClosed(close)
+
     def _on_connected(self, job_id: str) -> None:
         logger.info("upstream job %s", job_id)
-        self._connected = True
+        self._answered()
+
+    def _answered(self) -> None:
+        self._has_answered = True
         self._circuit.succeeded()
 
     def _on_close(self, code: int, reason: str) -> None:
@@ -181,6 +196,7 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has
         super().__init__(sockopt=options, enable_multithread=True)
         self._beyond = beyond
         self._timeouts = timeouts
+        self._last_words_due: float | None = None  # by the monotonic clock
         self.is_interrupted = False
         self.failure: Exception | None = None
 
@@ -198,6 +214,19 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has
             self.interrupt()  # the reader is told; what has arrived already it still reads
             return 0
 
+    def expect_last_words(self) -> None:
+        """Bound the wait for what is said next, whoever waits already."""
+        self._last_words_due = time.monotonic() + self._timeouts.answer
+
+    def is_too_late(self) -> bool:
+        """Tell whether the last words are overdue; if not, wait for what is left of their time only."""
+        if self._last_words_due is None:
+            return False
+        left = self._last_words_due - time.monotonic()
+        if left > 0:
+            self.settimeout(left)  # nothing is sent any more that it could bound as well
+        return left <= 0
+
     def interrupt(self) -> None:
         self.is_interrupted = True
         sock = self.sock
@@ -212,6 +241,8 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has
             self.shutdown()
 
     def _recv(self, size: int) -> bytes:
+        if self._last_words_due is not None and time.monotonic() >= self._last_words_due:
+            raise websocket.WebSocketTimeoutException  # pings come, and hide that nothing else does
         # The inherited one closes the socket on its own when the peer does: see `release`.
         received: bytes = websocket.recv(self.sock, size)
         return received

@@ -1,0 +1,112 @@
+"""Break the upstream of many streams at random, for as long as you like, and count what is lost.
+
+For example, what issue 4 asks for: python -m tests.chaos --streams 20 --minutes 10 --pace 10 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from app.recognizer.server import serving
+from tests.chaos.crowd import Crowd, Result
+from tests.chaos.upstream import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MIXED, ROTATION = "mixed", "rotation"
+HEAD = ("fault", "streams", "breaks", "connections", "most open", "lost", "doubled", "wrong times", "worst s", "ran s")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
+    parser.add_argument("--streams", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of audio in each stream (default: %(default)g)")
+    parser.add_argument("--pace", type=float, default=10.0, help="multiple of real time (default: %(default)g)")
+    parser.add_argument("--seed", type=int, help="of the faults; one that is printed replays them")
+    parser.add_argument("--every", type=float, default=3.5, help="mean seconds of audio to a break")
+    parser.add_argument("--lifetime", type=float, default=10.0, help="seconds of audio from rotation to rotation")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        choices=[*KINDS, MIXED, ROTATION],
+        help="may be given several times (default: each on its own, all mixed, and rotation)",
+    )
+    return parser.parse_args()
+
+
+@asynccontextmanager
+async def service(**settings: object) -> AsyncIterator[str]:
+    """Run `speechbridge serve` as a process; give its URL."""
+    kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
+    given = {f"SPEECHBRIDGE_{name.upper()}": str(value) for name, value in settings.items()}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app.cli", "serve", "--port", "0"), env=kept | given, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout
+        url = ""
+        while not url:
+            words = (await process.stdout.readline()).decode().split()
+            url = next((word.removeprefix("url=") for word in words if word.startswith("url=")), "")
+        yield url
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def run(fault: str, options: argparse.Namespace) -> Result:
+    kinds = {MIXED: KINDS, ROTATION: ()}.get(fault, (fault,))
+    crowd = Crowd(options.streams, options.minutes * 60, kinds, options.every, options.seed)
+    patience = {"connect_seconds": 1, "answer_seconds": 2, "upstream_silence": 1}
+    if fault == ROTATION:
+        patience = {"upstream_lifetime": options.lifetime / options.pace}
+    async with (
+        serving(crowd.upstream, handshake_timeout=None) as upstream,
+        service(revai_url=upstream.url, max_sessions=options.streams, log_level="error", **patience) as url,
+    ):
+        return await crowd.talk(url, options.pace)
+
+
+def row(fault: str, result: Result) -> tuple[object, ...]:
+    return (
+        fault,
+        len(result.streams),
+        sum(result.breaks.values()),
+        sum(len(stream.given) for stream in result.streams),
+        max(stream.most_open for stream in result.streams),
+        f"{result.lost_samples} samples, {sum(heard.missing for heard in result.heard)} words",
+        sum(heard.doubled for heard in result.heard),
+        sum(heard.off for heard in result.heard),
+        f"{result.worst():.2f}",
+        f"{result.seconds:.0f}",
+    )
+
+
+def main() -> None:
+    options = arguments()
+    options.seed = time.time_ns() % 10**6 if options.seed is None else options.seed
+    print(  # noqa: T201 # a command's output
+        f"{options.streams} streams of {options.minutes:g} min at {options.pace:g} x real time, a break about every"
+        f" {options.every:g} s of audio; --seed {options.seed} replays it\n"
+    )
+    print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|", flush=True)  # noqa: T201 # the same
+    failed = False
+    for fault in options.fault or [*KINDS, MIXED, ROTATION]:
+        result = asyncio.run(run(fault, options))
+        print(f"| {' | '.join(map(str, row(fault, result)))} |", flush=True)  # noqa: T201 # the same
+        for trouble in result.trouble:
+            failed = True
+            print(f"  {trouble}", flush=True)  # noqa: T201 # the same
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Whatever becomes of the upstream's connections, a client sees one stream, whole and in order."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from app.engines import resume
+from app.recognizer.script import End, Greet, Scripted, Status, Wait
+from app.recognizer.server import serving
+from app.wire import Close
+from tests.chaos.crowd import Crowd
+from tests.chaos.upstream import KINDS
+from tests.service import STREAM, client, ending, service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from app.recognizer.server import Attendant
+    from app.server import Server
+
+PATIENCE = 60.0  # seconds, for a crowd on a busy machine
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "PAUSE", lambda _state: 0.05)  # seconds; a script runs these with the true ones
+
+
+@asynccontextmanager
+async def service_before(upstream: Attendant, **settings: float) -> AsyncIterator[Server]:
+    patience = {"connect_seconds": 0.3, "answer_seconds": 0.5, "upstream_silence": 0.3} | settings
+    async with (
+        serving(upstream, handshake_timeout=None) as running,
+        service(None, revai_url=running.url, **patience) as server,
+    ):
+        yield server
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_not_one_word_is_lost_or_doubled_whatever_breaks(kind: str) -> None:
+    crowd = Crowd(streams=3, seconds=10, kinds=(kind,), every=4)
+    async with service_before(crowd.upstream) as server:
+        with anyio.fail_after(PATIENCE):
+            result = await crowd.talk(server.url, pace=30)
+    assert result.trouble == []
+    assert result.breaks[kind] > 0
+
+
+async def test_not_one_word_is_lost_or_doubled_when_everything_breaks() -> None:
+    crowd = Crowd(streams=8, seconds=20, kinds=KINDS, seed=2)
+    async with service_before(crowd.upstream) as server:
+        with anyio.fail_after(PATIENCE):
+            result = await crowd.talk(server.url, pace=30)
+    assert result.trouble == []
+    assert len(result.breaks) > len(KINDS) / 2
+
+
+async def test_rotation_loses_and_doubles_nothing_and_takes_one_connection_at_a_time() -> None:
+    crowd = Crowd(streams=4, seconds=60)
+    async with service_before(crowd.upstream, upstream_lifetime=0.3, upstream_silence=PATIENCE) as server:
+        with anyio.fail_after(PATIENCE):
+            result = await crowd.talk(server.url, pace=20)
+    assert result.trouble == []
+    assert all(len(stream.given) > 3 for stream in result.streams)  # ten, on a machine that has nothing else to do
+    assert all(stream.most_open == 1 for stream in result.streams)
+    assert not result.breaks
+
+
+@pytest.mark.parametrize("code", [4001, 4002, 4003])
+@pytest.mark.parametrize("heard", [0, 6400])
+async def test_a_refusal_is_passed_on_and_not_tried_again(code: int, heard: int) -> None:
+    scripted = Scripted((Greet(), Wait(audio=heard), End(code, "refused")))
+    async with service_before(scripted) as server, client(server, STREAM) as socket:
+        await socket.send(bytes(6400))
+        _, close = await ending(socket)
+    assert close == Close(code, "refused")
+    assert len(scripted.visits) == 1
+
+
+@pytest.mark.parametrize("refusal", [End(4002, "what is this?"), Status(400)])
+async def test_clients_that_are_refused_do_not_keep_others_waiting(refusal: End | Status) -> None:
+    """More of them than failures open the circuit."""
+    scripted = Scripted(*[(refusal,)] * 12)
+    async with service_before(scripted, answer_seconds=PATIENCE) as server:
+        for _ in range(12):
+            async with client(server, STREAM) as socket:
+                _, close = await ending(socket)
+                assert close.code == 4002
+    assert len(scripted.visits) == 12

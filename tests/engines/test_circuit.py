@@ -1,0 +1,153 @@
+"""The circuit: open after failures in a row, probed by one, closed by the first success. With a clock of our own."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+
+from app.engines.circuit import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_SECONDS, Circuit, Entry
+
+PATIENCE = 5.0  # seconds of ours; nothing waits this long unless it is broken
+LONG = 10_000.0  # seconds of the circuit's
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Stream:
+    """A thread that waits to be let in."""
+
+    def __init__(self, circuit: Circuit, patience: float = LONG) -> None:
+        self.gives_up = False
+        self._circuit = circuit
+        self._asked = threading.Event()
+        self._entered: SimpleQueue[Entry | None] = SimpleQueue()
+        threading.Thread(target=lambda: self._entered.put(circuit.enter(self._looks, patience)), daemon=True).start()
+        assert self._asked.wait(PATIENCE)
+
+    def _looks(self) -> bool:
+        self._asked.set()
+        return self.gives_up
+
+    @property
+    def waits(self) -> bool:
+        """Have it look again, and tell whether it looks: one that was let in, or sent away, does not."""
+        self._circuit.wake()  # takes the lock, so that a look that is under way is over
+        self._asked.clear()
+        self._circuit.wake()
+        return self._asked.wait(PATIENCE)
+
+    def outcome(self) -> Entry | None:
+        return self._entered.get(timeout=PATIENCE)
+
+
+def enter(circuit: Circuit) -> Entry:
+    entry = circuit.enter(lambda: False, 0)
+    assert entry
+    return entry
+
+
+def opened(clock: Clock) -> Circuit:
+    circuit = Circuit(clock)
+    for _ in range(FAILURES):
+        circuit.failed(enter(circuit))
+    assert circuit.is_open
+    return circuit
+
+
+def test_failures_open_it_only_in_a_row() -> None:
+    circuit = Circuit(Clock())
+    for _ in range(FAILURES - 1):
+        circuit.failed(enter(circuit))
+    circuit.succeeded()
+    for _ in range(FAILURES - 1):
+        circuit.failed(enter(circuit))
+    circuit.failed(enter(circuit))  # it was closed still
+    assert circuit.is_open
+    assert circuit.enter(lambda: False, 0) is None
+
+
+def test_one_probes_and_the_others_go_on_when_it_succeeds() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now = FIRST_PAUSE
+    enter(circuit)
+    others = [Stream(circuit) for _ in range(5)]
+    assert all(other.waits for other in others)
+    circuit.succeeded()
+    assert all(other.outcome() for other in others)
+    assert not circuit.is_open
+
+
+def test_a_probe_that_fails_doubles_the_pause_up_to_the_longest() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    pause = FIRST_PAUSE
+    for _ in range(8):
+        clock.now += pause * 0.99
+        assert circuit.enter(lambda: False, 0) is None
+        clock.now += pause * 0.02
+        circuit.failed(enter(circuit))
+        pause = min(2 * pause, LONGEST_PAUSE)
+    assert pause == LONGEST_PAUSE
+
+
+def test_a_hundred_that_fail_at_one_moment_are_one_failure() -> None:
+    """An upstream restarts: all its streams break, try again, and are refused."""
+    clock = Clock()
+    circuit = Circuit(clock)
+    for entry in [enter(circuit) for _ in range(100)]:
+        circuit.failed(entry)
+    clock.now = FIRST_PAUSE
+    enter(circuit)
+
+
+def test_a_failure_from_before_does_not_end_a_probe() -> None:
+    clock = Clock()
+    circuit = Circuit(clock)
+    late = enter(circuit)
+    for _ in range(FAILURES):
+        circuit.failed(enter(circuit))
+    clock.now = FIRST_PAUSE
+    enter(circuit)
+    circuit.failed(late)
+    clock.now += LONGEST_PAUSE
+    assert circuit.enter(lambda: False, 0) is None
+
+
+def test_a_probe_that_hangs_is_not_waited_for() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now = FIRST_PAUSE
+    enter(circuit)
+    other = Stream(circuit)
+    clock.now += PROBE_SECONDS * 0.99
+    assert other.waits
+    clock.now += PROBE_SECONDS * 0.02
+    circuit.wake()
+    assert other.outcome()
+
+
+def test_patience_ends() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now = FIRST_PAUSE
+    enter(circuit)
+    other = Stream(circuit, patience=3.0)
+    clock.now += 3.0
+    circuit.wake()
+    assert other.outcome() is None
+
+
+def test_one_that_is_given_up_stops_waiting() -> None:
+    circuit = opened(Clock())
+    other = Stream(circuit)
+    assert other.waits
+    other.gives_up = True
+    circuit.wake()
+    assert other.outcome() is None
