@@ -116,7 +116,7 @@ class Server(uvicorn.Server):
                 ws_ping_interval=PING_SECONDS,
                 ws_ping_timeout=PING_SECONDS,
                 log_config=None,
-                timeout_graceful_shutdown=1,  # the sessions were drained before
+                timeout_graceful_shutdown=2,  # the sessions were drained before; a relay hangs up within 1.5 s
             )
         )
         self._sessions: Sessions = app.state.sessions

@@ -4,7 +4,8 @@ from bridge.bridge import Bridge, pump
 from bridge.errors import BridgeError, Broken, Closed, Overloaded
 from bridge.feed import queue_to_generator
 from bridge.pool import WorkerPool
-from bridge.resume import Resumable, ResumeStatistics, Resumption, Ring, Stuck
+from bridge.resume import Resumable, ResumeStatistics, Resumption, Stuck
+from bridge.ring import Ring
 from bridge.types import Abandoned, Attempt, Failed, Finished, Limits, Outcome, Start, State, Statistics
 
 __all__ = [

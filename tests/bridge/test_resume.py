@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import Attempt, Bridge, Resumable, Resumption, pump
-from bridge.resume import Ring, Stuck
+from bridge.resume import Stuck
+from bridge.ring import Ring
 from tests.bridge.puppet import PATIENCE, until
 
 if TYPE_CHECKING:
