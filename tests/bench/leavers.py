@@ -1,0 +1,133 @@
+"""How long does a client that stops reading, or vanishes without a FIN, hold a session, a thread and a descriptor?
+
+Method: the service in a process of its own, before a stub that talks without end (for the one that stops reading) or
+only listens (for the one that vanishes). The first never reads again. The second's packets are dropped from then on, in a
+network namespace of its own; that needs root and `ip`. The service's /proc is read until all is as it was.
+
+    python -m tests.bench.leavers
+
+Last result, 2 cores: stops reading: all free after 30.6 s; vanishes: after 30.6 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from websockets.asyncio.client import connect
+
+from tests.test_cli import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 120.0
+SPACE = "speechbridge-bench"
+FAR, NEAR = "10.213.77.1", "10.213.77.2"
+
+
+def talking(audio: Iterator[bytes]) -> Iterator[str]:
+    next(audio)
+    while True:
+        yield "x" * 65536
+
+
+def listening(audio: Iterator[bytes]) -> Iterator[str]:
+    yield f"heard {len(next(audio))}"
+    for _ in audio:
+        pass
+
+
+def held(pid: int) -> tuple[int, int]:
+    """Return a process's threads and descriptors."""
+    process = Path(f"/proc/{pid}")
+    return len(list((process / "task").iterdir())), len(list((process / "fd").iterdir()))
+
+
+async def stop_reading(url: str, pid: int) -> float:
+    async with connect(f"{url}/ws_a", compression=None) as warm:
+        await warm.send(b"!")
+        await warm.recv()
+        warm.transport.abort()
+    await asyncio.sleep(3)
+    before = held(pid)
+    async with connect(f"{url}/ws_a", compression=None, ping_interval=None) as socket:
+        await socket.send(b"!")
+        await socket.recv()
+        socket.transport.pause_reading()
+        begun = time.monotonic()
+        return await until_free(pid, before, begun)
+
+
+async def until_free(pid: int, before: tuple[int, int], begun: float) -> float:
+    while held(pid) > before:
+        await asyncio.sleep(0.1)
+        if time.monotonic() - begun > PATIENCE:
+            return float("inf")
+    return time.monotonic() - begun
+
+
+def vanish(url: str, pid: int) -> float:
+    """Speak from another namespace, then cut the wire between."""
+    program = (
+        "import asyncio, sys\n"
+        "from websockets.asyncio.client import connect\n"
+        "async def main():\n"
+        "    async with connect(sys.argv[1] + '/ws_a', compression=None) as socket:\n"
+        "        await socket.send(b'!')\n"
+        "        print(await socket.recv(), flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    before = held(pid)
+    command = ["ip", "netns", "exec", SPACE, sys.executable, "-c", program, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout
+        client.stdout.readline()
+        subprocess.run(["ip", "link", "set", "sb-near", "down"], check=True)
+        begun = time.monotonic()
+        took = asyncio.run(until_free(pid, before, begun))
+        client.kill()
+    return took
+
+
+def wire() -> None:
+    for command in (
+        f"netns add {SPACE}",
+        "link add sb-near type veth peer name sb-far",
+        f"link set sb-far netns {SPACE}",
+        f"addr add {FAR}/30 dev sb-near",
+        "link set sb-near up",
+        f"-n {SPACE} addr add {NEAR}/30 dev sb-far",
+        f"-n {SPACE} link set sb-far up",
+    ):
+        subprocess.run(["ip", *command.split()], check=True)
+
+
+def main() -> None:
+    here = "tests.bench.leavers"
+    with serving(SPEECHBRIDGE_START=f"{here}:talking", SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
+        url = announced.split()[3].partition("/speechtotext")[0]
+        print(f"stops reading: all free after {asyncio.run(stop_reading(url, process.pid)):.1f} s")
+    if not shutil.which("ip") or os.geteuid() != 0:
+        print("vanishes: not measured, that needs root and `ip`")
+        return
+    try:
+        wire()
+        variables = {"SPEECHBRIDGE_HOST": FAR, "SPEECHBRIDGE_LOG_LEVEL": "error"}
+        with serving(SPEECHBRIDGE_START=f"{here}:listening", **variables) as (process, announced):
+            url = announced.split()[3].partition("/speechtotext")[0]
+            print(f"vanishes: all free after {vanish(url, process.pid):.1f} s")
+    finally:
+        subprocess.run(["ip", "netns", "del", SPACE], check=False)
+        subprocess.run(["ip", "link", "del", "sb-near"], check=False, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
