@@ -1,8 +1,8 @@
 """How long does a client that stops reading, or vanishes without a FIN, hold a session, a thread and a descriptor?
 
 Method: the service in a process of its own, before a stub that talks without end (for the one that stops reading) or
-only listens (for the one that vanishes). The first never reads again. The second's packets are dropped from then on, in a
-network namespace of its own; that needs root and `ip`. The service's /proc is read until all is as it was.
+only listens (for the one that vanishes). The first never reads again. The second sits in a network namespace of its
+own, and its wire is cut; that needs root and `ip`. The service's /proc is read until all is as it was.
 
     python -m tests.bench.leavers
 
