@@ -29,7 +29,7 @@ function stream() {
   const duplex = client.start(job.options);
   duplex.on("data", (response) => seen.responses.push(response));
   for (const [size, count] of job.chunks) {
-    for (let n = 0; n < count; n++) duplex.write(Buffer.alloc(size, n));
+    for (let n = 0; n < count; n++) duplex.write(Buffer.alloc(size));
   }
   if (job.end ?? true) client.end();
   return closed;
