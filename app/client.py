@@ -47,11 +47,12 @@ from app.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from typing import Any
 
     from websockets.asyncio.client import ClientConnection
 
-__all__ = ["Broken", "Closed", "NoConnection", "Stream", "StreamError", "Unreadable", "connect", "explain"]
+__all__ = ["Broken", "Closed", "NoConnection", "Stream", "StreamError", "Unreadable", "connect", "explain", "live"]
 
 
 class StreamError(Exception):
@@ -119,6 +120,24 @@ async def connect(url: str, request: StreamRequest, *, open_timeout: float = OPE
     """
     async with dial(stream_address(url, request.query()), open_timeout=open_timeout) as websocket:
         yield Stream(websocket, open_timeout)
+
+
+async def live(stream: Stream, sending: Coroutine[Any, Any, None], heard: Callable[[Partial | Final], None]) -> None:
+    """Send and iterate at once, until both are done; `heard` is given each message.
+
+    Raises what the iteration raises, else what `sending` does: a stream that broke breaks both, and the iteration
+    tells of it after the last message.
+
+    Cancellation: both stop.
+    """
+    task = asyncio.create_task(sending)
+    try:
+        async for message in stream:
+            heard(message)
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def stream_address(base: str, query: str) -> Address:

@@ -18,7 +18,7 @@ import typer
 
 from app import captions
 from app.audio import RATE, Converter, loudness
-from app.client import NoConnection, Stream, StreamError, connect
+from app.client import NoConnection, Stream, StreamError, connect, live
 from app.local import local_service
 from app.terminal import INTERRUPTED, Screen, minutes, say, write
 from app.wire import ContentType, Final, Option, Partial, StreamRequest
@@ -151,15 +151,7 @@ async def caption(
     options: dict[str, Option] = {"language": language} if language else {}
     async with connect(url, StreamRequest(ContentType.raw(RATE), options)) as stream:
         microphone.start()
-        sending = asyncio.create_task(_send(microphone, stream, level))
-        try:
-            async for message in stream:
-                heard(message)
-            await sending
-        finally:
-            # A stream that broke breaks both; the iteration tells of it, after the last message.
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        await live(stream, _send(microphone, stream, level), heard)
 
 
 async def _send(microphone: Microphone, stream: Stream, level: Callable[[float, float], None]) -> None:

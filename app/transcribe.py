@@ -18,7 +18,7 @@ import typer
 
 from app import captions
 from app.audio import RATE, Converter
-from app.client import NoConnection, Stream, StreamError, connect
+from app.client import NoConnection, Stream, StreamError, connect, live
 from app.local import local_service
 from app.terminal import INTERRUPTED, Screen, minutes, say, write
 from app.wire import ContentType, Final, Option, Partial, StreamRequest
@@ -163,15 +163,7 @@ async def transcribe(  # noqa: PLR0913 # what may be left out has its default
     """
     options: dict[str, Option] = {"language": language} if language else {}
     async with connect(url, StreamRequest(ContentType.raw(RATE), options)) as stream:
-        sending = asyncio.create_task(_send(recording, stream, sent, pace, clock))
-        try:
-            async for message in stream:
-                heard(message)
-            await sending
-        finally:
-            # A stream that broke breaks both; the iteration tells of it, after the last message.
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        await live(stream, _send(recording, stream, sent, pace, clock), heard)
 
 
 async def _send(recording: Recording, stream: Stream, sent: Callable[[float], None], pace: Pace, clock: Clock) -> None:

@@ -18,6 +18,7 @@ from app.dial import NoConnection
 from app.engines import UpstreamClosed
 from app.lasting import connect_lasting
 from app.wire import Close, ContentType, Element, Final, Partial, StreamRequest
+from tests.bridge.puppet import until
 from tests.cutting import cut_wire
 from tests.service import STREAM, client, ending, service
 
@@ -248,9 +249,8 @@ async def test_a_client_that_is_away_too_long_has_left() -> None:
             key = json.loads(await first.recv())["resume"]
             first.transport.abort()
         sessions = server.config.app.state.sessions  # type: ignore[union-attr] # ours
-        async with asyncio.timeout(PATIENCE):
-            while sessions.alive or key in server.config.app.state.durable._lines:  # type: ignore[union-attr] # ours
-                await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=0.05)
+        lines = server.config.app.state.durable._lines  # type: ignore[union-attr] # ours
+        await until(lambda: not sessions.alive and key not in lines)
         async with client(server, f"/speechtotext/v1/stream?resume={key}&finals=0") as second:
             assert (await ending(second))[1].code == 4002
 

@@ -16,6 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 import app.server
+from tests.bridge.puppet import until
 from tests.conftest import open_files
 from tests.service import client, ending, service
 from tests.test_cli import STUB, serving
@@ -163,9 +164,8 @@ async def test_a_client_that_stops_reading_is_dropped_with_all_it_held(monkeypat
         async with raw(server) as (_, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's has it
             writer.write(frame(2, b"!"))
+            await until(lambda: sessions.alive)
             async with asyncio.timeout(PATIENCE):
-                while not sessions.alive:
-                    await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=0.01)
                 await sessions._none_alive.wait()
                 await asyncio.to_thread(_gone, sessions.pool)
         assert len(open_files()) <= len(files)
@@ -209,5 +209,4 @@ async def test_a_signal_does_not_wait_for_a_client_that_does_not_read() -> None:
             writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's has it
             writer.write(frame(2, b"!"))
             sessions = server.config.app.state.sessions  # type: ignore[union-attr] # ours
-            while not sessions.alive:
-                await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=0.01)
+            await until(lambda: sessions.alive)
