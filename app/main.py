@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from app.durable import DurableLines
-from app.endpoints import flows, relay, stream
+from app.endpoints import flows, health, relay, stream
 from app.engines.embedded import EmbeddedRecognizer
 from app.engines.plain import load, plain
 from app.engines.resume import Patience, resuming
@@ -68,6 +68,8 @@ def create_app(
         engine, WorkerPool(settings.max_sessions), drain_seconds=settings.drain_seconds
     )
     durable = app.state.durable = DurableLines(away_seconds=settings.resume_seconds, most=settings.max_sessions)
+    app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
+    app.include_router(health.router(sessions))
     app.include_router(stream.router(sessions, durable))
     app.include_router(
         relay.router(settings.relay_url, open_timeout=settings.connect_seconds, max_size=settings.max_message_bytes)

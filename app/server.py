@@ -147,8 +147,6 @@ class Server(uvicorn.Server):
         self.has_started.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
         # Now, because uvicorn's own shutdown closes every WebSocket with 1012 first and asks the application later.
         drain = asyncio.create_task(self._sessions.drain(INTERRUPT_SECONDS if self._interrupted else None))
         while not drain.done():

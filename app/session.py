@@ -59,6 +59,7 @@ class Sessions:
         self.engine = engine
         self.pool = pool
         self.drain_seconds = drain_seconds
+        self.draining = False  # no new ones: whoever lets clients in looks at it
         self._alive: set[Session] = set()
         self._none_alive = asyncio.Event()
         self._none_alive.set()
@@ -94,6 +95,7 @@ class Sessions:
 
         A session whose client does not read may stay behind: it is for the server to drop that connection.
         """
+        self.draining = True
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         for session in self._alive:
             session.end(GOING_AWAY, seconds)

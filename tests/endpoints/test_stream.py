@@ -8,6 +8,7 @@ import json
 import threading
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from websockets.exceptions import InvalidStatus
@@ -15,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from app.engines import UpstreamClosed
 from app.main import create_app
 from app.wire import END_OF_INPUT, Close, StreamRequest
+from tests.bridge.puppet import until
 from tests.service import PATIENCE, STREAM, client, ending, service
 
 if TYPE_CHECKING:
@@ -226,6 +228,32 @@ async def test_shutdown_lets_streams_say_their_last_words_and_closes_with_4010()
         await socket.recv()
         server.should_exit = True
         last_words.set()
+        messages, close = await ending(socket)
+    assert messages == ["last words"]
+    assert close.code == 4010
+
+
+async def test_while_it_drains_it_is_not_ready_and_refuses_with_503_before_the_handshake() -> None:
+    release = threading.Event()
+
+    def stub(audio: Iterator[bytes]) -> Iterator[str]:
+        yield f"first {len(next(audio))}"
+        release.wait(PATIENCE)
+        yield "last words"
+
+    async with service(stub) as server, client(server) as socket, httpx2.AsyncClient() as http:
+        url = server.url.replace("ws://", "http://")
+        await socket.send(b"audio")
+        await socket.recv()
+        assert (await http.get(f"{url}/readyz")).status_code == 200
+        server.should_exit = True
+        await until(lambda: server.config.app.state.sessions.draining)  # type: ignore[union-attr] # ours
+        assert (await http.get(f"{url}/readyz")).status_code == 503
+        assert (await http.get(f"{url}/livez")).status_code == 200
+        with pytest.raises(InvalidStatus, match="HTTP 503"):
+            async with client(server):
+                pass
+        release.set()
         messages, close = await ending(socket)
     assert messages == ["last words"]
     assert close.code == 4010
