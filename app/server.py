@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PING_SECONDS = 20.0  # between two pings, and for the pong: a vanished client is noticed in 40 s
 STALL_SECONDS = 30.0  # how long what we sent may stay unacknowledged, or a client's window shut
-FRAGMENTS = 8192  # a message: 8 MiB in fragments of 1 KiB. Empty ones cost memory, and no limit in bytes sees them
+FRAGMENTS = 2048  # a message: 8 MiB in fragments of 4 KiB. Empty ones cost memory, and no limit in bytes sees them
+PINGS = 100  # a second; a client that means well sends one in some seconds
 INTERRUPT_SECONDS = 3.0  # the drain after Ctrl-C, when a person waits
 
 
@@ -47,6 +48,7 @@ class Protocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, with some of its judgements corrected."""
 
     heard_at = 0.0  # the loop's time
+    pings = (0, 0)  # in which second, and how many
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
@@ -58,11 +60,16 @@ class Protocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def handle_ping(self) -> None:
-        """Answer a ping, unless the client does not read what we send: its pongs would pile up without a bound."""
-        if self.writable.is_set():
-            super().handle_ping()
+        """Answer a ping. A flood of them takes time from others, and its pongs pile up if nobody reads them."""
+        if self.close_sent:  # the rest of the flood, which came with what ended it
+            return
+        second = int(self.heard_at)
+        self.pings = (second, self.pings[1] + 1) if self.pings[0] == second else (second, 1)
+        if self.pings[1] > PINGS:
+            self.conn.fail(CloseCode.POLICY, "too many pings")
+            self.handle_parser_exception()
         else:
-            self.conn.data_to_send()
+            super().handle_ping()
 
     def send_receive_event_to_app(self) -> None:
         if self.curr_msg_data_type == "text":

@@ -38,6 +38,7 @@ class CloseCode(IntEnum):
     NO_CODE = 1005  # the close frame was empty; never sent
     ABNORMAL = 1006  # no close frame came; never sent
     INVALID = 1007
+    POLICY = 1008
     TOO_BIG = 1009
     INTERNAL = 1011
     BAD_GATEWAY = 1014

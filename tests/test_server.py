@@ -72,14 +72,10 @@ async def test_a_flood_of_empty_fragments_is_1009(monkeypatch: pytest.MonkeyPatc
         assert await close_code(reader) == 1009
 
 
-async def test_pongs_for_a_client_that_does_not_read_are_not_kept() -> None:
-    async with service() as server, raw(server) as (_, writer):
-        writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's has it
-        for _ in range(300):
-            writer.write(frame(9, bytes(125)) * 500)
-            await writer.drain()
-        [connection] = server.server_state.connections
-        assert connection.transport.get_write_buffer_size() < 2**18  # of 20 MB of pongs
+async def test_a_flood_of_pings_is_1008() -> None:
+    async with service() as server, raw(server) as (reader, writer):
+        writer.write(frame(9, b"!") * 1000)
+        assert await close_code(reader) == 1008
 
 
 @pytest.mark.parametrize("query", ["x" * 9000, "x" * 70_000])
@@ -99,9 +95,9 @@ async def test_a_message_in_many_fragments_is_fine() -> None:
         yield str(sum(map(len, audio)))
 
     async with service(count) as server, client(server) as web:
-        await web.send([b"x"] * 5000)
+        await web.send([b"x"] * 2000)
         await web.send("EOS")
-        assert (await ending(web))[0] == ["5000"]
+        assert (await ending(web))[0] == ["2000"]
 
 
 @pytest.mark.parametrize(
