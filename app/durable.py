@@ -44,7 +44,6 @@ TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection has taken this stre
 UNKNOWN = Close(CloseCode.BAD_REQUEST, "resume: there is no such stream; it has ended, or its client was away too long")
 NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: more were confirmed before, or fewer were ever sent")
 TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals wait to be confirmed")
-LEFT = Close(CloseCode.GOING_AWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +133,12 @@ class DurableLine:
         Cancellation: the connection is done with, the line is not.
         """
         async with self._handover:  # several may come back at once; each takes over from the one before it
-            if self._serving is not None:
-                self._serving.cancel()
-                await asyncio.gather(self._serving, return_exceptions=True)
             if not self._confirmed <= finals <= self._confirmed + len(self._finals):
                 await connection.close(NOT_KEPT)
                 return
+            if self._serving is not None:
+                self._serving.cancel()
+                await asyncio.gather(self._serving, return_exceptions=True)
             serving = asyncio.create_task(self._serve(connection, session_id, finals), name=f"{session_id}-connection")
             self._serving = serving
         try:
@@ -215,7 +214,10 @@ class DurableLine:
             self._confirmed += 1
 
     def _leave(self) -> None:
+        """Take it that the client has left. Should it come back after all, what it still had to say was not heard."""
         self._left = True
+        if not self._ended:
+            self._verdict = self._verdict or UNKNOWN
         self._arrived.set()
 
 

@@ -15,6 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from app.client import Broken, Closed, StreamError
 from app.dial import NoConnection
+from app.durable import UNKNOWN, DurableLine
 from app.engines import UpstreamClosed
 from app.lasting import connect_lasting
 from app.wire import Close, ContentType, Element, Final, Partial, StreamRequest
@@ -253,6 +254,15 @@ async def test_a_client_that_is_away_too_long_has_left() -> None:
         await until(lambda: not sessions.alive and key not in lines)
         async with client(server, f"/speechtotext/v1/stream?resume={key}&finals=0") as second:
             assert (await ending(second))[1].code == 4002
+
+
+async def test_one_that_comes_back_too_late_is_not_told_that_all_was_heard() -> None:
+    """Its audio was not ended, so the good end of the upstream is none for the client."""
+    line = DurableLine(away_seconds=60)
+    line._leave()
+    line.end(Close(1000, "End of input. Closing"))
+    assert line._verdict == UNKNOWN
+    assert await line.receive() is None
 
 
 async def test_a_client_that_says_goodbye_has_left_at_once() -> None:
