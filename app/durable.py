@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import secrets
 from collections import deque
 from dataclasses import dataclass
@@ -33,8 +32,6 @@ from app.wire import EOS, Close, CloseCode
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
-
-logger = logging.getLogger(__name__)
 
 AWAY_SECONDS = 60.0  # how long a client may be away
 KEPT_FINALS = 1000  # not confirmed: half an hour of speech. One that lets more pile up does not play by the rules

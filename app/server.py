@@ -66,8 +66,7 @@ class Protocol(WebSocketsSansIOProtocol):
         second = int(self.heard_at)
         self.pings = (second, self.pings[1] + 1) if self.pings[0] == second else (second, 1)
         if self.pings[1] > PINGS:
-            self.conn.fail(CloseCode.POLICY, "too many pings")
-            self.handle_parser_exception()
+            self._end(CloseCode.POLICY, "too many pings")
         else:
             super().handle_ping()
 
@@ -76,8 +75,7 @@ class Protocol(WebSocketsSansIOProtocol):
             try:
                 b"".join(self.frames).decode()
             except UnicodeDecodeError:
-                self.conn.fail(CloseCode.INVALID, "a text message must be UTF-8")
-                self.handle_parser_exception()
+                self._end(CloseCode.INVALID, "a text message must be UTF-8")
                 return
         super().send_receive_event_to_app()
 
@@ -98,8 +96,12 @@ class Protocol(WebSocketsSansIOProtocol):
         if len(self.frames) < FRAGMENTS:
             super().handle_cont(event)
         else:
-            self.conn.fail(CloseCode.TOO_BIG, "too many fragments")
-            self.handle_parser_exception()
+            self._end(CloseCode.TOO_BIG, "too many fragments")
+
+    def _end(self, code: CloseCode, reason: str) -> None:
+        """Close the connection of a client that does not keep to the rules, as uvicorn does where it notices."""
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report a client that vanished as 1006; the inherited code for it is that of an empty close frame."""

@@ -10,15 +10,13 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from app.engines import UpstreamClosed
-from app.recognizer.script import NORMAL, Drop, Echo, End, Say, Total, Wait, final, partial
+from app.recognizer.script import BYTES_PER_SECOND, NORMAL, Drop, Echo, End, Say, Total, Wait, final, partial
 from app.wire import Close, CloseCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from app.recognizer.script import Script
-
-BYTES_PER_SECOND = 32000
 
 
 def scripted(script: Script = NORMAL) -> Callable[[Iterator[bytes]], Iterator[str]]:
