@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from app import mic, send, transcribe
+from app.admission import make_key
 from app.main import create_app
 from app.server import Server, ServiceFailed
 from app.settings import Settings, WrongSetting, describe
@@ -44,6 +45,17 @@ def serve(
     settings = Settings.read(host=host, port=port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(_serve(settings))
+
+
+@cli.command()
+def key(name: Annotated[str, typer.Argument(help="whose key it is, as it shall stand in the settings")]) -> None:
+    """Make an API key: stdout gets the line for SPEECHBRIDGE_API_KEYS or its file, stderr the key, this once."""
+    try:
+        made, line = make_key(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    typer.echo(f"The key, for {name}. It is shown this once; the service only knows its hash:\n{made}", err=True)
+    typer.echo(line)
 
 
 cli.command("transcribe")(transcribe.command)

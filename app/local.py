@@ -28,7 +28,7 @@ async def local_service() -> AsyncIterator[str]:
         yield f"ws://[{host}]:{settings.port}" if ":" in host else f"ws://{host}:{settings.port}"
         return
     sys.stderr.write(f"speechbridge: no service listens on port {settings.port}; running one for this\n")
-    own = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
+    own = settings.for_this_machine()
     async with running(create_app(own), own) as server:
         yield server.url
 

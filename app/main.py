@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
+from app.admission import Admission, Allowance, Keys, Origins
 from app.durable import DurableLines
-from app.endpoints import flows, health, relay, stream
+from app.endpoints import flows, gate, health, relay, stream
 from app.engines.embedded import EmbeddedRecognizer
 from app.engines.plain import load, plain
 from app.engines.resume import Patience, resuming
 from app.engines.rev import RevEngine, Timeouts
 from app.session import Sessions
-from app.settings import Settings, WrongSetting
+from app.settings import Settings, WrongSetting, split
 from bridge import WorkerPool
 
 if TYPE_CHECKING:
@@ -65,9 +66,14 @@ def create_app(
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
     app.add_exception_handler(WebSocketDisconnect, _let_go)
     sessions = app.state.sessions = Sessions(
-        engine, WorkerPool(settings.max_sessions), drain_seconds=settings.drain_seconds
+        engine,
+        WorkerPool(settings.max_sessions),
+        drain_seconds=settings.drain_seconds,
+        session_seconds=settings.session_seconds,
     )
     durable = app.state.durable = DurableLines(away_seconds=settings.resume_seconds, most=settings.max_sessions)
+    admission = app.state.admission = _admission(settings)
+    app.add_middleware(gate.Gate, admission=admission, idle_seconds=settings.idle_seconds)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions))
     app.include_router(stream.router(sessions, durable))
@@ -87,6 +93,25 @@ def create_app(
         )
     )
     return app
+
+
+def _admission(settings: Settings) -> Admission:
+    try:
+        keys = Keys(split(settings.api_keys.get_secret_value()))
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_API_KEYS: {error}") from None
+    if not keys and not settings.is_private:
+        where = settings.published_on or settings.host
+        cure = "make a key with `speechbridge key NAME` and set SPEECHBRIDGE_API_KEYS to what it prints"
+        raise WrongSetting(f"SPEECHBRIDGE_HOST: others can reach {where}, and would need no API key: {cure}")
+    allowance = Allowance(
+        sessions_per_key=settings.sessions_per_key,
+        sessions_per_address=settings.sessions_per_address,
+        handshakes_per_minute=settings.handshakes_per_minute,
+        bytes_per_second=settings.bytes_per_second,
+        messages_per_second=settings.messages_per_second,
+    )
+    return Admission(keys, Origins(split(settings.origins), keyed=bool(keys)), allowance)
 
 
 async def _let_go(_socket: WebSocket, _error: Exception) -> None:

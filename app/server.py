@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from app.settings import split
 from app.wire import CloseCode
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class Server(uvicorn.Server):
                 ws_per_message_deflate=False,  # speech does not shrink, and the work would be a session's largest
                 ws_ping_interval=PING_SECONDS,
                 ws_ping_timeout=PING_SECONDS,
+                forwarded_allow_ips=split(settings.trusted_proxies),
                 log_config=None,
                 timeout_graceful_shutdown=2,  # the sessions were drained before; a relay hangs up within 1.5 s
             )

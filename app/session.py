@@ -35,6 +35,7 @@ CHUNK = 2**16
 LIMITS = Limits(grace=1.0)
 
 GOING_AWAY = Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly")
+TOO_LONG = Close(CloseCode.TOO_LONG, "the stream is as long as one may be: go on with a new one")
 
 
 def new_id() -> str:
@@ -55,10 +56,11 @@ class Line(Protocol):
 class Sessions:
     """What sessions share, and which are alive."""
 
-    def __init__(self, engine: Engine, pool: WorkerPool, *, drain_seconds: float) -> None:
+    def __init__(self, engine: Engine, pool: WorkerPool, *, drain_seconds: float, session_seconds: float = 0.0) -> None:
         self.engine = engine
         self.pool = pool
         self.drain_seconds = drain_seconds
+        self.session_seconds = session_seconds  # how long one may last; 0: as long as it likes
         self.draining = False  # no new ones: whoever lets clients in looks at it
         self._alive: set[Session] = set()
         self._none_alive = asyncio.Event()
@@ -114,6 +116,7 @@ class Session:
         self._request = request
         self._bridge: Bridge[bytes, str] | None = None
         self._verdict: Close | None = None  # ours, where it is not the upstream's ending that decides
+        self._limit: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     async def run(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
@@ -157,12 +160,16 @@ class Session:
             if greet is not None:
                 await greet(self.id)
             listener = asyncio.create_task(self._listen(bridge), name=f"{self.id}-listener")
+            if self._sessions.session_seconds:
+                loop = asyncio.get_running_loop()
+                self._limit = loop.call_later(self._sessions.session_seconds, self.end, TOO_LONG)
             try:
                 async for response in bridge:
                     await self._line.send(response)
             finally:
-                if self._deadline is not None:
-                    self._deadline.cancel()
+                for timer in (self._limit, self._deadline):
+                    if timer is not None:
+                        timer.cancel()
                 listener.cancel()
                 await asyncio.gather(listener, return_exceptions=True)
         return Close(CloseCode.NORMAL, END_OF_INPUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from pathlib import Path  # pydantic reads the annotations
 from typing import Annotated, Literal
 
@@ -26,6 +27,17 @@ def _websocket_url(url: str) -> str:
     return url
 
 
+def _networks(text: str) -> str:
+    for network in split(text):
+        ip_network(network)  # raises a ValueError that says what is wrong with it
+    return text
+
+
+def split(text: str) -> list[str]:
+    """Take a comma-separated list apart."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 class Settings(BaseSettings):
     """All settings. Each is read from SPEECHBRIDGE_ and its name in capitals."""
 
@@ -33,6 +45,34 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    published_on: str = Field(
+        "", description="address on which a container or a proxy publishes this service, if it is not the host"
+    )
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="who may come in: comma-separated lines of `speechbridge key NAME`; none: everybody"
+    )
+    api_keys_file: Path | None = Field(None, description="a file of such lines, which come before api_keys")
+    origins: str = Field(
+        "",
+        description="origins of pages that may connect, comma-separated, as https://example.org; the page that this"
+        " service itself serves may in any case, on loopback or with a key",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        "127.0.0.1,::1", description="addresses and networks of proxies whose X-Forwarded-For is believed"
+    )
+    sessions_per_key: int = Field(0, ge=0, description="connections at once with one key; 0: no limit")
+    sessions_per_address: int = Field(
+        50, ge=0, description="connections at once from one address, loopback aside (an IPv6 /64 is one); 0: no limit"
+    )
+    handshakes_per_minute: int = Field(
+        120, ge=0, description="with one key, and from one address, loopback aside; 0: no limit"
+    )
+    bytes_per_second: int = Field(0, ge=0, description="by one key, and from one address; 0: no limit")
+    messages_per_second: int = Field(0, ge=0, description="by one key, and from one address; 0: no limit")
+    session_seconds: float = Field(0.0, ge=0, description="how long a stream may last; 0: no limit")
+    idle_seconds: float = Field(
+        600.0, ge=0, description="how long a connection may last on which nothing comes or goes; 0: no limit"
+    )
     max_sessions: int = Field(200, ge=1, le=100_000, description="streams at once; one more is refused with 4029")
     max_message_bytes: int = Field(
         8 * 2**20, ge=2**10, le=2**30, description="largest message of a client; a larger one is refused with 1009"
@@ -42,8 +82,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("SPEECHBRIDGE_REVAI_ACCESS_TOKEN", "REVAI_ACCESS_TOKEN"),
         description="use Rev.ai's cloud, with this token; REVAI_ACCESS_TOKEN is read too",
     )
+    revai_access_token_file: Path | None = Field(None, description="a file that holds this token; an empty one is none")
     revai_url: Annotated[str, AfterValidator(_websocket_url)] = Field(
         "", description="use this server in place of Rev.ai's cloud, for example ws://recognizer:8001"
+    )
+    recognizer_url: Annotated[str, AfterValidator(_websocket_url)] = Field(
+        "", description="a `python -m app.recognizer` that runs elsewhere, for when there is no token"
     )
     start: str = Field("", description="package.module:callable, a sync generator to use in place of Rev.ai's SDK")
     connect_seconds: float = Field(5.0, gt=0, le=300, description="how long connecting upstream may take")
@@ -86,18 +130,47 @@ class Settings(BaseSettings):
         """The server that the SDK talks to; empty for the embedded recognizer."""
         if self.revai_url:
             return self.revai_url.rstrip("/")
-        return REVAI_CLOUD if self.revai_access_token.get_secret_value() else ""
+        return REVAI_CLOUD if self.revai_access_token.get_secret_value() else self.recognizer_url.rstrip("/")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine reaches the service."""
+        host = self.published_on or self.host
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
 
     @classmethod
     def read(cls, **overrides: object) -> Settings:
         """Read the environment; what is given here and is not None comes before it. Raises WrongSetting."""
         try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # checked there
+            settings = cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # checked there
         except ValidationError as error:
             wrong = error.errors(include_input=False, include_url=False)[0]
             name = str(wrong["loc"][0])
             name = name if name.isupper() else PREFIX + name.upper()
             raise WrongSetting(f"{name}: {wrong['msg'].removeprefix('Value error, ')}") from None
+        found = {}
+        if token := _content("REVAI_ACCESS_TOKEN_FILE", settings.revai_access_token_file).strip():
+            found["revai_access_token"] = SecretStr(token)
+        lines = _content("API_KEYS_FILE", settings.api_keys_file).splitlines()
+        if keys := [line for line in lines if not line.startswith("#")]:
+            found["api_keys"] = SecretStr(",".join([*keys, settings.api_keys.get_secret_value()]))
+        return settings.model_copy(update=found)
+
+    def for_this_machine(self) -> Settings:
+        """Return these settings for a service that only this machine reaches: on a free port, without keys."""
+        return self.model_copy(
+            update={"host": "127.0.0.1", "port": 0, "published_on": "", "api_keys": SecretStr("")},
+        )
+
+
+def _content(name: str, path: Path | None) -> str:
+    try:
+        return path.read_text() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongSetting(f"{PREFIX}{name}: {path} cannot be read: {type(error).__name__}") from None
 
 
 def describe() -> list[tuple[str, str, str]]:

@@ -31,7 +31,7 @@ REASON_BYTES = 123  # a control frame holds 125 bytes, two of them the code: RFC
 
 
 class CloseCode(IntEnum):
-    """Why a connection ended. By RFC 6455, by Rev.ai's documentation (4xxx), and two of our own."""
+    """Why a connection ended. By RFC 6455, by Rev.ai's documentation (4xxx), and by us."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -50,6 +50,13 @@ class CloseCode(IntEnum):
     SHUTTING_DOWN = 4010
     UNAVAILABLE = 4013
     TOO_MANY = 4029
+    CROWDED = 4030  # from here on ours, too: this key or address has as many connections as it may
+    TOO_OFTEN = 4031
+    TOO_MANY_BYTES = 4032
+    TOO_MANY_MESSAGES = 4033
+    TOO_LONG = 4034
+    IDLE = 4035
+    FOREIGN = 4036  # a page of an origin that is not let in
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,9 @@ class Close:
             CloseCode.UNAUTHORIZED,
             CloseCode.BAD_REQUEST,
             CloseCode.NO_CREDITS,
+            CloseCode.TOO_LONG,
+            CloseCode.IDLE,
+            CloseCode.FOREIGN,
         )
 
     def passed_on(self) -> Close:

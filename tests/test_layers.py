@@ -24,11 +24,12 @@ VENDORS = {
     "websockets.asyncio.server": "app/recognizer/server.py",
     "uvicorn": "app/server.py",
     "pydantic_settings": "app/settings.py",
+    "throttled": "app/admission.py",
 }
 
 # A room may import those above it, never those below; those of the first line may import each other.
 ROOMS = [
-    ["bridge", "app.wire", "app.captions", "app.audio", "app.settings", "app.dial"],
+    ["bridge", "app.wire", "app.captions", "app.audio", "app.settings", "app.dial", "app.admission"],
     ["app.engines"],
     ["app.session", "app.durable"],
     ["app.endpoints"],

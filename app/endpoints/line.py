@@ -23,8 +23,7 @@ class WebSocketLine:
 
     async def receive(self) -> bytes | str | None:
         message = await self._socket.receive()
-        if message["type"] == "websocket.disconnect":
-            self._gone = True
+        if message["type"] == "websocket.disconnect":  # or told so: the gate may still pass on our last words
             self.has_said_goodbye = message.get("code") in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
             return None
         text: str | None = message.get("text")

@@ -41,7 +41,12 @@ def router(sessions: Sessions, durable: DurableLines) -> APIRouter:
         if resume is not None:
             session_id = new_id()
             lasting = durable.begin(session_id)
-            durable.run(lasting, sessions.run(lasting, request, session_id=session_id))
+
+            async def outlive() -> Close:
+                with socket.scope["visit"].held():  # whoever drops the connection has not left yet
+                    return await sessions.run(lasting, request, session_id=session_id)
+
+            durable.run(lasting, outlive())
             await lasting.serve(line, session_id)
             return
 
