@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
-from app.settings import REVAI_CLOUD, Settings, WrongSetting, describe
+from app.admission import make_key
+from app.main import create_app
+from app.settings import REVAI_CLOUD, Settings, WrongSetting, describe, split
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +54,7 @@ def test_a_url_names_the_server_with_a_token_or_without(monkeypatch: pytest.Monk
         ("SPEECHBRIDGE_REVAI_URL", "http://x", "SPEECHBRIDGE_REVAI_URL: .*ws://"),
         ("SPEECHBRIDGE_RELAY_URL", "ws://", "SPEECHBRIDGE_RELAY_URL: .*not usable"),
         ("SPEECHBRIDGE_PROXY_URL", "ws://x:99999", "SPEECHBRIDGE_PROXY_URL: .*not usable"),
+        ("SPEECHBRIDGE_TRUSTED_PROXIES", "10.0.0.0/8, caddy", "SPEECHBRIDGE_TRUSTED_PROXIES: 'caddy' does not appear"),
         ("SPEECHBRIDGE_LOG_LEVEL", "loud", "SPEECHBRIDGE_LOG_LEVEL: .*'warning'"),
     ],
 )
@@ -61,3 +68,52 @@ def test_a_wrong_value_is_refused_by_name(
 
 def test_every_setting_is_described() -> None:
     assert all(name.startswith("SPEECHBRIDGE_") and what for name, _, what in describe())
+
+
+def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("S3CRET\n")
+    (tmp_path / "keys").write_text("# who may come in\nalice:1\nbob:2\n")
+    monkeypatch.setenv("SPEECHBRIDGE_REVAI_ACCESS_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("SPEECHBRIDGE_API_KEYS_FILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("SPEECHBRIDGE_API_KEYS", "carol:3")
+    settings = Settings.read()
+    assert settings.revai_access_token.get_secret_value() == "S3CRET"
+    assert split(settings.api_keys.get_secret_value()) == ["alice:1", "bob:2", "carol:3"]
+
+
+def test_an_empty_secret_file_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").touch()
+    monkeypatch.setenv("SPEECHBRIDGE_REVAI_ACCESS_TOKEN_FILE", str(tmp_path / "token"))
+    assert Settings.read().upstream_url == ""
+
+
+def test_a_secret_file_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPEECHBRIDGE_API_KEYS_FILE", str(tmp_path / "keys"))
+    with pytest.raises(WrongSetting, match=r"SPEECHBRIDGE_API_KEYS_FILE: .*keys cannot be read: FileNotFoundError"):
+        Settings.read()
+
+
+def test_a_recognizer_elsewhere_is_for_when_there_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEECHBRIDGE_RECOGNIZER_URL", "ws://recognizer:8001")
+    assert Settings.read().upstream_url == "ws://recognizer:8001"
+    monkeypatch.setenv("REVAI_ACCESS_TOKEN", "S3CRET")
+    assert Settings.read().upstream_url == REVAI_CLOUD
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_on_loopback_everybody_may_come_in(host: str) -> None:
+    create_app(Settings.read(host=host), stream_client_start=iter)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [{"host": "0.0.0.0"}, {"host": "speech.example"}, {"published_on": "192.0.2.1"}],  # noqa: S104 # refused
+)
+def test_where_others_reach_it_a_key_is_needed(where: dict[str, str]) -> None:
+    with pytest.raises(WrongSetting, match=r"SPEECHBRIDGE_HOST: .*`speechbridge key NAME`"):
+        create_app(Settings.read(**where), stream_client_start=iter)
+    create_app(Settings.read(**where, api_keys=make_key("alice")[1]), stream_client_start=iter)
+
+
+def test_in_a_container_it_is_the_published_address_that_counts() -> None:
+    create_app(Settings.read(host="0.0.0.0", published_on="127.0.0.1"), stream_client_start=iter)  # noqa: S104 # as said
