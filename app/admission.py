@@ -31,6 +31,7 @@ from weakref import WeakValueDictionary
 
 from throttled import MemoryStore, RateLimiterType, Throttled, per_min
 
+from app.dial import is_loopback
 from app.wire import Close, CloseCode
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Origins:
 
     def _is_own(self, origin: str, host: str) -> bool:
         own = {_normal(f"{scheme}://{host}") for scheme in ("http", "https")}
-        return origin in own and (self._keyed or _is_loopback(urlsplit(origin).hostname or ""))
+        return origin in own and (self._keyed or is_loopback(urlsplit(origin).hostname or ""))
 
 
 def _normal(origin: str) -> str:
@@ -126,13 +127,6 @@ def _normal(origin: str) -> str:
         return origin
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

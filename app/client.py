@@ -81,14 +81,25 @@ class Closed(StreamError):
 CURES: Mapping[int, tuple[str, str]] = {
     CloseCode.ABNORMAL: ("the connection broke off", "try again"),
     CloseCode.INVALID: ("the service could not read what was sent", "send audio as binary messages only"),
+    CloseCode.POLICY: ("the client asked too much of the service", "send fewer pings"),
     CloseCode.TOO_BIG: ("a message was too big", "send smaller chunks: 100 ms will do"),
     CloseCode.INTERNAL: ("the service failed", "try again, and if it stays look into the service's log"),
-    CloseCode.UNAUTHORIZED: ("the access token is not accepted", "check the token"),
+    CloseCode.BAD_GATEWAY: ("the server behind the service cannot be reached", "try again later"),
+    CloseCode.UNAUTHORIZED: ("the access token is not accepted", "check it; our own commands read SPEECHBRIDGE_KEY"),
     CloseCode.BAD_REQUEST: ("the request is not accepted", "change it as the reason says"),
     CloseCode.NO_CREDITS: ("the account has no credits left", "add credits to it"),
+    CloseCode.TOO_SLOW: ("finals were not confirmed", "confirm them, or connect without resume"),
+    CloseCode.TAKEN_OVER: ("another connection has taken the stream over", "go on there"),
     CloseCode.SHUTTING_DOWN: ("the service is shutting down", "try again in a moment"),
     CloseCode.UNAVAILABLE: ("no recognizer is free", "try again later"),
     CloseCode.TOO_MANY: ("too many streams at once", "wait until another one has ended"),
+    CloseCode.CROWDED: ("too many connections of this key or address", "wait until another one has ended"),
+    CloseCode.TOO_OFTEN: ("too many connections a minute", "wait as the reason says"),
+    CloseCode.TOO_MANY_BYTES: ("too many bytes a second", "send at the pace of speech"),
+    CloseCode.TOO_MANY_MESSAGES: ("too many messages a second", "send longer chunks: 100 ms will do"),
+    CloseCode.TOO_LONG: ("the stream is as long as one may be", "go on with a new one"),
+    CloseCode.IDLE: ("nothing came for too long", "keep sending, silence at least, or end the input"),
+    CloseCode.FOREIGN: ("pages of this origin may not connect", "have SPEECHBRIDGE_ORIGINS name it"),
 }
 """What a close code means, and the cure."""
 

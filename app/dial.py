@@ -86,7 +86,7 @@ class Address:
             raise ValueError("the URL is not usable: write ws://host:port or wss://host")
         scheme = "wss" if secure[parts.scheme] else "ws"
         full = parts._replace(scheme=scheme, fragment="").geturl()
-        return cls(full, f"{scheme}://{parts.netloc.rpartition('@')[2]}", _is_loopback(parts.hostname or ""))
+        return cls(full, f"{scheme}://{parts.netloc.rpartition('@')[2]}", is_loopback(parts.hostname or ""))
 
     @classmethod
     def under(cls, base: str, path: str) -> Self:
@@ -99,7 +99,8 @@ class Address:
             raise Unreachable(str(error)) from None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine is meant."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

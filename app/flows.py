@@ -40,7 +40,7 @@ from websockets.exceptions import ConnectionClosed
 
 from app.client import Broken, Closed, StreamError, Unreadable
 from app.dial import OPEN_TIMEOUT, Address, dial
-from app.wire import EOS, Close, CloseCode, Final, Partial, parse_message
+from app.wire import EOS, Close, CloseCode, Final, Partial, encode_query, parse_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
@@ -71,17 +71,19 @@ class Busy(StreamError):
 
 
 @asynccontextmanager
-async def flows(url: str, *, open_timeout: float = OPEN_TIMEOUT) -> AsyncIterator[Connection]:
+async def flows(url: str, *, key: str = "", open_timeout: float = OPEN_TIMEOUT) -> AsyncIterator[Connection]:
     """Open a connection for the time of an `async with`.
 
-    `url` is the service's base, `ws://host:port`; wss, http and https work too. `open_timeout` is in seconds. There is
-    no time limit for an answer: use `asyncio.timeout`. A service that has vanished is noticed by its pings.
+    `url` is the service's base, `ws://host:port`; wss, http and https work too. `key` is an API key, where one is
+    needed. `open_timeout` is in seconds. There is no time limit for an answer: use `asyncio.timeout`. A service that
+    has vanished is noticed by its pings.
 
     Raises NoConnection.
 
     Cancellation: while opening, the connection is dropped; on leaving, the farewell is cut short.
     """
-    async with dial(Address.under(url, PATH), open_timeout=open_timeout, max_size=LARGEST) as websocket:
+    address = Address.under(url, f"{PATH}?{encode_query({'access_token': key})}" if key else PATH)
+    async with dial(address, open_timeout=open_timeout, max_size=LARGEST) as websocket:
         yield Connection(_Line(websocket))
 
 

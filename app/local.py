@@ -33,6 +33,11 @@ async def local_service() -> AsyncIterator[str]:
         yield server.url
 
 
+def own_key() -> str:
+    """Return the API key that our commands come in with, wherever they go; empty if none is set."""
+    return Settings.read().key.get_secret_value()
+
+
 async def _listens(host: str, port: int) -> bool:
     try:
         async with asyncio.timeout(1.0):

@@ -19,7 +19,7 @@ import typer
 from app import captions
 from app.audio import RATE, Converter, loudness
 from app.client import NoConnection, Stream, StreamError, connect, live
-from app.local import local_service
+from app.local import local_service, own_key
 from app.terminal import INTERRUPTED, Screen, minutes, say, write
 from app.wire import ContentType, Final, Option, Partial, StreamRequest
 
@@ -149,7 +149,7 @@ async def caption(
     Cancellation: the stream is closed at once, its last words are lost.
     """
     options: dict[str, Option] = {"language": language} if language else {}
-    async with connect(url, StreamRequest(ContentType.raw(RATE), options)) as stream:
+    async with connect(url, StreamRequest(ContentType.raw(RATE), options, own_key())) as stream:
         microphone.start()
         await live(stream, _send(microphone, stream, level), heard)
 

@@ -14,6 +14,7 @@ import typer
 from app.captions import printable
 from app.client import NoConnection, StreamError
 from app.flows import Connection, flows
+from app.local import own_key
 from app.terminal import INTERRUPTED, Screen, say, write
 
 MEGABYTE = 10**6
@@ -96,5 +97,5 @@ def _run(url: str, flow: Callable[[Connection], Coroutine[Any, Any, None]]) -> N
 
 
 async def _converse(url: str, flow: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
-    async with flows(url) as connection:
+    async with flows(url, key=own_key()) as connection:
         await flow(connection)

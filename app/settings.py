@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path  # pydantic reads the annotations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.dial import Address
+from app.dial import Address, is_loopback
 
 PREFIX = "SPEECHBRIDGE_"
 REVAI_CLOUD = "wss://api.rev.ai"
@@ -52,6 +52,9 @@ class Settings(BaseSettings):
         SecretStr(""), description="who may come in: comma-separated lines of `speechbridge key NAME`; none: everybody"
     )
     api_keys_file: Path | None = Field(None, description="a file of such lines, which come before api_keys")
+    key: SecretStr = Field(
+        SecretStr(""), description="the API key that our own commands (transcribe, mic, send) come in with"
+    )
     origins: str = Field(
         "",
         description="origins of pages that may connect, comma-separated, as https://example.org; the page that this"
@@ -135,11 +138,7 @@ class Settings(BaseSettings):
     @property
     def is_private(self) -> bool:
         """Whether only this machine reaches the service."""
-        host = self.published_on or self.host
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback(self.published_on or self.host)
 
     @classmethod
     def read(cls, **overrides: object) -> Settings:
@@ -176,6 +175,6 @@ def _content(name: str, path: Path | None) -> str:
 def describe() -> list[tuple[str, str, str]]:
     """List every setting: its variable, its default, what it is."""
     return [
-        (PREFIX + name.upper(), str(field.get_default()), field.description or "")
+        (PREFIX + name.upper(), "" if field.default is None else str(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]

@@ -19,7 +19,7 @@ import typer
 from app import captions
 from app.audio import RATE, Converter
 from app.client import NoConnection, Stream, StreamError, connect, live
-from app.local import local_service
+from app.local import local_service, own_key
 from app.terminal import INTERRUPTED, Screen, minutes, say, write
 from app.wire import ContentType, Final, Option, Partial, StreamRequest
 
@@ -162,7 +162,7 @@ async def transcribe(  # noqa: PLR0913 # what may be left out has its default
     Cancellation: the stream is closed at once, its last words are lost.
     """
     options: dict[str, Option] = {"language": language} if language else {}
-    async with connect(url, StreamRequest(ContentType.raw(RATE), options)) as stream:
+    async with connect(url, StreamRequest(ContentType.raw(RATE), options, own_key())) as stream:
         await live(stream, _send(recording, stream, sent, pace, clock), heard)
 
 

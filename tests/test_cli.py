@@ -101,3 +101,31 @@ def test_help_lists_every_setting() -> None:
     assert ran.returncode == 0
     for name, _, _ in describe():
         assert name in ran.stdout
+
+
+def test_a_key_is_made_lets_its_owner_in_and_nobody_else() -> None:
+    made = speechbridge("key", "alice")
+    assert made.returncode == 0
+    line, key = made.stdout.strip(), made.stderr.splitlines()[-1]
+    with serving(SPEECHBRIDGE_START=STUB, SPEECHBRIDGE_API_KEYS=line) as (process, announced):
+        url = announced.split("url=")[1].split()[0]
+        let_in = speechbridge("send", "text", "Hello", "--url", url, SPEECHBRIDGE_KEY=key)
+        refused = speechbridge("send", "text", "Hello", "--url", url, SPEECHBRIDGE_KEY=line)
+        process.send_signal(signal.SIGTERM)
+        _, logged = process.communicate(timeout=PATIENCE)
+    assert (let_in.returncode, let_in.stdout) == (0, "Hello\n")
+    assert refused.returncode == 1
+    assert "SPEECHBRIDGE_KEY" in refused.stderr
+    assert key not in logged + announced + let_in.stderr + refused.stderr
+
+
+def test_a_name_that_can_be_no_key_s_is_refused() -> None:
+    made = speechbridge("key", "a:b")
+    assert made.returncode == 2
+    assert "is no name for a key" in made.stderr
+
+
+def test_bound_where_others_reach_it_and_without_keys_it_does_not_start() -> None:
+    ran = speechbridge("serve", "--host", "0.0.0.0", "--port", "0", SPEECHBRIDGE_START=STUB)  # noqa: S104 # refused
+    assert ran.returncode == 2
+    assert "speechbridge key NAME" in ran.stderr

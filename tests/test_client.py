@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.server import serve
 
 from app import dial
-from app.client import Broken, Closed, Stream, Unreadable, connect, explain
+from app.client import CURES, Broken, Closed, Stream, Unreadable, connect, explain
 from app.dial import Refused, TimedOut, Unreachable
 from app.wire import (
     END_OF_INPUT,
@@ -22,6 +22,7 @@ from app.wire import (
     NO_DATA,
     PATH,
     Close,
+    CloseCode,
     Connected,
     ContentType,
     Element,
@@ -152,7 +153,7 @@ async def test_a_sender_in_a_hurry_lets_others_run() -> None:
     ("close", "cure"),
     [
         (Close(4029, "Too many sessions"), "wait until another one has ended [close code 4029 (Too many sessions)]"),
-        (Close(4001), "check the token"),
+        (Close(4001), "check it"),
         (Close(4002, "rate=7999"), "change it as the reason says [close code 4002 (rate=7999)]"),
         (Close(4003), "add credits"),
         (Close(4010), "try again"),
@@ -386,6 +387,11 @@ async def test_leaving_early_does_not_wait_for_a_service_that_reads_no_more(monk
                 await asyncio.sleep(0)
         await asyncio.gather(sending, return_exceptions=True)
         left.set()
+
+
+def test_every_code_that_may_end_a_stream_has_its_cure() -> None:
+    unheard_of = {CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_CODE}  # told by their reason, ours, or nothing
+    assert set(CloseCode) - unheard_of == set(CURES)
 
 
 def _base(server: asyncio.Server) -> str:
