@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 
 from app.admission import Refused, Visitor
 from app.durable import Resume
+from app.endpoints import stream
 from app.wire import Close, CloseCode
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ class Gate:
 def _visitor(scope: Scope) -> Visitor:
     headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
     query = scope["query_string"].decode("latin-1")
-    resume = Resume.parse(query)
-    bearer = [value.partition(" ")[2] for name, value in headers if name == b"authorization"]
+    # Elsewhere nothing would be come back to, and the place be had for nothing.
+    resume = Resume.parse(query) if scope["path"] in stream.PATHS else None
+    bearer = [value[7:] for name, value in headers if name == b"authorization" and value[:7].lower() == "bearer "]
     subprotocols = [name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name != SUBPROTOCOL]
     return Visitor(
         origins=[value for name, value in headers if name == b"origin"],

@@ -9,6 +9,8 @@ from app.endpoints.line import WebSocketLine
 from app.session import Sessions, new_id
 from app.wire import PATH, BadRequest, Close, CloseCode, Connected, ContentType, StreamRequest
 
+PATHS = (PATH, "/" + PATH)  # SDKs join a base and a path; a base that ends in a slash gives two
+
 
 def router(sessions: Sessions, durable: DurableLines) -> APIRouter:
     """Make the routes, for these sessions and those of their lines that can be come back to."""
@@ -21,9 +23,8 @@ def router(sessions: Sessions, durable: DurableLines) -> APIRouter:
         line = WebSocketLine(socket)
         await line.close(await sessions.run(line, StreamRequest(ContentType.raw())))
 
-    # SDKs join a base and a path; a base that ends in a slash gives two.
-    @routes.websocket("/" + PATH)
-    @routes.websocket(PATH)
+    @routes.websocket(PATHS[1])
+    @routes.websocket(PATHS[0])
     async def stream(socket: WebSocket) -> None:
         """Rev.ai's streaming protocol. A refusal is a close frame after the handshake, so that clients see why."""
         await socket.accept()

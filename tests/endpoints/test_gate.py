@@ -148,6 +148,12 @@ async def test_a_stream_that_lost_its_client_keeps_its_place_and_is_come_back_to
         assert await refusal(server, **frm("203.0.113.7")) is None
 
 
+@pytest.mark.parametrize("path", ["/ws_a", "/ws", "/relay"])
+async def test_only_a_stream_is_come_back_to_without_a_place(path: str) -> None:
+    async with service(sessions_per_address=1) as server, client(server, **frm("203.0.113.7")):
+        assert await refusal(server, f"{path}?resume=key", **frm("203.0.113.7")) == CloseCode.CROWDED
+
+
 @pytest.mark.parametrize(
     ("limits", "chunks", "code"),
     [
