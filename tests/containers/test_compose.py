@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.asyncio.client import connect
 
+from app.flows import flows
 from app.wire import Element, Final
 from tests.containers.stack import AUTHORITY, SERVICES, Stack, running, what_is_missing
 from tests.service import STREAM, ending
@@ -34,7 +35,7 @@ SECRET = "a-token-that-no-log-may-hold"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with running(SPEECHBRIDGE_RECOGNIZER_STREAMS=str(STREAMS // 2), SPEECHBRIDGE_HANDSHAKES_PER_MINUTE="0") as stack:
+    with running(SPEECHBRIDGE_RECOGNIZER_STREAMS=str(STREAMS // 2), RECOGNIZER_MEMORY="3g") as stack:
         yield stack
 
 
@@ -52,7 +53,7 @@ def trust(authority: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_5_each_container_may_do_little(service: str, stack: Stack) -> None:
+def test_each_container_may_do_little(service: str, stack: Stack) -> None:
     status = dict(re.findall(r"(\w+):\s+(\S+)", stack.within(service, "cat /proc/1/status")))
     assert status["Uid"] != "0"
     assert int(status["CapEff"], 16) == 0
@@ -65,7 +66,7 @@ def test_5_each_container_may_do_little(service: str, stack: Stack) -> None:
     assert limits["LogConfig"]["Config"]["max-size"]
 
 
-def test_1_speech_through_wss_gives_text(stack: Stack, authority: Path) -> None:
+def test_speech_through_wss_gives_text(stack: Stack, authority: Path) -> None:
     """Decoded by the container that is there for it."""
     url = f"wss://{stack.origin}"
     ran = speechbridge("transcribe", "--pace", "fast", "--url", url, str(CLIP), SSL_CERT_FILE=str(authority))
@@ -107,6 +108,14 @@ def test_metrics_are_not_for_everybody(path: str, stack: Stack, trust: ssl.SSLCo
     assert fetch(f"https://{stack.origin}{path}", trust)[0] == 404
 
 
+async def test_a_file_that_is_sent_is_kept(stack: Stack, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    async with flows(f"wss://{stack.origin}") as connection:
+        await connection.file(CLIP)
+    sizes = stack.within("service", "stat -c %s /var/lib/speechbridge/*")
+    assert str(CLIP.stat().st_size) in sizes.split()
+
+
 def test_a_token_in_a_file_means_rev_ais_cloud(stack: Stack, tmp_path: Path) -> None:
     """Nobody else may read the file's folder."""
     file = tmp_path / "token"
@@ -119,7 +128,7 @@ def test_a_token_in_a_file_means_rev_ais_cloud(stack: Stack, tmp_path: Path) -> 
     assert stack.compose(*command).stdout.strip() == "ws://recognizer:8001"
 
 
-async def test_1_at_stop_each_of_twenty_live_streams_gets_its_finals(stack: Stack, trust: ssl.SSLContext) -> None:
+async def test_at_stop_each_of_twenty_live_streams_gets_its_finals(stack: Stack, trust: ssl.SSLContext) -> None:
     """The last of the tests: nothing runs after it."""
     spoken = chunks()[:SPOKEN]
     url = f"wss://{stack.origin}{STREAM}&access_token={SECRET}"
