@@ -1,0 +1,140 @@
+"""Do slow handshakes by the thousand, through a TLS proxy, keep good ones out?
+
+Method: a third of the slow clients says nothing, a third sends half of its TLS hello, and a third, over TLS, sends its
+request at a byte a second. Whoever is dropped comes back at once. They are a process of their own, of low priority:
+their work is not the machine's that is under attack. Meanwhile good clients come one after the other, each with a TLS
+and a WebSocket handshake and one question, and are timed from before the TCP connection. A round without slow ones
+comes first.
+
+    docker compose up -d && SSL_CERT_FILE=root.crt python -m tests.bench.slow_handshakes wss://localhost
+
+Behind a service that counts handshakes, set SPEECHBRIDGE_HANDSHAKES_PER_MINUTE=0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import random
+import ssl
+import statistics
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from app.flows import flows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.synchronize import Event
+
+SLOW = 3000
+GOOD = 300
+PAUSE = 0.1  # seconds between two good ones: together long enough for slow ones to be dropped and come back
+ARRIVAL = 10.0  # seconds in which the slow ones arrive
+REQUEST = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUser-Agent: " + b"slow" * 4096
+# What a record of 512 bytes with a ClientHello in it begins with; the rest never comes.
+HALF_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(32)
+
+
+class Crowd:
+    """Clients that take for ever to say what they want."""
+
+    def __init__(self, url: str, number: int) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 443
+        self._number = number
+        self._tls = ssl.create_default_context()
+        self.came = 0
+
+    async def stay(self, all_here: Event, over: Event) -> None:
+        clients = [asyncio.create_task(self._client(number)) for number in range(self._number)]
+        while not over.is_set():
+            await asyncio.sleep(0.1)
+            if self.came >= self._number:
+                all_here.set()
+        for client in clients:
+            client.cancel()
+        await asyncio.wait(clients)
+
+    async def _client(self, number: int) -> None:
+        await asyncio.sleep(random.uniform(0, ARRIVAL))
+        while True:
+            with suppress(OSError):  # dropped, as it should be
+                await self._dawdle(number)
+
+    async def _dawdle(self, number: int) -> None:
+        speaks_tls = number % 3 == 0
+        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls if speaks_tls else None)
+        self.came += 1
+        answer = asyncio.create_task(reader.read())
+        try:
+            if number % 3 == 1:
+                writer.write(HALF_HELLO)
+            for byte in REQUEST if speaks_tls else b"":
+                writer.write(bytes([byte]))
+                if (await asyncio.wait({answer}, timeout=1))[0]:
+                    break
+            await answer
+        finally:
+            answer.cancel()
+            writer.transport.abort()
+
+
+def _stay(url: str, number: int, all_here: Event, over: Event) -> None:
+    os.nice(10)
+    crowd = Crowd(url, number)
+    asyncio.run(crowd.stay(all_here, over))
+    print(f"slow ones: {crowd.came} connections, since whoever was dropped came back")
+
+
+@contextmanager
+def crowd(url: str, number: int) -> Iterator[None]:
+    """Have so many slow clients at the door, from when all have come."""
+    spawning = multiprocessing.get_context("spawn")
+    all_here, over = spawning.Event(), spawning.Event()
+    process = spawning.Process(target=_stay, args=(url, number, all_here, over))
+    process.start()
+    try:
+        while not all_here.wait(1):
+            if not process.is_alive():
+                raise RuntimeError("the slow clients failed")
+        yield
+    finally:
+        over.set()
+        process.join()
+
+
+async def good(url: str, number: int) -> list[float]:
+    """Return how many seconds each of so many clients took to get its answer."""
+    took = []
+    for _ in range(number):
+        begun = time.monotonic()
+        async with flows(url) as connection:
+            await connection.text("Hello")
+            took.append(time.monotonic() - begun)
+        await asyncio.sleep(PAUSE)
+    return took
+
+
+def show(what: str, took: list[float]) -> None:
+    cuts = statistics.quantiles(took, n=100)
+    print(f"{what}: median {cuts[49] * 1000:.0f} ms, p95 {cuts[94] * 1000:.0f} ms, last {max(took) * 1000:.0f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="the service's base, wss://...")
+    parser.add_argument("--slow", type=int, default=SLOW)
+    parser.add_argument("--good", type=int, default=GOOD)
+    arguments = parser.parse_args()
+    show(f"{arguments.good} good clients alone", asyncio.run(good(arguments.url, arguments.good)))
+    with crowd(arguments.url, arguments.slow):
+        show(f"beside {arguments.slow} slow ones", asyncio.run(good(arguments.url, arguments.good)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""docker-compose.yml, built and running, where an engine answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ["caddy", "recognizer", "service"]
+PROJECT = "speechbridge-test"
+BUILD_SECONDS = 600.0  # with nothing in the cache
+SECONDS = 60.0  # for anything else
+HEALTHY_SECONDS = 60  # a healthcheck comes every 10 s
+AUTHORITY = "/var/lib/caddy/caddy/pki/authorities/local/root.crt"
+
+
+def docker(*arguments: str, check: bool = True) -> str:
+    command = ["docker", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=check)
+    return ran.stdout if ran.returncode == 0 else ""
+
+
+def what_is_missing() -> str:
+    """Say why containers cannot be run here; nothing if they can."""
+    if not shutil.which("docker"):
+        return "docker is not installed"
+    if not docker("info", "--format", "{{.ServerVersion}}", check=False).strip():
+        return "no Docker engine answers"
+    if not _compose():
+        return "neither `docker compose` nor docker-compose is installed"
+    for variable, default in (("PYTHON_IMAGE", "python:3.11-slim-bookworm"), ("CADDY_IMAGE", "caddy:2.10-alpine")):
+        image = os.environ.get(variable, default)
+        if not docker("image", "inspect", image, check=False) and not docker("pull", "--quiet", image, check=False):
+            return f"the base image {image} cannot be had; {variable} names another"
+    return ""
+
+
+def _compose() -> list[str]:
+    if docker("compose", "version", check=False):
+        return ["docker", "compose"]
+    return ["docker-compose"] if shutil.which("docker-compose") else []
+
+
+@dataclass(frozen=True)
+class Stack:
+    https_port: int
+    http_port: int
+    settings: dict[str, str]
+
+    @property
+    def origin(self) -> str:
+        return f"localhost:{self.https_port}"
+
+    def compose(self, *arguments: str, seconds: float = SECONDS, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of compose's; a failure is in the answer."""
+        kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
+        return subprocess.run(
+            [*_compose(), "--project-name", PROJECT, "--env-file", "deploy/empty", *arguments],
+            cwd=ROOT,
+            env=kept | self.settings | variables,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def within(self, service: str, script: str) -> str:
+        """Run a shell's script in a container: what it wrote, errors included."""
+        ran = self.compose("exec", "-T", service, "sh", "-c", f"{{ {script}\n}} 2>&1")
+        return ran.stdout
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        container = self.compose("ps", "--all", "--quiet", service).stdout.strip()
+        if not container:  # compose 1 has no --all, and needs none
+            container = self.compose("ps", "--quiet", service).stdout.strip()
+        (found,) = json.loads(docker("inspect", container))
+        assert isinstance(found, dict)
+        return found
+
+    def await_health(self, since: int) -> None:
+        """Wait until every container's healthcheck has passed."""
+        command = ["docker", "events", "--since", str(since), "--until", str(since + HEALTHY_SECONDS)]
+        command += ["--filter", f"label=com.docker.compose.project={PROJECT}", "--filter", "event=health_status"]
+        command += ["--format", '{{index .Actor.Attributes "com.docker.compose.service"}} {{.Action}}']
+        healthy: set[str] = set()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                service, _, action = line.strip().partition(" ")
+                if action == "health_status: healthy":
+                    healthy.add(service)
+                if healthy == set(SERVICES):
+                    break
+            process.kill()
+        assert healthy == set(SERVICES), self.compose("logs").stdout
+
+
+@contextmanager
+def running(**settings: str) -> Iterator[Stack]:
+    """Build it, run it on free ports of loopback, and leave nothing but images behind."""
+    with socket.create_server(("127.0.0.1", 0)) as https, socket.create_server(("127.0.0.1", 0)) as http:
+        https_port, http_port = https.getsockname()[1], http.getsockname()[1]
+    ports = {"HTTPS_PORT": str(https_port), "HTTP_PORT": str(http_port)}
+    stack = Stack(https_port, http_port, settings | ports)
+    try:
+        built = stack.compose("build", seconds=BUILD_SECONDS)
+        assert built.returncode == 0, built.stdout + built.stderr
+        begun = int(time.time())
+        started = stack.compose("up", "--detach")
+        assert started.returncode == 0, started.stderr
+        stack.await_health(begun)
+        yield stack
+    finally:
+        stack.compose("down", "--volumes", "--timeout", "1")
