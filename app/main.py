@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
@@ -13,8 +14,10 @@ from app.engines.embedded import EmbeddedRecognizer
 from app.engines.plain import load, plain
 from app.engines.resume import Patience, resuming
 from app.engines.rev import RevEngine, Timeouts
+from app.processors import Processors
 from app.session import Sessions
 from app.settings import Settings, WrongSetting
+from app.telemetry import Telemetry
 from bridge import WorkerPool
 
 if TYPE_CHECKING:
@@ -35,8 +38,10 @@ def create_app(
     Raises WrongSetting.
     """
     settings = settings or Settings.read()
+    telemetry = Telemetry()
     recognizer: EmbeddedRecognizer | None = None
     engine: Engine
+    rev: RevEngine | None = None
     timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
     patience = Patience(settings.upstream_lifetime, settings.upstream_silence, settings.replay_pace)
     if stream_client_start is not None:
@@ -48,28 +53,44 @@ def create_app(
             raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
     elif url := settings.upstream_url:
         token = settings.revai_access_token.get_secret_value() or "none"
-        engine = resuming(RevEngine(lambda: url, token, timeouts), patience)
+        rev = RevEngine(lambda: url, token, timeouts, telemetry.connected)
+        engine = resuming(rev, patience)
     else:
         processes = ["--processes", str(settings.recognizer_processes)] if settings.recognizer_processes else []
-        recognizer = EmbeddedRecognizer(*processes, "--streams", str(settings.recognizer_streams))
-        engine = resuming(RevEngine(recognizer.url, "embedded", timeouts), patience)
+        streams = ["--streams", str(settings.recognizer_streams)]
+        recognizer = EmbeddedRecognizer(*processes, *streams, "--log-format", settings.log_format)
+        rev = RevEngine(recognizer.url, "embedded", timeouts, telemetry.connected)
+        engine = resuming(rev, patience)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if recognizer is None:
-            yield
-        else:
-            async with recognizer:
+        watching = asyncio.create_task(telemetry.watch_loop(), name="loop-watch")
+        try:
+            async with AsyncExitStack() as stack:
+                if recognizer is not None:
+                    await stack.enter_async_context(recognizer)
                 yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            if processors is not None:
+                processors.close()
 
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
     app.add_exception_handler(WebSocketDisconnect, _let_go)
+    processors = _processors(settings)
     sessions = app.state.sessions = Sessions(
-        engine, WorkerPool(settings.max_sessions), drain_seconds=settings.drain_seconds
+        engine,
+        WorkerPool(settings.max_sessions),
+        drain_seconds=settings.drain_seconds,
+        processors=processors,
+        waited=telemetry.waited,
     )
+    app.state.telemetry = telemetry
+    telemetry.read(sessions, lambda: rev is not None and rev.circuit.is_open)
     durable = app.state.durable = DurableLines(away_seconds=settings.resume_seconds, most=settings.max_sessions)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
-    app.include_router(health.router(sessions))
+    app.include_router(health.router(sessions, telemetry, lambda: rev.trouble() if rev is not None else None))
     app.include_router(stream.router(sessions, durable))
     app.include_router(
         relay.router(settings.relay_url, open_timeout=settings.connect_seconds, max_size=settings.max_message_bytes)
@@ -87,6 +108,15 @@ def create_app(
         )
     )
     return app
+
+
+def _processors(settings: Settings) -> Processors | None:
+    if not settings.processors:
+        return None
+    try:
+        return Processors.load(settings.processors, seconds=settings.processor_seconds, threads=settings.max_sessions)
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_PROCESSORS: {error}") from None
 
 
 async def _let_go(_socket: WebSocket, _error: Exception) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -139,6 +140,13 @@ class ContentType:
             given["format"],
             _whole(given["channels"], "content_type channels", cls.CHANNELS),
         )
+
+    @property
+    def byte_rate(self) -> int | None:
+        """Bytes a second; None where only decoding would tell."""
+        if self.media != self.RAW or self.format != "S16LE":
+            return None
+        return 2 * (self.rate or 0) * (self.channels or 0) or None
 
     def __str__(self) -> str:
         if self.media != self.RAW:
@@ -316,6 +324,19 @@ class Final(Hypothesis):
 
 
 Message = Connected | Partial | Final
+
+
+_TYPE_FIRST = re.compile(r'\s*\{\s*"type"\s*:\s*"(\w*)"')
+
+
+def kind_of(text: str) -> str:
+    """Return a message's type, at a glance where it stands first, as Rev.ai writes it; "" for what has none."""
+    if found := _TYPE_FIRST.match(text):
+        return found[1]
+    try:
+        return str(json.loads(text)["type"])
+    except (ValueError, TypeError, KeyError, RecursionError):  # RecursionError: brackets nested a thousand deep
+        return ""
 
 
 def parse_message(text: str) -> Message | None:
