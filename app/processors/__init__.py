@@ -22,6 +22,7 @@ import asyncio
 import inspect
 import logging
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -180,8 +181,9 @@ def _usable(path: str) -> Callable[[str], Any]:
         except Exception as error:  # whatever a class of somebody's raises
             raise ValueError(f"{path!r} cannot be made: {error}") from error
     try:
-        inspect.signature(found).bind("message")
-    except (TypeError, ValueError):
+        with suppress(ValueError):  # some callables of C have no signature
+            inspect.signature(found).bind("message")
+    except TypeError:
         raise ValueError(f"{path!r} does not take one message") from None
     if inspect.isasyncgenfunction(found):
         raise ValueError(f"{path!r} is an async generator: return a list of messages")
