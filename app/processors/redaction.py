@@ -7,7 +7,7 @@ sixteen. What is found becomes one element, `[card]`, `[email]` or `[phone]`, wi
 the message's own `ts` and `end_ts` stay, and so does every other element. Other JSON is searched string by string, and
 what is no JSON as the text that it is. A message in which nothing is found passes as it came, byte for byte.
 
-    a card     13 to 19 digits that pass Luhn's check, wherever they begin in a row of digits
+    a card     13 to 19 digits that pass Luhn's check, wherever in a row they begin; in long rows some always do
     a phone    a row of 10 to 15 digits, of 7 to 15 after a plus, or 555-1234
     a row      digits and spelled digits ("four one double two", "forty one eleven"), however they are grouped
     an e-mail  tom@example.com, and "tom dot smith at example dot com"
@@ -35,8 +35,11 @@ ONES = dict(
     zip(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], "0123456789", strict=True)
 )
 ONES |= {"oh": "0", "o": "0", "nought": "0"}
-TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-WORDS = ONES | {word: str(number) for number, word in enumerate(TEENS.split(), 10)}
+TEENS = [
+    *("ten", "eleven", "twelve", "thirteen", "fourteen"),
+    *("fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+]
+WORDS = ONES | {word: str(number) for number, word in enumerate(TEENS, 10)}
 WORDS |= {"hundred": "00", "thousand": "000"}
 TENS = dict(
     zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], "23456789", strict=True)
@@ -59,6 +62,7 @@ PIECE = re.compile(
     re.IGNORECASE,
 )
 JOINED = re.compile(GAP)
+HANGING = re.compile(rf"{GAP}(?:{_any(TIMES)})?\s*", re.IGNORECASE)  # "four double", and the rest may come
 PLUS = re.compile(r"(?:\+|\bplus)[\s(]{0,2}$", re.IGNORECASE)
 LOCAL = re.compile(r"\d{3}-\d{4}")
 
@@ -159,8 +163,7 @@ def _numbers(text: str, row: list[_Digit], *, may_go_on: bool) -> Iterator[Span]
         yield Span(row[start].start, row[stop - 1].end, "[card]")
         begun = stop
     rest = row[begun:]
-    unfinished = may_go_on and len(rest) >= UNFINISHED and JOINED.fullmatch(text, rest[-1].end)
-    if unfinished:
+    if may_go_on and len(rest) >= UNFINISHED and HANGING.fullmatch(text, rest[-1].end):
         yield Span(rest[0].start, rest[-1].end, "[digits]")
     else:
         yield from _phone(text, rest)
