@@ -7,10 +7,11 @@ and the worker thread has a copy of that task's context. What a thread of an SDK
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TextIO, get_args
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
@@ -31,6 +32,8 @@ JSON = JsonFormatter(
     reserved_attrs=[*RESERVED_ATTRS, "color_message", "websocket"],  # uvicorn's and websockets' own extras
 )
 
+TOKEN = re.compile(r"(access_token=)[^&\s\"'\\]+")
+
 session_id: ContextVar[str] = ContextVar("session_id")
 
 
@@ -39,13 +42,20 @@ def configure(level: str, form: Format = "auto") -> None:
 
     Warnings, and what a thread or the program dies of, are logged as well: nothing else writes to stderr.
     """
-    handler = logging.StreamHandler()
+    handler = Stderr()
     handler.addFilter(add_session)
     handler.setFormatter(TEXT if form == "text" or (form == "auto" and sys.stderr.isatty()) else JSON)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     sys.excepthook = _died
     threading.excepthook = _thread_died
+
+
+class Stderr(logging.StreamHandler[TextIO]):
+    """Where lines go. None of ours holds a token; should a library's, or an exception's, it is cut out here."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return TOKEN.sub(r"\1...", super().format(record))
 
 
 def add_session(record: logging.LogRecord) -> bool:
