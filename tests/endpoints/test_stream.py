@@ -70,6 +70,8 @@ async def test_audio_sent_before_connected_is_kept() -> None:
     [
         ("", "content_type is missing"),
         ("?content_type=audio/mpeg", "audio/x-wav"),
+        ("?content_type=audio/x-raw", "lacks layout, rate, format, channels"),
+        ("?content_type=" + "%F0%9F%98%80" * 40, "audio/x-wav"),
         ("?content_type=audio/x-raw;layout=interleaved;rate=16000;format=S16LE", "lacks channels"),
         (STREAM.partition("?")[2].join(["?", "&start_ts=soon"]), "0 or more"),
     ],

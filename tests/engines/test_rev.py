@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.engines import UpstreamClosed
+from app.engines.circuit import FAILURES, LONGEST_PAUSE, Circuit, Entry
 from app.engines.rev import RevEngine, Timeouts
 from app.recognizer.script import (
     NORMAL,
@@ -239,3 +240,28 @@ def test_masking_and_utf8_checks_run_compiled() -> None:
 
     assert _utils.Utf8Validator.__module__.startswith("wsaccel")
     assert _abnf.numpy or "wsaccel" in str(_abnf._mask)
+
+
+def test_it_is_in_trouble_while_streams_are_held_back_and_not_when_one_may_try() -> None:
+    """Were it in trouble until somebody got through, nobody would be sent to try, and so it would stay for ever."""
+    now = 0.0
+    engine = RevEngine(lambda: "ws://nowhere", TOKEN)
+    engine.circuit = Circuit(lambda: now)
+    assert engine.trouble() is None
+    for _ in range(FAILURES):
+        engine.circuit.failed(Entry())
+    assert engine.trouble() == "the speech service fails for everybody at the moment"
+    now = LONGEST_PAUSE
+    assert engine.trouble() is None
+    assert engine.circuit.is_open
+    assert engine.circuit.enter(lambda: False, 0.0)  # one tries
+    assert engine.trouble() is not None
+    engine.circuit.succeeded()
+    assert engine.trouble() is None
+
+
+def test_it_is_in_trouble_while_there_is_nowhere_to_go() -> None:
+    def nowhere() -> str:
+        raise UpstreamClosed(Close(4013, "restarted"))
+
+    assert RevEngine(nowhere, TOKEN).trouble() == "restarted"
