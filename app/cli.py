@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app import mic, send, transcribe
+from app import logs, mic, send, transcribe
 from app.admission import make_key
 from app.main import create_app
 from app.server import Server, ServiceFailed
@@ -43,7 +42,7 @@ def serve(
 ) -> None:
     """Run the service until Ctrl-C. Everything else is set by environment variables, listed below."""
     settings = Settings.read(host=host, port=port)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
     asyncio.run(_serve(settings))
 
 

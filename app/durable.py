@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl
 
-from app.wire import EOS, Close, CloseCode
+from app.wire import EOS, Close, CloseCode, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -106,7 +106,7 @@ class DurableLine:
 
     async def send(self, text: str) -> None:
         """Keep a response for the client. Never waits: a final is kept until it is confirmed, a partial replaced."""
-        if '"final"' not in text:
+        if kind_of(text) != "final":
             self._partial = text
         elif len(self._finals) < KEPT_FINALS:
             self._finals.append(text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
@@ -14,8 +16,10 @@ from app.engines.embedded import EmbeddedRecognizer
 from app.engines.plain import load, plain
 from app.engines.resume import Patience, resuming
 from app.engines.rev import RevEngine, Timeouts
+from app.processors import Processors
 from app.session import Sessions
 from app.settings import Settings, WrongSetting, split
+from app.telemetry import Telemetry
 from bridge import WorkerPool
 
 if TYPE_CHECKING:
@@ -36,46 +40,41 @@ def create_app(
     Raises WrongSetting.
     """
     settings = settings or Settings.read()
-    recognizer: EmbeddedRecognizer | None = None
-    engine: Engine
-    timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
-    patience = Patience(settings.upstream_lifetime, settings.upstream_silence, settings.replay_pace)
-    if stream_client_start is not None:
-        engine = plain(stream_client_start)
-    elif settings.start:
-        try:
-            engine = plain(load(settings.start))
-        except ValueError as error:
-            raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
-    elif url := settings.upstream_url:
-        token = settings.revai_access_token.get_secret_value() or "none"
-        engine = resuming(RevEngine(lambda: url, token, timeouts), patience)
-    else:
-        processes = ["--processes", str(settings.recognizer_processes)] if settings.recognizer_processes else []
-        recognizer = EmbeddedRecognizer(*processes, "--streams", str(settings.recognizer_streams))
-        engine = resuming(RevEngine(recognizer.url, "embedded", timeouts), patience)
+    telemetry = Telemetry()
+    speech = _speech(settings, stream_client_start, telemetry.connected)
+    processors = _processors(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if recognizer is None:
-            yield
-        else:
-            async with recognizer:
+        watching = asyncio.create_task(telemetry.watch_loop(), name="loop-watch")
+        try:
+            async with AsyncExitStack() as stack:
+                if speech.recognizer is not None:
+                    await stack.enter_async_context(speech.recognizer)
                 yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            if processors is not None:
+                processors.close()
 
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
     app.add_exception_handler(WebSocketDisconnect, _let_go)
     sessions = app.state.sessions = Sessions(
-        engine,
+        speech.engine,
         WorkerPool(settings.max_sessions),
         drain_seconds=settings.drain_seconds,
         session_seconds=settings.session_seconds,
+        processors=processors,
+        waited=telemetry.waited,
     )
+    app.state.telemetry = telemetry
+    telemetry.read(sessions, speech.is_failing)
     durable = app.state.durable = DurableLines(away_seconds=settings.resume_seconds, most=settings.max_sessions)
     admission = app.state.admission = _admission(settings)
     app.add_middleware(gate.Gate, admission=admission, idle_seconds=settings.idle_seconds)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
-    app.include_router(health.router(sessions))
+    app.include_router(health.router(sessions, telemetry, speech.trouble))
     app.include_router(stream.router(sessions, durable))
     app.include_router(
         relay.router(settings.relay_url, open_timeout=settings.connect_seconds, max_size=settings.max_message_bytes)
@@ -95,6 +94,46 @@ def create_app(
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class _Speech:
+    """Where speech goes: how a stream is opened, and what of it there is to look after."""
+
+    engine: Engine
+    rev: RevEngine | None = None
+    recognizer: EmbeddedRecognizer | None = None
+
+    def trouble(self) -> str | None:
+        return self.rev.trouble() if self.rev is not None else None
+
+    def is_failing(self) -> bool:
+        return self.rev is not None and self.rev.circuit.is_open
+
+
+def _speech(
+    settings: Settings,
+    stream_client_start: Callable[..., Iterable[str]] | None,
+    connected: Callable[[float | None], object],
+) -> _Speech:
+    timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
+    patience = Patience(settings.upstream_lifetime, settings.upstream_silence, settings.replay_pace)
+    if stream_client_start is not None:
+        return _Speech(plain(stream_client_start))
+    if settings.start:
+        try:
+            return _Speech(plain(load(settings.start)))
+        except ValueError as error:
+            raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
+    if url := settings.upstream_url:
+        token = settings.revai_access_token.get_secret_value() or "none"
+        rev = RevEngine(lambda: url, token, timeouts, connected)
+        return _Speech(resuming(rev, patience), rev)
+    processes = ["--processes", str(settings.recognizer_processes)] if settings.recognizer_processes else []
+    streams = ["--streams", str(settings.recognizer_streams)]
+    recognizer = EmbeddedRecognizer(*processes, *streams, "--log-format", settings.log_format)
+    rev = RevEngine(recognizer.url, "embedded", timeouts, connected)
+    return _Speech(resuming(rev, patience), rev, recognizer)
+
+
 def _admission(settings: Settings) -> Admission:
     try:
         keys = Keys(split(settings.api_keys.get_secret_value()))
@@ -112,6 +151,15 @@ def _admission(settings: Settings) -> Admission:
         messages_per_second=settings.messages_per_second,
     )
     return Admission(keys, Origins(split(settings.origins), keyed=bool(keys)), allowance)
+
+
+def _processors(settings: Settings) -> Processors | None:
+    if not settings.processors:
+        return None
+    try:
+        return Processors.load(settings.processors, seconds=settings.processor_seconds, threads=settings.max_sessions)
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_PROCESSORS: {error}") from None
 
 
 async def _let_go(_socket: WebSocket, _error: Exception) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
 from app.settings import split
 from app.wire import CloseCode
@@ -108,6 +109,10 @@ class Protocol(WebSocketsSansIOProtocol):
         """Report a client that vanished as 1006; the inherited code for it is that of an empty close frame."""
         if self.handshake_complete and self.conn.close_rcvd is None:
             self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL})
+        if self.conn.state is not State.CONNECTING:
+            first = self.conn.close_rcvd if self.conn.close_rcvd_then_sent else self.conn.close_sent
+            code = first.code if first else CloseCode.ABNORMAL
+            self.config.app.state.telemetry.closed(code)  # type: ignore[union-attr] # ours
         super().connection_lost(exc)
 
 

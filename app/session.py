@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from app.engines import UpstreamClosed
-from app.wire import END_OF_INPUT, EOS, Close, CloseCode
+from app.logs import session_id as current_session
+from app.wire import END_OF_INPUT, EOS, Close, CloseCode, kind_of
 from bridge import Bridge, Broken, Closed, Limits, Overloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from typing import Any
 
-    from app.engines import Engine
+    from app.engines import Engine, Upstream
+    from app.processors import Processors
     from app.wire import StreamRequest
-    from bridge import WorkerPool
+    from bridge import Direction, Statistics, WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +38,58 @@ CHUNK = 2**16
 # An aborted SDK stops within milliseconds; one that does not is not worth making its client wait for the close.
 LIMITS = Limits(grace=1.0)
 
-GOING_AWAY = Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly")
-TOO_LONG = Close(CloseCode.TOO_LONG, "the stream is as long as one may be: go on with a new one")
+Outcome = Literal[
+    "completed",  # all was heard and said
+    "left",  # its client went before it had heard the end
+    "invalid",  # its client sent what is not understood
+    "upstream",  # the speech service ended or refused it
+    "failed",  # the SDK, or the service itself, broke
+    "refused",  # there was no slot
+    "drained",  # the service was told to end
+    "limited",  # it was as long as one may be
+    "cancelled",  # its task was
+]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+Verdict = tuple[Outcome, Close]
+
+GOING_AWAY: Verdict = (
+    "drained",
+    Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly"),
+)
+TOO_LONG: Verdict = (
+    "limited",
+    Close(CloseCode.TOO_LONG, "the stream is as long as one may be: go on with a new one"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What sessions have done, added up. Seconds are known of raw 16-bit audio only; of other kinds they are 0."""
+
+    received_bytes: int = 0
+    received: float = 0.0  # seconds of audio that clients sent before the end of their input
+    given: float = 0.0  # of these, to the SDK, each counted once
+    replayed: float = 0.0  # given again, after a connection broke
+    lost: float = 0.0  # not given when the session ended, or to be given again and not there any more
+    reconnects: int = 0
+    breaks: int = 0
+    partials: int = 0
+    finals: int = 0
+    others: int = 0  # responses that are neither: a plain SDK says what it likes
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(Tally)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStatistics:
+    """All sessions at one moment, those that are over included."""
+
+    alive: int
+    ended: Mapping[Outcome, int]
+    tally: Tally
+    bridges: tuple[Statistics, ...]  # of those alive
 
 
 def new_id() -> str:
@@ -56,19 +110,41 @@ class Line(Protocol):
 class Sessions:
     """What sessions share, and which are alive."""
 
-    def __init__(self, engine: Engine, pool: WorkerPool, *, drain_seconds: float, session_seconds: float = 0.0) -> None:
+    def __init__(  # noqa: PLR0913 # all but two have defaults, and names
+        self,
+        engine: Engine,
+        pool: WorkerPool,
+        *,
+        drain_seconds: float,
+        session_seconds: float = 0.0,
+        processors: Processors | None = None,
+        waited: Callable[[Direction, float], object] | None = None,
+    ) -> None:
         self.engine = engine
         self.pool = pool
         self.drain_seconds = drain_seconds
         self.session_seconds = session_seconds  # how long one may last; 0: as long as it likes
+        self.processors = processors
+        self.waited = waited
         self.draining = False  # no new ones: whoever lets clients in looks at it
         self._alive: set[Session] = set()
+        self._ended: Counter[Outcome] = Counter()
+        self._past = Tally()  # of those that are over
         self._none_alive = asyncio.Event()
         self._none_alive.set()
 
     @property
     def alive(self) -> int:
         return len(self._alive)
+
+    def statistics(self) -> SessionStatistics:
+        """Return a snapshot."""
+        return SessionStatistics(
+            alive=len(self._alive),
+            ended={outcome: self._ended[outcome] for outcome in OUTCOMES},
+            tally=sum((session.tally() for session in self._alive), self._past),
+            bridges=tuple(found for session in self._alive if (found := session.bridge_statistics())),
+        )
 
     async def run(
         self,
@@ -85,10 +161,14 @@ class Sessions:
         session = Session(self, line, request, session_id or new_id())
         self._alive.add(session)
         self._none_alive.clear()
+        within = current_session.set(session.id)
         try:
             return await session.run(greet)
         finally:
+            current_session.reset(within)
             self._alive.discard(session)
+            self._ended[session.outcome] += 1
+            self._past += session.tally()
             if not self._alive:
                 self._none_alive.set()
 
@@ -114,35 +194,84 @@ class Session:
         self._sessions = sessions
         self._line = line
         self._request = request
+        self._upstream: Upstream | None = None
         self._bridge: Bridge[bytes, str] | None = None
-        self._verdict: Close | None = None  # ours, where it is not the upstream's ending that decides
+        self._verdict: Verdict | None = None  # ours, where it is not the upstream's ending that decides
         self._limit: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._ended = False  # the client said so
+        self._left = False
+        self._received = self._fed = 0  # bytes
+        self._responses = Counter(partial=0, final=0, other=0)
+        self.outcome: Outcome = "cancelled"  # until another stands
 
     async def run(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+        verdict: Verdict
         try:
             close = await self._converse(greet)
-        except Closed:  # we cancelled the bridge, for a reason that stands in the verdict
-            close = Close(CloseCode.INTERNAL, "the stream was cut")
+            verdict = "left" if self._left else "completed", close
+        except Closed:  # we cancelled the bridge: for a reason that stands in the verdict, or nobody was there any more
+            verdict = "left", Close(CloseCode.INTERNAL, "the stream was cut")
         except UpstreamClosed as ending:
-            close = ending.close.passed_on()
+            verdict = "upstream", ending.close.passed_on()
         except Overloaded:
             total = self._sessions.pool.total
-            close = Close(CloseCode.TOO_MANY, f"all {total} sessions are taken: try again when one has ended")
+            text = f"all {total} sessions are taken: try again when one has ended"
+            verdict = "refused", Close(CloseCode.TOO_MANY, text)
         except Exception as error:
             # Whatever the SDK raised, of which nothing is known. Its text may hold secrets, so only its type is told.
-            logger.exception("session %s: the speech SDK failed", self.id)
-            close = Close(CloseCode.INTERNAL, f"the speech SDK failed: {type(error).__name__}")
-        close = self._verdict or close
-        if self._bridge is not None:
-            counts = self._bridge.statistics()
-            text = "session %s: closed with %s after %d chunks in, %d of them upstream, %d responses, %d of them out"
-            logger.info(text, self.id, close, counts.sent, counts.fed, counts.yielded, counts.received)
-        else:
-            logger.info("session %s: refused with %s", self.id, close)
+            logger.exception("the speech SDK failed")
+            verdict = "failed", Close(CloseCode.INTERNAL, f"the speech SDK failed: {type(error).__name__}")
+        self.outcome, close = self._verdict or verdict
+        self._log_end(close)
         return close
 
-    def end(self, verdict: Close | None = None, seconds: float | None = None) -> None:
+    def tally(self) -> Tally:
+        """Say what it has done so far."""
+        upstream = self._upstream.statistics() if self._upstream and self._upstream.statistics else None
+        given, replayed, forgotten = (
+            (upstream.given, upstream.replayed, upstream.forgotten) if upstream else (self._fed, 0, 0)
+        )
+        is_over = self._bridge is None or self._bridge.outcome is not None
+        rate = self._request.content_type.byte_rate
+        second = 1 / rate if rate else 0.0
+        return Tally(
+            received_bytes=self._received,
+            received=self._received * second,
+            given=given * second,
+            replayed=replayed * second,
+            lost=(forgotten + (self._received - given if is_over else 0)) * second,
+            reconnects=max(0, upstream.connects - 1) if upstream else 0,
+            breaks=upstream.breaks if upstream else 0,
+            partials=self._responses["partial"],
+            finals=self._responses["final"],
+            others=self._responses["other"],
+        )
+
+    def bridge_statistics(self) -> Statistics | None:
+        return self._bridge.statistics() if self._bridge is not None else None
+
+    def _log_end(self, close: Close) -> None:
+        tally = self.tally()
+        counts = self.bridge_statistics()
+        told: dict[str, object] = {"outcome": self.outcome, "code": int(close.code), "reason": close.reason}
+        if counts is None:
+            logger.info("refused with %s", close, extra=told)
+            return
+        told |= {
+            "chunks": counts.sent,
+            "chunks_upstream": counts.fed,
+            "responses": counts.yielded,
+            "responses_out": counts.received,
+            "seconds": round(tally.received, 3),
+            "seconds_replayed": round(tally.replayed, 3),
+            "seconds_lost": round(tally.lost, 3),
+        }
+        text = "closed with %s after %.1f s of audio: %d chunks in, %d of them upstream, %d responses, %d of them out"
+        numbers = (tally.received, counts.sent, counts.fed, counts.yielded, counts.received)
+        logger.info(text, close, *numbers, extra=told)
+
+    def end(self, verdict: Verdict | None = None, seconds: float | None = None) -> None:
         """End the input; what the upstream has not said so many seconds later is cut off."""
         self._verdict = self._verdict or verdict
         seconds = self._sessions.drain_seconds if seconds is None else seconds
@@ -153,10 +282,19 @@ class Session:
 
     async def _converse(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         upstream = self._sessions.engine(self._request)
-        pool = self._sessions.pool
-        async with Bridge(upstream.start, abort=upstream.abort, limits=LIMITS, pool=pool, name=self.id) as bridge:
-            self._bridge = bridge
-            logger.info("session %s: opened, %s", self.id, self._request.content_type)
+        sessions = self._sessions
+
+        def start(audio: Iterator[bytes]) -> Iterable[str]:
+            return upstream.start(map(self._fed_with, audio))
+
+        async with Bridge(
+            start, abort=upstream.abort, limits=LIMITS, pool=sessions.pool, name=self.id, waited=sessions.waited
+        ) as bridge:
+            self._bridge, self._upstream = bridge, upstream
+            logger.info(
+                "opened, %s", self._request.content_type, extra={"content_type": str(self._request.content_type)}
+            )
+            process = sessions.processors.begin() if sessions.processors else None
             if greet is not None:
                 await greet(self.id)
             listener = asyncio.create_task(self._listen(bridge), name=f"{self.id}-listener")
@@ -165,7 +303,9 @@ class Session:
                 self._limit = loop.call_later(self._sessions.session_seconds, self.end, TOO_LONG)
             try:
                 async for response in bridge:
-                    await self._line.send(response)
+                    self._count(response)
+                    for message in await process(response) if process else (response,):
+                        await self._line.send(message)
             finally:
                 for timer in (self._limit, self._deadline):
                     if timer is not None:
@@ -178,8 +318,8 @@ class Session:
         try:
             await self._take_in(bridge)
         except Exception:  # nothing is expected to; but a session whose listener died would wait for ever
-            logger.exception("session %s: the listener failed", self.id)
-            self._verdict = Close(CloseCode.INTERNAL, "the service failed")
+            logger.exception("the listener failed")
+            self._verdict = "failed", Close(CloseCode.INTERNAL, "the service failed")
             bridge.cancel()
 
     async def _take_in(self, bridge: Bridge[bytes, str]) -> None:
@@ -187,17 +327,30 @@ class Session:
             if isinstance(message, bytes):
                 await self._hear(message, bridge)
             elif message == EOS:
+                self._ended = True
                 bridge.end()
             else:
-                self._verdict = Close(CloseCode.INVALID, "send audio as binary messages, then the text EOS")
+                text = "send audio as binary messages, then the text EOS"
+                self._verdict = "invalid", Close(CloseCode.INVALID, text)
                 bridge.cancel()
                 return
+        self._left = True
         self.end()
 
     async def _hear(self, audio: bytes, bridge: Bridge[bytes, str]) -> None:
         """Pass audio on. What comes after the end, ours or the upstream's, is read and thrown away, as Rev.ai does."""
+        if not self._ended:
+            self._received += len(audio)
         try:
             for start in range(0, len(audio), CHUNK):  # of an empty message nothing is left: there is nothing to hear
                 await bridge.send(audio[start : start + CHUNK])
         except (Closed, Broken):
             return
+
+    def _count(self, response: str) -> None:
+        kind = kind_of(response)
+        self._responses[kind if kind in self._responses else "other"] += 1
+
+    def _fed_with(self, chunk: bytes) -> bytes:
+        self._fed += len(chunk)
+        return chunk

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationE
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.dial import Address, is_loopback
+from app.logs import Format  # noqa: TC001 # pydantic reads the annotations
 
 PREFIX = "SPEECHBRIDGE_"
 REVAI_CLOUD = "wss://api.rev.ai"
@@ -126,7 +127,11 @@ class Settings(BaseSettings):
     proxy_seconds: float = Field(10.0, gt=0, le=300, description="how long the proxy flow waits for an answer")
     files_dir: Path = Field(Path("files"), description="where the file flow of /ws stores what it receives")
     max_file_bytes: int = Field(2**30, ge=0, description="largest file that the file flow takes")
+    processors: str = Field("", description="package.module:callable,...: what each response passes through")
+    processor_seconds: float = Field(1.0, gt=0, le=60, description="how long a processor may take for a response")
+    keywords: str = Field("", description="word,some words,...: what app.processors.keywords:Alerts looks for")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+    log_format: Format = Field("auto", description="text or json; auto is text on a terminal, json elsewhere")
 
     @property
     def upstream_url(self) -> str:

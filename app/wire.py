@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -139,7 +140,8 @@ class ContentType:
             raise BadRequest(f"content_type {_shown(media)}: send audio/x-raw, audio/x-wav or audio/x-flac")
         missing = [name for name in ("layout", "rate", "format", "channels") if not given.get(name)]
         if missing:
-            raise BadRequest(f"content_type audio/x-raw lacks {', '.join(missing)}: for example {cls.raw()}")
+            example = str(cls.raw()).partition(";")[2]  # all of it would not fit
+            raise BadRequest(f"audio/x-raw lacks {', '.join(missing)}: for example {example}")
         if given["layout"] not in ("interleaved", "non-interleaved"):
             raise BadRequest(f"content_type layout={_shown(given['layout'])}: send interleaved or non-interleaved")
         return cls(
@@ -150,6 +152,13 @@ class ContentType:
             _whole(given["channels"], "content_type channels", cls.CHANNELS),
         )
 
+    @property
+    def byte_rate(self) -> int | None:
+        """Bytes a second; None where only decoding would tell."""
+        if self.media != self.RAW or self.format != "S16LE":
+            return None
+        return 2 * (self.rate or 0) * (self.channels or 0) or None
+
     def __str__(self) -> str:
         if self.media != self.RAW:
             return self.media
@@ -157,7 +166,10 @@ class ContentType:
 
 
 def _shown(value: str) -> str:
-    return repr(value if len(value) <= 40 else value[:37] + "...")  # leaves room in a close reason
+    shown = repr(value)
+    if len(shown.encode()) > 42:  # leaves room in a close reason
+        shown = shown.encode()[:38].decode(errors="ignore") + "...'"
+    return shown
 
 
 def _whole(value: str, name: str, allowed: range) -> int:
@@ -328,13 +340,29 @@ class Final(Hypothesis):
 Message = Connected | Partial | Final
 
 
+_TYPE_FIRST = re.compile(r'\s*\{\s*"type"\s*:\s*"(\w*)"')
+
+
+def kind_of(text: str) -> str:
+    """Return a message's type, at a glance where it stands first, as Rev.ai writes it; "" for what has none."""
+    if found := _TYPE_FIRST.match(text):
+        return found[1]
+    try:
+        return str(json.loads(text)["type"])
+    except (ValueError, TypeError, KeyError, RecursionError):  # RecursionError: brackets nested a thousand deep
+        return ""
+
+
 def parse_message(text: str) -> Message | None:
     """Read a server's text message; None for one of a type that we do not know.
 
     Missing elements, missing times and fields of odd types are tolerated. Raises ValueError for what is not a
     JSON object with a type.
     """
-    message = json.loads(text)
+    try:
+        message = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     if not isinstance(message, dict) or "type" not in message:
         raise ValueError("not a JSON object with a type")
     match message["type"]:
@@ -364,4 +392,10 @@ def _heard(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...]]:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's integers have no end
+        return None
+    return number if math.isfinite(number) else None  # Python's parser knows NaN and Infinity; JSON does not

@@ -6,7 +6,7 @@ from bridge.feed import queue_to_generator
 from bridge.pool import WorkerPool
 from bridge.resume import Resumable, ResumeStatistics, Resumption, Stuck
 from bridge.ring import Ring
-from bridge.types import Abandoned, Attempt, Failed, Finished, Limits, Outcome, Start, State, Statistics
+from bridge.types import Abandoned, Attempt, Direction, Failed, Finished, Limits, Outcome, Start, State, Statistics
 
 __all__ = [
     "Abandoned",
@@ -15,6 +15,7 @@ __all__ = [
     "BridgeError",
     "Broken",
     "Closed",
+    "Direction",
     "Failed",
     "Finished",
     "Limits",

@@ -43,6 +43,7 @@ import contextvars
 import logging
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 from bridge.channel import AsyncQueueShutDown, Channel, SyncQueueShutDown
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
     from types import TracebackType
     from typing import Self
+
+    from bridge.types import Direction
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +75,8 @@ class Bridge(Generic[In, Out]):
 
     `start` is the SDK (see `Start`). `abort`, if given, must wake a thread that waits inside the SDK. It is called
     from the loop or the worker, must not block, and may be called twice, also before the SDK has connected. `pool`
-    gives the thread; `name` names it.
+    gives the thread; `name` names it. `waited` is told, of some items, the direction and for how many seconds the item
+    lay between the loop and the worker; it is called from either side, and must not block.
 
     Entering raises Overloaded at once when the pool has no worker free. Leaving, whichever way, cancels what still
     runs and waits for the worker, at most `limits.grace` seconds; it never masks the body's exception.
@@ -81,7 +85,7 @@ class Bridge(Generic[In, Out]):
     worker leaves at once; the worker has its grace all the same before it counts as abandoned.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all but one have defaults, and names
         self,
         start: Start[In, Out],
         *,
@@ -89,14 +93,15 @@ class Bridge(Generic[In, Out]):
         limits: Limits | None = None,
         pool: WorkerPool | None = None,
         name: str = "bridge",
+        waited: Callable[[Direction, float], object] | None = None,
     ) -> None:
         self._start = start
         self._abort = abort
         self._limits = limits or Limits()
         self._pool = pool or SHARED_POOL
         self._name = name
-        self._inbound: Channel[In] = Channel(self._limits.inbound)
-        self._outbound: Channel[Out] = Channel(self._limits.outbound)
+        self._inbound: Channel[In] = Channel(self._limits.inbound, waited and partial(waited, "inbound"))
+        self._outbound: Channel[Out] = Channel(self._limits.outbound, waited and partial(waited, "outbound"))
         self._slot: Slot | None = None
         self._ended = False
         self._cancelled = False

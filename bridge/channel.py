@@ -7,27 +7,36 @@ where a wake-up can be lost, that a consumer can starve its loop, and that the l
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import janus
 from janus import AsyncQueueShutDown, SyncQueueShutDown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["AsyncQueueShutDown", "Channel", "SyncQueueShutDown"]
 
 T = TypeVar("T")
 
 BREATH = 16  # items between two visits to the loop: a guess, about 0.5 ms of work
+TIMED = 16  # of so many items one is timed: two clock calls then, two comparisons otherwise
 
 
 class _MeasuredQueue(janus.Queue[T]):
     entered = 0
     peak = 0
+    timed = 0  # the number of the item whose wait is measured: set by the putter while it is 0, cleared by the getter
+    put_at = 0.0
 
     def _put(self, item: T) -> None:  # called by janus with its lock held
         super()._put(item)
         self.entered += 1
         self.peak = max(self.peak, self._qsize())
+        if self.entered % TIMED == 0 and not self.timed:
+            self.put_at, self.timed = time.perf_counter(), self.entered
 
 
 class Channel(Generic[T]):
@@ -38,14 +47,17 @@ class Channel(Generic[T]):
     callable by anybody from any thread: the queue is emptied and every wait on either side ends at once.
 
     After either end, the thread's face raises SyncQueueShutDown and the loop's AsyncQueueShutDown.
+
+    `waited` is told how many seconds an item was in the queue, of one item in `TIMED`, by the side that took it.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, waited: Callable[[float], object] | None = None) -> None:
         self._queue: _MeasuredQueue[T] = _MeasuredQueue(room)
         # asyncio.Condition, which janus waits on, loses a wake-up when the waiter that was notified is cancelled
         # in the same turn (fixed in 3.13). With one waiter a side there is nobody else whom it could have woken.
         self._turn = asyncio.Lock()
         self._breath = 0
+        self._waited = waited
         self.left = 0  # items taken out; only the getting side counts, so a plain integer is exact
 
     @property
@@ -73,7 +85,7 @@ class Channel(Generic[T]):
         async with self._turn:
             await self._breathe()
             item = await self._queue.async_q.get()
-            self.left += 1
+            self._count()
             return item
 
     async def _breathe(self) -> None:
@@ -95,8 +107,15 @@ class Channel(Generic[T]):
             item = self._queue.sync_q.get()
         except RuntimeError:  # as in `put`: the loop is gone, and nobody waits for what this would lead to
             raise SyncQueueShutDown from None
-        self.left += 1
+        self._count()
         return item
+
+    def _count(self) -> None:
+        self.left += 1
+        if self.left == self._queue.timed:
+            if self._waited is not None:
+                self._waited(time.perf_counter() - self._queue.put_at)
+            self._queue.timed = 0
 
     def finish(self) -> None:
         """End after what is in the queue. For the putting side, after its last put: one still waiting is refused."""

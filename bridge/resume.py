@@ -87,6 +87,7 @@ class ResumeStatistics:
     """A resumable stream at one moment, in bytes and in attempts."""
 
     attempts: int
+    connects: int  # attempts that had input to give, and so a connection
     breaks: int  # attempts that did not end as they should
     given: int  # input given to attempts, each byte counted once
     settled: int
@@ -283,7 +284,7 @@ class Resumable(Generic[Out]):
         self._rules = rules
         self._attempt: _Try | None = None
         self._aborted = threading.Event()
-        self._attempts = self._breaks = 0
+        self._attempts = self._connects = self._breaks = 0
         self._given = self._settled = self._replayed = self._forgotten = 0
 
     def abort(self) -> None:
@@ -297,6 +298,7 @@ class Resumable(Generic[Out]):
         """Return a snapshot. Thread-safe, never waits."""
         return ResumeStatistics(
             attempts=self._attempts,
+            connects=self._connects,
             breaks=self._breaks,
             given=max(self._given, self._attempt.position if self._attempt else 0),
             settled=self._settled,
@@ -348,6 +350,7 @@ class Resumable(Generic[Out]):
         if self._rules.lazy and self._attempts > 1 and not tap.wait(attempt):
             return  # all is settled, and there will be no more
         attempt.born = self._rules.clock()
+        self._connects += 1
         connection = self._connect(attempt.position)
         attempt.abort = connection.abort
         if self._aborted.is_set() and connection.abort is not None:

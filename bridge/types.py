@@ -61,6 +61,8 @@ class Abandoned:
     stack: str
 
 
+Direction = Literal["inbound", "outbound"]  # to the SDK, or from it
+
 Outcome = Finished | Failed | Abandoned
 
 State = Literal["new", "open", "draining", "cancelled", "finished", "failed", "abandoned"]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import secrets
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
@@ -65,8 +67,25 @@ async def no_task_is_left() -> AsyncIterator[None]:
 
 
 def pytest_configure() -> None:
-    """Give our children a SIGINT that works: a shell's background job has it ignored, and they inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, ignore it
+    secrets.listen()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    for _, text in report.sections:  # what was written to our own stdout and stderr, by children that inherit them too
+        secrets.overhear("output", text)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if secrets.TOLD:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    heard = ", ".join(f"{count:,} characters of {where}" for where, count in secrets.HEARD.items())
+    terminalreporter.write_line(f"secrets: looked for in {heard}; told {len(secrets.TOLD)} times")
+    for told in secrets.TOLD:
+        terminalreporter.write_line(told, red=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ from app.main import create_app
 from app.server import Server, running
 from app.settings import Settings
 from app.wire import PATH, Close, ContentType, StreamRequest
+from tests.secrets import overhear
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -39,6 +40,7 @@ async def service(
     app = create_app(set_up, stream_client_start=stream_client_start)
     async with running(app, set_up) as server:
         yield server
+    overhear("metrics", app.state.telemetry.text().decode())
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +60,8 @@ def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, announced
         finally:
             process.kill()
+            with suppress(ValueError):  # the test has read it all, and closed it
+                process.communicate()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

@@ -30,6 +30,7 @@ from app.wire import (
     Partial,
     StreamRequest,
 )
+from tests.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from websockets.http11 import Request, Response
 
 PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
-TOKEN = "hush-hush"  # to be looked for where it must not be
+TOKEN = secret()  # to be looked for where it must not be
 REQUEST = StreamRequest(ContentType.raw(), {"language": "en"}, TOKEN)
 PARTIAL = Partial(0, 1, (Element("one"),))
 FINAL = Final(0, 1, (Element("One", ts=0.0, end_ts=0.9), Element(".", "punct")))

@@ -15,6 +15,7 @@ from websockets.asyncio.server import serve
 
 from app import dial as module
 from app.dial import Address, NoConnection, Refused, TimedOut, Unreachable, dial
+from tests.secrets import secret
 from tests.test_client import _everything
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
-SECRET = "hush-hush"
+SECRET = secret()
 PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
 
 

@@ -10,6 +10,7 @@ import pytest
 from app.admission import make_key
 from app.main import create_app
 from app.settings import REVAI_CLOUD, Settings, WrongSetting, describe, split
+from tests.secrets import secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,11 +34,11 @@ def test_the_command_line_comes_before_the_environment(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("variable", ["SPEECHBRIDGE_REVAI_ACCESS_TOKEN", "REVAI_ACCESS_TOKEN"])
 def test_a_token_means_the_cloud_and_is_never_shown(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.read().upstream_url == ""
-    monkeypatch.setenv(variable, "S3CRET")
+    monkeypatch.setenv(variable, secret())
     settings = Settings.read()
     assert settings.upstream_url == REVAI_CLOUD
-    assert settings.revai_access_token.get_secret_value() == "S3CRET"
-    assert "S3CRET" not in repr(settings)
+    assert settings.revai_access_token.get_secret_value() == secret()
+    assert secret() not in repr(settings)
 
 
 def test_a_url_names_the_server_with_a_token_or_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from app.wire import (
     fit_reason,
     parse_message,
 )
+from tests.secrets import secret
 
 RAW = "audio/x-raw;layout=interleaved;rate=16000;format=S16LE;channels=1"
 
@@ -76,9 +77,9 @@ def test_a_bad_request_says_what_to_send(query: str, said: str) -> None:
 
 
 def test_a_request_survives_the_way_through_a_url_and_hides_its_token() -> None:
-    request = StreamRequest(ContentType.raw(44100, 2), {"metadata": "ä &;=", "filter_profanity": True}, "secret")
+    request = StreamRequest(ContentType.raw(44100, 2), {"metadata": "ä &;=", "filter_profanity": True}, secret())
     assert StreamRequest.parse(request.query()) == request
-    assert "secret" not in repr(request)
+    assert secret() not in repr(request)
 
 
 @given(st.text())

@@ -6,12 +6,21 @@ An engine is called once a session with what the client asked for, and gives an 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from app.wire import Close, StreamRequest
-from bridge import Attempt
+from bridge import Attempt, ResumeStatistics
 
-Upstream = Attempt[bytes, str]
-"""One stream, not yet started. Run its `start` in a worker thread; its `abort` wakes it from any other."""
+
+@dataclass(frozen=True)
+class Upstream(Attempt[bytes, str]):
+    """One stream, not yet started. Run its `start` in a worker thread; its `abort` wakes it from any other.
+
+    One that outlives its connections has `statistics`.
+    """
+
+    statistics: Callable[[], ResumeStatistics] | None = None
+
 
 Engine = Callable[[StreamRequest], Upstream]
 

@@ -38,6 +38,11 @@ class Circuit:
     def is_open(self) -> bool:
         return self._failures >= FAILURES
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether a stream that came now would have to wait: it is open, and nobody is to try yet."""
+        return self.is_open and self._clock() < self._next_probe
+
     def enter(self, is_given_up: Callable[[], bool], patience: float) -> Entry | None:
         """Wait until a connection may be tried, `patience` seconds at most; None if it may not.
 

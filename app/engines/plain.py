@@ -32,7 +32,7 @@ def plain(stream_client_start: Callable[..., Iterable[str]]) -> Engine:
     return engine
 
 
-def load(path: str) -> Callable[..., Iterable[str]]:
+def load(path: str) -> Callable[..., Any]:
     """Import `package.module:callable`, from the working directory too. Raises ValueError with what is wrong."""
     module_name, _, name = path.partition(":")
     if not (module_name and name):
@@ -43,7 +43,7 @@ def load(path: str) -> Callable[..., Iterable[str]]:
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module of somebody's may raise anything while it is imported
         raise ValueError(f"{path!r} cannot be imported: {error}") from error
     if not callable(found):
         raise ValueError(f"{path!r} is not callable")  # noqa: TRY004 # a wrong setting, whatever its type

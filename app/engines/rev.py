@@ -54,6 +54,9 @@ STATUSES = {
 }
 
 
+FAILING = "the speech service fails for everybody at the moment"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """In seconds. `connect` bounds each step of connecting, `answer` the wait for the last words, and for room."""
@@ -66,24 +69,50 @@ class RevEngine:
     """Opens streams to Rev.ai's cloud, or to any server that speaks its protocol.
 
     `url` is asked for each stream: `wss://host` or `ws://host:port`, without the path. It may raise UpstreamClosed
-    while there is nowhere to go.
+    while there is nowhere to go. `connected` is told how many seconds each connection took, None where there was none;
+    it is called from the workers.
     """
 
-    def __init__(self, url: Callable[[], str], token: str, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self,
+        url: Callable[[], str],
+        token: str,
+        timeouts: Timeouts | None = None,
+        connected: Callable[[float | None], object] = lambda _seconds: None,
+    ) -> None:
         self._url = url
         self._token = token
         self._timeouts = timeouts or Timeouts()
-        self._circuit = Circuit()
+        self._connected = connected
+        self.circuit = Circuit()
 
     def __call__(self, request: StreamRequest) -> Upstream:
-        stream = _Stream(self._url().rstrip("/"), self._token, request, self._timeouts, self._circuit)
+        url = self._url().rstrip("/")
+        stream = _Stream(url, self._token, request, self._timeouts, circuit=self.circuit, connected=self._connected)
         return Upstream(stream.start, stream.abort)
+
+    def trouble(self) -> str | None:
+        """Tell why a stream that came now would not get through; None as far as is known it would."""
+        try:
+            self._url()
+        except UpstreamClosed as ending:
+            return ending.close.reason
+        return FAILING if self.circuit.holds_back else None
 
 
 class _Stream:
     """One stream: one client, one connection, never used again."""
 
-    def __init__(self, url: str, token: str, request: StreamRequest, timeouts: Timeouts, circuit: Circuit) -> None:
+    def __init__(  # noqa: PLR0913 # what is its own, and what its engine's streams share
+        self,
+        url: str,
+        token: str,
+        request: StreamRequest,
+        timeouts: Timeouts,
+        *,
+        circuit: Circuit,
+        connected: Callable[[float | None], object],
+    ) -> None:
         beyond = {name: value for name, value in request.options.items() if name in BEYOND_THE_SDK}
         self._options = {name: value for name, value in request.options.items() if name not in BEYOND_THE_SDK}
         self._timeouts = timeouts
@@ -97,6 +126,7 @@ class _Stream:
         )
         self._client.client = self._socket
         self._circuit = circuit
+        self._connected = connected
         self._has_answered = False
         self._close: Close | None = None
         self._input_ended = False
@@ -110,7 +140,7 @@ class _Stream:
         """
         entry = self._circuit.enter(lambda: self._socket.is_interrupted, self._timeouts.answer)
         if entry is None:
-            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the speech service fails for everybody at the moment"))
+            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, FAILING))
         try:
             self._connect(audio)
             yield from self._responses()
@@ -131,14 +161,18 @@ class _Stream:
         self._circuit.wake()
 
     def _connect(self, audio: Iterator[bytes]) -> None:
+        begun, took = time.perf_counter(), None
         try:
             self._client.start(self._feed(audio), **self._options)
+            took = time.perf_counter() - begun
         except websocket.WebSocketBadStatusException as error:
             code = STATUSES.get(error.status_code, CloseCode.UNAVAILABLE)
             raise UpstreamClosed(Close(code, f"the speech service answered HTTP {error.status_code}")) from None
         except (OSError, websocket.WebSocketException) as error:
             logger.warning("the upstream cannot be reached: %s", type(error).__name__)
             raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the speech service cannot be reached")) from None
+        finally:
+            self._connected(took)
 
     def _feed(self, audio: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in audio:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from app import logs
 from app.recognizer.conversation import PATIENCE, RevAi
 from app.recognizer.pool import decoding
 from app.recognizer.script import Scripted
@@ -48,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--script", type=_script, metavar="FILE", help="answer by this script (JSON), decode nothing")
     parser.add_argument("--supervised", action="store_true", help="end when stdin ends, that is with the parent")
+    parser.add_argument("--log-format", choices=logs.FORMATS, default="auto", help="auto: JSON, but text on a terminal")
     return parser.parse_args()
 
 
@@ -90,8 +91,8 @@ def _await_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     arguments = _arguments()
+    logs.configure("info", arguments.log_format)
     try:
         asyncio.run(_run(arguments))
     except OSError as error:  # the address is taken, or no process starts

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from app.wire import Close
+from tests.secrets import secret
 from tests.service import PATIENCE, client, ending, service
 
 if TYPE_CHECKING:
@@ -131,12 +132,12 @@ async def test_a_far_side_that_vanishes_is_1014_to_the_near_side() -> None:
 async def test_nobody_on_the_far_side_is_1014_with_the_cure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    url = f"ws://127.0.0.1:{port}/?token=S3CRET"
+    url = f"ws://127.0.0.1:{port}/?token={secret()}"
     async with service(relay_url=url) as server, client(server, "/relay") as near:
         messages, close = await ending(near)
     assert (messages, close.code) == ([], 1014)
     assert "cannot be reached" in close.reason
-    assert "S3CRET" not in close.reason
+    assert secret() not in close.reason
 
 
 async def test_a_far_side_that_never_answers_is_1014_within_the_connect_timeout() -> None:

@@ -17,6 +17,7 @@ from app.engines import UpstreamClosed
 from app.main import create_app
 from app.wire import END_OF_INPUT, Close, StreamRequest
 from tests.bridge.puppet import until
+from tests.secrets import secret
 from tests.service import PATIENCE, STREAM, client, ending, service
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ async def test_audio_sent_before_connected_is_kept() -> None:
     [
         ("", "content_type is missing"),
         ("?content_type=audio/mpeg", "audio/x-wav"),
+        ("?content_type=audio/x-raw", "lacks layout, rate, format, channels"),
+        ("?content_type=" + "%F0%9F%98%80" * 40, "audio/x-wav"),
         ("?content_type=audio/x-raw;layout=interleaved;rate=16000;format=S16LE", "lacks channels"),
         (STREAM.partition("?")[2].join(["?", "&start_ts=soon"]), "0 or more"),
     ],
@@ -277,13 +280,13 @@ async def test_shutdown_does_not_wait_for_an_sdk_that_says_nothing() -> None:
 
 async def test_the_token_in_a_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
-    async with service() as server, client(server, STREAM + "&metadata=Tom's&access_token=S3CRET") as socket:
+    async with service() as server, client(server, STREAM + f"&metadata=Tom's&access_token={secret()}") as socket:
         await socket.send("EOS")
         await ending(socket)
         assert server.url
     ours = [record.getMessage() for record in caplog.records if not record.name.startswith("websockets.client")]
     assert any("speechtotext" in message for message in ours)
-    assert not any("S3CRET" in message for message in ours)
+    assert not any(secret() in message for message in ours)
 
 
 async def test_an_unknown_path_is_refused_before_the_handshake() -> None:

@@ -17,6 +17,7 @@ from app.recognizer.script import NORMAL, Drop, Echo, End, Greet, Say, Scripted,
 from app.recognizer.server import serving
 from app.wire import END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close, ContentType, Final, StreamRequest, parse_message
 from bridge import Bridge, Broken, Closed, Finished
+from tests.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +34,7 @@ async def engine_for(kind: str, script: Script) -> AsyncIterator[Engine]:
         yield plain(scripted(script))
     else:
         async with serving(Scripted(script)) as server:
-            yield RevEngine(lambda: server.url, "token")
+            yield RevEngine(lambda: server.url, secret())
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from app.engines.rev import RevEngine
 from app.wire import ContentType, StreamRequest
 from bridge import Bridge
 from tests.bridge.puppet import until
+from tests.secrets import secret
 
 PATIENCE = 20.0  # seconds, for processes on a busy machine
 
@@ -33,7 +34,7 @@ def script(tmp_path: Path) -> str:
 
 
 async def speak(recognizer: EmbeddedRecognizer) -> list[str]:
-    upstream = RevEngine(recognizer.url, "token")(StreamRequest(ContentType.raw()))
+    upstream = RevEngine(recognizer.url, secret())(StreamRequest(ContentType.raw()))
     async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
         await bridge.send(bytes(320))
         bridge.end()

@@ -17,6 +17,7 @@ from app.recognizer.server import serving
 from app.wire import END_OF_INPUT, NO_DATA, Close, ContentType, StreamRequest
 from bridge import Bridge
 from tests.chaos import spoken
+from tests.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,7 +253,7 @@ async def test_the_real_sdk_is_given_the_rest_by_a_second_connection() -> None:
         (Greet(), Wait(eos=True), final("two", ts=1.5, end_ts=3.0), End(1000, END_OF_INPUT)),
     )
     async with serving(scripted) as server:
-        upstream = resuming(RevEngine(lambda: server.url, "token"), Patience())(StreamRequest(ContentType.raw()))
+        upstream = resuming(RevEngine(lambda: server.url, secret()), Patience())(StreamRequest(ContentType.raw()))
         async with Bridge(upstream.start, abort=upstream.abort) as bridge:
             for _ in range(3):
                 await bridge.send(LOUD)

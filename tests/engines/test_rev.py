@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.engines import UpstreamClosed
+from app.engines.circuit import FAILURES, LONGEST_PAUSE, Circuit, Entry
 from app.engines.rev import RevEngine, Timeouts
 from app.recognizer.script import (
     NORMAL,
@@ -33,6 +34,7 @@ from app.recognizer.script import (
 from app.recognizer.server import serving
 from app.wire import END_OF_INPUT, Close, ContentType, Final, StreamRequest, parse_message
 from bridge import Bridge, Limits
+from tests.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,12 +43,13 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 REQUEST = StreamRequest(ContentType.raw())
+TOKEN = secret()
 QUICK = Timeouts(connect=0.3, answer=0.3)
 
 
 @asynccontextmanager
 async def bridged(
-    scripted: Scripted, request: StreamRequest = REQUEST, timeouts: Timeouts | None = None, token: str = "token"
+    scripted: Scripted, request: StreamRequest = REQUEST, timeouts: Timeouts | None = None, token: str = TOKEN
 ) -> AsyncIterator[Bridge[bytes, str]]:
     async with serving(scripted, handshake_timeout=None) as server:
         upstream = RevEngine(lambda: server.url + "/", token, timeouts)(request)
@@ -79,14 +82,14 @@ async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> 
         "max_connection_wait_seconds": 30,
     }
     scripted = Scripted()
-    async with bridged(scripted, StreamRequest(ContentType.raw(44100, 2), options), token="S3CRET") as bridge:
+    async with bridged(scripted, StreamRequest(ContentType.raw(44100, 2), options), token=TOKEN) as bridge:
         bridge.end()
         assert [_ async for _ in bridge]
         visit = await scripted.visit()
     received = StreamRequest.parse(visit.query)
     assert received.options == options
     assert received.content_type == ContentType.raw(44100, 2)
-    assert received.access_token == "S3CRET"
+    assert received.access_token == TOKEN
 
 
 async def test_the_bytes_upstream_are_the_bytes_sent() -> None:
@@ -118,7 +121,7 @@ async def test_an_http_status_is_told_in_the_protocols_codes(status: int, code: 
 async def test_nobody_there_is_4013() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    upstream = RevEngine(lambda: f"ws://127.0.0.1:{port}", "S3CRET")(REQUEST)
+    upstream = RevEngine(lambda: f"ws://127.0.0.1:{port}", TOKEN)(REQUEST)
     async with Bridge(upstream.start, abort=upstream.abort) as bridge:
         assert await ending(bridge) == Close(4013, "the speech service cannot be reached")
 
@@ -194,7 +197,7 @@ async def test_no_close_code_is_lost_when_the_server_drops_the_connection_at_onc
     """The SDK answers a close frame before it reports it, and the answer fails."""
     scripted = Scripted((Greet(), Wait(messages=1), End(4003, "no credits", linger=0)))
     async with serving(scripted) as server:
-        engine = RevEngine(lambda: server.url, "token")
+        engine = RevEngine(lambda: server.url, TOKEN)
         for _ in range(40):
             upstream = engine(REQUEST)
             async with Bridge(upstream.start, abort=upstream.abort, limits=Limits(inbound=4)) as bridge:
@@ -221,7 +224,7 @@ async def test_the_token_is_in_no_log_and_no_error(caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.DEBUG)
     said: list[str] = []
     for script in (NORMAL, (Status(500),), (Greet(), Say("{"), End(4001, "unauthorized"))):
-        async with bridged(Scripted(script), token="S3CRET") as bridge:
+        async with bridged(Scripted(script), token=TOKEN) as bridge:
             bridge.end()
             try:
                 async for _ in bridge:
@@ -229,7 +232,7 @@ async def test_the_token_is_in_no_log_and_no_error(caplog: pytest.LogCaptureFixt
             except UpstreamClosed as error:
                 said.append(f"{error!r} {error.__cause__!r} {error.__context__!r}")
     assert len(said) == 2
-    assert "S3CRET" not in caplog.text + "".join(said)
+    assert TOKEN not in caplog.text + "".join(said)
 
 
 def test_masking_and_utf8_checks_run_compiled() -> None:
@@ -237,3 +240,28 @@ def test_masking_and_utf8_checks_run_compiled() -> None:
 
     assert _utils.Utf8Validator.__module__.startswith("wsaccel")
     assert _abnf.numpy or "wsaccel" in str(_abnf._mask)
+
+
+def test_it_is_in_trouble_while_streams_are_held_back_and_not_when_one_may_try() -> None:
+    """Were it in trouble until somebody got through, nobody would be sent to try, and so it would stay for ever."""
+    now = 0.0
+    engine = RevEngine(lambda: "ws://nowhere", TOKEN)
+    engine.circuit = Circuit(lambda: now)
+    assert engine.trouble() is None
+    for _ in range(FAILURES):
+        engine.circuit.failed(Entry())
+    assert engine.trouble() == "the speech service fails for everybody at the moment"
+    now = LONGEST_PAUSE
+    assert engine.trouble() is None
+    assert engine.circuit.is_open
+    assert engine.circuit.enter(lambda: False, 0.0)  # one tries
+    assert engine.trouble() is not None
+    engine.circuit.succeeded()
+    assert engine.trouble() is None
+
+
+def test_it_is_in_trouble_while_there_is_nowhere_to_go() -> None:
+    def nowhere() -> str:
+        raise UpstreamClosed(Close(4013, "restarted"))
+
+    assert RevEngine(nowhere, TOKEN).trouble() == "restarted"

@@ -10,11 +10,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from app.wire import PATH, Close, ContentType
+from tests.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-QUERY = f"access_token=secret&content_type={ContentType.raw()}"
+QUERY = f"access_token={secret()}&content_type={ContentType.raw()}"
 PATIENCE = 10.0  # seconds; only a failing test waits so long
 
 

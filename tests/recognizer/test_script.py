@@ -31,6 +31,7 @@ from app.recognizer.script import (
 )
 from app.recognizer.server import serving
 from app.wire import END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close, Connected, Final, Partial, parse_message
+from tests.secrets import secret
 
 from .conftest import QUERY, client
 
@@ -72,7 +73,7 @@ async def test_what_was_received_is_told() -> None:
             await c.send(message)
         await c.rest()
         await visit.until(lambda visit: visit.over)
-    assert visit.parameters["access_token"] == "secret"
+    assert visit.parameters["access_token"] == secret()
     assert visit.parameters["start_ts"] == "1.5"
     assert visit.received == sent[: len(visit.received or ())]  # what came after the script's end is discarded
     assert visit.eos

@@ -1,0 +1,188 @@
+"""Throw everything at app/wire.py that a client or an upstream may send: `python -m tests.fuzz --minutes 10`.
+
+Each property holds for any input at all. Half the inputs are nonsense, and half are nearly right, which gets further.
+A run in the suite is short; what a long one finds becomes an example here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from app.wire import (
+    OPTIONS,
+    REASON_BYTES,
+    BadRequest,
+    Close,
+    Connected,
+    ContentType,
+    Final,
+    Partial,
+    StreamRequest,
+    encode_query,
+    fit_reason,
+    kind_of,
+    parse_message,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+DEEP = "[" * 100_000
+HUGE = "1" + "0" * 400  # an int to JSON, and too large for a float
+
+# What is nearly right: the protocol's own words, in any order and mangled.
+numbers = st.integers() | st.floats() | st.sampled_from([int(HUGE), 16000, 8000, 48001, -1, 0])
+kinds = st.sampled_from(["connected", "partial", "final", "other", "", None, 1])
+words = st.sampled_from(
+    ["audio/x-raw", "audio/x-wav", "interleaved", "S16LE", "true", "FALSE", "16000", "1", "1e5", "nan", ";", "=", " "]
+)
+values = st.text() | numbers.map(str) | words
+parameters = st.sampled_from(["content_type", "access_token", "resume", *OPTIONS])
+content_types = st.just(str(ContentType.raw())) | st.lists(
+    words | st.tuples(st.sampled_from(["layout", "rate", "format", "channels"]), values).map("=".join) | st.text()
+).map(";".join)
+queries = st.one_of(
+    st.text(),
+    st.dictionaries(parameters | st.text(), values).map(encode_query),
+    st.lists(st.tuples(parameters | st.text(), values).map("=".join)).map("&".join),
+    st.tuples(content_types, st.dictionaries(parameters, values)).map(
+        lambda both: encode_query({**both[1], "content_type": both[0]})
+    ),
+)
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.sampled_from(["type", "value", "ts", "end_ts", "elements"]) | st.text(), inner)
+    ),
+    max_leaves=10,
+)
+elements = st.lists(
+    json_values
+    | st.fixed_dictionaries(
+        {}, optional={"type": kinds, "value": json_values, "ts": numbers, "confidence": json_values}
+    )
+)
+messages = st.one_of(
+    st.text(),
+    json_values.map(json.dumps),
+    st.fixed_dictionaries(
+        {"type": kinds}, optional={"id": json_values, "ts": numbers, "end_ts": json_values, "elements": elements}
+    ).map(json.dumps),
+)
+
+
+def cut(text: str, at: int) -> str:
+    return text[: at % (len(text) + 1)]
+
+
+cut_messages = messages | st.builds(cut, messages, st.integers(0))
+
+
+@given(queries)
+@example(encode_query({"content_type": str(ContentType.raw()), "start_ts": HUGE}))
+def any_query_is_read_and_written_again_or_refused_with_a_reason_that_fits(query: str) -> None:
+    request = _read(StreamRequest.parse, query)
+    if request is None:
+        return
+    assert StreamRequest.parse(request.query()) == request
+    assert len(request.access_token) < 8 or request.access_token not in repr(request)
+    assert request.content_type.byte_rate is None or request.content_type.byte_rate > 0
+
+
+@given(content_types | st.text())
+def any_content_type_is_read_and_written_again_or_refused(text: str) -> None:
+    kind = _read(ContentType.parse, text)
+    assert kind is None or ContentType.parse(str(kind)) == kind
+
+
+@given(cut_messages)
+@example(DEEP)
+@example(f'{{"type": "final", "elements": {DEEP}')
+@example(f'{{"type": "final", "end_ts": {HUGE}, "elements": [{{"ts": {HUGE}, "confidence": -{HUGE}}}]}}')
+@example('{"type": "partial", "ts": NaN, "end_ts": -Infinity}')
+def any_message_is_read_as_what_can_be_written_again_or_is_a_value_error(text: str) -> None:
+    try:
+        message = parse_message(text)
+    except ValueError:
+        return
+    if isinstance(message, Connected | Partial | Final):
+        written = message.encode()
+        json.loads(written, parse_constant=_refuse)
+        assert parse_message(written) == message
+        assert kind_of(text) == kind_of(written)
+        assert isinstance(message, Connected) or isinstance(message.text, str)
+
+
+@given(cut_messages)
+@example(DEEP)
+def any_text_has_a_kind(text: str) -> None:
+    assert isinstance(kind_of(text), str)
+
+
+@given(st.builds(Close, st.integers() | st.integers(0, 5000), st.text()))
+def any_ending_can_be_passed_on_to_a_client(close: Close) -> None:
+    passed_on = close.passed_on()
+    assert passed_on == passed_on.passed_on()
+    assert 1000 <= passed_on.code < 5000
+    assert passed_on.code not in {1004, 1005, 1006, 1012, 1013, 1015}
+    assert len(passed_on.reason.encode()) <= REASON_BYTES
+    assert not close.is_success(eos_sent=True) or close.code == 1000
+
+
+PROPERTIES: list[Callable[[], None]] = [
+    any_query_is_read_and_written_again_or_refused_with_a_reason_that_fits,
+    any_content_type_is_read_and_written_again_or_refused,
+    any_message_is_read_as_what_can_be_written_again_or_is_a_value_error,
+    any_text_has_a_kind,
+    any_ending_can_be_passed_on_to_a_client,
+]
+
+
+def _read(parse: Callable[[str], T], text: str) -> T | None:
+    """Return what is read, or None when it is refused, for a reason that a close frame can carry."""
+    try:
+        return parse(text)
+    except BadRequest as error:
+        reason = str(error)
+    assert reason == fit_reason(reason)
+    return None
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def fuzz(check: Callable[[], None], examples: int) -> None:
+    """Run one property on so many inputs. Raises what it finds, with the smallest input that shows it."""
+    settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    )(check)()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    minutes: float = parser.parse_args().minutes
+    end, rounds, batch = time.monotonic() + minutes * 60, 0, 2000
+    while time.monotonic() < end:
+        for check in PROPERTIES:
+            fuzz(check, batch)
+        rounds += 1
+    print(f"{rounds * batch:,} inputs to each of {len(PROPERTIES)} properties in {minutes:g} minutes: nothing found")  # noqa: T201 # a command's output
+
+
+if __name__ == "__main__":
+    main()
