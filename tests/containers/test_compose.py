@@ -16,7 +16,8 @@ from websockets.asyncio.client import connect
 
 from app.flows import flows
 from app.wire import Element, Final
-from tests.containers.stack import AUTHORITY, SERVICES, Stack, running, what_is_missing
+from tests.bench.slow_handshakes import HALF_HELLO
+from tests.containers.stack import AUTHORITY, SECONDS, SERVICES, Stack, running, what_is_missing
 from tests.service import STREAM, ending
 from tests.test_cli import speechbridge
 from tests.test_end_to_end import CLIP, chunks, words_right
@@ -29,37 +30,40 @@ if missing := what_is_missing():
     pytest.skip(f"containers cannot be run: {missing}", allow_module_level=True)
 
 STREAMS = 20
-SPOKEN = 30  # chunks of 100 ms: a few words
+SPOKEN = 15  # chunks of 100 ms: a few words
+HALF_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 SECRET = "a-token-that-no-log-may-hold"
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with running(SPEECHBRIDGE_RECOGNIZER_STREAMS=str(STREAMS // 2), RECOGNIZER_MEMORY="3g") as stack:
+    roomy = {"SPEECHBRIDGE_RECOGNIZER_STREAMS": str(STREAMS // 2), "RECOGNIZER_MEMORY": "3g"}
+    with running(**roomy, SPEECHBRIDGE_DRAIN_SECONDS="25") as stack:  # a busy machine decodes slowly
         yield stack
 
 
-@pytest.fixture
-def authority(stack: Stack, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def authority(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The certificate by which Caddy's own authority is trusted."""
-    file = tmp_path / "root.crt"
+    file = tmp_path_factory.mktemp("authority") / "root.crt"
     file.write_text(stack.within("caddy", f"cat {AUTHORITY}"))
     return file
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trust(authority: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority))
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_container_may_do_little(service: str, stack: Stack) -> None:
-    status = dict(re.findall(r"(\w+):\s+(\S+)", stack.within(service, "cat /proc/1/status")))
+    told = stack.within(service, "cat /proc/1/status; touch /etc/here")
+    assert "Read-only file system" in told
+    status = dict(re.findall(r"(\w+):\s+(\S+)", told))
     assert status["Uid"] != "0"
     assert int(status["CapEff"], 16) == 0
     assert int(status["CapBnd"], 16) == (1 << 10 if service == "caddy" else 0)  # NET_BIND_SERVICE
     assert status["NoNewPrivs"] == "1"
-    assert "Read-only file system" in stack.within(service, "touch /etc/here")
     limits = stack.inspect(service)["HostConfig"]
     assert limits["Memory"] > 0
     assert limits["PidsLimit"] > 0
@@ -84,9 +88,10 @@ def fetch(url: str, trust: ssl.SSLContext) -> tuple[int, dict[str, str]]:
             return error.code, dict(error.headers)
 
 
-def test_https_is_what_one_gets(stack: Stack, trust: ssl.SSLContext) -> None:
-    status, headers = fetch(f"https://{stack.origin}/livez", trust)
+def test_the_page_comes_by_https(stack: Stack, trust: ssl.SSLContext) -> None:
+    status, headers = fetch(f"https://{stack.origin}/", trust)
     assert status == 200
+    assert headers["Content-Type"].startswith("text/html")
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
     assert "Strict-Transport-Security" not in headers  # localhost is everybody's
@@ -106,6 +111,25 @@ print(answer.status, answer.headers["Location"])
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/metrics?x", "/METRICS", "/%6detrics", "//metrics"])
 def test_metrics_are_not_for_everybody(path: str, stack: Stack, trust: ssl.SSLContext) -> None:
     assert fetch(f"https://{stack.origin}{path}", trust)[0] == 404
+
+
+async def test_a_slow_handshake_is_cut_off(stack: Stack, trust: ssl.SSLContext) -> None:
+    """One that says nothing, one in the middle of TLS, and one in the middle of a request, whichever the port."""
+
+    async def begin(port: int, said: bytes, tls: ssl.SSLContext | None = None) -> None:
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=tls)
+        writer.write(said)
+        await reader.read()
+        writer.transport.abort()
+
+    async with asyncio.timeout(SECONDS):
+        await asyncio.gather(
+            begin(stack.https_port, b""),
+            begin(stack.https_port, HALF_HELLO),
+            begin(stack.https_port, HALF_REQUEST, trust),
+            begin(stack.http_port, b""),
+            begin(stack.http_port, HALF_REQUEST),
+        )
 
 
 async def test_a_file_that_is_sent_is_kept(stack: Stack, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
