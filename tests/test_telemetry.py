@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from app.server import Server
-    from app.session import Outcome, Sessions
+    from app.session import Sessions
+    from app.tally import Outcome
 
     Figures = Counter[str]
 
