@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypothesis import HealthCheck, given, settings
@@ -95,7 +95,7 @@ def any_query_is_read_and_written_again_or_refused_with_a_reason_that_fits(query
     if request is None:
         return
     assert StreamRequest.parse(request.query()) == request
-    assert len(request.access_token) < 8 or request.access_token not in repr(request)
+    assert repr(request) == repr(replace(request, access_token=""))
     assert request.content_type.byte_rate is None or request.content_type.byte_rate > 0
 
 

@@ -139,7 +139,12 @@ class Stage:
     async def stream(self, what: str = "", path: str = STREAM) -> AsyncIterator[ClientConnection]:
         async with client(self.server, f"{path}&metadata={what}") as socket:
             yield socket
-        await until(lambda: not self.server.server_state.connections and self.sessions.pool.active == 0)
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        """Wait until all is over: a connection, its session and its thread end in any order."""
+        sessions, connections = self.sessions, self.server.server_state.connections
+        await until(lambda: not connections and sessions.alive == 0 and sessions.pool.active == 0)
 
 
 def told(outcome: Outcome, code: int | str, *, received: int = 0, given: int | None = None, heard: int = 0) -> Figures:
@@ -272,7 +277,7 @@ async def is_cancelled(stage: Stage) -> Figures:
     await until(lambda: stage.sessions.statistics().bridges)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await until(lambda: stage.sessions.pool.active == 0)
+    await stage.quiet()
     return Counter({"sessions_total{outcome=cancelled}": 1})
 
 
