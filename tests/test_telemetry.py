@@ -14,6 +14,7 @@ import anyio
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
 
 import app.session
 from app.audio import RATE
@@ -238,6 +239,20 @@ async def asks_for_what_there_is_not(stage: Stage) -> Figures:
     return Counter({"connections_closed_total{code=4002}": 1})
 
 
+async def knocks_where_there_is_no_door(stage: Stage) -> Figures:
+    """It never gets a WebSocket."""
+    with pytest.raises(InvalidStatus):
+        async with client(stage.server, "/nowhere"):
+            pass
+    stage.sessions.draining = True
+    with pytest.raises(InvalidStatus):
+        async with client(stage.server):
+            pass
+    stage.sessions.draining = False
+    await stage.quiet()
+    return Counter()
+
+
 async def is_left_by_its_sdk(stage: Stage) -> Figures:
     async with stage.stream("stops") as socket:
         await say(socket, 1)
@@ -302,7 +317,7 @@ class Nobody:
 ACTS = [
     *(completes, completes_a_wav, completes, breaks, talks_nonsense, says_goodbye, makes_a_code_up, vanishes),
     *(sends_too_much, asks_for_what_there_is_not, is_left_by_its_sdk, hangs_while_others_are_refused, is_cancelled),
-    *(breaks, completes, is_sent_away),  # the last one ends the service
+    *(knocks_where_there_is_no_door, breaks, completes, is_sent_away),  # the last one ends the service
 ]
 
 

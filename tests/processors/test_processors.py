@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,13 @@ def stops(message: str) -> str:
     raise StopIteration
 
 
-@pytest.mark.parametrize("function", [breaks, endless, stops, lambda _message: 5, lambda _: [1], lambda _: ["x"] * 101])
+def exits(message: str) -> str:
+    sys.exit(message)
+
+
+@pytest.mark.parametrize(
+    "function", [breaks, endless, stops, exits, lambda _message: 5, lambda _: [1], lambda _: ["x"] * 101]
+)
 async def test_one_that_fails_is_skipped_unless_it_is_required(function: Callable[[str], Any]) -> None:
     assert MOST == 100
 
