@@ -12,16 +12,16 @@ import logging
 import secrets
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol
 
 from app.engines import UpstreamClosed
 from app.logs import session_id as current_session
+from app.tally import OUTCOMES, Outcome, SessionStatistics, Tally
 from app.wire import END_OF_INPUT, EOS, Close, CloseCode, kind_of
 from bridge import Bridge, Broken, Closed, Limits, Overloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
     from typing import Any
 
     from app.engines import Engine, Upstream
@@ -38,19 +38,6 @@ CHUNK = 2**16
 # An aborted SDK stops within milliseconds; one that does not is not worth making its client wait for the close.
 LIMITS = Limits(grace=1.0)
 
-Outcome = Literal[
-    "completed",  # all was heard and said
-    "left",  # its client went before it had heard the end
-    "invalid",  # its client sent what is not understood
-    "upstream",  # the speech service ended or refused it
-    "failed",  # the SDK, or the service itself, broke
-    "refused",  # there was no slot
-    "drained",  # the service was told to end
-    "limited",  # it was as long as one may be
-    "cancelled",  # its task was
-]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-
 Verdict = tuple[Outcome, Close]
 
 GOING_AWAY: Verdict = (
@@ -61,35 +48,6 @@ TOO_LONG: Verdict = (
     "limited",
     Close(CloseCode.TOO_LONG, "the stream is as long as one may be: go on with a new one"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """What sessions have done, added up. Seconds are known of raw 16-bit audio only; of other kinds they are 0."""
-
-    received_bytes: int = 0
-    received: float = 0.0  # seconds of audio that clients sent before the end of their input
-    given: float = 0.0  # of these, to the SDK, each counted once
-    replayed: float = 0.0  # given again, after a connection broke
-    lost: float = 0.0  # not given when the session ended, or to be given again and not there any more
-    reconnects: int = 0
-    breaks: int = 0
-    partials: int = 0
-    finals: int = 0
-    others: int = 0  # responses that are neither: a plain SDK says what it likes
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(Tally)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionStatistics:
-    """All sessions at one moment, those that are over included."""
-
-    alive: int
-    ended: Mapping[Outcome, int]
-    tally: Tally
-    bridges: tuple[Statistics, ...]  # of those alive
 
 
 def new_id() -> str:

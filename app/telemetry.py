@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from app.session import Sessions
+    from app.tally import SessionStatistics, Tally
     from bridge import Direction
 
 __all__ = ["CONTENT_TYPE_LATEST", "Telemetry"]
@@ -125,13 +126,13 @@ class _Snapshots(Collector):
         self._is_circuit_open = is_circuit_open
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._of_sessions()
-        yield from self._of_audio()
+        now = self._sessions.statistics()
+        yield from self._of_sessions(now)
+        yield from self._of_streams(now.tally)
         yield from self._of_threads()
         yield from self._of_processors()
 
-    def _of_sessions(self) -> Iterator[Metric]:
-        now = self._sessions.statistics()
+    def _of_sessions(self, now: SessionStatistics) -> Iterator[Metric]:
         yield _gauge("sessions_active", "Conversations under way.", now.alive)
         yield _counts("sessions", "Conversations that are over, by how they ended.", "outcome", now.ended)
         depths = {
@@ -144,8 +145,7 @@ class _Snapshots(Collector):
         yield _gauges("queue_items", f"Items that wait {where}, of all conversations.", "direction", total)
         yield _gauges("queue_deepest_items", f"Items that wait {where}, where most do.", "direction", deepest)
 
-    def _of_audio(self) -> Iterator[Metric]:
-        tally = self._sessions.statistics().tally
+    def _of_streams(self, tally: Tally) -> Iterator[Metric]:
         raw = "Seconds are known of raw 16-bit audio only."
         yield _count("audio_received_bytes", "Audio that clients sent, of any kind.", tally.received_bytes)
         yield _count("audio_received_seconds", f"Audio that clients sent. {raw}", tally.received)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from tests.fuzz import PROPERTIES, fuzz
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.fuzz import PROPERTIES, Property, fuzz
 
 
-@pytest.mark.parametrize("check", PROPERTIES)
-def test_nothing_is_found_in_a_short_while(check: Callable[[], None]) -> None:
-    fuzz(check, 200)
+@pytest.mark.parametrize("tried", PROPERTIES, ids=lambda tried: tried.holds.__name__)
+def test_nothing_is_found_in_a_short_while(tried: Property) -> None:
+    fuzz(tried, 200)

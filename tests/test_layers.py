@@ -31,7 +31,17 @@ VENDORS = {
 
 # A room may import those above it, never those below; those of the first line may import each other.
 ROOMS = [
-    ["bridge", "app.wire", "app.captions", "app.audio", "app.settings", "app.dial", "app.logs", "app.admission"],
+    [
+        "bridge",
+        "app.wire",
+        "app.captions",
+        "app.audio",
+        "app.settings",
+        "app.dial",
+        "app.logs",
+        "app.tally",
+        "app.admission",
+    ],
     ["app.engines"],
     ["app.processors"],
     ["app.session", "app.durable"],

@@ -14,6 +14,7 @@ import anyio
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
 
 import app.session
 from app.audio import RATE
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from app.server import Server
-    from app.session import Outcome, Sessions
+    from app.session import Sessions
+    from app.tally import Outcome
 
     Figures = Counter[str]
 
@@ -138,7 +140,12 @@ class Stage:
     async def stream(self, what: str = "", path: str = STREAM) -> AsyncIterator[ClientConnection]:
         async with client(self.server, f"{path}&metadata={what}") as socket:
             yield socket
-        await until(lambda: not self.server.server_state.connections and self.sessions.pool.active == 0)
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        """Wait until all is over: a connection, its session and its thread end in any order."""
+        sessions, connections = self.sessions, self.server.server_state.connections
+        await until(lambda: not connections and sessions.alive == 0 and sessions.pool.active == 0)
 
 
 def told(outcome: Outcome, code: int | str, *, received: int = 0, given: int | None = None, heard: int = 0) -> Figures:
@@ -232,6 +239,20 @@ async def asks_for_what_there_is_not(stage: Stage) -> Figures:
     return Counter({"connections_closed_total{code=4002}": 1})
 
 
+async def knocks_where_there_is_no_door(stage: Stage) -> Figures:
+    """It never gets a WebSocket."""
+    with pytest.raises(InvalidStatus):
+        async with client(stage.server, "/nowhere"):
+            pass
+    stage.sessions.draining = True
+    with pytest.raises(InvalidStatus):
+        async with client(stage.server):
+            pass
+    stage.sessions.draining = False
+    await stage.quiet()
+    return Counter()
+
+
 async def is_left_by_its_sdk(stage: Stage) -> Figures:
     async with stage.stream("stops") as socket:
         await say(socket, 1)
@@ -271,7 +292,7 @@ async def is_cancelled(stage: Stage) -> Figures:
     await until(lambda: stage.sessions.statistics().bridges)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await until(lambda: stage.sessions.pool.active == 0)
+    await stage.quiet()
     return Counter({"sessions_total{outcome=cancelled}": 1})
 
 
@@ -296,7 +317,7 @@ class Nobody:
 ACTS = [
     *(completes, completes_a_wav, completes, breaks, talks_nonsense, says_goodbye, makes_a_code_up, vanishes),
     *(sends_too_much, asks_for_what_there_is_not, is_left_by_its_sdk, hangs_while_others_are_refused, is_cancelled),
-    *(breaks, completes, is_sent_away),  # the last one ends the service
+    *(knocks_where_there_is_no_door, breaks, completes, is_sent_away),  # the last one ends the service
 ]
 
 

@@ -117,9 +117,9 @@ class Processing:
         try:
             return await (self._await(step, message) if step.is_async else self._call(step, message))
         except _Slow:
-            self._report(step, "slow", f"was not done within {self._processors.seconds:g} s")
+            self._report(step, "slow")
         except Exception as error:  # noqa: BLE001 # whatever somebody's function raises; its text may hold what was said
-            self._report(step, "raised", f"raised {_place(error)}")
+            self._report(step, "raised", error)
         if step.required:
             step.withheld += 1
             return []
@@ -147,10 +147,11 @@ class Processing:
             raise _Slow
         return call.result()
 
-    def _report(self, step: Step, failure: Failure, what: str) -> None:
+    def _report(self, step: Step, failure: Failure, error: Exception | None = None) -> None:
         step.failures[failure] += 1
         if (step, failure) not in self._told:
             self._told.add((step, failure))
+            what = f"raised {_place(error)}" if error else f"was not done within {self._processors.seconds:g} s"
             consequence = "the response is dropped" if step.required else "the response goes on without it"
             logger.warning("the processor %s %s: %s; said once a session", step.name, what, consequence)
 

@@ -48,7 +48,7 @@ class Lanes:
         def work() -> Callable[[], object]:
             try:
                 settle = partial(_settle, result, context.run(function))
-            except Exception as error:  # noqa: BLE001 # the caller's to see, not the thread's
+            except BaseException as error:  # noqa: BLE001 # the caller's to see, not the thread's
                 settle = partial(_fail, result, error)
 
             def call_home() -> None:
@@ -91,10 +91,11 @@ def _settle(result: asyncio.Future[T], value: T) -> None:
         result.set_result(value)
 
 
-def _fail(result: asyncio.Future[T], error: Exception) -> None:
+def _fail(result: asyncio.Future[T], error: BaseException) -> None:
     if not result.done():
-        # A future takes no StopIteration: its awaiter would take it for its own end.
-        result.set_exception(RuntimeError("StopIteration") if isinstance(error, StopIteration) else error)
+        # A StopIteration would pass for its awaiter's own end, a SystemExit for the loop's.
+        fits = isinstance(error, Exception) and not isinstance(error, StopIteration)
+        result.set_exception(error if fits else RuntimeError(type(error).__name__))
 
 
 def _look(result: asyncio.Future[T]) -> None:
