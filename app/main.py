@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from app.durable import DurableLines
-from app.endpoints import flows, health, relay, stream
+from app.endpoints import flows, health, page, relay, stream
 from app.engines.embedded import EmbeddedRecognizer
 from app.engines.plain import load, plain
 from app.engines.resume import Patience, resuming
@@ -70,6 +70,7 @@ def create_app(
     durable = app.state.durable = DurableLines(away_seconds=settings.resume_seconds, most=settings.max_sessions)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions))
+    app.include_router(page.router())
     app.include_router(stream.router(sessions, durable))
     app.include_router(
         relay.router(settings.relay_url, open_timeout=settings.connect_seconds, max_size=settings.max_message_bytes)
