@@ -6,15 +6,21 @@ const SHOWN = 9; // words of which the median is the figure
 
 /** When each sample was captured. The audio clock counts samples; its place in our time is told by the frames. */
 export class CaptureClock {
-  #frames = []; // { end: seconds of audio, time: the audio clock's, apart: our clock minus it at best }
+  #frames = []; // { end: seconds of audio, taken: when its last sample was }
   #delays = [];
+  #delay;
+
+  /** `delay` is what the microphone takes, in ms, before the audio clock sees it. */
+  constructor(delay = 0) {
+    this.#delay = delay;
+  }
 
   /** A frame that ends at `end` seconds of audio was taken at `time` (s, the audio clock's) and has come by `now`. */
   frame(end, time, now) {
     this.#delays.push(now - time * 1000);
     if (this.#delays.length > NEAR) this.#delays.shift();
     // The frame that was told with the least delay tells best what the clocks are apart.
-    this.#frames.push({ end, taken: time * 1000 + Math.min(...this.#delays) });
+    this.#frames.push({ end, taken: time * 1000 + Math.min(...this.#delays) - this.#delay });
     if (this.#frames.length > FRAMES) this.#frames.shift();
   }
 

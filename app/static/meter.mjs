@@ -48,5 +48,5 @@ export class Meter {
 
 /** As loud as it sounds, about: 0 at 60 dB below full scale. */
 function heard(level) {
-  return Math.max(0, 1 + (20 * Math.log10(level || 1e-9)) / FLOOR);
+  return Math.max(0, 1 + (20 * Math.log10(level || 1e-9)) / FLOOR) ** 2;
 }
