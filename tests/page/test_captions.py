@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.captions import to_json, to_srt, to_text, to_vtt
 from app.wire import Element, Final
-from tests.page.tools import node
+from tests.page.needs import node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

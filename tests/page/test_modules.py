@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.page.tools import node
+from tests.page.needs import node
 
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
