@@ -286,7 +286,7 @@ addEventListener("beforeunload", (event) => recording && !isOverlay && event.pre
 let lock; // that keeps it awake
 
 async function stayAwake() {
-  if (!recording || document.hidden) return;
+  if (!recording || document.hidden || lock?.released === false) return;
   lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // it may refuse: low battery, say
   if (!recording) lock?.release();
 }

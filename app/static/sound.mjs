@@ -17,11 +17,7 @@ export async function open(choice, on) {
   const context = new AudioContext(); // at the device's own rate: Firefox mixes no two
   const sound = new Sound(context, on);
   try {
-    await Promise.all([
-      context.audioWorklet.addModule(new URL("worklet.mjs", import.meta.url)),
-      sound.take(await SOURCES[choice.kind](context, choice)),
-    ]);
-    await sound.start();
+    await sound.start(await SOURCES[choice.kind](context, choice));
   } catch (error) {
     await sound.stop();
     throw error;
@@ -42,12 +38,14 @@ class Sound {
     this.#on = on;
   }
 
-  async take(source) {
+  async start(source) {
     this.#source = source;
     this.delay = (source.delay ?? 0) * 1000;
-  }
-
-  async start() {
+    try {
+      await this.#context.audioWorklet.addModule(new URL("worklet.mjs", import.meta.url));
+    } catch (error) {
+      throw new Problem("unreachable", { cause: error });
+    }
     const frames = (this.#frames = new AudioWorkletNode(this.#context, "frames", {
       channelCount: 1,
       channelCountMode: "explicit", // whatever it has is mixed to one channel
@@ -56,13 +54,13 @@ class Sound {
       this.#isLast = data.last;
       this.#on.frame(data);
     };
-    this.#source.onended = (problem) => this.#on.ended(problem);
-    this.#source.node.connect(frames).connect(this.#context.destination); // silent; unconnected nodes may sleep
+    source.onended = (problem) => this.#on.ended(problem);
+    source.node.connect(frames).connect(this.#context.destination); // silent; unconnected nodes may sleep
     // iOS says "interrupted", and some browsers "suspended" where they mean it.
     this.#context.onstatechange = () => this.#on.interrupted(this.#context.state !== "running");
     await this.resume();
     if (this.#context.state !== "running") throw new Problem("gesture");
-    await this.#source.play?.();
+    await source.play?.();
   }
 
   /** Try to get an interrupted sound back. */

@@ -28,7 +28,9 @@ export class Captions {
     this.#finals.addEventListener("pointermove", (event) => this.#point(event));
     this.#finals.addEventListener("pointerdown", (event) => this.#point(event));
     this.#finals.addEventListener("pointerleave", () => (this.#word.hidden = true));
-    new ResizeObserver(() => this.#follow()).observe(this.#scroller);
+    // Whatever changes their height: new words, the window, the size of the text.
+    const resized = new ResizeObserver(() => this.#follow());
+    for (const box of [this.#scroller, this.#finals, this.#partial]) resized.observe(box);
   }
 
   /** Show a partial or a final. */
@@ -40,18 +42,16 @@ export class Captions {
     } else {
       this.#partial.textContent = text;
     }
-    this.#follow();
   }
 
   clear() {
     this.#finals.replaceChildren();
     this.#partial.textContent = "";
     this.#word.hidden = true;
-    this.#follow();
   }
 
   #settle(final, text) {
-    const item = document.createElement("li");
+    const item = document.createElement("div");
     const when = document.createElement("time");
     const said = document.createElement("p");
     when.textContent = time(final.ts);

@@ -48,6 +48,11 @@ const PROBLEMS = {
     text: "The browser lets a page hear only after a click or a key.",
     action: "again",
   }),
+  unreachable: () => ({
+    title: "The service does not answer",
+    text: "A part of this page could not be loaded from it. See whether you are online, and try again.",
+    action: "again",
+  }),
   "not-shared": () => ({
     title: "Nothing was shared",
     text: "Choose a tab in the browser’s window, and leave its sound on.",

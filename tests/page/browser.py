@@ -94,10 +94,12 @@ async def captions(page: Page) -> list[str]:
 
 async def until(page: Page, count: int) -> list[str]:
     """Wait for so many captions that are final."""
-    await expect(page.locator("#finals li")).to_have_count(count)
+    await expect(page.locator("#finals > div")).to_have_count(count)
     return await captions(page)
 
 
-async def pass_by(seconds: float) -> None:
-    """Let the page live for a while: what it does then is all that is known of it."""
-    await asyncio.sleep(seconds)
+async def happens(page: Page, expression: str) -> None:
+    """Wait until some JavaScript is true. The page's policy forbids Playwright's own way, which evaluates in the page."""
+    async with asyncio.timeout(PATIENCE / 1000):
+        while not await page.evaluate(expression):
+            await asyncio.sleep(0.05)

@@ -22,12 +22,19 @@ HERE = Path(__file__).parent
 
 # Words that make each branch: long ones, sentences, clauses, escapes, two columns wide, marks, controls, white space.
 VALUES = st.one_of(
-    st.sampled_from(["the", "weather", "is", "nice.", "today,", "a<b>&c", "今日は", "天気。", "x" * 50, "e\u0301", "", " "]),
+    st.sampled_from(
+        ["the", "weather", "is", "nice.", "today,", "a<b>&c", "今日は", "天気。", "x" * 50, "e\u0301", "", " "]
+    ),
     st.text("ab .,?!<&>\t\n\u0000\u2028日本é\u0301😀", max_size=8),
 )
 TIMES = st.one_of(st.none(), st.integers(-100, 60_000).map(lambda n: n / 100), st.just(1e9), st.just(0.0005))
 ELEMENTS = st.builds(
-    Element, VALUES, st.sampled_from(["text", "text", "text", "punct", "unknown"]), TIMES, TIMES, st.sampled_from([None, 0.5])
+    Element,
+    VALUES,
+    st.sampled_from(["text", "text", "text", "punct", "unknown"]),
+    TIMES,
+    TIMES,
+    st.sampled_from([None, 0.5]),
 )
 FINALS = st.lists(
     st.builds(
@@ -64,7 +71,9 @@ def written() -> Iterator[Callable[[list[Final]], Written]]:
 @pytest.mark.shared_server
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(finals=FINALS)
-def test_the_page_writes_what_the_service_writes(written: Callable[[list[Final]], Written], finals: list[Final]) -> None:
+def test_the_page_writes_what_the_service_writes(
+    written: Callable[[list[Final]], Written], finals: list[Final]
+) -> None:
     text, srt, vtt, transcript = written(finals)
     assert text == to_text(finals)
     assert srt == to_srt(finals)

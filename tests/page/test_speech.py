@@ -118,6 +118,25 @@ async def test_the_network_is_cut_again_and_again_and_no_sample_is_lost_or_doubl
     assert b"".join(sample.to_bytes(2, "little", signed=True) for sample in made) == bytes(heard)
 
 
+async def test_a_restarted_service_is_given_what_no_final_has_covered(tmp_path: Path) -> None:
+    """It drains, ends the stream, and is gone; the one in its place knows nothing of it."""
+    heard = bytearray()
+    async with service() as first, service(listener(heard)) as second:
+        async with (
+            cut_wire(first.url, lambda: None) as wire,
+            opened(wire.url, microphone=speech(tmp_path), before=MADE) as page,
+        ):
+            await page.get_by_role("button", name="Start").click()
+            await expect(page.locator("#elapsed")).to_have_text("0:01")
+            wire.target = second.url
+            first.should_exit = True
+            await expect(page.locator("#elapsed")).to_have_text("0:04")
+            await page.get_by_role("button", name="Stop").click()
+            await state(page, "ended")
+            made = await page.evaluate("made")
+    assert b"".join(sample.to_bytes(2, "little", signed=True) for sample in made) == bytes(heard)
+
+
 async def test_the_network_is_away_for_seconds_and_no_word_is_lost(tmp_path: Path) -> None:
     life: int | None = None
     async with (
