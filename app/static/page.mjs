@@ -343,11 +343,23 @@ function flash(text) {
   setTimeout(() => ($("open-save").textContent = "Save"), 1500);
 }
 
+const CLEAR = ["and begin anew", "again, to be sure"];
+
 $("clear").addEventListener("click", () => {
+  if ($("clear-text").textContent === CLEAR[0]) {
+    $("clear-text").textContent = CLEAR[1];
+    return;
+  }
   $("save").hidePopover();
   finals = [];
   captions.clear();
+  if (recording) return; // its times go on
+  seconds = 0;
+  $("elapsed").textContent = time(0);
+  $("empty").hidden = false;
 });
+
+$("save").addEventListener("toggle", () => ($("clear-text").textContent = CLEAR[0]));
 
 function stored(storage, name) {
   try {

@@ -63,6 +63,7 @@ export class Captions {
   }
 
   #follow() {
+    if (!this.#finals.firstChild && !this.#partial.firstChild) return; // the page's own words are read from the top
     if (this.#follows) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     else this.#latest.hidden = false;
   }

@@ -103,7 +103,8 @@ async def test_captions_are_copied_and_saved_in_formats_that_others_read() -> No
         await expect(page.locator("#open-save")).to_have_text("Copied")
         assert await page.evaluate("navigator.clipboard.readText()") == to_text(finals)
         await page.locator("#open-save").click()
-        await page.get_by_role("button", name="Clear").click()
+        await page.get_by_role("button", name="Clear and begin anew").click()
+        await page.get_by_role("button", name="Clear again, to be sure").click()
         assert await until(page, 0) == []
 
 
