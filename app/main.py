@@ -11,7 +11,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from app.admission import Admission, Allowance, Keys, Origins
 from app.durable import DurableLines
-from app.endpoints import flows, gate, health, relay, stream
+from app.endpoints import flows, gate, health, page, relay, stream
 from app.engines.embedded import EmbeddedRecognizer
 from app.engines.plain import load, plain
 from app.engines.resume import Patience, resuming
@@ -75,6 +75,7 @@ def create_app(
     app.add_middleware(gate.Gate, admission=admission, idle_seconds=settings.idle_seconds)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, telemetry, speech.trouble))
+    app.include_router(page.router())
     app.include_router(stream.router(sessions, durable))
     app.include_router(
         relay.router(settings.relay_url, open_timeout=settings.connect_seconds, max_size=settings.max_message_bytes)

@@ -20,14 +20,14 @@ class Wire:
     def __init__(self, target: str, lives: Callable[[], int | None]) -> None:
         self.url = ""
         self.cuts = 0
-        self._host, _, port = target.removeprefix("ws://").rpartition(":")
-        self._port = int(port)
+        self.target = target  # may change: the next connections go there
         self._lives = lives
         self._both: set[asyncio.StreamWriter] = set()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left = self._lives()
-        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        host, _, port = self.target.removeprefix("ws://").rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             nonlocal left

@@ -1,0 +1,60 @@
+"""The captions page: a few files, read once and served from memory.
+
+Their names stay when they change, so a browser asks each time and is told that nothing has (`no-cache` with an ETag,
+which is a hash: the same on every server that has the same files).
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+FILES = Path(__file__).parents[1] / "static"
+
+# By name, as a machine's own list of types may be wrong, and a browser runs no script of a wrong type.
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+# 'self' is the WebSocket of the same origin too; in Safari since 15.5. The worklet is a script.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "permissions-policy": "microphone=(self), display-capture=(self), screen-wake-lock=(self), camera=(), geolocation=()",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-cache",
+}
+
+
+def router() -> APIRouter:
+    """Make the routes. The files are read now."""
+    routes = APIRouter()
+    files = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in TYPES}
+    tags = {name: f'"{sha256(content).hexdigest()[:32]}"' for name, content in files.items()}
+
+    @routes.api_route("/", methods=["GET", "HEAD"])
+    async def page(request: Request) -> Response:
+        return await file("index.html", request)
+
+    @routes.api_route("/static/{name}", methods=["GET", "HEAD"])
+    async def file(name: str, request: Request) -> Response:
+        if name not in files:
+            raise HTTPException(404)
+        headers = HEADERS | {"etag": tags[name]}
+        if tags[name] in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(files[name], headers=headers, media_type=TYPES[Path(name).suffix])
+
+    return routes

@@ -1,0 +1,52 @@
+// The level of the sound, as the bars of the last seconds.
+
+const BAR = 3; // px, with as much between two
+const FLOOR = 60; // dB below full scale, where a bar is a dot
+
+export class Meter {
+  #box = document.getElementById("meter");
+  #canvas = this.#box.querySelector("canvas");
+  #brush = this.#canvas.getContext("2d");
+  #levels = [];
+
+  constructor() {
+    new ResizeObserver(() => this.#draw()).observe(this.#box);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
+  }
+
+  /** Show some more levels, 0 to 1. */
+  push(levels) {
+    this.#levels.push(...levels.map(heard));
+    this.#box.ariaValueNow = Math.round(Math.max(...levels.map(heard)) * 100);
+    this.#draw();
+  }
+
+  clear() {
+    this.#levels = [];
+    this.#box.ariaValueNow = 0;
+    this.#draw();
+  }
+
+  #draw() {
+    const { clientWidth: width, clientHeight: height } = this.#canvas;
+    const bars = Math.floor(width / BAR / 2);
+    this.#levels = this.#levels.slice(-bars);
+    this.#canvas.width = width * devicePixelRatio;
+    this.#canvas.height = height * devicePixelRatio;
+    this.#brush.scale(devicePixelRatio, devicePixelRatio);
+    this.#brush.fillStyle = getComputedStyle(this.#canvas).color;
+    for (let bar = 0; bar < bars; bar++) {
+      const level = this.#levels.at(-1 - bar) ?? 0;
+      const tall = BAR + level * (height - BAR);
+      this.#brush.globalAlpha = bar < this.#levels.length ? 1 - 0.75 * (bar / bars) : 0.25;
+      this.#brush.beginPath();
+      this.#brush.roundRect(width - (bar + 1) * BAR * 2 + BAR, (height - tall) / 2, BAR, tall, BAR / 2);
+      this.#brush.fill();
+    }
+  }
+}
+
+/** As loud as it sounds, about: 0 at 60 dB below full scale. */
+function heard(level) {
+  return Math.max(0, 1 + (20 * Math.log10(level || 1e-9)) / FLOOR) ** 2;
+}

@@ -1,0 +1,53 @@
+// The audio thread's part: what the device gives becomes frames of 100 ms, 16 kHz, 16 bits.
+
+import { RATE, Resampler, toInt16 } from "./resampler.mjs";
+
+const FRAME = RATE / 10;
+const BARS = 4; // levels of a frame, for the meter
+
+registerProcessor(
+  "frames",
+  class extends AudioWorkletProcessor {
+    #resampler = new Resampler(sampleRate);
+    #frame = new Float32Array(FRAME);
+    #filled = 0;
+    #ended = false;
+
+    constructor() {
+      super();
+      this.port.onmessage = () => {
+        this.#ended = true; // the only message there is: tell the rest, then no more
+        this.#tell(currentTime);
+      };
+    }
+
+    process([[samples]]) {
+      if (this.#ended) return false;
+      if (!samples) return true; // the source gives nothing yet, or no more
+      for (let resampled = this.#resampler.process(samples); resampled.length; ) {
+        const part = resampled.subarray(0, FRAME - this.#filled);
+        this.#frame.set(part, this.#filled);
+        this.#filled += part.length;
+        resampled = resampled.subarray(part.length);
+        if (this.#filled === FRAME) this.#tell(currentTime + samples.length / sampleRate);
+      }
+      return true;
+    }
+
+    /** `time` is the context's, when the last sample was taken. */
+    #tell(time) {
+      const frame = this.#frame.subarray(0, this.#filled);
+      const levels = Array.from({ length: BARS }, (_, bar) => peak(frame, bar));
+      const samples = toInt16(frame);
+      this.#filled = 0;
+      this.port.postMessage({ samples, levels, time, last: this.#ended }, [samples.buffer]);
+    }
+  },
+);
+
+function peak(frame, bar) {
+  let highest = 0;
+  const end = ((bar + 1) * frame.length) / BARS;
+  for (let n = Math.floor((bar * frame.length) / BARS); n < end; n++) highest = Math.max(highest, Math.abs(frame[n]));
+  return highest;
+}
