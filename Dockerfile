@@ -34,8 +34,11 @@ FROM ${PYTHON_IMAGE} AS speechbridge
 COPY --from=build /opt/speechbridge /opt/speechbridge
 RUN install -d -o 10001 -g 10001 /var/lib/speechbridge
 WORKDIR /var/lib/speechbridge
-ENV PATH=/opt/speechbridge/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1 \
+ENV PATH=/opt/speechbridge/bin:$PATH
+# Python's own images come without the bytecode of the standard library. What is used of it is compiled here and now, or
+# it would be at each start and for each healthcheck.
+RUN python -c "import app.cli, app.recognizer.__main__, app.recognizer.worker, urllib.request"
+ENV PYTHONDONTWRITEBYTECODE=1 \
     SPEECHBRIDGE_HOST=0.0.0.0 \
     SPEECHBRIDGE_FILES_DIR=/var/lib/speechbridge
 USER 10001:10001

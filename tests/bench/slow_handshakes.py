@@ -9,6 +9,8 @@ comes first.
     docker compose up -d && SSL_CERT_FILE=root.crt python -m tests.bench.slow_handshakes wss://localhost
 
 Behind a service that counts handshakes, set SPEECHBRIDGE_HANDSHAKES_PER_MINUTE=0.
+
+Last result, 2 cores, Caddy 2.6: p95 20 ms alone, 49 ms beside 3,000. nginx 1.22 by deploy/samples: 98 ms, 14 ms.
 """
 
 from __future__ import annotations
