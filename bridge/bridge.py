@@ -134,10 +134,8 @@ class Bridge(Generic[In, Out]):
         try:
             await self._worker_over.wait()
         finally:
-            try:
-                await self._inbound.aclose()
-            finally:
-                await self._outbound.aclose()
+            self._inbound.cut()
+            self._outbound.cut()
 
     # ---- the loop's side ---------------------------------------------------------------------------------------------
 
