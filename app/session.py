@@ -150,8 +150,14 @@ class Session:
 
     async def _converse(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         upstream = self._sessions.engine(self._request)
-        pool = self._sessions.pool
-        async with Bridge(upstream.start, abort=upstream.abort, limits=LIMITS, pool=pool, name=self.id) as bridge:
+        async with Bridge(
+            upstream.start,
+            abort=upstream.abort,
+            join=upstream.join,
+            limits=LIMITS,
+            pool=self._sessions.pool,
+            name=self.id,
+        ) as bridge:
             self._bridge = bridge
             logger.info("session %s: opened, %s", self.id, self._request.content_type)
             if greet is not None:

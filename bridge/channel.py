@@ -116,6 +116,9 @@ class Channel(Generic[T]):
         self._ring()
         return item
 
+    def empty(self) -> bool:
+        return self._queue.sync_q.empty()
+
     def _ring(self) -> None:
         """Wake the loop if it waits. From any thread. Two may ring for one wait: once too often, and no harm."""
         if self.awaited and self._loop is not None:

@@ -81,7 +81,7 @@ class RevEngine:
 
     def __call__(self, request: StreamRequest) -> Upstream:
         stream = _Stream(self._url().rstrip("/"), self._token, request, self._timeouts, self._circuit)
-        return Upstream(stream.start, stream.abort)
+        return Upstream(stream.start, stream.abort, b"".join)
 
 
 class _Stream:
