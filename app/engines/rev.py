@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READ = 2**14  # bytes at once. Each frame found in them moves the rest, so many small ones in more would cost more
+READ = 2**12  # bytes at once: several frames. Each waiting thread holds so much memory
 
 # Parameters of the protocol that the SDK's `start` does not take.
 BEYOND_THE_SDK = ("max_segment_duration_seconds", "enable_speaker_switch", "priority", "max_connection_wait_seconds")

@@ -17,7 +17,7 @@ import uvloop
 from app.wire import END_OF_INPUT, Connected, Element, Final, Partial
 from tests.bench.frames import BINARY, CLOSE, TEXT, Frames, accept, encode
 
-UTTERANCE = 3.0  # seconds
+UTTERANCE = 1.0  # seconds
 RATE = 32_000  # bytes a second of 16 kHz mono S16LE
 
 WORDS = ["please", "open", "the", "window", "and", "close", "the", "door"]
