@@ -13,51 +13,54 @@ Last result: `results/cost.md`.
 from __future__ import annotations
 
 import statistics
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tests.bench.report import keep, spread, table
-from tests.bench.subjects import Subject, alone, echo, has_nginx, nginx, service, upstream
+from tests.bench.subjects import alone, cores, echo, has_nginx, nginx, service, upstream
 
 if TYPE_CHECKING:
     from tests.bench.load import Reading
 
 SESSIONS = 200
 ROUNDS = 5
+WEB = "FastAPI alone"
+ON_ONE = ", on one core"
 
 
-def ratios(rounds: list[dict[str, Reading]]) -> list[float]:
+def ratios(rounds: list[dict[str, Reading]], where: str = "") -> list[float]:
     """Return what the service cost in each round, in floors: SDK alone and FastAPI alone together are one."""
-    return [each["service"].cpu / (each["SDK alone"].cpu + each["FastAPI alone"].cpu) for each in rounds]
-
-
-def measure(subjects: list[Subject]) -> dict[str, Reading]:
-    return {subject.name: subject.measure(sessions=SESSIONS) for subject in subjects}
+    return [each["service" + where].cpu / (each["SDK alone" + where].cpu + each[WEB + where].cpu) for each in rounds]
 
 
 def main() -> None:
-    with upstream() as far, service(far) as bridge, echo() as web, service(far, path="/relay", name="relay") as relay:
-        subjects = [bridge, alone(far), web, relay]
+    core = cores()[0]
+    with ExitStack() as stack:
+        far = stack.enter_context(upstream())
+        subjects = [
+            stack.enter_context(service(far)),
+            alone(far),
+            stack.enter_context(echo(name=WEB)),
+            stack.enter_context(service(far, cores=[core], name="service" + ON_ONE)),
+            alone(far, core=core, name="SDK alone" + ON_ONE),
+            stack.enter_context(echo(core=core, name=WEB + ON_ONE)),
+            stack.enter_context(service(far, path="/relay", name="the service's /relay, no SDK")),
+        ]
         if has_nginx():
-            with nginx(far) as proxy:
-                rounds = [measure([*subjects, proxy]) for _ in range(ROUNDS)]
-        else:
-            rounds = [measure(subjects) for _ in range(ROUNDS)]
+            subjects.append(stack.enter_context(nginx(far)))
+        rounds = [{subject.name: subject.measure(sessions=SESSIONS) for subject in subjects} for _ in range(ROUNDS)]
     rows = []
     for name in rounds[0]:
         readings = [each[name] for each in rounds]
-        rows.append(
-            [
-                name,
-                spread([reading.cpu for reading in readings]),
-                *(f"{statistics.median(getattr(r, what) for r in readings):.2f}" for what in ("p50", "p99", "worst")),
-                str(sum(reading.lost for reading in readings)),
-            ]
-        )
-    headings = ["", "CPU per chunk, us", "p50, ms", "p99, ms", "worst, ms", "lost"]
-    text = (
-        table(headings, rows) + f"\nThe service, in floors (SDK alone + FastAPI alone): {spread(ratios(rounds), 2)}.\n"
-    )
+        medians = (statistics.median(getattr(each, what) for each in readings) for what in ("p50", "p99", "worst"))
+        lost = sum(each.lost for each in readings)
+        rows.append([name, spread([each.cpu for each in readings]), *(f"{ms:.2f}" for ms in medians), str(lost)])
+    text = table(["", "CPU per chunk, us", "p50, ms", "p99, ms", "worst, ms", "lost"], rows)
+    text += f"""
+The service in floors (SDK alone + FastAPI alone): {spread(ratios(rounds), 2)};
+each of the three on one core: {spread(ratios(rounds, ON_ONE), 2)}.
+"""
     keep("cost", __doc__.partition("\n")[0], text, [{name: asdict(r) for name, r in each.items()} for each in rounds])
 
 

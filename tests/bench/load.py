@@ -2,8 +2,8 @@
 
 Each of `sessions` clients sends a chunk every `chunk_ms`, whether the last one was answered or not, at a phase of its
 own. After a warm-up all is counted for `seconds`; then the rest of the answers is awaited, each client says EOS, and
-waits for the close. A chunk's round trip is from the write of it to the read of its answer. CPU time is that of the
-processes `pids`, as the kernel counts it, between the window's first moment and its last.
+waits for the close. A round trip is from the write of the last chunk that an answer is for to the read of that answer.
+CPU time is that of the processes `pids`, as the kernel counts it, between the window's first moment and its last.
 
     python -m tests.bench.load JSON_OF_A_LOAD
 """
@@ -37,15 +37,21 @@ RATE = 16_000
 
 @dataclass(frozen=True)
 class Load:
-    urls: list[str]  # clients take turns with them; `{chunk}` stands for the bytes of a chunk
+    urls: list[str]  # clients take turns with them; `{answer}` stands for the bytes that one answer is for
     pids: list[int]
     sessions: int
     chunk_ms: int
     seconds: float
+    answer_ms: int  # a multiple of `chunk_ms`
+    core: int | None = None  # for a load that is its own service
 
     @property
     def chunk_bytes(self) -> int:
         return RATE * SAMPLE * self.chunk_ms // 1000
+
+    @property
+    def chunks_an_answer(self) -> int:
+        return self.answer_ms // self.chunk_ms
 
 
 @dataclass(frozen=True)
@@ -110,13 +116,14 @@ class Window:
 
 
 class Client(asyncio.Protocol):
-    def __init__(self, host: str, path: str, frame: bytes, window: Window) -> None:
+    def __init__(self, host: str, path: str, frame: bytes, chunks_an_answer: int, window: Window) -> None:
         loop = asyncio.get_running_loop()
         self.greeted: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
         self.pending: deque[float] = deque()  # when each chunk without an answer was sent; 0: while warming up
         self._request = request(host, path)
         self._frame = frame
+        self._chunks_an_answer = chunks_an_answer
         self._window = window
         self._has_ended = False
         self._head: bytes | None = b""
@@ -159,11 +166,12 @@ class Client(asyncio.Protocol):
         if not self.greeted.done():
             self.greeted.set_result(None)
             return
-        if not self.pending and self._has_ended:
+        if self._has_ended and len(self.pending) < self._chunks_an_answer:
             return  # the last final, which is nobody's answer
-        sent = self.pending.popleft()
-        self._window.answered += 1
-        if sent:
+        for _ in range(self._chunks_an_answer):
+            sent = self.pending.popleft()
+        self._window.answered += self._chunks_an_answer
+        if sent:  # in the window
             self._window.trips.append(now - sent)
 
     def _end(self, code: int) -> None:
@@ -175,15 +183,16 @@ class Client(asyncio.Protocol):
 
 async def connected(load: Load, window: Window) -> list[Client]:
     frame = encode(BINARY, speech(load.chunk_bytes), masked=True)
+    answer = str(load.chunk_bytes * load.chunks_an_answer)
     loop = asyncio.get_running_loop()
     clients: list[Client] = []
     for first in range(0, load.sessions, AT_ONCE):
         batch = []
         for number in range(first, min(first + AT_ONCE, load.sessions)):
-            url = urlsplit(load.urls[number % len(load.urls)].replace("{chunk}", str(load.chunk_bytes)))
+            url = urlsplit(load.urls[number % len(load.urls)].replace("{answer}", answer))
             assert url.hostname
             assert url.port
-            client = Client(url.netloc, f"{url.path}?{url.query}", frame, window)
+            client = Client(url.netloc, f"{url.path}?{url.query}", frame, load.chunks_an_answer, window)
             await loop.create_connection(lambda client=client: client, url.hostname, url.port)  # type: ignore[misc] # bound now
             batch.append(client)
         await asyncio.gather(*(client.greeted for client in batch))
@@ -229,7 +238,7 @@ async def run(load: Load) -> Reading:
     for client in clients:
         client.end()
     _, silent = await asyncio.wait([client.ended for client in clients], timeout=PATIENCE)
-    lost = sum(len(client.pending) for client in clients) + len(silent)
+    lost = sum(len(client.pending) // load.chunks_an_answer for client in clients) + len(silent)
     lost += sum(client.ended.done() and client.ended.result() != 1000 for client in clients)
     return reading(
         answered=answered,

@@ -41,6 +41,8 @@ class Talks:
 
     def measure(self) -> Reading:
         load = self._load
+        if load.core is not None:
+            os.sched_setaffinity(0, {load.core})
         threads = [threading.Thread(target=self._talk, args=(n,), daemon=True) for n in range(load.sessions)]
         for thread in threads:
             thread.start()

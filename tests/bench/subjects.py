@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -19,9 +20,9 @@ from tests.service import STREAM
 from tests.test_cli import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-METADATA = "metadata={chunk}"  # how the upstream learns what a chunk is
+METADATA = "metadata={answer}"  # how the upstream learns what a chunk is
 
 NGINX = """
 worker_processes 1;
@@ -52,9 +53,12 @@ class Subject:
     name: str
     urls: list[str]
     pids: list[int]
+    core: int | None = None
 
-    def measure(self, *, sessions: int, chunk_ms: int = 100, seconds: float = 5.0) -> Reading:
-        load = Load(self.urls, self.pids, sessions, chunk_ms, seconds)
+    def measure(
+        self, *, sessions: int, chunk_ms: int = 100, answer_ms: int | None = None, seconds: float = 5.0
+    ) -> Reading:
+        load = Load(self.urls, self.pids, sessions, chunk_ms, seconds, answer_ms or chunk_ms, self.core)
         module = "tests.bench.load" if self.pids else "tests.bench.sdk"
         command = [sys.executable, "-m", module, json.dumps(asdict(load))]
         return Reading(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
@@ -77,9 +81,18 @@ def upstream() -> Iterator[str]:
         yield url
 
 
+def keep_to(pid: int, core: int | None) -> None:
+    """Keep a process that has just begun to one core, as `taskset -c CORE` does."""
+    if core is not None:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {core})
+
+
 @contextmanager
-def service(upstream: str, *, processes: int = 1, path: str = STREAM, name: str = "service") -> Iterator[Subject]:
-    """Run the service as in production, with room; with several processes each has a port of its own.
+def service(
+    upstream: str, *, cores: Sequence[int | None] = (None,), path: str = STREAM, name: str = "service"
+) -> Iterator[Subject]:
+    """Run the service as in production, with room: a process, with a port of its own, for each of `cores`.
 
     Behind one address (a proxy, or SO_REUSEPORT) each process would serve what it is given, too; only a client that
     comes back with `resume=KEY` must reach the process that it left.
@@ -92,8 +105,9 @@ def service(upstream: str, *, processes: int = 1, path: str = STREAM, name: str 
     }
     with ExitStack() as stack:
         urls, pids = [], []
-        for _ in range(processes):
+        for core in cores:
             process, announced = stack.enter_context(serving(**variables))
+            keep_to(process.pid, core)
             base = announced.split()[3].partition("/speechtotext")[0]
             urls.append(f"{base}/{path.removeprefix('/')}{'&' if '?' in path else '?'}{METADATA}")
             pids.append(process.pid)
@@ -101,13 +115,14 @@ def service(upstream: str, *, processes: int = 1, path: str = STREAM, name: str 
 
 
 @contextmanager
-def echo() -> Iterator[Subject]:
+def echo(*, core: int | None = None, name: str = "FastAPI alone") -> Iterator[Subject]:
     with listening("tests.bench.echo") as (url, pid):
-        yield Subject("FastAPI alone", [f"{url}/"], [pid])
+        keep_to(pid, core)
+        yield Subject(name, [f"{url}/"], [pid])
 
 
-def alone(upstream: str) -> Subject:
-    return Subject("SDK alone", [upstream], [])
+def alone(upstream: str, *, core: int | None = None, name: str = "SDK alone") -> Subject:
+    return Subject(name, [upstream], [], core)
 
 
 @contextmanager
@@ -126,3 +141,8 @@ def nginx(upstream: str) -> Iterator[Subject]:
 
 def has_nginx() -> bool:
     return shutil.which("nginx") is not None
+
+
+def cores() -> list[int]:
+    """Return the cores that there are for us; the last ones are not the ones that interrupts usually go to."""
+    return sorted(os.sched_getaffinity(0), reverse=True)
