@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test lint lock
+.PHONY: install run test lint bench lock
 
 install: $(VENV)/installed
 
@@ -22,6 +22,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m tests.bench
 
 # Needs uv; everything else needs only Python and make.
 lock:

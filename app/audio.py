@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import soxr  # type: ignore[import-untyped] # ships no stubs
 
@@ -51,4 +53,4 @@ class Converter:
 def loudness(pcm: bytes) -> float:
     """Return the root mean square of S16LE samples, 0 to 32,768; every eighth of them will do for that."""
     samples = np.frombuffer(pcm, "<i2", len(pcm) // SAMPLE)[::8].astype(np.float32)
-    return float(np.sqrt(np.mean(samples * samples))) if samples.size else 0.0
+    return math.sqrt(samples.dot(samples) / samples.size) if samples.size else 0.0

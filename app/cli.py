@@ -12,7 +12,7 @@ import typer
 from app import logs, mic, send, transcribe
 from app.admission import make_key
 from app.main import create_app
-from app.server import Server, ServiceFailed
+from app.server import LOOP_FACTORY, Server, ServiceFailed
 from app.settings import Settings, WrongSetting, describe
 from app.wire import PATH
 
@@ -43,7 +43,8 @@ def serve(
     """Run the service until Ctrl-C. Everything else is set by environment variables, listed below."""
     settings = Settings.read(host=host, port=port)
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(_serve(settings))
+    with asyncio.Runner(loop_factory=LOOP_FACTORY) as runner:
+        runner.run(_serve(settings))
 
 
 @cli.command()

@@ -246,7 +246,13 @@ class Session:
             return upstream.start(map(self._fed_with, audio))
 
         async with Bridge(
-            start, abort=upstream.abort, limits=LIMITS, pool=sessions.pool, name=self.id, waited=sessions.waited
+            start,
+            abort=upstream.abort,
+            join=upstream.join,
+            limits=LIMITS,
+            pool=sessions.pool,
+            name=self.id,
+            waited=sessions.waited,
         ) as bridge:
             self._bridge, self._upstream = bridge, upstream
             logger.info(

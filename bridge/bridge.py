@@ -74,9 +74,11 @@ class Bridge(Generic[In, Out]):
                 ...
 
     `start` is the SDK (see `Start`). `abort`, if given, must wake a thread that waits inside the SDK. It is called
-    from the loop or the worker, must not block, and may be called twice, also before the SDK has connected. `pool`
-    gives the thread; `name` names it. `waited` is told, of some items, the direction and for how many seconds the item
-    lay between the loop and the worker; it is called from either side, and must not block.
+    from the loop or the worker, must not block, and may be called twice, also before the SDK has connected. `join`,
+    if given, makes one item of those that wait in the queue, for an SDK that does not care where one ends (of audio
+    as bytes: `b"".join`). `pool` gives the thread; `name` names it. `waited` is told, of some items, the direction and
+    for how many seconds the item lay between the loop and the worker; it is called from either side, and must not
+    block.
 
     Entering raises Overloaded at once when the pool has no worker free. Leaving, whichever way, cancels what still
     runs and waits for the worker, at most `limits.grace` seconds; it never masks the body's exception.
@@ -85,11 +87,12 @@ class Bridge(Generic[In, Out]):
     worker leaves at once; the worker has its grace all the same before it counts as abandoned.
     """
 
-    def __init__(  # noqa: PLR0913 # all but one have defaults, and names
+    def __init__(  # noqa: PLR0913 # all but the first can be left out
         self,
         start: Start[In, Out],
         *,
         abort: Callable[[], object] | None = None,
+        join: Callable[[list[In]], In] | None = None,
         limits: Limits | None = None,
         pool: WorkerPool | None = None,
         name: str = "bridge",
@@ -97,6 +100,7 @@ class Bridge(Generic[In, Out]):
     ) -> None:
         self._start = start
         self._abort = abort
+        self._join = join
         self._limits = limits or Limits()
         self._pool = pool or SHARED_POOL
         self._name = name
@@ -139,10 +143,8 @@ class Bridge(Generic[In, Out]):
         try:
             await self._worker_over.wait()
         finally:
-            try:
-                await self._inbound.aclose()
-            finally:
-                await self._outbound.aclose()
+            self._inbound.cut()
+            self._outbound.cut()
 
     # ---- the loop's side ---------------------------------------------------------------------------------------------
 
@@ -259,7 +261,7 @@ class Bridge(Generic[In, Out]):
     def _work(self) -> None:
         responses: Iterable[Out] = ()
         try:
-            responses = self._start(queue_to_generator(self._inbound))
+            responses = self._start(queue_to_generator(self._inbound, self._join))
             if self._cancelled:
                 # cancel() came while `start` connected, when abort had nothing to shut yet. If it comes after this
                 # line instead, its own abort finds the connection: no order of the two is missed.

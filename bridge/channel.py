@@ -1,7 +1,8 @@
 """A bounded queue with a foot on either side: the event loop's and one thread's. The only import of janus.
 
-janus does the hard part. What is added here is what its users must otherwise know: which shutdown who may call,
-where a wake-up can be lost, that a consumer can starve its loop, and that the loop may be gone.
+janus does the hard part. What is added here is what its users must otherwise know: which shutdown who may call, that a
+consumer can starve its loop, and that the loop may be gone. And the loop's waits are our own: janus wakes a waiting
+coroutine by way of a task and a condition, two more turns of the loop for each item.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import janus
-from janus import AsyncQueueShutDown, SyncQueueShutDown
+from janus import AsyncQueueEmpty, AsyncQueueFull, AsyncQueueShutDown, SyncQueueShutDown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,11 +54,11 @@ class Channel(Generic[T]):
 
     def __init__(self, room: int, waited: Callable[[float], object] | None = None) -> None:
         self._queue: _MeasuredQueue[T] = _MeasuredQueue(room)
-        # asyncio.Condition, which janus waits on, loses a wake-up when the waiter that was notified is cancelled
-        # in the same turn (fixed in 3.13). With one waiter a side there is nobody else whom it could have woken.
-        self._turn = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bell = asyncio.Event()
         self._breath = 0
         self._waited = waited
+        self.awaited = False  # the loop waits, so the other side must ring
         self.left = 0  # items taken out; only the getting side counts, so a plain integer is exact
 
     @property
@@ -76,39 +77,56 @@ class Channel(Generic[T]):
 
     async def send(self, item: T) -> None:
         """Put from the loop, waiting for room. Cancellation: the item was not put."""
-        async with self._turn:
-            await self._breathe()
-            await self._queue.async_q.put(item)
+        queue = self._queue.async_q
+        await self._breathe()
+        while True:
+            try:
+                return queue.put_nowait(item)
+            except AsyncQueueFull:
+                await self._wait_while(queue.full)
 
     async def receive(self) -> T:
         """Get on the loop, waiting for an item. Cancellation: no item was taken."""
-        async with self._turn:
-            await self._breathe()
-            item = await self._queue.async_q.get()
-            self._count()
-            return item
+        queue = self._queue.async_q
+        await self._breathe()
+        while True:
+            try:
+                item = queue.get_nowait()
+            except AsyncQueueEmpty:
+                await self._wait_while(queue.empty)
+            else:
+                self._count()
+                return item
+
+    async def _wait_while(self, stuck: Callable[[], bool]) -> None:
+        """Wait until it may be otherwise. Whoever changes the queue before `awaited` is set does it before the look."""
+        self._breath = 0
+        self._loop = asyncio.get_running_loop()
+        self._bell.clear()
+        self.awaited = True
+        if stuck() and not self._queue.closed:
+            await self._bell.wait()
 
     async def _breathe(self) -> None:
-        """Let the loop run now and then: janus does not yield while there is room, or an item."""
+        """Let the loop run now and then: nothing else does while there is room, or an item."""
         self._breath += 1
         if self._breath % BREATH == 0:
             await asyncio.sleep(0)
 
     def put(self, item: T) -> None:
         """Put from the thread, waiting for room."""
-        try:
-            self._queue.sync_q.put(item)
-        except RuntimeError:  # the loop closed between janus' look at it and its call: nobody is left to read
-            raise SyncQueueShutDown from None
+        self._queue.sync_q.put(item)
+        self._ring()
 
     def get(self) -> T:
         """Get in the thread, waiting for an item."""
-        try:
-            item = self._queue.sync_q.get()
-        except RuntimeError:  # as in `put`: the loop is gone, and nobody waits for what this would lead to
-            raise SyncQueueShutDown from None
+        item = self._queue.sync_q.get()
         self._count()
+        self._ring()
         return item
+
+    def empty(self) -> bool:
+        return self._queue.sync_q.empty()
 
     def _count(self) -> None:
         self.left += 1
@@ -116,6 +134,13 @@ class Channel(Generic[T]):
             if self._waited is not None:
                 self._waited(time.perf_counter() - self._queue.put_at)
             self._queue.timed = 0
+
+    def _ring(self) -> None:
+        """Wake the loop if it waits. From any thread. Two may ring for one wait: once too often, and no harm."""
+        if self.awaited and self._loop is not None:
+            self.awaited = False
+            with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+                self._loop.call_soon_threadsafe(self._bell.set)
 
     def finish(self) -> None:
         """End after what is in the queue. For the putting side, after its last put: one still waiting is refused."""
@@ -126,9 +151,5 @@ class Channel(Generic[T]):
         self._shutdown(immediate=True)
 
     def _shutdown(self, *, immediate: bool) -> None:
-        with suppress(RuntimeError):  # the loop closed meanwhile: its side has nobody to wake
-            self._queue.shutdown(immediate)
-
-    async def aclose(self) -> None:
-        """Cut, and see janus' own tasks to their end, or asyncio would report them destroyed."""
-        await self._queue.aclose()
+        self._queue.shutdown(immediate)
+        self._ring()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bridge.channel import SyncQueueShutDown
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -18,9 +19,14 @@ class SyncSource(Protocol[T_co]):
 
     def get(self) -> T_co: ...
 
+    def empty(self) -> bool: ...
 
-def queue_to_generator(queue: SyncSource[T]) -> Generator[T]:
+
+def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None = None) -> Generator[T]:
     """Yield what comes out of `queue`, in order, until it is shut down.
+
+    With `join` (of bytes: `b"".join`) whatever lies in the queue is yielded as one item. Nothing waits for that: an SDK
+    that keeps up gets every item by itself, and one that fell behind has fewer to catch up with.
 
     The generator ends and never raises: most SDKs run it in a thread of their own, where an exception is seen by
     nobody and leaves the SDK waiting for an end of input that was never sent.
@@ -32,4 +38,10 @@ def queue_to_generator(queue: SyncSource[T]) -> Generator[T]:
             item = queue.get()
         except SyncQueueShutDown:
             return
+        if join is not None and not queue.empty():
+            items = [item]
+            with suppress(SyncQueueShutDown):  # cut while we looked: what was taken is given, then it is over
+                while not queue.empty():
+                    items.append(queue.get())
+            item = join(items)
         yield item

@@ -102,7 +102,7 @@ class _Tap:
         self.ring = Ring(rules.unit)
         self._feed = feed
         self._rules = rules
-        self._speech_end = 0  # of what was taken from the feed
+        self.speech_end = 0  # of what was taken from the feed
         self._ended = False  # the feed, for good
         self._pulling = False
         self._reader: _Try | None = None
@@ -152,7 +152,7 @@ class _Tap:
 
     def _hold(self) -> float:
         """Return for how long nothing more may be taken, as there is no room and nothing may be forgotten."""
-        if self.ring.end - self.ring.start <= self._rules.room or self._speech_end <= self.ring.start:
+        if self.ring.end - self.ring.start <= self._rules.room or self.speech_end <= self.ring.start:
             return 0.0
         since = self._reader.had_since(self.ring.start) if self._reader else None
         now = self._rules.clock()
@@ -167,7 +167,7 @@ class _Tap:
             else:
                 self.ring.append(chunk)
                 if self._rules.speech(chunk):
-                    self._speech_end = self.ring.end
+                    self.speech_end = self.ring.end
                 if self._hold() == 0:
                     # What goes has been given at least, to the attempt that counts.
                     given = self._reader.position if self._reader else 0
@@ -258,7 +258,8 @@ class _Try:
             left = rules.lifetime - (now - self.born)
             due = left <= 0 or (left <= rules.lifetime * QUIET_SHARE and rules.quiet(chunk))
             self.rotated = due and self.position - self.begun >= rules.unit  # or the next would begin where it began
-        if rules.silence is not None and rules.speech(chunk):
+        # Each chunk was judged when it came. One that is given again may itself be silent, if speech follows it.
+        if rules.silence is not None and self._tap.speech_end > self.position - len(chunk):
             self.expects_answer()
             self.watch()
 

@@ -18,10 +18,11 @@ Called, iterated and closed by one thread, which may block in any of the three.
 
 @dataclass(frozen=True)
 class Attempt(Generic[In, Out]):
-    """One stream through an SDK, not yet started, and how to wake it from another thread."""
+    """One stream through an SDK, not yet started, how to wake it from another thread, how to join its input."""
 
     start: Start[In, Out]
     abort: Callable[[], object] | None = None
+    join: Callable[[list[In]], In] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

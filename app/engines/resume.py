@@ -55,7 +55,7 @@ def resuming(engine: Engine, patience: Patience) -> Engine:
         if kind.media != ContentType.RAW or kind.format != "S16LE" or not interleaved:
             return engine(request)
         stream = _Stream(engine, request, patience)
-        return Upstream(stream.resumable, stream.resumable.abort, stream.resumable.statistics)
+        return Upstream(stream.resumable, stream.resumable.abort, b"".join, stream.resumable.statistics)
 
     return open_stream
 

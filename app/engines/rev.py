@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from app.wire import StreamRequest
 
 logger = logging.getLogger(__name__)
+
+READ = 2**12  # bytes at once: several frames. Each waiting thread holds so much memory
 
 # Parameters of the protocol that the SDK's `start` does not take.
 BEYOND_THE_SDK = ("max_segment_duration_seconds", "enable_speaker_switch", "priority", "max_connection_wait_seconds")
@@ -89,7 +93,7 @@ class RevEngine:
     def __call__(self, request: StreamRequest) -> Upstream:
         url = self._url().rstrip("/")
         stream = _Stream(url, self._token, request, self._timeouts, circuit=self.circuit, connected=self._connected)
-        return Upstream(stream.start, stream.abort)
+        return Upstream(stream.start, stream.abort, b"".join)
 
     def trouble(self) -> str | None:
         """Tell why a stream that came now would not get through; None as far as is known it would."""
@@ -274,9 +278,37 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has
         with self.lock:
             self.shutdown()
 
-    def _recv(self, size: int) -> bytes:
+    def settimeout(self, timeout: float) -> None:
+        """Bound each wait on the connection, in seconds.
+
+        Python's own timeouts have it poll before each send and each recv, and every system call hands the interpreter
+        to another thread. Linux can bound the call itself, but under TLS, which tries again, nobody would be told.
+        """
+        if sys.platform == "linux" and self.sock is not None and not self.is_ssl():
+            self.sock.settimeout(None)
+            seconds = struct.pack("@ll", *divmod(max(1, round(timeout * 1e6)), 10**6))  # 0 would be for ever
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        else:
+            super().settimeout(timeout)
+
+    def _send(self, data: bytes) -> int:
+        if self.sock is None:
+            raise websocket.WebSocketConnectionClosedException
+        sent: int = self.sock.send(data)
+        return sent
+
+    def _recv(self, _size: int) -> bytes:
+        """Read what has come: websocket-client asks for each frame in three pieces, and keeps what it is given more.
+
+        The inherited one closes the socket on its own when the peer does: see `release`.
+        """
         if self._last_words_due is not None and time.monotonic() >= self._last_words_due:
             raise websocket.WebSocketTimeoutException  # pings come, and hide that nothing else does
-        # The inherited one closes the socket on its own when the peer does: see `release`.
-        received: bytes = websocket.recv(self.sock, size)
+        try:
+            received: bytes = self.sock.recv(READ) if self.sock is not None else b""
+        except (BlockingIOError, TimeoutError):  # the kernel's word for it, and Python's
+            raise websocket.WebSocketTimeoutException from None
+        if not received:
+            raise websocket.WebSocketConnectionClosedException
         return received

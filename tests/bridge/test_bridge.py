@@ -158,7 +158,7 @@ async def test_5_nothing_is_unbounded() -> None:
         await bridge.send(1)
         await bridge.send(2)
         third = asyncio.create_task(bridge.send(3))
-        await until(lambda: bridge._inbound._queue._async_not_full_waiting)
+        await until(lambda: bridge._inbound.awaited)
         assert bridge.statistics().inbound_depth == 2
         puppet.take()
         await third
@@ -350,7 +350,7 @@ async def test_a_response_that_arrives_as_its_reader_is_cancelled_goes_to_the_ne
     puppet = Puppet()
     async with Bridge(puppet.start, abort=puppet.abort) as bridge:
         reader = asyncio.create_task(bridge.__anext__())
-        await until(lambda: bridge._outbound._queue._async_not_empty_waiting)
+        await until(lambda: bridge._outbound.awaited)
         puppet.say("word")
         await until(lambda: bridge.statistics().yielded)
         reader.cancel()
@@ -390,7 +390,7 @@ def test_a_loop_that_closes_under_the_worker_does_not_hurt_it() -> None:
         bridge: Bridge[object, object] = Bridge(puppet.start, pool=pool)
         await bridge.__aenter__()
         reader = asyncio.create_task(bridge.__anext__())
-        await until(lambda: bridge._outbound._queue._async_not_empty_waiting)
+        await until(lambda: bridge._outbound.awaited)
         reader.cancel()
         return bridge
 

@@ -24,3 +24,15 @@ async def test_11_a_queue_that_is_cut_ends_the_feed_too() -> None:
     queue.shutdown(immediate=True)
     assert list(queue_to_generator(queue.sync_q)) == []
     await queue.aclose()
+
+
+async def test_what_has_queued_up_is_joined_and_what_has_not_comes_by_itself() -> None:
+    queue: janus.Queue[bytes] = janus.Queue(4)
+    feed = queue_to_generator(queue.sync_q, b"".join)
+    await queue.async_q.put(b"one")
+    assert next(feed) == b"one"
+    for item in (b"two", b"three", b"four"):
+        await queue.async_q.put(item)
+    queue.async_q.shutdown()
+    assert list(feed) == [b"twothreefour"]
+    await queue.aclose()

@@ -46,7 +46,7 @@ class Scene:
             case "send":
                 await self.bridge.send("first")
                 self._spawn(self.bridge.send("second"))
-                await until(lambda: self.inbound._async_not_full_waiting)
+                await until(lambda: self.bridge._inbound.awaited)
             case "feed":
                 self.puppet.pull()
                 await until(lambda: self.inbound._sync_not_empty_waiting)
@@ -56,7 +56,7 @@ class Scene:
                 await until(lambda: self.outbound._sync_not_full_waiting)
             case "receive":
                 self._spawn(self.bridge.__anext__())
-                await until(lambda: self.outbound._async_not_empty_waiting)
+                await until(lambda: self.bridge._outbound.awaited)
             case "inside the sdk":
                 await until(lambda: self.puppet.ran_in)
 

@@ -49,6 +49,10 @@ def test_the_signature_tells_whether_the_request_is_wanted(start: object, said: 
         assert list(upstream.start(iter([b"a"]))) == [said]
 
 
+def test_its_chunks_stay_as_they_were_sent_however_many_wait() -> None:
+    assert plain(one)(REQUEST).join is None
+
+
 def test_a_path_is_imported_also_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_sdk.py").write_text("class Client:\n    def start(audio): yield 'hello'\n")
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,68 @@
+"""What does a chunk cost, next to what it must cost: the SDK alone, and FastAPI alone?
+
+Method: 200 sessions, 100 ms chunks at the pace of speech, each answered by the upstream. The service and the floors
+under it run in turn, each in a process of its own, five seconds each, five rounds; the load and the upstream are
+processes too, on the same machine. CPU time is that of the measured process, by the kernel. A round is
+compared with itself only: whatever else the machine did is in all of its figures.
+
+    python -m tests.bench.cost
+
+Last result: `results/cost.md`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from tests.bench.report import keep, spread, table
+from tests.bench.subjects import alone, cores, echo, has_nginx, nginx, service, upstream
+
+if TYPE_CHECKING:
+    from tests.bench.load import Reading
+
+SESSIONS = 200
+ROUNDS = 5
+WEB = "FastAPI alone"
+ON_ONE = ", on one core"
+
+
+def ratios(rounds: list[dict[str, Reading]], where: str = "") -> list[float]:
+    """Return what the service cost in each round, in floors: SDK alone and FastAPI alone together are one."""
+    return [each["service" + where].cpu / (each["SDK alone" + where].cpu + each[WEB + where].cpu) for each in rounds]
+
+
+def main() -> None:
+    core = cores()[0]
+    with ExitStack() as stack:
+        far = stack.enter_context(upstream())
+        subjects = [
+            stack.enter_context(service(far)),
+            alone(far),
+            stack.enter_context(echo(name=WEB)),
+            stack.enter_context(service(far, cores=[core], name="service" + ON_ONE)),
+            alone(far, core=core, name="SDK alone" + ON_ONE),
+            stack.enter_context(echo(core=core, name=WEB + ON_ONE)),
+            stack.enter_context(service(far, path="/relay", name="the service's /relay, no SDK")),
+        ]
+        if has_nginx():
+            subjects.append(stack.enter_context(nginx(far)))
+        rounds = [{subject.name: subject.measure(sessions=SESSIONS) for subject in subjects} for _ in range(ROUNDS)]
+    rows = []
+    for name in rounds[0]:
+        readings = [each[name] for each in rounds]
+        medians = (statistics.median(getattr(each, what) for each in readings) for what in ("p50", "p99", "worst"))
+        lost = sum(each.lost for each in readings)
+        rows.append([name, spread([each.cpu for each in readings]), *(f"{ms:.2f}" for ms in medians), str(lost)])
+    text = table(["", "CPU per chunk, us", "p50, ms", "p99, ms", "worst, ms", "lost"], rows)
+    text += f"""
+The service in floors (SDK alone + FastAPI alone): {spread(ratios(rounds), 2)};
+each of the three on one core: {spread(ratios(rounds, ON_ONE), 2)}.
+"""
+    keep("cost", __doc__.partition("\n")[0], text, [{name: asdict(r) for name, r in each.items()} for each in rounds])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What the scripts found, kept in `results/`: a table to read and the figures it was made of."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def spread(values: Sequence[float], digits: int = 0) -> str:
+    """Write the median, and in brackets the least and the most."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def keep(name: str, question: str, text: str, figures: object) -> None:
+    """Print what was found, and keep it as `results/NAME.md` and `.json`."""
+    text = f"{question}\n\n{text}"
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")

@@ -1,0 +1,71 @@
+"""How many sessions does a process bear, and how many do all cores together? What does one take of memory and threads?
+
+Method: 100 ms chunks at the pace of speech, each answered; the load and the upstream are processes on the same
+machine. A count of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two
+tries of five seconds. From 300 on it is raised by 50 until it is not met. Each process keeps to a core of its own, and
+is new for each way to serve. Memory is resident memory beyond that of the process with one session; the upstream
+settles the audio every second, so up to 31 KiB of each session's is audio that is kept to be given again.
+
+    python -m tests.bench.sessions
+
+Last result: `results/sessions.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from tests.bench.report import keep, table
+from tests.bench.subjects import Subject, cores, service, upstream
+
+if TYPE_CHECKING:
+    from tests.bench.load import Reading
+
+COUNTS = (1, 50, 200, 300)
+STEP = 50
+BOUND = 100.0  # ms
+
+
+def is_met(reading: Reading) -> bool:
+    return reading.lost == 0 and reading.p99 < BOUND
+
+
+def climb(subject: Subject) -> dict[int, Reading]:
+    """Measure more and more sessions, until they are too many."""
+    readings: dict[int, Reading] = {}
+    count = COUNTS[0]
+    while True:
+        first = subject.measure(sessions=count)
+        readings[count] = first if is_met(first) else min(first, subject.measure(sessions=count), key=lambda r: r.p99)
+        if count >= COUNTS[-1] and not is_met(readings[count]):
+            return readings
+        count = next((more for more in COUNTS if more > count), count + STEP)
+
+
+def main() -> None:
+    with upstream() as far:
+        with service(far, cores=cores()[:1]) as one:
+            in_one = climb(one)
+        with service(far, cores=cores()) as many:
+            in_all = climb(many)
+    text = ""
+    for name, readings in (("One process", in_one), (f"One process a core, {len(cores())} of them", in_all)):
+        alone = readings[1]
+        rows = []
+        for count, each in readings.items():
+            memory = (each.resident - alone.resident) / (count - 1) if count > 1 else 0.0
+            threads = (each.threads - alone.threads) / (count - 1) if count > 1 else 0.0
+            row = (each.cpu, each.cores, each.p50, each.p99, each.worst)
+            cells = [f"{value:.{digits}f}" for value, digits in zip(row, (0, 2, 2, 1, 0), strict=True)]
+            rows.append([str(count), *cells, str(each.lost), f"{threads:.1f}", f"{memory:.0f}"])
+        headings = ["sessions", "CPU per chunk, us", "cores", "p50, ms", "p99, ms", "worst, ms", "lost"]
+        most = max((count for count, each in readings.items() if is_met(each)), default=0)
+        text += f"{name}: {most} sessions with a p99 under {BOUND:.0f} ms.\n\n"
+        text += table([*headings, "threads a session", "KiB a session"], rows) + "\n"
+    figures = {"one": {n: asdict(r) for n, r in in_one.items()}, "all": {n: asdict(r) for n, r in in_all.items()}}
+    keep("sessions", __doc__.partition("\n")[0], text, figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What is measured: the service, and the floors under it, each a process of its own; and how to load one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.wire import PATH
+from tests.bench.load import Load, Reading
+from tests.service import STREAM
+from tests.test_cli import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+METADATA = "metadata={answer}"  # how the upstream learns what a chunk is
+
+NGINX = """
+worker_processes 1;
+master_process off;
+daemon off;
+pid {folder}/pid;
+error_log {folder}/error;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://{upstream};
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection upgrade;
+    }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that answers: where, and in which processes. One without is its own load (the SDK alone)."""
+
+    name: str
+    urls: list[str]
+    pids: list[int]
+    core: int | None = None
+
+    def measure(
+        self, *, sessions: int, chunk_ms: int = 100, answer_ms: int | None = None, seconds: float = 5.0
+    ) -> Reading:
+        load = Load(self.urls, self.pids, sessions, chunk_ms, seconds, answer_ms or chunk_ms, self.core)
+        module = "tests.bench.load" if self.pids else "tests.bench.sdk"
+        command = [sys.executable, "-m", module, json.dumps(asdict(load))]
+        return Reading(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+
+
+@contextmanager
+def listening(module: str) -> Iterator[tuple[str, int]]:
+    """Run a module that says where it listens; yields that and its process' id."""
+    with subprocess.Popen([sys.executable, "-m", module], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield process.stdout.readline().removeprefix("listening on ").strip(), process.pid
+        finally:
+            process.kill()
+
+
+@contextmanager
+def upstream() -> Iterator[str]:
+    with listening("tests.bench.upstream") as (url, _):
+        yield url
+
+
+def keep_to(pid: int, core: int | None) -> None:
+    """Keep a process that has just begun to one core, as `taskset -c CORE` does."""
+    if core is not None:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {core})
+
+
+@contextmanager
+def service(
+    upstream: str, *, cores: Sequence[int | None] = (None,), path: str = STREAM, name: str = "service"
+) -> Iterator[Subject]:
+    """Run the service as in production, with room: a process, with a port of its own, for each of `cores`.
+
+    Behind one address (a proxy, or SO_REUSEPORT) each process would serve what it is given, too; only a client that
+    comes back with `resume=KEY` must reach the process that it left.
+    """
+    variables = {
+        "SPEECHBRIDGE_REVAI_URL": upstream,
+        "SPEECHBRIDGE_RELAY_URL": f"{upstream}{PATH}?metadata=3200",
+        "SPEECHBRIDGE_MAX_SESSIONS": "5000",
+        "SPEECHBRIDGE_LOG_LEVEL": "error",
+    }
+    with ExitStack() as stack:
+        urls, pids = [], []
+        for core in cores:
+            process, announced = stack.enter_context(serving(**variables))
+            keep_to(process.pid, core)
+            base = announced.split()[3].partition("/speechtotext")[0]
+            urls.append(f"{base}/{path.removeprefix('/')}{'&' if '?' in path else '?'}{METADATA}")
+            pids.append(process.pid)
+        yield Subject(name, urls, pids)
+
+
+@contextmanager
+def echo(*, core: int | None = None, name: str = "FastAPI alone") -> Iterator[Subject]:
+    with listening("tests.bench.echo") as (url, pid):
+        keep_to(pid, core)
+        yield Subject(name, [f"{url}/"], [pid])
+
+
+def alone(upstream: str, *, core: int | None = None, name: str = "SDK alone") -> Subject:
+    return Subject(name, [upstream], [], core)
+
+
+@contextmanager
+def nginx(upstream: str) -> Iterator[Subject]:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        configuration = Path(folder, "nginx.conf")
+        configuration.write_text(NGINX.format(folder=folder, port=port, upstream=upstream.removeprefix("ws://")))
+        with subprocess.Popen(["nginx", "-c", configuration, "-p", folder]) as process:
+            try:
+                yield Subject("nginx", [f"ws://127.0.0.1:{port}{PATH}?{METADATA}"], [process.pid])
+            finally:
+                process.kill()
+
+
+def has_nginx() -> bool:
+    return shutil.which("nginx") is not None
+
+
+def cores() -> list[int]:
+    """Return the cores that there are for us; the last ones are not the ones that interrupts usually go to."""
+    return sorted(os.sched_getaffinity(0), reverse=True)

@@ -1,0 +1,69 @@
+"""Is it still as fast as it was? Ratios only: a test runs on any machine, beside anything."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from app.recognizer.script import Scripted
+from app.recognizer.server import serving
+from tests.bench.cost import ratios
+from tests.bench.subjects import alone, cores, echo, service, upstream
+from tests.service import PATIENCE, STREAM, client
+from tests.service import service as service_here
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+CHUNKS = 100
+
+
+@pytest.fixture
+def calls() -> Iterator[Counter[str]]:
+    """Count what threads call that are started from now on: the worker and the SDK's, not the loop."""
+    counted: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, called: Any) -> None:
+        if event in ("call", "c_call"):
+            counted[frame.f_code.co_qualname if event == "call" else called.__qualname__] += 1
+
+    threading.setprofile(count)
+    yield counted
+    threading.setprofile(None)
+
+
+async def test_a_chunk_and_its_answer_take_one_send_one_recv_and_one_call_home(calls: Counter[str]) -> None:
+    """Each is a hand-over of the interpreter, which is most of what a chunk costs with hundreds of threads."""
+    async with (
+        serving(Scripted(), handshake_timeout=PATIENCE) as far,
+        service_here(None, revai_url=far.url) as server,
+        client(server, STREAM) as socket,
+    ):
+        await socket.recv()  # connected
+        with anyio.fail_after(PATIENCE):
+            for n in range(1 + CHUNKS):
+                await socket.send(bytes(3200))
+                await socket.recv()
+                if n == 0:  # now the SDK has connected, too
+                    calls.clear()
+            seen = Counter(calls)
+    assert seen["socket.recv"] / CHUNKS == pytest.approx(1, abs=0.1)
+    assert seen["socket.send"] / CHUNKS == pytest.approx(2, abs=0.1)  # one upstream, one to wake the loop
+    assert seen["BaseEventLoop.call_soon_threadsafe"] / CHUNKS == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads other processes' CPU clocks")
+def test_the_service_costs_little_more_than_the_sdk_and_fastapi_each_alone() -> None:
+    core = cores()[0]
+    with upstream() as far, service(far, cores=[core]) as bridge, echo(core=core) as web:
+        subjects = (bridge, alone(far, core=core), web)
+        rounds = [{subject.name: subject.measure(sessions=60, seconds=1.0) for subject in subjects} for _ in range(5)]
+    assert sum(each.lost for readings in rounds for each in readings.values()) == 0
+    assert statistics.median(ratios(rounds)) < 2.2, rounds
