@@ -142,7 +142,9 @@ def _admission(settings: Settings) -> Admission:
         raise WrongSetting(f"SPEECHBRIDGE_API_KEYS: {error}") from None
     if not keys and not settings.is_private:
         where = settings.published_on or settings.host
-        cure = "make a key with `speechbridge key NAME` and set SPEECHBRIDGE_API_KEYS to what it prints"
+        cure = (
+            "put what `speechbridge key NAME` prints into SPEECHBRIDGE_API_KEYS, or a file that ..._API_KEYS_FILE names"
+        )
         raise WrongSetting(f"SPEECHBRIDGE_HOST: others can reach {where}, and would need no API key: {cure}")
     allowance = Allowance(
         sessions_per_key=settings.sessions_per_key,

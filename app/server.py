@@ -30,9 +30,9 @@ PING_SECONDS = 20.0  # between two pings, and for the pong: a vanished client is
 STALL_SECONDS = 30.0  # how long what we sent may stay unacknowledged, or a client's window shut
 FRAGMENTS = 2048  # a message: 8 MiB in fragments of 4 KiB. Empty ones cost memory, and no limit in bytes sees them
 PINGS = 100  # a second; a client that means well sends one in some seconds
-LOOP_FACTORY = uvicorn.Config("", loop="auto").get_loop_factory()  # uvloop's where it runs
-
 INTERRUPT_SECONDS = 3.0  # the drain after Ctrl-C, when a person waits
+
+LOOP_FACTORY = uvicorn.Config("", log_config=None).get_loop_factory()  # uvloop's where it runs
 
 
 class ServiceFailed(Exception):
@@ -134,6 +134,7 @@ class Server(uvicorn.Server):
                 ws_ping_timeout=PING_SECONDS,
                 forwarded_allow_ips=split(settings.trusted_proxies),
                 log_config=None,
+                access_log=False,  # sessions tell of themselves, and health checks would fill the log
                 timeout_graceful_shutdown=2,  # the sessions were drained before; a relay hangs up within 1.5 s
             )
         )
@@ -141,11 +142,10 @@ class Server(uvicorn.Server):
         self._takes_signals = takes_signals
         self._interrupted = False
         self.has_started = asyncio.Event()
-        for name in ("uvicorn.error", "uvicorn.access"):
-            logger = logging.getLogger(name)
-            logger.setLevel(max(logging.INFO, logging.getLogger().level))  # at DEBUG it logs headers, keys included
-            if not any(isinstance(present, WithoutQueries) for present in logger.filters):
-                logger.addFilter(WithoutQueries())
+        logger = logging.getLogger("uvicorn.error")
+        logger.setLevel(max(logging.INFO, logging.getLogger().level))  # at DEBUG it logs headers, keys included
+        if not any(isinstance(present, WithoutQueries) for present in logger.filters):
+            logger.addFilter(WithoutQueries())
 
     @property
     def url(self) -> str:
@@ -157,6 +157,8 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except SystemExit:  # uvicorn's way to say that it cannot start; it would take the caller's loop with it
+            if self.lifespan.should_exit:
+                raise ServiceFailed("the service cannot start: what stood in its way is told above") from None
             where = f"{self.config.host}:{self.config.port}"
             raise ServiceFailed(f"the service cannot start on {where}: is the port taken? --port has others") from None
         for server in self.servers:

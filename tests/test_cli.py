@@ -16,6 +16,7 @@ from app.settings import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PATIENCE = 20.0  # seconds; a process starts, imports and ends in one or two
 STUB = "tests.test_cli:stub"
@@ -82,6 +83,14 @@ def test_a_port_in_use_is_one_clear_line() -> None:
     assert ran.returncode == 1
     assert f"cannot start on 127.0.0.1:{port}" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_recognizer_that_cannot_start_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "pocketsphinx.py").write_text("raise ImportError('no model here')")
+    ran = speechbridge("serve", "--port", "0", PYTHONPATH=str(tmp_path))
+    assert ran.returncode == 1
+    assert "no model here" in ran.stderr
+    assert ran.stderr.splitlines()[-1] == "speechbridge: the service cannot start: what stood in its way is told above"
 
 
 @pytest.mark.parametrize(
