@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MARK = "S3CRET"
-KNOWN = {MARK}  # whatever has the mark in it need not be added
+KNOWN = {MARK}  # a secret of a certain form, in which the mark has no place, is added to these
 TOLD: list[str] = []  # where a secret was told, and during which test
 HEARD = {"logs": 0, "metrics": 0, "output": 0}  # how much was listened to: what hears nothing proves nothing
 
@@ -25,12 +25,6 @@ HEARD = {"logs": 0, "metrics": 0, "output": 0}  # how much was listened to: what
 def secret(what: str = "token") -> str:
     """Make a secret up."""
     return f"{MARK}-{what}"
-
-
-def keep_secret(value: str) -> str:
-    """Have a value looked for that cannot be made up so: a key of a certain form, say."""
-    KNOWN.add(value)
-    return value
 
 
 def overhear(where: str, text: str) -> None:
