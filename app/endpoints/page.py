@@ -40,15 +40,17 @@ HEADERS = {
 
 def router() -> APIRouter:
     """Make the routes. The files are read now."""
-    routes = APIRouter()
+    routes = APIRouter(default_response_class=Response)
     files = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in TYPES}
     tags = {name: f'"{sha256(content).hexdigest()[:32]}"' for name, content in files.items()}
 
-    @routes.api_route("/", methods=["GET", "HEAD"])
+    @routes.head("/", include_in_schema=False)
+    @routes.get("/")
     async def page(request: Request) -> Response:
         return await file("index.html", request)
 
-    @routes.api_route("/static/{name}", methods=["GET", "HEAD"])
+    @routes.head("/static/{name}", include_in_schema=False)
+    @routes.get("/static/{name}", responses={404: {"description": "There is no such file"}})
     async def file(name: str, request: Request) -> Response:
         if name not in files:
             raise HTTPException(404)
