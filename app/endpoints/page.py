@@ -29,7 +29,7 @@ POLICY = (
 )
 HEADERS = {
     "content-security-policy": POLICY,
-    "permissions-policy": "microphone=(self), display-capture=(self), screen-wake-lock=(self), camera=(), geolocation=()",
+    "permissions-policy": "microphone=(self), display-capture=(self), screen-wake-lock=(self), camera=()",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",

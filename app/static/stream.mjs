@@ -125,7 +125,7 @@ export class LastingStream {
       this.#later("retry", 0, () => this.#finish({ code: 4001, reason: "no key has such characters" }));
       return;
     }
-    this.#socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    this.#socket.onmessage = ({ data }) => this.#take(read(data));
     this.#socket.onclose = ({ code, reason }) => this.#closed({ code, reason });
     this.#later("watch", OPEN, () => this.#cut());
   }
@@ -168,6 +168,7 @@ export class LastingStream {
   }
 
   #settle(seconds) {
+    if (!Number.isFinite(seconds)) return;
     const samples = Math.round(((seconds - this.#seconds) * BYTES) / 2);
     this.#settled = Math.max(this.#settled, Math.min(2 * samples, this.#sent));
     this.#repeated.times = 0;
@@ -264,4 +265,15 @@ export class LastingStream {
     clearTimeout(this.#timers[name]);
     delete this.#timers[name];
   }
+}
+
+/** Read a message. What is none of the protocol's, from an SDK that says plain words, is shown as it is. */
+function read(data) {
+  try {
+    const message = JSON.parse(data);
+    if (message?.type) return message;
+  } catch {
+    // No JSON: words.
+  }
+  return { type: "partial", elements: [{ type: "text", value: data }] };
 }

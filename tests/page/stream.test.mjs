@@ -309,6 +309,16 @@ test("an old service, which knows no resuming, is told", () => {
   assert.ok(last().isClosed);
 });
 
+test("plain words of another SDK are shown, and break nothing", () => {
+  const { told } = began();
+  last().greet();
+  last().onmessage({ data: "Get b'one'" });
+  last().say("words");
+  last().say({ type: "final" });
+  last().say({ type: "received", position: 3200 });
+  assert.deepEqual(told.heard, ["partial", "partial", "final"]);
+});
+
 test("abandoned, it closes and says no more", () => {
   const { stream, told } = began();
   last().greet();
