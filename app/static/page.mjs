@@ -9,7 +9,8 @@ import { Captions } from "./view.mjs";
 import { Problem, STATES, closing, problem, time } from "./words.mjs";
 
 const RATE = 16000;
-const SILENT = 5; // seconds without a sound after which that is said
+const SILENT = 5_000; // ms without a sound after which that is said
+const AWAY = 5_000; // ms without the service after which that is
 const QUIET = 0.001; // of full scale, 60 dB down: no open microphone in a room gives less
 const SIZES = [0.75, 0.875, 1, 1.25, 1.5, 2, 2.5, 3];
 const HASTE = 1000; // ms in which a second Stop is taken for a part of the first
@@ -38,6 +39,7 @@ class Recording {
   #isEnding = false;
   #endedAt = 0;
   #heardAt = performance.now(); // when there was a sound last
+  #linkedAt = performance.now(); // when the link last was another
   #lost = 0;
   #ticking = setInterval(() => this.#tell(), 500);
 
@@ -56,7 +58,7 @@ class Recording {
       if (this.#isEnding) return; // stopped while the browser asked
       this.#over();
       if (!(error instanceof Problem)) throw error;
-      notify(problem(error.message, location), choice);
+      notify(problem(error.message, location));
       return;
     }
     if (this.#isEnding) return void this.#sound.stop(); // the same
@@ -72,7 +74,7 @@ class Recording {
         over: (close) => this.#closed(close),
       },
     });
-    this.#heardAt = performance.now();
+    this.#heardAt = this.#linkedAt = performance.now();
     take = (frame) => this.#frame(frame);
     early.forEach(take);
     stayAwake();
@@ -136,20 +138,25 @@ class Recording {
   }
 
   #linked(link) {
+    if (link !== this.#link) this.#linkedAt = performance.now();
     this.#link = link;
-    if (link === "live" && this.#lost) notify(problem("lost", { seconds: this.#lost }));
-    if (link === "live") this.#lost = 0;
+    if (link === "live") {
+      dismiss("away");
+      if (this.#lost) notify(problem("lost", { seconds: this.#lost }));
+      this.#lost = 0;
+    }
     this.#tell();
   }
 
   async #closed(close) {
     const isRefused = close.code !== 1000 || !this.#isEnding;
+    const unheard = this.#stream.held + this.#lost;
     if (!this.#isEnding) {
       this.#isEnding = true;
       await this.#sound.stop();
     }
     this.#over(isRefused ? "stopped" : "ended");
-    if (isRefused && (close.code || close.reason)) notify(closing(close));
+    if (isRefused && (close.code || close.reason)) notify(closing(close, unheard));
   }
 
   #over(state = "stopped") {
@@ -158,27 +165,24 @@ class Recording {
     lock?.release();
     meter.clear();
     show(state);
-    dismiss("silent");
-    dismiss("interrupted");
+    ["silent", "interrupted", "away"].forEach(dismiss);
+  }
+
+  get #state() {
+    if (this.#isEnding) return "ending";
+    if (!this.#stream) return "asking";
+    if (this.#isInterrupted) return "interrupted";
+    if (this.#link !== "live") return this.#link;
+    return this.#kind !== "file" && performance.now() - this.#heardAt > SILENT ? "silent" : "live";
   }
 
   #tell() {
-    const isSilent = this.#kind !== "file" && performance.now() - this.#heardAt > SILENT * 1000;
-    const state = this.#isEnding
-      ? "ending"
-      : !this.#stream
-        ? "asking"
-        : this.#isInterrupted
-          ? "interrupted"
-          : this.#link !== "live"
-            ? this.#link
-            : isSilent
-              ? "silent"
-              : "live";
-    if (state === "silent" && !$("notice").dataset.key) notify(problem("silent"));
-    if (state !== "silent") dismiss("silent");
-    const isAway = this.#stream && this.#link !== "live";
-    show(state, isAway ? this.#stream.held : 0, isAway ? this.#lost : 0);
+    const isAway = this.#stream !== null && this.#link !== "live";
+    show(this.#state, isAway ? this.#stream.held : 0, isAway ? this.#lost : 0);
+    const isQuiet = !$("notice").dataset.key; // what has been said is not talked over
+    if (this.#state !== "silent") dismiss("silent");
+    else if (isQuiet) notify(problem("silent"));
+    if (isAway && isQuiet && performance.now() - this.#linkedAt > AWAY) notify(problem("away"));
   }
 }
 
@@ -198,9 +202,11 @@ const ACTIONS = {
   again: ["Try again", () => start()],
   resume: ["Resume", () => recording?.resume()],
 };
+const PASSING = ["silent", "away", "lost"]; // not for those who watch a stream
 let again; // the timer of an overlay
 
 function notify({ key, title, text, reason = "", action }) {
+  if (isOverlay && PASSING.includes(key)) return;
   const notice = $("notice");
   notice.dataset.key = key;
   notice.querySelector("h2").textContent = title;

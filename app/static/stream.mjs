@@ -80,6 +80,8 @@ export class LastingStream {
   /** Send samples (Int16Array). Never waits. */
   send(samples) {
     if (this.#isEnded || this.#isOver) return;
+    // In a hidden tab timers are late by up to a minute; sound is not.
+    for (const { due, act } of Object.values(this.#timers)) if (performance.now() >= due) act();
     const start = Math.max(this.#ring.start, this.#received);
     this.#ring.append(new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength));
     // What the service has got, but not settled in all the time that the ring holds, was no speech: it may go unsaid.
@@ -255,14 +257,15 @@ export class LastingStream {
 
   #later(name, ms, act) {
     this.#never(name);
-    this.#timers[name] = setTimeout(() => {
-      delete this.#timers[name];
+    const once = () => {
+      this.#never(name);
       act();
-    }, ms);
+    };
+    this.#timers[name] = { act: once, due: performance.now() + ms, timer: setTimeout(once, ms) };
   }
 
   #never(name) {
-    clearTimeout(this.#timers[name]);
+    clearTimeout(this.#timers[name]?.timer);
     delete this.#timers[name];
   }
 }

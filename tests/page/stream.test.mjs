@@ -241,6 +241,16 @@ test("silence is no dead wire while nothing waits to be confirmed", () => {
   assert.deepEqual(told.states, ["live"]);
 });
 
+test("in a hidden tab, whose timers sleep, the sound wakes what is due", () => {
+  const { stream } = began();
+  last().greet();
+  last().end(1006);
+  const now = performance.now();
+  mock.method(performance, "now", () => now + 5000);
+  stream.send(frameOf(0));
+  assert.equal(sockets.length, 2);
+});
+
 test("a handshake that is never answered is tried again", () => {
   began();
   pass(13_000);
