@@ -9,9 +9,11 @@ import { Captions } from "./view.mjs";
 import { Problem, STATES, closing, problem, time } from "./words.mjs";
 
 const RATE = 16000;
-const SILENT = 5; // seconds without a sound after which that is said
+const SILENT = 5_000; // ms without a sound after which that is said
+const AWAY = 5_000; // ms without the service after which that is
 const QUIET = 0.001; // of full scale, 60 dB down: no open microphone in a room gives less
 const SIZES = [0.75, 0.875, 1, 1.25, 1.5, 2, 2.5, 3];
+const HASTE = 1000; // ms in which a second Stop is taken for a part of the first
 const AGAIN = 15_000; // ms after which an overlay, which nobody watches over, tries again
 const FADE = 6_000; // ms that an overlay shows what was said last
 
@@ -35,7 +37,9 @@ class Recording {
   #link = "connecting"; // or live, reconnecting
   #isInterrupted = false;
   #isEnding = false;
+  #endedAt = 0;
   #heardAt = performance.now(); // when there was a sound last
+  #linkedAt = performance.now(); // when the link last was another
   #lost = 0;
   #ticking = setInterval(() => this.#tell(), 500);
 
@@ -51,25 +55,26 @@ class Recording {
         ended: (ending) => this.stop(ending),
       });
     } catch (error) {
+      if (this.#isEnding) return; // stopped while the browser asked
       this.#over();
       if (!(error instanceof Problem)) throw error;
-      notify(problem(error.message, location), choice);
+      notify(problem(error.message, location));
       return;
     }
-    if (this.#isEnding) return void this.#sound.stop(); // stopped while the browser asked
+    if (this.#isEnding) return void this.#sound.stop(); // the same
     this.#clock = new CaptureClock(this.#sound.delay);
     this.#latency = new Latency(this.#clock);
     this.#stream = new LastingStream(service, {
       seconds,
-      accessKey: stored(sessionStorage, "key") ?? "",
+      accessKey: stored("sessionStorage", "key") ?? "",
       on: {
         state: (link) => this.#linked(link),
         heard: (message) => this.#heard(hypothesis(message)),
-        lost: (more) => notify(problem("lost", { seconds: (this.#lost += more) })),
+        lost: (more) => (this.#lost += more),
         over: (close) => this.#closed(close),
       },
     });
-    this.#heardAt = performance.now();
+    this.#heardAt = this.#linkedAt = performance.now();
     take = (frame) => this.#frame(frame);
     early.forEach(take);
     stayAwake();
@@ -79,8 +84,12 @@ class Recording {
 
   /** Hear no more, and wait for the last words. A second time: do not wait. */
   async stop(ending = null) {
-    if (this.#isEnding) return this.#stream?.abandon();
+    if (this.#isEnding) {
+      if (performance.now() - this.#endedAt > HASTE) this.#stream?.abandon();
+      return;
+    }
     this.#isEnding = true;
+    this.#endedAt = performance.now();
     if (ending) notify(problem(ending));
     this.#tell();
     await this.#sound?.stop(); // its last frame comes before this returns
@@ -129,53 +138,59 @@ class Recording {
   }
 
   #linked(link) {
+    if (link !== this.#link) this.#linkedAt = performance.now();
     this.#link = link;
+    if (link === "live") {
+      dismiss("away");
+      if (this.#lost) notify(problem("lost", { seconds: this.#lost }));
+      this.#lost = 0;
+    }
     this.#tell();
   }
 
   async #closed(close) {
     const isRefused = close.code !== 1000 || !this.#isEnding;
+    const unheard = this.#stream.held + this.#lost;
     if (!this.#isEnding) {
       this.#isEnding = true;
       await this.#sound.stop();
     }
     this.#over(isRefused ? "stopped" : "ended");
-    if (isRefused && (close.code || close.reason)) notify(closing(close));
+    if (isRefused && (close.code || close.reason)) notify(closing(close, unheard));
   }
 
   #over(state = "stopped") {
     clearInterval(this.#ticking);
-    recording = null;
+    if (recording === this) recording = null;
     lock?.release();
     meter.clear();
     show(state);
-    dismiss("silent");
-    dismiss("interrupted");
+    ["silent", "interrupted", "away"].forEach(dismiss);
+  }
+
+  get #state() {
+    if (this.#isEnding) return "ending";
+    if (!this.#stream) return "asking";
+    if (this.#isInterrupted) return "interrupted";
+    if (this.#link !== "live") return this.#link;
+    return this.#kind !== "file" && performance.now() - this.#heardAt > SILENT ? "silent" : "live";
   }
 
   #tell() {
-    const isSilent = this.#kind !== "file" && performance.now() - this.#heardAt > SILENT * 1000;
-    const state = this.#isEnding
-      ? "ending"
-      : !this.#stream
-        ? "asking"
-        : this.#isInterrupted
-          ? "interrupted"
-          : this.#link !== "live"
-            ? this.#link
-            : isSilent
-              ? "silent"
-              : "live";
-    if (state === "silent" && !$("notice").dataset.key) notify(problem("silent"));
-    if (state !== "silent") dismiss("silent");
-    show(state, this.#stream && this.#link !== "live" ? this.#stream.held : 0);
+    const isAway = this.#stream !== null && this.#link !== "live";
+    show(this.#state, isAway ? this.#stream.held : 0, isAway ? this.#lost : 0);
+    const isQuiet = !$("notice").dataset.key; // what has been said is not talked over
+    if (this.#state !== "silent") dismiss("silent");
+    else if (isQuiet) notify(problem("silent"));
+    if (isAway && isQuiet && performance.now() - this.#linkedAt > AWAY) notify(problem("away"));
   }
 }
 
-function show(state, held = 0) {
+function show(state, held = 0, lost = 0) {
   document.documentElement.dataset.state = state;
   if ($("state").textContent !== STATES[state]) $("state").textContent = STATES[state];
-  $("held").textContent = held >= 0.1 ? `${held.toFixed(1)} s of sound held` : "";
+  const told = [held >= 0.1 && `${held.toFixed(1)} s of sound held`, lost && `${lost.toFixed(1)} s lost`];
+  $("held").textContent = told.filter(Boolean).join(", ");
   const runs = recording !== null;
   $("start-text").textContent = !runs ? "Start" : state === "ending" ? "Skip" : "Stop";
   document.title = `${runs ? "● " : ""}Captions · speechbridge`;
@@ -187,9 +202,11 @@ const ACTIONS = {
   again: ["Try again", () => start()],
   resume: ["Resume", () => recording?.resume()],
 };
+const PASSING = ["silent", "away", "lost"]; // not for those who watch a stream
 let again; // the timer of an overlay
 
 function notify({ key, title, text, reason = "", action }) {
+  if (isOverlay && PASSING.includes(key)) return;
   const notice = $("notice");
   notice.dataset.key = key;
   notice.querySelector("h2").textContent = title;
@@ -222,7 +239,7 @@ $("dismiss").addEventListener("click", () => {
 
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  store(sessionStorage, "key", $("key").value.trim());
+  store("sessionStorage", "key", $("key").value.trim());
   $("key").value = "";
   dismiss();
   start();
@@ -240,12 +257,12 @@ async function listSources() {
     ["file", "A file …"],
     ...(navigator.mediaDevices?.getDisplayMedia ? [["tab", "Another tab …"]] : []),
   ];
-  const chosen = $("source").value || stored(localStorage, "source");
+  const chosen = stored("localStorage", "source") ?? $("source").value;
   $("source").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
   $("source").value = options.some(([value]) => value === chosen) ? chosen : "microphone";
 }
 
-$("source").addEventListener("change", () => store(localStorage, "source", $("source").value));
+$("source").addEventListener("change", () => store("localStorage", "source", $("source").value));
 navigator.mediaDevices?.addEventListener("devicechange", listSources);
 
 function start() {
@@ -303,9 +320,9 @@ function fade() {
 }
 
 function resize(step) {
-  const now = Number(stored(localStorage, "size") ?? 1);
+  const now = Number(stored("localStorage", "size") ?? 1);
   const size = SIZES[Math.max(0, Math.min(SIZES.length - 1, SIZES.indexOf(now) + step))];
-  store(localStorage, "size", size);
+  store("localStorage", "size", size);
   document.documentElement.style.setProperty("--size", size);
 }
 
@@ -363,7 +380,7 @@ $("save").addEventListener("toggle", () => ($("clear-text").textContent = CLEAR[
 
 function stored(storage, name) {
   try {
-    return storage.getItem(`speechbridge.${name}`);
+    return globalThis[storage].getItem(`speechbridge.${name}`);
   } catch {
     return null; // no storage is allowed here
   }
@@ -371,7 +388,7 @@ function stored(storage, name) {
 
 function store(storage, name, value) {
   try {
-    storage.setItem(`speechbridge.${name}`, value);
+    globalThis[storage].setItem(`speechbridge.${name}`, value);
   } catch {
     // The same: it holds for this visit only.
   }

@@ -80,6 +80,8 @@ export class LastingStream {
   /** Send samples (Int16Array). Never waits. */
   send(samples) {
     if (this.#isEnded || this.#isOver) return;
+    // In a hidden tab timers are late by up to a minute; sound is not.
+    for (const { due, act } of Object.values(this.#timers)) if (performance.now() >= due) act();
     const start = Math.max(this.#ring.start, this.#received);
     this.#ring.append(new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength));
     // What the service has got, but not settled in all the time that the ring holds, was no speech: it may go unsaid.
@@ -125,7 +127,7 @@ export class LastingStream {
       this.#later("retry", 0, () => this.#finish({ code: 4001, reason: "no key has such characters" }));
       return;
     }
-    this.#socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    this.#socket.onmessage = ({ data }) => this.#take(read(data));
     this.#socket.onclose = ({ code, reason }) => this.#closed({ code, reason });
     this.#later("watch", OPEN, () => this.#cut());
   }
@@ -168,6 +170,7 @@ export class LastingStream {
   }
 
   #settle(seconds) {
+    if (!Number.isFinite(seconds)) return;
     const samples = Math.round(((seconds - this.#seconds) * BYTES) / 2);
     this.#settled = Math.max(this.#settled, Math.min(2 * samples, this.#sent));
     this.#repeated.times = 0;
@@ -254,14 +257,26 @@ export class LastingStream {
 
   #later(name, ms, act) {
     this.#never(name);
-    this.#timers[name] = setTimeout(() => {
-      delete this.#timers[name];
+    const once = () => {
+      this.#never(name);
       act();
-    }, ms);
+    };
+    this.#timers[name] = { act: once, due: performance.now() + ms, timer: setTimeout(once, ms) };
   }
 
   #never(name) {
-    clearTimeout(this.#timers[name]);
+    clearTimeout(this.#timers[name]?.timer);
     delete this.#timers[name];
   }
+}
+
+/** Read a message. What is none of the protocol's, from an SDK that says plain words, is shown as it is. */
+function read(data) {
+  try {
+    const message = JSON.parse(data);
+    if (message?.type) return message;
+  } catch {
+    // No JSON: words.
+  }
+  return { type: "partial", elements: [{ type: "text", value: data }] };
 }

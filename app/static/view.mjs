@@ -90,7 +90,7 @@ export class Captions {
     const sure = place.confidence === undefined ? "" : ` · ${Math.round(place.confidence * 100)} % sure`;
     this.#word.textContent = `${place.ts.toFixed(2)} – ${(place.end_ts ?? place.ts).toFixed(2)} s${sure}`;
     const left = Math.min(Math.max(box.left + box.width / 2, 90), innerWidth - 90);
-    this.#word.style.translate = `calc(${left}px - 50%) calc(${box.top}px - 100% - 6px)`;
+    this.#word.style.translate = `calc(${left}px - 50%) calc(${box.top}px - 100% + 2px)`;
   }
 }
 

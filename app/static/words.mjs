@@ -68,6 +68,10 @@ const PROBLEMS = {
     text: "The browser does not know its format, or it holds no sound. WAV, MP3, M4A and Ogg do nearly everywhere.",
     action: "again",
   }),
+  away: () => ({
+    title: "The service is out of reach",
+    text: "This page goes on trying, and holds the last minute of sound. See whether you are online.",
+  }),
   lost: ({ seconds }) => ({
     title: `${seconds.toFixed(1)} s were not heard`,
     text: "The service was out of reach for longer than this page can hold sound. What came before and after is captioned.",
@@ -104,9 +108,10 @@ const CLOSES = {
   4036: ["This address may not use the service", "Open the page where the service itself serves it, or ask whoever runs it to allow this origin."],
 };
 
-/** What to show for the close that ended a stream: the same, and the service's own `reason`. */
-export function closing({ code, reason }) {
-  const [title, text] = CLOSES[code] ?? [`The connection ended (${code})`, "Try again."];
+/** What to show for the close that ended a stream, with so many seconds of sound unheard: the same, and its `reason`. */
+export function closing({ code, reason }, unheard = 0) {
+  const [title, cure] = CLOSES[code] ?? [`The connection ended (${code})`, "Try again."];
+  const text = unheard < 1 ? cure : `${unheard.toFixed(1)} s were not heard. ${cure}`;
   const action = code === 4001 ? "key" : [1007, 1008, 1009, 4002, 4036].includes(code) ? undefined : "again";
   return { key: `${code}`, title, text, reason, action };
 }

@@ -99,7 +99,7 @@ async def until(page: Page, count: int) -> list[str]:
 
 
 async def happens(page: Page, expression: str) -> None:
-    """Wait until some JavaScript is true. The page's policy forbids Playwright's own way, which evaluates in the page."""
+    """Wait until some JavaScript is true. Playwright's own way evaluates within the page, whose policy forbids that."""
     async with asyncio.timeout(PATIENCE / 1000):
-        while not await page.evaluate(expression):
+        while not await page.evaluate(expression):  # noqa: ASYNC110 # what happens is in another process
             await asyncio.sleep(0.05)

@@ -241,6 +241,16 @@ test("silence is no dead wire while nothing waits to be confirmed", () => {
   assert.deepEqual(told.states, ["live"]);
 });
 
+test("in a hidden tab, whose timers sleep, the sound wakes what is due", () => {
+  const { stream } = began();
+  last().greet();
+  last().end(1006);
+  const now = performance.now();
+  mock.method(performance, "now", () => now + 5000);
+  stream.send(frameOf(0));
+  assert.equal(sockets.length, 2);
+});
+
 test("a handshake that is never answered is tried again", () => {
   began();
   pass(13_000);
@@ -307,6 +317,16 @@ test("an old service, which knows no resuming, is told", () => {
   last().say({ type: "connected", id: "1" });
   assert.deepEqual(told.over, [0]);
   assert.ok(last().isClosed);
+});
+
+test("plain words of another SDK are shown, and break nothing", () => {
+  const { told } = began();
+  last().greet();
+  last().onmessage({ data: "Get b'one'" });
+  last().say("words");
+  last().say({ type: "final" });
+  last().say({ type: "received", position: 3200 });
+  assert.deepEqual(told.heard, ["partial", "partial", "final"]);
 });
 
 test("abandoned, it closes and says no more", () => {

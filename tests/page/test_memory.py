@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.async_api import CDPSession
 
 SPEED = 40
-MINUTES = 8  # of speech, in 12 s
+MINUTES = 7  # of speech, in 11 s
 UTTERANCE = 36  # frames of 100 ms: about a thousand finals an hour
 
 # The page as it is, but its worklet makes 40 frames where there would be one, and the pace of sending is that of its

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import pytest
 from playwright.async_api import expect
@@ -108,6 +109,21 @@ async def test_captions_are_copied_and_saved_in_formats_that_others_read() -> No
         assert await until(page, 0) == []
 
 
+async def test_what_follows_a_stop_stands_below_with_times_that_run_on() -> None:
+    asked = []
+    async with service(talk(LINES)) as server, opened(server.url) as page:
+        page.on("websocket", lambda socket: asked.append(parse_qs(socket.url)["start_ts"][0]))
+        await start(page)
+        await expect(page.locator("#elapsed")).to_have_text("0:01")
+        await page.keyboard.press("Space")
+        await state(page, "ended")
+        await start(page)
+        assert await until(page, 6) == LINES * 2
+    first, second = map(float, asked)
+    assert first == 0
+    assert 1 <= second < 5
+
+
 async def test_scrolling_up_is_respected_until_one_is_back_at_the_end() -> None:
     many = [f"Line {number} of a long evening." for number in range(60)]
     async with service(talk(many)) as server, opened(server.url) as page:
@@ -143,7 +159,7 @@ async def test_a_word_tells_its_time_and_confidence_under_the_pointer() -> None:
           return [x + width / 2, y + height / 2];
         }""")
         await page.mouse.move(*box)
-        await expect(page.get_by_role("tooltip")).to_have_text("6.50 – 6.75 s · 90 % sure")
+        await expect(page.get_by_role("tooltip")).to_have_text("6.50 – 6.75 s · 90 % sure")  # noqa: RUF001 # as it is set
         await page.mouse.move(5, 5)
         await expect(page.locator("#word")).to_be_hidden()
 

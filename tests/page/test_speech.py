@@ -109,7 +109,7 @@ async def test_the_network_is_cut_again_and_again_and_no_sample_is_lost_or_doubl
     ):
         life = 30_000
         await page.get_by_role("button", name="Start").click()
-        await expect(page.locator("#elapsed")).to_have_text("0:06")
+        await expect(page.locator("#elapsed")).to_have_text("0:05")
         life = None
         await page.get_by_role("button", name="Stop").click()
         await state(page, "ended")
@@ -167,3 +167,27 @@ async def test_a_file_is_played_and_captioned_to_its_end(tmp_path: Path) -> None
         await state(page, "ended")
         assert await until(page, 2) == WORDS
         assert await page.locator("#elapsed").inner_text() == "0:09"
+
+
+async def test_another_microphone_is_chosen_and_remembered() -> None:
+    asked = """
+    window.asked = [];
+    const getUserMedia = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = (wanted) => {
+      asked.push(wanted.audio.deviceId);
+      return getUserMedia(wanted);
+    };
+    """
+    async with service(listener(bytearray())) as server, opened(server.url, before=asked) as page:
+        await page.get_by_role("button", name="Start").click()  # only then microphones have names
+        await state(page, "live")
+        await page.get_by_role("button", name="Stop").click()
+        await state(page, "ended")
+        source = page.get_by_label("Sound from")
+        await source.select_option(label="Fake Audio Input 2")
+        chosen = (await source.input_value()).removeprefix("microphone ")
+        await page.get_by_role("button", name="Start").click()
+        await state(page, "live")
+        assert await page.evaluate("asked") == [None, {"exact": chosen}]
+        await page.reload()
+        await expect(source).to_have_value(f"microphone {chosen}")

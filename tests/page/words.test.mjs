@@ -42,6 +42,11 @@ test("lost sound is told in seconds", () => {
   assert.match(problem("lost", { seconds: 3.2 }).title, /3\.2 s/);
 });
 
+test("a close says how much was not heard, where it was more than a moment", () => {
+  assert.match(closing({ code: 4034 }, 3.21).text, /^3\.2 s were not heard\./);
+  assert.doesNotMatch(closing({ code: 4029 }, 0.3).text, /heard/);
+});
+
 test("times are as a person reads them", () => {
   assert.deepEqual([0, 7.9, 754, 3723].map(time), ["0:00", "0:07", "12:34", "1:02:03"]);
 });
