@@ -18,6 +18,7 @@ from app.flows import flows
 from app.wire import Element, Final
 from tests.bench.slow_handshakes import HALF_HELLO
 from tests.containers.stack import AUTHORITY, SECONDS, SERVICES, Stack, running, what_is_missing
+from tests.secrets import secret
 from tests.service import STREAM, ending
 from tests.test_cli import speechbridge
 from tests.test_end_to_end import CLIP, chunks, words_right
@@ -32,7 +33,7 @@ if missing := what_is_missing():
 STREAMS = 20
 SPOKEN = 15  # chunks of 100 ms: a few words
 HALF_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
-SECRET = "a-token-that-no-log-may-hold"
+SECRET = secret()
 
 
 @pytest.fixture(scope="module")

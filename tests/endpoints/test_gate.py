@@ -17,6 +17,7 @@ from websockets.typing import Origin, Subprotocol
 from app.admission import make_key
 from app.wire import CloseCode
 from tests.bridge.puppet import until
+from tests.secrets import KNOWN
 from tests.service import STREAM, client, ending, service
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from app.server import Server
 
 KEY, LINE = make_key("alice")
+KNOWN.add(KEY)
 EVERYWHERE = ["/ws_a", STREAM, "/ws", "/relay"]
 
 
