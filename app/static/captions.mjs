@@ -82,7 +82,8 @@ export function places(heard) {
   const placed = heard.elements.map((element) => {
     while (text[at] === " ") at++;
     const from = at;
-    for (let letters = printable(element.value).replace(/\s/gu, "").length; letters; at++) if (text[at] !== " ") letters--;
+    for (let letters = printable(element.value).replace(/\s/gu, "").length; letters; at++)
+      if (text[at] !== " ") letters--;
     return { ...element, from, to: at };
   });
   return placed.filter(({ type }) => type === "text");

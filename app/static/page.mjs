@@ -193,6 +193,7 @@ function show(state, held = 0, lost = 0) {
   $("held").textContent = told.filter(Boolean).join(", ");
   const runs = recording !== null;
   $("start-text").textContent = !runs ? "Start" : state === "ending" ? "Skip" : "Stop";
+  $("source").disabled = runs;
   document.title = `${runs ? "● " : ""}Captions · speechbridge`;
 }
 
@@ -249,15 +250,17 @@ $("key-form").addEventListener("submit", (event) => {
 
 async function listSources() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-  const microphones = devices.filter(({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default");
+  const microphones = devices.filter(
+    ({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default",
+  );
   const named = microphones.filter(({ label }) => label); // they have names once one was allowed
   const options = [
     ["microphone", "The microphone"],
     ...named.map(({ deviceId, label }) => [`microphone ${deviceId}`, label]),
-    ["file", "A file …"],
-    ...(navigator.mediaDevices?.getDisplayMedia ? [["tab", "Another tab …"]] : []),
+    ...(isOverlay ? [] : [["file", "A file …"]]),
+    ...(!isOverlay && navigator.mediaDevices?.getDisplayMedia ? [["tab", "Another tab …"]] : []),
   ];
-  const chosen = stored("localStorage", "source") ?? $("source").value;
+  const chosen = (!recording && stored("localStorage", "source")) || $("source").value;
   $("source").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
   $("source").value = options.some(([value]) => value === chosen) ? chosen : "microphone";
 }
@@ -289,7 +292,8 @@ $("file").addEventListener("change", () => {
 $("start").addEventListener("click", () => (recording ? recording.stop() : start()));
 
 document.addEventListener("keydown", (event) => {
-  const isTaken = event.target.closest("button, input, select, [popover]") || event.ctrlKey || event.altKey || event.metaKey;
+  const isTaken =
+    event.target.closest("button, input, select, [popover]") || event.ctrlKey || event.altKey || event.metaKey;
   if (event.code !== "Space" || event.repeat || isTaken) return;
   event.preventDefault();
   $("start").click();
@@ -342,7 +346,11 @@ $("save").addEventListener("click", ({ target }) => {
   const format = target.closest("[data-save]")?.dataset.save;
   if (!format) return;
   $("save").hidePopover();
-  if (format === "copy") navigator.clipboard.writeText(toText(finals)).then(() => flash("Copied"), () => flash("Not allowed"));
+  if (format === "copy")
+    navigator.clipboard.writeText(toText(finals)).then(
+      () => flash("Copied"),
+      () => flash("Not allowed"),
+    );
   else download(format);
 });
 

@@ -143,7 +143,12 @@ async function ask(media, refused) {
   try {
     return await media;
   } catch (error) {
-    const problems = { NotAllowedError: refused, SecurityError: refused, NotFoundError: "no-microphone", OverconstrainedError: "no-microphone" };
+    const problems = {
+      NotAllowedError: refused,
+      SecurityError: refused,
+      NotFoundError: "no-microphone",
+      OverconstrainedError: "no-microphone",
+    };
     throw new Problem(problems[error.name] ?? "busy", { cause: error });
   }
 }

@@ -84,7 +84,8 @@ export class Captions {
     const final = this.#heard.get(node?.parentElement);
     const place = final && places(final).find(({ from, to }) => from <= offset && offset <= to);
     const box = place && boxOf(node, place);
-    const isOn = box && clientX >= box.left - 4 && clientX <= box.right + 4 && clientY >= box.top && clientY <= box.bottom;
+    const isOn =
+      box && clientX >= box.left - 4 && clientX <= box.right + 4 && clientY >= box.top && clientY <= box.bottom;
     this.#word.hidden = !isOn || place.ts === undefined;
     if (this.#word.hidden) return;
     const sure = place.confidence === undefined ? "" : ` · ${Math.round(place.confidence * 100)} % sure`;

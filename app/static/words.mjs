@@ -41,7 +41,7 @@ const PROBLEMS = {
   }),
   silent: () => ({
     title: "Nothing is heard",
-    text: "The microphone gives silence. See whether it is muted, on itself or in the system, or choose another at “Sound from”.",
+    text: "The microphone gives silence. See whether it is muted, on itself or in the system; or stop, and choose another at “Sound from”.",
   }),
   gesture: () => ({
     title: "Click to begin",
@@ -88,8 +88,14 @@ const CLOSES = {
   1000: ["The service ended the captions", "Start again: the captions go on below."],
   1007: ["The service did not understand this page", "Reload it: it may be older than the service."],
   1008: ["The service’s rules were broken", "Reload the page. If it happens again, tell whoever runs the service."],
-  1009: ["A message was too large for the service", "Reload the page. If it happens again, tell whoever runs the service."],
-  1011: ["The speech service fails", "Try again. If it fails again, whoever runs the service finds the cause in its log."],
+  1009: [
+    "A message was too large for the service",
+    "Reload the page. If it happens again, tell whoever runs the service.",
+  ],
+  1011: [
+    "The speech service fails",
+    "Try again. If it fails again, whoever runs the service finds the cause in its log.",
+  ],
   1014: ["The speech service cannot be reached", "Try again in a moment."],
   4001: ["A key is needed", "Whoever runs this service gives it to you. It is kept until this tab is closed."],
   4002: ["The service cannot do what this page asks", "Reload the page. The reason says what is wrong."],
@@ -99,13 +105,28 @@ const CLOSES = {
   4010: ["The service is shutting down", "It should be back shortly. Try again in a moment."],
   4013: ["No recognizer is free", "Try again in a moment."],
   4029: ["All places are taken", "Try again when somebody has finished."],
-  4030: ["You have too many captions running", "This key or this address has all it may have. Stop one elsewhere, and try again."],
+  4030: [
+    "You have too many captions running",
+    "This key or this address has all it may have. Stop one elsewhere, and try again.",
+  ],
   4031: ["Too many tries in a minute", "Wait a minute, and try again."],
-  4032: ["Too much sound at once", "The service allows less in a second than this page had to send. Start again: the captions go on below."],
-  4033: ["Too many messages at once", "The service allows fewer in a second than this page had to send. Start again: the captions go on below."],
+  4032: [
+    "Too much sound at once",
+    "The service allows less in a second than this page had to send. Start again: the captions go on below.",
+  ],
+  4033: [
+    "Too many messages at once",
+    "The service allows fewer in a second than this page had to send. Start again: the captions go on below.",
+  ],
   4034: ["The time is up", "The service ends captions after a while. Start again: they go on below."],
-  4035: ["Nothing was said for too long", "The service ended the captions to give the place to others. Start again: they go on below."],
-  4036: ["This address may not use the service", "Open the page where the service itself serves it, or ask whoever runs it to allow this origin."],
+  4035: [
+    "Nothing was said for too long",
+    "The service ended the captions to give the place to others. Start again: they go on below.",
+  ],
+  4036: [
+    "This address may not use the service",
+    "Open the page where the service itself serves it, or ask whoever runs it to allow this origin.",
+  ],
 };
 
 /** What to show for the close that ended a stream, with so many seconds of sound unheard: the same, and its `reason`. */

@@ -24,7 +24,7 @@ registerProcessor(
     process([[samples]]) {
       if (this.#ended) return false;
       if (!samples) return true; // the source gives nothing yet, or no more
-      for (let resampled = this.#resampler.process(samples); resampled.length; ) {
+      for (let resampled = this.#resampler.process(samples); resampled.length;) {
         const part = resampled.subarray(0, FRAME - this.#filled);
         this.#frame.set(part, this.#filled);
         this.#filled += part.length;

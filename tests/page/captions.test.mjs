@@ -7,7 +7,10 @@ const text = (value, rest) => ({ type: "text", value, ...rest });
 const punct = (value) => ({ type: "punct", value });
 
 test("each word has its place in the line, however the spaces lie", () => {
-  const final = { type: "final", elements: [punct("  "), text("Hello"), punct(", "), text("big  old"), punct("  "), text("world"), punct(".")] };
+  const final = {
+    type: "final",
+    elements: [punct("  "), text("Hello"), punct(", "), text("big  old"), punct("  "), text("world"), punct(".")],
+  };
   const shown = line(final);
   assert.equal(shown, "Hello, big old world.");
   assert.deepEqual(

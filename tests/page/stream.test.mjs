@@ -208,7 +208,10 @@ test("a network that is away for long never ends it, and what had to go is told"
     last().say({ type: "received", position: 32_000 + last().audio.length });
   }
   const silent = last().audio.findIndex(Boolean);
-  assert.ok(Math.abs(silent / 32_000 - lost) < 0.1, `silence stands for ${lost} s that are lost, not ${silent / 32_000} s`);
+  assert.ok(
+    Math.abs(silent / 32_000 - lost) < 0.1,
+    `silence stands for ${lost} s that are lost, not ${silent / 32_000} s`,
+  );
   assert.equal(last().audio.length, 100 * 32_000);
   assert.deepEqual(told.over, []);
 });
