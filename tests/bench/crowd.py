@@ -68,9 +68,10 @@ async def rounds(url: str) -> str:
             refusals.append(time.monotonic() - begun)
             assert socket.close_code == 4029
         await asyncio.sleep(1)  # the ended ones' threads go
+    refusal = 1000 * statistics.median(refusals)
     answer = f"""
 {SESSIONS} sessions that begin at once, {ROUNDS} times: first answer after {statistics.median(first_answers):.2f} s
-(median), the last after {max(first_answers):.2f} s. One more is refused after {1000 * statistics.median(refusals):.0f} ms.
+(median), the last after {max(first_answers):.2f} s. One more is refused after {refusal:.0f} ms.
 """
     return keep("crowd", __doc__.partition("\n")[0], answer, {"first answers": first_answers, "refusals": refusals})
 
