@@ -22,7 +22,7 @@ ROUNDS = 5
 SIZES = (20, 100, 250)  # milliseconds
 
 
-def main() -> None:
+def main() -> str:
     with upstream() as far, service(far, cores=[cores()[0]]) as bridge:
         rounds = [
             {size: bridge.measure(sessions=SESSIONS, chunk_ms=size, answer_ms=max(size, 100)) for size in SIZES}
@@ -44,7 +44,7 @@ def main() -> None:
         )
     headings = ["chunks", "CPU per second of audio, ms", "next to 100 ms", "p50, ms", "p99, ms", "worst, ms", "lost"]
     figures = [{size: asdict(reading) for size, reading in each.items()} for each in rounds]
-    keep("chunks", __doc__.partition("\n")[0], table(headings, rows), figures)
+    return keep("chunks", __doc__.partition("\n")[0], table(headings, rows), figures)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def ratios(rounds: list[dict[str, Reading]], where: str = "") -> list[float]:
     return [each["service" + where].cpu / (each["SDK alone" + where].cpu + each[WEB + where].cpu) for each in rounds]
 
 
-def main() -> None:
+def main() -> str:
     core = cores()[0]
     with ExitStack() as stack:
         far = stack.enter_context(upstream())
@@ -61,7 +61,9 @@ def main() -> None:
 The service in floors (SDK alone + FastAPI alone): {spread(ratios(rounds), 2)};
 each of the three on one core: {spread(ratios(rounds, ON_ONE), 2)}.
 """
-    keep("cost", __doc__.partition("\n")[0], text, [{name: asdict(r) for name, r in each.items()} for each in rounds])
+    return keep(
+        "cost", __doc__.partition("\n")[0], text, [{name: asdict(r) for name, r in each.items()} for each in rounds]
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ taken, one more connects and is refused. Times are from before the TCP connectio
 
     python -m tests.bench.crowd
 
-Last result, 2 cores: first answer after 0.257 s (median), 0.372 s (last of 500); refusal after 2 ms.
+Last result: `results/crowd.md`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from websockets.asyncio.client import connect
 
+from tests.bench.report import keep
 from tests.service import STREAM
 from tests.test_cli import serving
 
@@ -46,7 +47,7 @@ def upstream() -> Iterator[str]:
             process.terminate()
 
 
-async def rounds(url: str) -> None:
+async def rounds(url: str) -> str:
     first_answers: list[float] = []
     refusals: list[float] = []
 
@@ -67,17 +68,20 @@ async def rounds(url: str) -> None:
             refusals.append(time.monotonic() - begun)
             assert socket.close_code == 4029
         await asyncio.sleep(1)  # the ended ones' threads go
-    print(f"first answer, {SESSIONS} sessions at once, {ROUNDS} rounds: ", end="")
-    print(f"median {statistics.median(first_answers):.3f} s, last {max(first_answers):.3f} s")
-    print(f"refusal of one more: median {statistics.median(refusals):.4f} s, last {max(refusals):.4f} s")
+    refusal = 1000 * statistics.median(refusals)
+    answer = f"""
+{SESSIONS} sessions that begin at once, {ROUNDS} times: first answer after {statistics.median(first_answers):.2f} s
+(median), the last after {max(first_answers):.2f} s. One more is refused after {refusal:.0f} ms.
+"""
+    return keep("crowd", __doc__.partition("\n")[0], answer, {"first answers": first_answers, "refusals": refusals})
 
 
-def main() -> None:
+def main() -> str:
     with upstream() as far:
         variables = {"SPEECHBRIDGE_REVAI_URL": far, "SPEECHBRIDGE_LOG_LEVEL": "error"}
         with serving(**variables, SPEECHBRIDGE_MAX_SESSIONS=str(SESSIONS)) as (_, announced):
             url = announced.split()[3].partition("/speechtotext")[0]
-            asyncio.run(rounds(url))
+            return asyncio.run(rounds(url))
 
 
 if __name__ == "__main__":

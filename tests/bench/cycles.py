@@ -6,8 +6,7 @@ the first thousands; over the last 2,000 the resident memory should be flat.
 
     python -m tests.bench.cycles [TOTAL]
 
-Last result, 2 cores: 10,000 cycles in 97 s; 2 threads and 7 descriptors throughout; resident memory over the last 2,000
-from 76,412 to 76,448 KiB (+0.05 %).
+Last result: `results/cycles.md`.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pathlib import Path
 from websockets.asyncio.client import connect
 
 from tests.bench.crowd import upstream
+from tests.bench.report import keep, table
 from tests.service import STREAM
 from tests.test_cli import serving
 
@@ -49,30 +49,32 @@ async def cycle(url: str, *, abruptly: bool) -> None:
         assert socket.close_code == 1000
 
 
-async def run(url: str, pid: int, total: int) -> bool:
-    print("cycles  seconds  threads  descriptors  resident KiB")
-    begun, readings = time.monotonic(), []
+async def run(url: str, pid: int, total: int) -> tuple[bool, str]:
+    begun, readings, rows = time.monotonic(), [], []
     for done in range(0, total, EVERY):
         for batch in range(done, done + EVERY, AT_ONCE):
             await asyncio.gather(*(cycle(url, abruptly=n % 10 == 0) for n in range(batch, batch + AT_ONCE)))
         await asyncio.sleep(1)  # for the last ones' threads
         reading = threads, descriptors, resident = state(pid)
         readings.append(reading)
-        print(f"{done + EVERY:6}  {time.monotonic() - begun:7.1f}  {threads:7}  {descriptors:11}  {resident:12}")
+        rows.append([str(value) for value in (done + EVERY, threads, descriptors, resident)])
+        print(*rows[-1])
     last = [resident for _, _, resident in readings[-2000 // EVERY - 1 :]]
     grown = max(last) - last[0]
-    print(f"resident memory over the last 2,000: {last[0]} to {max(last)} KiB, {grown / last[0]:+.2%}")
-    return readings[-1][0] <= readings[0][0] and readings[-1][1] <= readings[0][1] and grown < last[0] * 0.01
+    flat = readings[-1][0] <= readings[0][0] and readings[-1][1] <= readings[0][1] and grown < last[0] * 0.01
+    answer = f"""
+{total:,} sessions in {time.monotonic() - begun:.0f} s; resident memory over the last 2,000 from {last[0]:,} to
+{max(last):,} KiB ({grown / last[0]:+.2%}). {"All flat." if flat else "NOT flat."}
+"""
+    details = table(["cycles", "threads", "descriptors", "resident KiB"], rows)
+    return flat, keep("cycles", __doc__.partition("\n")[0], answer, readings, details)
 
 
-def main() -> None:
-    total = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+def main(total: int = 10_000) -> tuple[bool, str]:
     with upstream() as far, serving(SPEECHBRIDGE_REVAI_URL=far, SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
         url = announced.split()[3].partition("/speechtotext")[0]
-        flat = asyncio.run(run(url, process.pid, total))
-    print("all flat" if flat else "NOT flat")
-    sys.exit(not flat)
+        return asyncio.run(run(url, process.pid, total))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(not main(*map(int, sys.argv[1:]))[0])

@@ -89,7 +89,7 @@ async def measure() -> Round:
     return Round(to_sdk.result(), to_loop.result(), 1e6 * (time.process_time() - cpu) / turn)
 
 
-def main() -> None:
+def main() -> str:
     with asyncio.Runner(loop_factory=LOOP_FACTORY) as runner:
         rounds = [runner.run(measure()) for _ in range(ROUNDS)]
     rows = []
@@ -101,7 +101,7 @@ def main() -> None:
         rows.append([name, *(f"{cell:.3f}" for cell in cells)])
     text = table(["", "p50, ms", "p99, ms", "worst, ms"], rows)
     text += f"\nCPU for an item there and back, us: {spread([each.cpu for each in rounds])}.\n"
-    keep("handover", __doc__.partition("\n")[0], text, [asdict(each) for each in rounds])
+    return keep("handover", __doc__.partition("\n")[0], text, [asdict(each) for each in rounds])
 
 
 if __name__ == "__main__":

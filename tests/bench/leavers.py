@@ -6,7 +6,7 @@ own, and its wire is cut; that needs root and `ip`. The service's /proc is read 
 
     python -m tests.bench.leavers
 
-Last result, 2 cores: stops reading: all free after 30.6 s; vanishes: after 30.6 s.
+Last result: `results/leavers.md`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from websockets.asyncio.client import connect
 
+from tests.bench.report import keep
 from tests.test_cli import serving
 
 if TYPE_CHECKING:
@@ -110,20 +111,25 @@ def wire() -> None:
         subprocess.run(["ip", *command.split()], check=True)
 
 
-def main() -> None:
+def answer(stopped: float, vanished: float | None) -> str:
+    text = f"A client that stops reading: all free after {stopped:.1f} s. One that vanishes: "
+    text += "not measured, that needs root and `ip`." if vanished is None else f"after {vanished:.1f} s."
+    return keep("leavers", __doc__.partition("\n")[0], text, {"stops reading": stopped, "vanishes": vanished})
+
+
+def main() -> str:
     here = "tests.bench.leavers"
     with serving(SPEECHBRIDGE_START=f"{here}:talking", SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
         url = announced.split()[3].partition("/speechtotext")[0]
-        print(f"stops reading: all free after {asyncio.run(stop_reading(url, process.pid)):.1f} s")
+        stopped = asyncio.run(stop_reading(url, process.pid))
     if not shutil.which("ip") or os.geteuid() != 0:
-        print("vanishes: not measured, that needs root and `ip`")
-        return
+        return answer(stopped, None)
     try:
         wire()
         variables = {"SPEECHBRIDGE_HOST": FAR, "SPEECHBRIDGE_LOG_LEVEL": "error"}
         with serving(SPEECHBRIDGE_START=f"{here}:listening", **variables) as (process, announced):
             url = announced.split()[3].partition("/speechtotext")[0]
-            print(f"vanishes: all free after {vanish(url, process.pid):.1f} s")
+            return answer(stopped, vanish(url, process.pid))
     finally:
         subprocess.run(["ip", "netns", "del", SPACE], check=False)
         subprocess.run(["ip", "link", "del", "sb-near"], check=False, stderr=subprocess.DEVNULL)

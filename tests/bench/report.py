@@ -23,10 +23,11 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def keep(name: str, question: str, text: str, figures: object) -> None:
-    """Print what was found, and keep it as `results/NAME.md` and `.json`."""
-    text = f"{question}\n\n{text}"
+def keep(name: str, question: str, answer: str, figures: object, details: str = "") -> str:
+    """Print what was found, keep it as `results/NAME.md` and `.json`, and return the answer, for the README."""
+    text = "\n\n".join(part.strip() for part in (question, answer, details) if part) + "\n"
     print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return answer

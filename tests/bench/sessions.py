@@ -43,13 +43,13 @@ def climb(subject: Subject) -> dict[int, Reading]:
         count = next((more for more in COUNTS if more > count), count + STEP)
 
 
-def main() -> None:
+def main() -> str:
     with upstream() as far:
         with service(far, cores=cores()[:1]) as one:
             in_one = climb(one)
         with service(far, cores=cores()) as many:
             in_all = climb(many)
-    text = ""
+    answer = details = ""
     for name, readings in (("One process", in_one), (f"One process a core, {len(cores())} of them", in_all)):
         alone = readings[1]
         rows = []
@@ -61,10 +61,10 @@ def main() -> None:
             rows.append([str(count), *cells, str(each.lost), f"{threads:.1f}", f"{memory:.0f}"])
         headings = ["sessions", "CPU per chunk, us", "cores", "p50, ms", "p99, ms", "worst, ms", "lost"]
         most = max((count for count, each in readings.items() if is_met(each)), default=0)
-        text += f"{name}: {most} sessions with a p99 under {BOUND:.0f} ms.\n\n"
-        text += table([*headings, "threads a session", "KiB a session"], rows) + "\n"
+        answer += f"{name}: {most} sessions with a p99 under {BOUND:.0f} ms.\n"
+        details += f"{name}:\n\n{table([*headings, 'threads a session', 'KiB a session'], rows)}\n"
     figures = {"one": {n: asdict(r) for n, r in in_one.items()}, "all": {n: asdict(r) for n, r in in_all.items()}}
-    keep("sessions", __doc__.partition("\n")[0], text, figures)
+    return keep("sessions", __doc__.partition("\n")[0], answer, figures, details)
 
 
 if __name__ == "__main__":
