@@ -1,19 +1,12 @@
-// The page: a sound, a stream and the captions, and what is said about them.
+// The page: its buttons and boxes, and what is said in them.
 
-import { hypothesis, toJson, toSrt, toText, toVtt } from "./captions.mjs";
-import { CaptureClock, Latency } from "./latency.mjs";
+import { toJson, toSrt, toText, toVtt } from "./captions.mjs";
 import { Meter } from "./meter.mjs";
-import { open } from "./sound.mjs";
-import { LastingStream } from "./stream.mjs";
+import { Recording } from "./recording.mjs";
 import { Captions } from "./view.mjs";
-import { Problem, STATES, closing, problem, time } from "./words.mjs";
+import { STATES, problem, time } from "./words.mjs";
 
-const RATE = 16000;
-const SILENT = 5_000; // ms without a sound after which that is said
-const AWAY = 5_000; // ms without the service after which that is
-const QUIET = 0.001; // of full scale, 60 dB down: no open microphone in a room gives less
 const SIZES = [0.75, 0.875, 1, 1.25, 1.5, 2, 2.5, 3];
-const HASTE = 1000; // ms in which a second Stop is taken for a part of the first
 const AGAIN = 15_000; // ms after which an overlay, which nobody watches over, tries again
 const FADE = 6_000; // ms that an overlay shows what was said last
 
@@ -27,174 +20,53 @@ let finals = [];
 let seconds = 0; // of sound in these captions
 let recording = null; // the one that runs
 
-/** From Start to the last words. */
-class Recording {
-  #sound = null;
-  #stream = null;
-  #clock = null;
-  #latency = null;
-  #kind;
-  #link = "connecting"; // or live, reconnecting
-  #isInterrupted = false;
-  #isEnding = false;
-  #endedAt = 0;
-  #heardAt = performance.now(); // when there was a sound last
-  #linkedAt = performance.now(); // when the link last was another
-  #lost = 0;
-  #ticking = setInterval(() => this.#tell(), 500);
-
-  async begin(choice) {
-    this.#kind = choice.kind;
-    this.#tell();
-    const early = []; // frames that come before there is a stream
-    let take = (frame) => early.push(frame);
-    try {
-      this.#sound = await open(choice, {
-        frame: (frame) => take(frame),
-        interrupted: (is) => this.#interrupted(is),
-        ended: (ending) => this.stop(ending),
-      });
-    } catch (error) {
-      if (this.#isEnding) return; // stopped while the browser asked
-      this.#over();
-      if (!(error instanceof Problem)) throw error;
-      notify(problem(error.message, location));
-      return;
-    }
-    if (this.#isEnding) return void this.#sound.stop(); // the same
-    this.#clock = new CaptureClock(this.#sound.delay);
-    this.#latency = new Latency(this.#clock);
-    this.#stream = new LastingStream(service, {
-      seconds,
-      accessKey: stored("sessionStorage", "key") ?? "",
-      on: {
-        state: (link) => this.#linked(link),
-        heard: (message) => this.#heard(hypothesis(message)),
-        lost: (more) => (this.#lost += more),
-        over: (close) => this.#closed(close),
-      },
-    });
-    this.#heardAt = this.#linkedAt = performance.now();
-    take = (frame) => this.#frame(frame);
-    early.forEach(take);
-    stayAwake();
-    listSources();
-    this.#tell();
-  }
-
-  /** Hear no more, and wait for the last words. A second time: do not wait. */
-  async stop(ending = null) {
-    if (this.#isEnding) {
-      if (performance.now() - this.#endedAt > HASTE) this.#stream?.abandon();
-      return;
-    }
-    this.#isEnding = true;
-    this.#endedAt = performance.now();
-    if (ending) notify(problem(ending));
-    this.#tell();
-    await this.#sound?.stop(); // its last frame comes before this returns
-    if (this.#stream) this.#stream.end();
-    else this.#over();
-  }
-
-  resume() {
-    return this.#sound.resume();
-  }
-
-  hurry() {
-    this.#stream?.hurry();
-  }
-
-  #frame({ samples, levels, time: taken }) {
-    if (!samples.length) return;
-    seconds += samples.length / RATE;
-    this.#clock.frame(seconds, taken, performance.now());
-    this.#stream.send(samples);
-    meter.push(levels);
-    if (Math.max(...levels) > QUIET) this.#heardAt = performance.now();
-    $("elapsed").textContent = time(seconds);
-    if (this.#link !== "live") this.#tell();
-  }
-
-  #heard(message) {
-    captions.show(message);
-    if (message.type === "final" && !isOverlay) finals.push(message);
-    $("empty").hidden = true;
-    fade();
-    if (document.hidden) return; // nothing appears
-    requestAnimationFrame((now) => {
-      this.#latency.shown(message, now);
-      const { median } = this.#latency;
-      if (median !== undefined) $("latency").textContent = `${(median / 1000).toFixed(1)} s`;
-    });
-  }
-
-  #interrupted(is) {
-    this.#isInterrupted = is;
-    if (is) notify(problem("interrupted"));
-    else dismiss("interrupted");
-    this.#heardAt = performance.now();
-    this.#tell();
-  }
-
-  #linked(link) {
-    if (link !== this.#link) this.#linkedAt = performance.now();
-    this.#link = link;
-    if (link === "live") {
-      dismiss("away");
-      if (this.#lost) notify(problem("lost", { seconds: this.#lost }));
-      this.#lost = 0;
-    }
-    this.#tell();
-  }
-
-  async #closed(close) {
-    const isRefused = close.code !== 1000 || !this.#isEnding;
-    const unheard = this.#stream.held + this.#lost;
-    if (!this.#isEnding) {
-      this.#isEnding = true;
-      await this.#sound.stop();
-    }
-    this.#over(isRefused ? "stopped" : "ended");
-    if (isRefused && (close.code || close.reason)) notify(closing(close, unheard));
-  }
-
-  #over(state = "stopped") {
-    clearInterval(this.#ticking);
-    if (recording === this) recording = null;
-    lock?.release();
-    meter.clear();
-    show(state);
-    ["silent", "interrupted", "away"].forEach(dismiss);
-  }
-
-  get #state() {
-    if (this.#isEnding) return "ending";
-    if (!this.#stream) return "asking";
-    if (this.#isInterrupted) return "interrupted";
-    if (this.#link !== "live") return this.#link;
-    return this.#kind !== "file" && performance.now() - this.#heardAt > SILENT ? "silent" : "live";
-  }
-
-  #tell() {
-    const isAway = this.#stream !== null && this.#link !== "live";
-    show(this.#state, isAway ? this.#stream.held : 0, isAway ? this.#lost : 0);
-    const isQuiet = !$("notice").dataset.key; // what has been said is not talked over
-    if (this.#state !== "silent") dismiss("silent");
-    else if (isQuiet) notify(problem("silent"));
-    if (isAway && isQuiet && performance.now() - this.#linkedAt > AWAY) notify(problem("away"));
-  }
-}
+// ---- how it is ------------------------------------------------------------------------------------------------------
 
 function show(state, held = 0, lost = 0) {
   document.documentElement.dataset.state = state;
   if ($("state").textContent !== STATES[state]) $("state").textContent = STATES[state];
   const told = [held >= 0.1 && `${held.toFixed(1)} s of sound held`, lost && `${lost.toFixed(1)} s lost`];
   $("held").textContent = told.filter(Boolean).join(", ");
-  const runs = recording !== null;
-  $("start-text").textContent = !runs ? "Start" : state === "ending" ? "Skip" : "Stop";
-  $("source").disabled = runs;
-  document.title = `${runs ? "● " : ""}Captions · speechbridge`;
+  $("start-text").textContent = !recording ? "Start" : state === "ending" ? "Skip" : "Stop";
+  $("source").disabled = recording !== null;
+  document.title = `${recording ? "● " : ""}Captions · speechbridge`;
+}
+
+async function begin(choice) {
+  dismiss();
+  $("latency").textContent = "–";
+  const began = (recording = new Recording(service, {
+    seconds,
+    accessKey: stored("sessionStorage", "key") ?? "",
+    on: {
+      state: (...told) => recording === began && show(...told),
+      says: notify,
+      mentions: (notice) => $("notice").dataset.key || notify(notice),
+      takesBack: dismiss,
+      frame(levels, until) {
+        seconds = until;
+        meter.push(levels);
+        $("elapsed").textContent = time(seconds);
+      },
+      heard(message) {
+        captions.show(message);
+        if (message.type === "final" && !isOverlay) finals.push(message);
+        $("empty").hidden = true;
+        fade();
+      },
+      latency: (ms) => ($("latency").textContent = `${(ms / 1000).toFixed(1)} s`),
+      over(state) {
+        recording = null;
+        lock?.release();
+        meter.clear();
+        show(state);
+      },
+    },
+  }));
+  if (await began.begin(choice)) {
+    stayAwake();
+    listSources();
+  }
 }
 
 // ---- what is said about it ------------------------------------------------------------------------------------------
@@ -274,13 +146,6 @@ function start() {
   const [kind, device] = $("source").value.split(" ");
   if (kind === "file") $("file").click();
   else begin({ kind, device });
-}
-
-function begin(choice) {
-  dismiss();
-  $("latency").textContent = "–";
-  recording = new Recording();
-  recording.begin(choice);
 }
 
 $("file").addEventListener("change", () => {

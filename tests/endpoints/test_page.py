@@ -29,7 +29,7 @@ def test_the_page_and_everything_it_names_is_served(browser: TestClient) -> None
     assert {"static/page.mjs", "static/style.css", "static/view.js", "static/icon.svg"} == named
     for script in FILES.glob("*.mjs"):
         named |= {f"static/{name}" for name in re.findall(r'"\./([^"]+\.mjs)"', script.read_text())}
-    assert len(named) > 10
+    assert len(named) > 12
     for path in named:
         assert browser.get(f"/{path}").status_code == 200
 
