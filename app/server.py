@@ -28,8 +28,6 @@ PING_SECONDS = 20.0  # between two pings, and for the pong: a vanished client is
 STALL_SECONDS = 30.0  # how long what we sent may stay unacknowledged, or a client's window shut
 FRAGMENTS = 2048  # a message: 8 MiB in fragments of 4 KiB. Empty ones cost memory, and no limit in bytes sees them
 PINGS = 100  # a second; a client that means well sends one in some seconds
-LOOP_FACTORY = uvicorn.Config("", loop="auto").get_loop_factory()  # uvloop's where it runs
-
 INTERRUPT_SECONDS = 3.0  # the drain after Ctrl-C, when a person waits
 
 

@@ -12,9 +12,10 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import websocket
 
 from app.engines import UpstreamClosed
-from app.engines.rev import RevEngine, Timeouts
+from app.engines.rev import RevEngine, Timeouts, _Socket
 from app.recognizer.script import (
     NORMAL,
     Accept,
@@ -59,6 +60,22 @@ async def ending(bridge: Bridge[bytes, str]) -> Close:
         async for _ in bridge:
             pass
     return ended.value.close
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 # a case
+    """By the kernel, or by Python where TLS would hide it."""
+    ours, (near, far) = _Socket("", QUICK), socket.socketpair()
+    with near, far:
+        ours.sock = near
+        monkeypatch.setattr(ours, "is_ssl", lambda: tls)
+        ours.settimeout(0.01)
+        with pytest.raises(websocket.WebSocketTimeoutException):
+            ours._recv(2)
+        far.send(b"hello")
+        assert ours._recv(2) == b"hello"
+        with pytest.raises((BlockingIOError, TimeoutError)):
+            any(ours._send(bytes(2**16)) == 0 for _ in cycle([None]))
 
 
 async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> None:
