@@ -123,6 +123,17 @@ async def test_the_bytes_upstream_are_the_bytes_sent() -> None:
     assert visit.eos == 1
 
 
+async def test_however_much_has_queued_up_no_message_upstream_is_larger_than_a_chunk_may_be() -> None:
+    scripted = Scripted()
+    async with bridged(scripted) as bridge:
+        await bridge.send(bytes(3 * 2**16 + 1))
+        bridge.end()
+        async for _ in bridge:
+            pass
+        visit = await scripted.visit()
+    assert (visit.audio, visit.messages) == (3 * 2**16 + 1, 4)
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [(400, 4002), (401, 4001), (403, 4001), (402, 4003), (429, 4029), (500, 4013), (502, 4013)]
 )
