@@ -12,7 +12,7 @@ import typer
 from app import logs, mic, send, transcribe
 from app.admission import make_key
 from app.main import create_app
-from app.server import LOOP_FACTORY, Server, ServiceFailed
+from app.server import Server, ServiceFailed
 from app.settings import Settings, WrongSetting, describe
 from app.wire import PATH
 
@@ -43,8 +43,9 @@ def serve(
     """Run the service until Ctrl-C. Everything else is set by environment variables, listed below."""
     settings = Settings.read(host=host, port=port)
     logs.configure(settings.log_level, settings.log_format)
-    with asyncio.Runner(loop_factory=LOOP_FACTORY) as runner:
-        runner.run(_serve(settings))
+    server = Server(create_app(settings), settings)
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:  # uvloop's, where there is one
+        runner.run(_serve(server))
 
 
 @cli.command()
@@ -63,8 +64,7 @@ cli.command("mic")(mic.command)
 cli.add_typer(send.commands, name="send")
 
 
-async def _serve(settings: Settings) -> None:
-    server = Server(create_app(settings), settings)
+async def _serve(server: Server) -> None:
     announcing = asyncio.create_task(_announce(server))
     try:
         await server.serve()

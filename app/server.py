@@ -32,8 +32,6 @@ FRAGMENTS = 2048  # a message: 8 MiB in fragments of 4 KiB. Empty ones cost memo
 PINGS = 100  # a second; a client that means well sends one in some seconds
 INTERRUPT_SECONDS = 3.0  # the drain after Ctrl-C, when a person waits
 
-LOOP_FACTORY = uvicorn.Config("", log_config=None).get_loop_factory()  # uvloop's where it runs
-
 
 class ServiceFailed(Exception):
     """The service could not start. What stood in its way is in the log."""

@@ -99,7 +99,7 @@ class Channel(Generic[T]):
                 return item
 
     async def _wait_while(self, stuck: Callable[[], bool]) -> None:
-        """Wait until it may be otherwise. Whoever changes the queue before `awaited` is set does it before the look."""
+        """Wait for a change. One that came too early to be rung for came before the look, which sees it."""
         self._breath = 0
         self._loop = asyncio.get_running_loop()
         self._bell.clear()

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 READ = 2**12  # bytes at once: several frames. Each waiting thread holds so much memory
 
+MESSAGE = 2**16  # bytes at most, 2 s of 16 kHz mono: more may have queued up, but who knows what an upstream takes
+
 # Parameters of the protocol that the SDK's `start` does not take.
 BEYOND_THE_SDK = ("max_segment_duration_seconds", "enable_speaker_switch", "priority", "max_connection_wait_seconds")
 
@@ -180,9 +182,10 @@ class _Stream:
 
     def _feed(self, audio: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in audio:
-            if self._over:
-                return
-            yield chunk
+            for start in range(0, len(chunk), MESSAGE):
+                if self._over:
+                    return
+                yield chunk[start : start + MESSAGE]
         self._socket.expect_last_words()
         self._input_ended = True  # the SDK sends EOS next
 

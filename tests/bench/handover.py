@@ -18,7 +18,8 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from app.server import LOOP_FACTORY
+import uvloop
+
 from bridge import Bridge, WorkerPool
 from tests.bench.report import keep, spread, table
 
@@ -90,7 +91,7 @@ async def measure() -> Round:
 
 
 def main() -> str:
-    with asyncio.Runner(loop_factory=LOOP_FACTORY) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         rounds = [runner.run(measure()) for _ in range(ROUNDS)]
     rows = []
     for name, crossings in (

@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from websockets.exceptions import InvalidStatus
 
-from app.engines import UpstreamClosed
+from app.engines import Upstream, UpstreamClosed
 from app.main import create_app
 from app.wire import END_OF_INPUT, Close, StreamRequest
 from tests.bridge.puppet import until
@@ -55,6 +55,27 @@ async def test_rev_ai_s_protocol_greets_and_ends_as_rev_ai_does(slashes: str) ->
         messages, close = await ending(socket)
     assert [str(message).split()[0] for message in messages] == ["3200"]
     assert close == Close(1000, END_OF_INPUT)
+
+
+async def test_chunks_that_wait_for_the_upstream_go_as_one_where_it_takes_a_stream_of_bytes() -> None:
+    go_on = threading.Event()
+
+    def slow(audio: Iterator[bytes]) -> Iterator[str]:
+        go_on.wait(PATIENCE)
+        for chunk in audio:
+            yield chunk.decode()
+
+    async with service() as server:
+        sessions = server._sessions
+        sessions.engine = lambda _request: Upstream(slow, join=b"".join)
+        async with client(server) as socket:
+            for chunk in (b"one", b"two", b"three"):
+                await socket.send(chunk)
+            await until(lambda: [s._bridge.statistics().sent for s in sessions._alive if s._bridge] == [3])
+            go_on.set()
+            await socket.send("EOS")
+            messages, _ = await ending(socket)
+    assert messages == ["onetwothree"]
 
 
 async def test_audio_sent_before_connected_is_kept() -> None:

@@ -12,10 +12,11 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import websocket
 
 from app.engines import UpstreamClosed
 from app.engines.circuit import FAILURES, LONGEST_PAUSE, Circuit, Entry
-from app.engines.rev import RevEngine, Timeouts
+from app.engines.rev import RevEngine, Timeouts, _Socket
 from app.recognizer.script import (
     NORMAL,
     Accept,
@@ -64,6 +65,22 @@ async def ending(bridge: Bridge[bytes, str]) -> Close:
     return ended.value.close
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 # a case
+    """By the kernel, or by Python where TLS would hide it."""
+    ours, (near, far) = _Socket("", QUICK), socket.socketpair()
+    with near, far:
+        ours.sock = near
+        monkeypatch.setattr(ours, "is_ssl", lambda: tls)
+        ours.settimeout(0.01)
+        with pytest.raises(websocket.WebSocketTimeoutException):
+            ours._recv(2)
+        far.send(b"hello")
+        assert ours._recv(2) == b"hello"
+        with pytest.raises((BlockingIOError, TimeoutError)):
+            any(ours._send(bytes(2**16)) == 0 for _ in cycle([None]))
+
+
 async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> None:
     options: dict[str, Any] = {
         "language": "en",
@@ -107,6 +124,17 @@ async def test_the_bytes_upstream_are_the_bytes_sent() -> None:
         visit = await scripted.visit()
     assert (visit.audio, visit.sha256) == (len(audio), hashlib.sha256(audio).hexdigest())
     assert visit.eos == 1
+
+
+async def test_however_much_has_queued_up_no_message_upstream_is_larger_than_a_chunk_may_be() -> None:
+    scripted = Scripted()
+    async with bridged(scripted) as bridge:
+        await bridge.send(bytes(3 * 2**16 + 1))
+        bridge.end()
+        async for _ in bridge:
+            pass
+        visit = await scripted.visit()
+    assert (visit.audio, visit.messages) == (3 * 2**16 + 1, 4)
 
 
 @pytest.mark.parametrize(
