@@ -178,6 +178,12 @@ def test_fields_that_the_protocol_does_not_know_stay() -> None:
     }
 
 
+@pytest.mark.parametrize("odd", [{"type": "unknown"}, {"value": None}, {"value": 1111}, {"value": [VISA]}])
+def test_an_odd_element_keeps_nothing_else_from_being_found(odd: dict[str, Any]) -> None:
+    elements = [odd, {"value": "-4111 "}, {"value": "1111"}, {"value": " 1111 1111"}]
+    assert "4111" not in redact(json.dumps({"type": "final", "elements": elements}))
+
+
 @pytest.mark.parametrize("make", [lambda n: "a" * n, lambda n: "a." * n, lambda n: "1 a " * n, lambda n: "a at " * n])
 def test_no_text_takes_long(make: Callable[[int], str]) -> None:
     """Counted in steps of the search and not in seconds: four times the text, about four times the work."""
