@@ -44,9 +44,10 @@ WORDS |= {"hundred": "00", "thousand": "000"}
 TENS = dict(
     zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], "23456789", strict=True)
 )
-TIMES = {"double": 2, "triple": 3}
+TIMES = {"double": 2, "triple": 3, "treble": 3, "quadruple": 4}
 
-GAP = r"[\s\-.,()/]{0,3}"  # between the digits of one row
+# Between the digits of one row; written dashes are of any length.
+GAP = r"(?:[\s\-\u2010-\u2015.,()/]|\b(?:dash|hyphen|uh|um)\b){0,5}"
 
 
 def _any(words: dict[str, Any]) -> str:
