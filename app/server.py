@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import socket
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -38,11 +39,11 @@ class ServiceFailed(Exception):
 
 
 class WithoutQueries(logging.Filter):
-    """Cut the query off every URL that uvicorn logs: access tokens are in there."""
+    """Cut the query off every URL that uvicorn logs: access tokens are in there, and some clients encode the "?"."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
-            record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+            record.args = tuple(re.split(r"\?|%3F", arg)[0] if isinstance(arg, str) else arg for arg in record.args)
         return True
 
 

@@ -144,6 +144,8 @@ class ContentType:
             raise BadRequest(f"audio/x-raw lacks {', '.join(missing)}: for example {example}")
         if given["layout"] not in ("interleaved", "non-interleaved"):
             raise BadRequest(f"content_type layout={_shown(given['layout'])}: send interleaved or non-interleaved")
+        if not re.fullmatch(r"\w{1,20}", given["format"], re.ASCII):  # it is logged: a line's end in it forges another
+            raise BadRequest(f"content_type format={_shown(given['format'])}: send S16LE")
         return cls(
             media,
             given["layout"],

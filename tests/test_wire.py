@@ -64,6 +64,7 @@ def test_options_have_their_types_and_strangers_are_ignored() -> None:
         (f"content_type={RAW.replace('16000', '1e4')}", "from 8000 to 48000"),
         (f"content_type={RAW.replace('channels=1', 'channels=11')}", "from 1 to 10"),
         (f"content_type={RAW.replace('interleaved', 'sideways')}", "layout='sideways'"),
+        (f"content_type={RAW.replace('S16LE', 'S16LE%0A2026-01-01 CRITICAL [-] died')}", "format='S16LE.*send S16LE"),
         (f"content_type={RAW}&start_ts=nan", "0 or more"),
         (f"content_type={RAW}&start_ts=-1", "0 or more"),
         (f"content_type={RAW}&filter_profanity=perhaps", "true or false"),

@@ -273,7 +273,8 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has
         sock = self.sock
         if sock is not None:
             with suppress(OSError):  # not connected, or no more
-                sock.shutdown(socket.SHUT_RDWR)
+                # Not a TLS socket's own: that forgets the encryption first, and reads and writes on without it.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def release(self) -> None:
         """Close the descriptor, once no thread is inside a send."""

@@ -134,6 +134,12 @@ class Processing:
             if limit.expired():
                 raise _Slow from None
             raise
+        except (asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Its own: the first would pass for the session's cancellation, the others end the whole service.
+            raise RuntimeError(type(error).__name__).with_traceback(error.__traceback__) from None
 
     async def _call(self, step: Step, message: str) -> list[str]:
         if step in self._away and not self._away[step].done():

@@ -44,9 +44,10 @@ WORDS |= {"hundred": "00", "thousand": "000"}
 TENS = dict(
     zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], "23456789", strict=True)
 )
-TIMES = {"double": 2, "triple": 3}
+TIMES = {"double": 2, "triple": 3, "treble": 3, "quadruple": 4}
 
-GAP = r"[\s\-.,()/]{0,3}"  # between the digits of one row
+# Between the digits of one row; written dashes are of any length.
+GAP = r"(?:[\s\-\u2010-\u2015.,()/]|\b(?:dash|hyphen|uh|um)\b){0,5}"
 
 
 def _any(words: dict[str, Any]) -> str:
@@ -210,7 +211,7 @@ def _walk(value: Any) -> Any:
 
 def _member(message: dict[str, Any], key: str) -> Any:
     elements = message[key]
-    is_heard = key == "elements" and isinstance(elements, list) and all(map(_is_element, elements))
+    is_heard = key == "elements" and isinstance(elements, list) and all(isinstance(one, dict) for one in elements)
     return _elements(elements, is_partial=message.get("type") == "partial") if is_heard else _walk(elements)
 
 
@@ -219,21 +220,22 @@ def _same(old: Any, new: Any) -> Any:
     return old if all(before is after for before, after in pairs) else new
 
 
-def _is_element(element: Any) -> bool:
-    return isinstance(element, dict) and isinstance(element.get("value"), str)
+def _said(element: dict[str, Any]) -> str:
+    """Return what clients read of an element, whatever its value is."""
+    return str(element.get("value", ""))
 
 
 def _elements(elements: list[dict[str, Any]], *, is_partial: bool) -> list[dict[str, Any]]:
     """Search elements as one text. The first of those that a find lies in takes its name, and the times of all."""
     glue = " " if is_partial else ""
-    text = glue.join(element["value"] for element in elements)
+    text = glue.join(map(_said, elements))
     spans = find(text, may_go_on=is_partial)
     if not spans:
         return elements
     kept: list[dict[str, Any]] = []
     begin = 0
     for element in elements:
-        end = begin + len(element["value"])
+        end = begin + len(_said(element))
         here = [span for span in spans if span.start < end and begin < span.end]
         if here and here[0].start < begin:  # it goes on from an element before
             _stretch(kept[-1], element)

@@ -232,6 +232,14 @@ async def test_refusals_are_logged_without_the_key_and_those_who_knock_too_often
     assert "S3CRET" not in caplog.text
 
 
+async def test_a_key_behind_an_encoded_question_mark_is_not_logged_either(caplog: pytest.LogCaptureFixture) -> None:
+    """A URL's parts were joined wrongly: the query is a piece of the path then, and the path is logged."""
+    caplog.set_level(logging.INFO)
+    async with service(api_keys=LINE) as server:
+        assert await refusal(server, "/ws_a%3Faccess_token=S3CRET") == CloseCode.UNAUTHORIZED
+    assert "S3CRET" not in caplog.text
+
+
 async def test_a_thousand_wrong_keys_are_stopped_while_another_address_works() -> None:
     async with service(api_keys=LINE, handshakes_per_minute=60) as server:
 

@@ -6,7 +6,10 @@ import asyncio
 import hashlib
 import logging
 import os
+import select
 import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -231,6 +234,31 @@ async def test_no_close_code_is_lost_when_the_server_drops_the_connection_at_onc
             async with Bridge(upstream.start, abort=upstream.abort, limits=Limits(inbound=4)) as bridge:
                 await bridge.send(bytes(65536))
                 assert await ending(bridge) == Close(4003, "no credits")
+
+
+def tls_pair() -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """Two ends that speak TLS with each other. Anonymous ciphers need no certificate."""
+    near, far = socket.socketpair()
+    contexts = [ssl.SSLContext(protocol) for protocol in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)]
+    for context in contexts:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("AECDH:@SECLEVEL=0")
+    with ThreadPoolExecutor(1) as pool:
+        wrapping = pool.submit(contexts[1].wrap_socket, far, server_side=True)
+        return contexts[0].wrap_socket(near), wrapping.result()
+
+
+def test_under_tls_what_has_arrived_is_still_read_after_an_interrupt() -> None:
+    """A send that failed interrupts, and the close frame that tells why is there already."""
+    near, far = tls_pair()
+    with near, far:
+        upstream = _Socket("", QUICK)
+        upstream.sock = near
+        far.sendall(b"\x88\x02\x0f\xa3")  # a close frame, 4003
+        select.select([near], [], [], PATIENCE)
+        upstream.interrupt()
+        assert upstream.recv_data() == (0x8, b"\x0f\xa3")
 
 
 async def test_a_close_code_that_the_sdk_refuses_counts_as_a_break() -> None:

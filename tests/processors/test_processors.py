@@ -135,6 +135,31 @@ async def test_one_that_fails_is_skipped_unless_it_is_required(function: Callabl
     assert await process(shout, Required(function)) == []
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+async def test_an_async_one_that_cancels_or_exits_takes_neither_its_session_nor_the_service_with_it(
+    error: type[BaseException],
+) -> None:
+    async def leaves(message: str) -> str:
+        raise error
+
+    assert await process(leaves, shout) == ["WORD"]
+
+
+async def test_the_cancellation_of_a_session_is_not_taken_for_a_failure_of_its_processor() -> None:
+    begun = asyncio.Event()
+
+    async def waits(message: str) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return message
+
+    processing = asyncio.create_task(process(waits))
+    await begun.wait()
+    processing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await processing
+
+
 async def test_a_failure_is_counted_each_time_and_logged_once_without_what_was_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -142,6 +142,10 @@ def test_any_json_without_numbers_in_its_texts_passes_byte_for_byte(value: Any) 
         ("call (555) 123-4567 now", "call ([phone] now"),
         ("call +49 171 234567 now", "call [phone] now"),
         ("call plus four nine one seven one two three four five six seven", "call [phone]"),
+        ("call five five five dash one two three dash four five six seven", "call [phone]"),
+        ("four triple one, um, quadruple one uh quadruple one quadruple one", "[card]"),
+        ("4111\u20131111\u20131111 \u2013 1111", "[card]"),
+        ("we have one dash of salt and, um, two eggs", "we have one dash of salt and, um, two eggs"),
         ("call oh one seven one double two three four five six", "call [phone]"),
         ("in 2026 there were 365 days, 52 weeks", "in 2026 there were 365 days, 52 weeks"),
         ("tom@example.com", "[email]"),
@@ -176,6 +180,12 @@ def test_fields_that_the_protocol_does_not_know_stay() -> None:
     assert json.loads(redact(json.dumps(message))) == message | {
         "elements": [{"type": "text", "value": "[card]", "x": [1]}]
     }
+
+
+@pytest.mark.parametrize("odd", [{"type": "unknown"}, {"value": None}, {"value": 1111}, {"value": [VISA]}])
+def test_an_odd_element_keeps_nothing_else_from_being_found(odd: dict[str, Any]) -> None:
+    elements = [odd, {"value": "-4111 "}, {"value": "1111"}, {"value": " 1111 1111"}]
+    assert "4111" not in redact(json.dumps({"type": "final", "elements": elements}))
 
 
 @pytest.mark.parametrize("make", [lambda n: "a" * n, lambda n: "a." * n, lambda n: "1 a " * n, lambda n: "a at " * n])
