@@ -70,7 +70,9 @@ def _visitor(scope: Scope) -> Visitor:
     # Elsewhere nothing would be come back to, and the place be had for nothing.
     resume = Resume.parse(query) if scope["path"] in stream.PATHS else None
     bearer = [value[7:] for name, value in headers if name == b"authorization" and value[:7].lower() == "bearer "]
-    subprotocols = [name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name != SUBPROTOCOL]
+    subprotocols = [
+        name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name.startswith(KEY_SUBPROTOCOL)
+    ]
     return Visitor(
         origins=[value for name, value in headers if name == b"origin"],
         host=next((value for name, value in headers if name == b"host"), ""),

@@ -88,7 +88,7 @@ async def test_the_relay_s_far_side_never_sees_the_key() -> None:
 
     async with serve(far, "127.0.0.1", 0, subprotocols=[Subprotocol("chat")]) as upstream:
         url = f"ws://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
-        offered = [Subprotocol("speechbridge"), Subprotocol(f"speechbridge.key.{KEY}"), Subprotocol("chat")]
+        offered = [Subprotocol("chat"), Subprotocol("speechbridge"), Subprotocol(f"speechbridge.key.{KEY}")]
         async with (
             service(api_keys=LINE, relay_url=url) as server,
             client(server, "/relay", subprotocols=offered) as socket,
