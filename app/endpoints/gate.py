@@ -121,7 +121,9 @@ class _Connection:
         message = await self._receive()
         if message["type"] == "websocket.receive" and self._visit is not None:
             self._active_at = now = self._clock()
-            verdict = self._visit.count(len(message.get("bytes") or message.get("text") or ""), now)
+            text = message.get("text")
+            size = len(message.get("bytes") or b"") if text is None else len(text.encode())
+            verdict = self._visit.count(size, now)
             if verdict is not None:
                 self.verdict = verdict
                 return {"type": "websocket.disconnect", "code": verdict.code, "reason": verdict.reason}
