@@ -70,7 +70,9 @@ def _visitor(scope: Scope) -> Visitor:
     # Elsewhere nothing would be come back to, and the place be had for nothing.
     resume = Resume.parse(query) if scope["path"] in stream.PATHS else None
     bearer = [value[7:] for name, value in headers if name == b"authorization" and value[:7].lower() == "bearer "]
-    subprotocols = [name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name != SUBPROTOCOL]
+    subprotocols = [
+        name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name.startswith(KEY_SUBPROTOCOL)
+    ]
     return Visitor(
         origins=[value for name, value in headers if name == b"origin"],
         host=next((value for name, value in headers if name == b"host"), ""),
@@ -119,7 +121,9 @@ class _Connection:
         message = await self._receive()
         if message["type"] == "websocket.receive" and self._visit is not None:
             self._active_at = now = self._clock()
-            verdict = self._visit.count(len(message.get("bytes") or message.get("text") or ""), now)
+            text = message.get("text")
+            size = len(message.get("bytes") or b"") if text is None else len(text.encode())
+            verdict = self._visit.count(size, now)
             if verdict is not None:
                 self.verdict = verdict
                 return {"type": "websocket.disconnect", "code": verdict.code, "reason": verdict.reason}

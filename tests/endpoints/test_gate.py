@@ -90,7 +90,7 @@ async def test_the_relay_s_far_side_never_sees_the_key() -> None:
 
     async with serve(far, "127.0.0.1", 0, subprotocols=[Subprotocol("chat")]) as upstream:
         url = f"ws://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
-        offered = [Subprotocol("speechbridge"), Subprotocol(f"speechbridge.key.{KEY}"), Subprotocol("chat")]
+        offered = [Subprotocol("chat"), Subprotocol("speechbridge"), Subprotocol(f"speechbridge.key.{KEY}")]
         async with (
             service(api_keys=LINE, relay_url=url) as server,
             client(server, "/relay", subprotocols=offered) as socket,
@@ -160,11 +160,12 @@ async def test_only_a_stream_is_come_back_to_without_a_place(path: str) -> None:
     ("limits", "chunks", "code"),
     [
         ({"bytes_per_second": 1000}, [b"x" * 600] * 2, CloseCode.TOO_MANY_BYTES),
+        ({"bytes_per_second": 1000}, [b"x" * 600, "\u20ac" * 200], CloseCode.TOO_MANY_BYTES),
         ({"messages_per_second": 5}, [b"x"] * 20, CloseCode.TOO_MANY_MESSAGES),
     ],
 )
 async def test_too_much_in_a_second_is_cut_off_and_what_was_heard_is_said(
-    limits: dict[str, int], chunks: list[bytes], code: CloseCode
+    limits: dict[str, int], chunks: list[bytes | str], code: CloseCode
 ) -> None:
     async with service(total, **limits) as server, client(server, **frm("203.0.113.7")) as socket:
         for chunk in chunks:
