@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     api_keys: SecretStr = Field(
         SecretStr(""), description="who may come in: comma-separated lines of `speechbridge key NAME`; none: everybody"
     )
-    api_keys_file: Path | None = Field(None, description="a file of such lines, which come before api_keys")
+    api_keys_file: Path | None = Field(None, description="a file of more such lines; an empty one has none")
     key: SecretStr = Field(
         SecretStr(""), description="the API key that our own commands (transcribe, mic, send) come in with"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,6 @@ from app.admission import make_key
 from app.main import create_app
 from app.settings import REVAI_CLOUD, Settings, WrongSetting, describe, split
 from tests.secrets import secret
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +64,12 @@ def test_a_wrong_value_is_refused_by_name(
         Settings.read()
 
 
-def test_every_setting_is_described() -> None:
-    assert all(name.startswith("SPEECHBRIDGE_") and what for name, _, what in describe())
+def test_every_setting_is_described_in_the_readme_too() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for name, default, what in describe():
+        assert name.startswith("SPEECHBRIDGE_")
+        assert what
+        assert f"| `{name}` | {f'`{default}`' if default else ''} | {what} |\n" in readme
 
 
 def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
