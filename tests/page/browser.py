@@ -32,9 +32,9 @@ PATIENCE = 20_000  # ms; a browser beside other work is slow at times
 expect.set_options(timeout=PATIENCE)
 
 
-def speech(folder: Path) -> Path:
-    """Write the clip as a WAV, which is all that Chromium takes for a microphone."""
-    samples, rate = soundfile.read(CLIP, dtype="int16")
+def speech(folder: Path, seconds: float | None = None) -> Path:
+    """Write the clip, or its beginning, as a WAV: all that Chromium takes for a microphone."""
+    samples, rate = soundfile.read(CLIP, -1 if seconds is None else int(seconds * RATE), dtype="int16")
     return wav(folder / "speech.wav", samples.tobytes(), rate)
 
 
