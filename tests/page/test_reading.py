@@ -18,7 +18,6 @@ from tests.service import service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from playwright.async_api import Page
 
@@ -226,7 +225,7 @@ VIEWS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("path", "options"), VIEWS, ids=["light", "dark", "phone", "overlay"])
-async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[str, Any], tmp_path: Path) -> None:
+async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[str, Any]) -> None:
     script = axe()
 
     async def audit(page: Page) -> None:

@@ -14,6 +14,7 @@ from tests.service import service
 from tests.test_end_to_end import WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # What came and went, and when, seen from outside the page's own modules: when each byte had been given to the
@@ -74,8 +75,10 @@ window.AudioWorkletNode = class extends Node {
 """
 
 
-def listener(heard: bytearray):  # type: ignore[no-untyped-def] # noqa: ANN201 # an SDK
-    def start(audio):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 # the same
+def listener(heard: bytearray) -> Callable[[Iterator[bytes]], Iterator[str]]:
+    """Make an SDK that keeps what it hears and says nothing."""
+
+    def start(audio: Iterator[bytes]) -> Iterator[str]:
         for chunk in audio:
             heard.extend(chunk)
         yield from ()
