@@ -88,6 +88,11 @@ async def state(page: Page, name: str) -> None:
     await expect(page.locator("html")).to_have_attribute("data-state", name)
 
 
+async def recorded(page: Page, seconds: int) -> None:
+    """Wait until so many seconds of sound, fewer than ten, were recorded."""
+    await happens(page, f"document.getElementById('elapsed').textContent >= '0:0{seconds}'")
+
+
 async def captions(page: Page) -> list[str]:
     return [text.strip() for text in await page.locator("#finals p").all_inner_texts()]
 
