@@ -230,7 +230,7 @@ function download(format) {
 
 function flash(text) {
   $("open-save").textContent = text;
-  setTimeout(() => ($("open-save").textContent = "Save"), 1500);
+  setTimeout(() => ($("open-save").textContent = "Save"), 2500);
 }
 
 const CLEAR = ["and begin anew", "again, to be sure"];

@@ -32,9 +32,9 @@ PATIENCE = 20_000  # ms; a browser beside other work is slow at times
 expect.set_options(timeout=PATIENCE)
 
 
-def speech(folder: Path) -> Path:
-    """Write the clip as a WAV, which is all that Chromium takes for a microphone."""
-    samples, rate = soundfile.read(CLIP, dtype="int16")
+def speech(folder: Path, seconds: float | None = None) -> Path:
+    """Write the clip, or its beginning, as a WAV: all that Chromium takes for a microphone."""
+    samples, rate = soundfile.read(CLIP, -1 if seconds is None else int(seconds * RATE), dtype="int16")
     return wav(folder / "speech.wav", samples.tobytes(), rate)
 
 
@@ -86,6 +86,11 @@ async def opened(
 
 async def state(page: Page, name: str) -> None:
     await expect(page.locator("html")).to_have_attribute("data-state", name)
+
+
+async def recorded(page: Page, seconds: int) -> None:
+    """Wait until so many seconds of sound, fewer than ten, were recorded."""
+    await happens(page, f"document.getElementById('elapsed').textContent >= '0:0{seconds}'")
 
 
 async def captions(page: Page) -> list[str]:

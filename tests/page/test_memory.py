@@ -87,4 +87,4 @@ async def test_an_hour_leaves_the_memory_flat_but_for_its_words() -> None:
     early, late = figures[:3], figures[-3:]
     an_hour = (min(late) - min(early)) / (len(figures) - 3) * 60
     print([f"{figure:.2f}" for figure in figures], f"{an_hour:.1f} MiB an hour")  # noqa: T201 # measured
-    assert an_hour < 8  # its sound would be 110, its words are some 2
+    assert an_hour < 30  # its sound would be 110; its words are 2, and half a MiB of noise looks like ten

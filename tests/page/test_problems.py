@@ -121,7 +121,7 @@ async def test_something_else_takes_the_sound_and_gives_it_back() -> None:
 
 
 async def test_the_microphone_is_silent_until_it_is_not(tmp_path: Path) -> None:
-    later = wav(tmp_path / "later.wav", bytes(2 * 16000 * 7) + speech(tmp_path).read_bytes()[44:])
+    later = wav(tmp_path / "later.wav", bytes(2 * 16000 * 9) + speech(tmp_path).read_bytes()[44:])
     async with service() as server, opened(server.url, microphone=later) as page:
         await start(page)
         await state(page, "live")

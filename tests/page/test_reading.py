@@ -12,13 +12,12 @@ from playwright.async_api import expect
 
 from app.captions import to_srt, to_text
 from app.wire import Element, Final, Partial
-from tests.page.browser import happens, opened, state, until
+from tests.page.browser import happens, opened, recorded, state, until
 from tests.page.needs import axe
 from tests.service import service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from playwright.async_api import Page
 
@@ -114,7 +113,7 @@ async def test_what_follows_a_stop_stands_below_with_times_that_run_on() -> None
     async with service(talk(LINES)) as server, opened(server.url) as page:
         page.on("websocket", lambda socket: asked.append(parse_qs(socket.url)["start_ts"][0]))
         await start(page)
-        await expect(page.locator("#elapsed")).to_have_text("0:01")
+        await recorded(page, 1)
         await page.keyboard.press("Space")
         await state(page, "ended")
         await start(page)
@@ -226,7 +225,7 @@ VIEWS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("path", "options"), VIEWS, ids=["light", "dark", "phone", "overlay"])
-async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[str, Any], tmp_path: Path) -> None:
+async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[str, Any]) -> None:
     script = axe()
 
     async def audit(page: Page) -> None:
