@@ -273,7 +273,7 @@ def _network(address: str) -> str:
     try:
         ip = ip_address(address)
     except ValueError:
-        return address
+        return address and "unknown"  # all of them one: anybody can make names up, of any length
     if isinstance(ip, IPv6Address):
         ip = ip.ipv4_mapped or ip
     if ip.is_loopback:

@@ -105,7 +105,11 @@ class DurableLine:
         return message
 
     async def send(self, text: str) -> None:
-        """Keep a response for the client. Never waits: a final is kept until it is confirmed, a partial replaced."""
+        """Keep a response for the client. Never waits: a final is kept until it is confirmed, a partial replaced.
+
+        Raises UnicodeEncodeError for half of a surrogate pair, which no connection can send.
+        """
+        text.encode()
         if kind_of(text) != "final":
             self._partial = text
         elif len(self._finals) < KEPT_FINALS:

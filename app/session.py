@@ -116,6 +116,8 @@ class Sessions:
 
         Cancellation: the upstream is aborted, the line left as it is.
         """
+        if self.draining:  # its client came in before that: one may begin several, one after the other
+            return GOING_AWAY[1]
         session = Session(self, line, request, session_id or new_id())
         self._alive.add(session)
         self._none_alive.clear()

@@ -291,3 +291,16 @@ async def test_a_plain_client_sees_no_difference() -> None:
     assert connected.keys() == {"type", "id"}
     assert {json.loads(message)["type"] for message in messages} == {"partial", "final"}
     assert close.code == 1000
+
+
+async def test_a_response_that_cannot_be_sent_is_the_sdks_failure_on_a_line_that_lasts_too() -> None:
+    """The line keeps responses and sends them later: whoever came back for it would be cut off again each time."""
+
+    def odd(audio: Iterator[bytes]) -> Iterator[str]:
+        list(audio)
+        yield "\ud83d"  # half of a surrogate pair
+
+    async with service(odd) as server, client(server, STREAM + "&resume=true") as socket:
+        await socket.send("EOS")
+        _, close = await ending(socket)
+    assert close == Close(1011, "the speech SDK failed: UnicodeEncodeError")

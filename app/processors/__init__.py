@@ -163,11 +163,13 @@ class Processing:
 
 
 def _messages(made: Any) -> list[str]:
-    if made is None or isinstance(made, str):
-        return [] if made is None else [made]
-    several = list(islice(made, MOST + 1))
+    if made is None:
+        return []
+    several = [made] if isinstance(made, str) else list(islice(made, MOST + 1))
     if len(several) > MOST or not all(isinstance(one, str) for one in several):
         raise TypeError(f"a processor returns a text, None, or at most {MOST} texts")
+    for one in several:
+        one.encode()  # raises for half of a surrogate pair: it cannot be sent
     return several
 
 

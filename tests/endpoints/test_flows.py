@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import resource
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from app.endpoints import flows
+from tests.bridge.puppet import until
 from tests.service import PATIENCE, client, ending, service
 
 if TYPE_CHECKING:
@@ -270,6 +272,26 @@ async def test_an_audio_flow_that_fails_keeps_the_connection() -> None:
         assert await socket.recv() == "heard 5"
         assert "ended early, with 1011 (the speech SDK failed: ZeroDivisionError)" in str(await socket.recv())
         await still_works(socket)
+
+
+async def test_no_audio_flow_begins_while_the_service_drains() -> None:
+    """It would be cut off without its last words, and hold everything up until then."""
+    release = threading.Event()
+
+    def holds(audio: Iterator[bytes]) -> Iterator[str]:
+        yield f"first {len(next(audio))}"
+        release.wait(PATIENCE)
+
+    async with service(holds) as server, client(server) as other, client(server, "/ws") as socket:
+        await other.send(b"audio")
+        await other.recv()
+        server.should_exit = True
+        sessions = server.config.app.state.sessions  # type: ignore[union-attr] # ours
+        await until(lambda: sessions.draining)
+        await socket.send("audio")
+        assert "with 4010 (the service is shutting down" in str(await socket.recv())
+        assert sessions.alive == 1
+        release.set()
 
 
 async def test_audio_that_is_not_taken_any_more_passes_by() -> None:

@@ -123,7 +123,7 @@ def exits(message: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "function", [breaks, endless, stops, exits, lambda _message: 5, lambda _: [1], lambda _: ["x"] * 101]
+    "function", [breaks, endless, stops, exits, lambda _: 5, lambda _: [1], lambda _: ["x"] * 101, lambda _: "\ud83d"]
 )
 async def test_one_that_fails_is_skipped_unless_it_is_required(function: Callable[[str], Any]) -> None:
     assert MOST == 100
