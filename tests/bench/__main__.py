@@ -17,22 +17,26 @@ PART = re.compile(r"(?<=<!-- written by make bench -->\n).*(?=<!-- end -->)", re
 
 
 def main() -> None:
-    found = {
-        "": cost.main(),
-        "How many sessions": sessions.main(),
-        "The size of a chunk, and what a second of audio costs in it": chunks.main(),
-        "The bridge alone, 200 sessions, 10 items a second each": handover.main(),
-        "A crowd": crowd.main(),
-        "Comings and goings": cycles.main()[1],
-        "Bad ends": leavers.main(),
-    }
+    found = [
+        (
+            "**What a chunk costs**, 200 sessions, 100 ms each:",
+            cost.main(),
+            "![CPU time](tests/bench/results/cost.svg)",
+        ),
+        ("**How many sessions:**", sessions.main(), "![p99 round trips](tests/bench/results/sessions.svg)"),
+        ("**What a second of audio costs**, by the size of its chunks:", chunks.main(), ""),
+        ("**The bridge alone**, 200 sessions, 10 items a second each:", handover.main(), ""),
+        ("**Comings and goings:**", "\n".join([crowd.main(), cycles.main()[1], leavers.main()]), ""),
+    ]
     plot.main()
-    parts = [f"On {len(cores())} cores, Python {platform.python_version()}, {platform.system()}:\n"]
-    for title, answer in found.items():
-        parts += ([f"**{title}.**\n"] if title else []) + [f"{answer.strip()}\n"]
-        if not title:
-            parts.append("![CPU time for a chunk](tests/bench/results/cost.svg)\n")
-    README.write_text(PART.sub(lambda _: "\n" + "\n".join(parts) + "\n", README.read_text()))
+    write(found)
+
+
+def write(found: list[tuple[str, str, str]]) -> None:
+    """Put into the README what was found: title, answer and picture of each."""
+    text = f"\nOn {len(cores())} cores, Python {platform.python_version()}, {platform.system()}.\n\n"
+    text += "".join(f"{part.strip()}\n\n" for parts in found for part in parts if part)
+    README.write_text(PART.sub(lambda _: text, README.read_text()))
 
 
 if __name__ == "__main__":

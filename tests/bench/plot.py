@@ -85,7 +85,7 @@ def sessions(ways: dict[str, dict[str, Any]]) -> str:
         line = " ".join(f"{x:.0f},{y:.0f}" for x, y in points)
         parts += [
             f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>',
-            text(points[-1][0] + 8, points[-1][1] + 4, {"one": "one process", "all": "one a core"}[way]),
+            text(points[-1][0] + 8, points[-1][1] + 4, way.partition(",")[0]),
         ]
     return svg(top + height + 30, parts)
 

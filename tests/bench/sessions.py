@@ -43,28 +43,47 @@ def climb(subject: Subject) -> dict[int, Reading]:
         count = next((more for more in COUNTS if more > count), count + STEP)
 
 
+def share(readings: dict[int, Reading], count: int) -> tuple[float, float]:
+    """Return threads and KiB of one of so many sessions."""
+    one, all_ = readings[1], readings[count]
+    return (all_.threads - one.threads) / (count - 1), (all_.resident - one.resident) / (count - 1)
+
+
+def summary(name: str, readings: dict[int, Reading]) -> str:
+    most = max((count for count, each in readings.items() if is_met(each)), default=0)
+    count = COUNTS[-1]
+    each, (threads, memory) = readings[count], share(readings, count)
+    return (
+        f"{name}: {most} sessions with a p99 under {BOUND:.0f} ms. With {count} the p99 is {each.p99:.0f} ms, "
+        f"{each.lost} lost; a session takes {threads:.1f} threads and {memory:.0f} KiB.\n"
+    )
+
+
+def details(name: str, readings: dict[int, Reading]) -> str:
+    rows = []
+    for count, each in readings.items():
+        threads, memory = share(readings, count) if count > 1 else (0.0, 0.0)
+        values = (each.cpu, each.cores, each.p50, each.p99, each.worst)
+        cells = [f"{value:.{digits}f}" for value, digits in zip(values, (0, 2, 2, 1, 0), strict=True)]
+        rows.append([str(count), *cells, str(each.lost), f"{threads:.1f}", f"{memory:.0f}"])
+    headings = ["sessions", "CPU per chunk, us", "cores", "p50, ms", "p99, ms", "worst, ms", "lost"]
+    return f"{name}:\n\n{table([*headings, 'threads a session', 'KiB a session'], rows)}\n"
+
+
 def main() -> str:
     with upstream() as far:
         with service(far, cores=cores()[:1]) as one:
             in_one = climb(one)
         with service(far, cores=cores()) as many:
             in_all = climb(many)
-    answer = details = ""
-    for name, readings in (("One process", in_one), (f"One process a core, {len(cores())} of them", in_all)):
-        alone = readings[1]
-        rows = []
-        for count, each in readings.items():
-            memory = (each.resident - alone.resident) / (count - 1) if count > 1 else 0.0
-            threads = (each.threads - alone.threads) / (count - 1) if count > 1 else 0.0
-            row = (each.cpu, each.cores, each.p50, each.p99, each.worst)
-            cells = [f"{value:.{digits}f}" for value, digits in zip(row, (0, 2, 2, 1, 0), strict=True)]
-            rows.append([str(count), *cells, str(each.lost), f"{threads:.1f}", f"{memory:.0f}"])
-        headings = ["sessions", "CPU per chunk, us", "cores", "p50, ms", "p99, ms", "worst, ms", "lost"]
-        most = max((count for count, each in readings.items() if is_met(each)), default=0)
-        answer += f"{name}: {most} sessions with a p99 under {BOUND:.0f} ms.\n"
-        details += f"{name}:\n\n{table([*headings, 'threads a session', 'KiB a session'], rows)}\n"
-    figures = {"one": {n: asdict(r) for n, r in in_one.items()}, "all": {n: asdict(r) for n, r in in_all.items()}}
-    return keep("sessions", __doc__.partition("\n")[0], answer, figures, details)
+    ways = {"One process": in_one, f"One process a core, {len(cores())} of them": in_all}
+    return keep(
+        "sessions",
+        __doc__.partition("\n")[0],
+        "\n".join(summary(name, readings) for name, readings in ways.items()),
+        {name: {n: asdict(each) for n, each in readings.items()} for name, readings in ways.items()},
+        "".join(details(name, readings) for name, readings in ways.items()),
+    )
 
 
 if __name__ == "__main__":
