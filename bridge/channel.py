@@ -125,8 +125,8 @@ class Channel(Generic[T]):
         self._ring()
         return item
 
-    def empty(self) -> bool:
-        return self._queue.sync_q.empty()
+    def qsize(self) -> int:
+        return self._queue.sync_q.qsize()
 
     def _count(self) -> None:
         self.left += 1

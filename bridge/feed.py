@@ -19,7 +19,7 @@ class SyncSource(Protocol[T_co]):
 
     def get(self) -> T_co: ...
 
-    def empty(self) -> bool: ...
+    def qsize(self) -> int: ...
 
 
 def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None = None) -> Generator[T]:
@@ -38,10 +38,9 @@ def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None
             item = queue.get()
         except SyncQueueShutDown:
             return
-        if join is not None and not queue.empty():
+        if join is not None and (waiting := queue.qsize()):  # and no more: what comes meanwhile may have no end
             items = [item]
             with suppress(SyncQueueShutDown):  # cut while we looked: what was taken is given, then it is over
-                while not queue.empty():
-                    items.append(queue.get())
+                items.extend(queue.get() for _ in range(waiting))
             item = join(items)
         yield item

@@ -97,6 +97,7 @@ class _Connection:
         self._visit: Visit | None = None
         self._clock = asyncio.get_running_loop().time
         self._active_at = self._clock()
+        self._accepted = asyncio.Event()
         self._closed = False
         self.verdict: Close | None = None  # ours, if a limit was exceeded
 
@@ -133,6 +134,7 @@ class _Connection:
         self._active_at = self._clock()
         if message["type"] == "websocket.accept":
             message = {**message, "subprotocol": message.get("subprotocol") or self._subprotocol}
+            self._accepted.set()
         elif message["type"] == "websocket.close":
             self._closed = True
             message = message if self.verdict is None else _frame(self.verdict)
@@ -140,6 +142,7 @@ class _Connection:
 
     async def _end_when_idle(self, seconds: float) -> None:
         """Close a connection on which nothing comes or goes. Nothing is left to say; the server tells its endpoint."""
+        await self._accepted.wait()  # the relay dials before that, and has a limit of its own
         while (left := self._active_at + seconds - self._clock()) > 0:  # noqa: ASYNC110 # it waits for nothing to happen
             await asyncio.sleep(left)
         self.verdict = Close(CloseCode.IDLE, f"nothing came or went for {seconds:g} s: connect when there is something")

@@ -36,3 +36,25 @@ async def test_what_has_queued_up_is_joined_and_what_has_not_comes_by_itself() -
     queue.async_q.shutdown()
     assert list(feed) == [b"twothreefour"]
     await queue.aclose()
+
+
+def test_what_comes_while_it_is_joined_is_left_for_the_next() -> None:
+    """A sender that refills the queue as fast as it is emptied would make one item without end."""
+    queue: janus.Queue[bytes] = janus.Queue(4)
+
+    class Refilled:
+        """A queue in whose room another item stands at once."""
+
+        def qsize(self) -> int:
+            return queue.sync_q.qsize()
+
+        def get(self) -> bytes:
+            item = queue.sync_q.get()
+            queue.sync_q.put(item)
+            return item
+
+    for item in (b"one", b"two", b"three", b"four"):
+        queue.sync_q.put(item)
+    feed = queue_to_generator(Refilled(), b"".join)
+    assert next(feed) == b"onetwothreefourone"
+    queue.close()

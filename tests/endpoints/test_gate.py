@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from contextlib import suppress
+from socket import create_server
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -190,6 +191,18 @@ async def test_an_idle_connection_is_closed(path: str) -> None:
             _, close = await ending(socket)
     assert close.code == CloseCode.IDLE
     assert "nothing came or went for 0.05 s" in close.reason
+
+
+async def test_a_relay_that_still_dials_is_not_idle() -> None:
+    """Closed before it was accepted, it would be told HTTP 403 and no reason."""
+    with create_server(("127.0.0.1", 0)) as mute:
+        url = f"ws://127.0.0.1:{mute.getsockname()[1]}"
+        async with (
+            service(idle_seconds=0.05, connect_seconds=0.3, relay_url=url) as server,
+            client(server, "/relay") as socket,
+        ):
+            _, close = await ending(socket)
+    assert close.code == CloseCode.BAD_GATEWAY
 
 
 async def test_one_that_sends_or_is_sent_something_is_not_idle() -> None:
