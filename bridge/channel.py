@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import janus
-from janus import AsyncQueueEmpty, AsyncQueueFull, AsyncQueueShutDown, SyncQueueShutDown
+from janus import AsyncQueueShutDown, SyncQueueShutDown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,40 +78,32 @@ class Channel(Generic[T]):
     async def send(self, item: T) -> None:
         """Put from the loop, waiting for room. Cancellation: the item was not put."""
         queue = self._queue.async_q
-        await self._breathe()
-        while True:
-            try:
-                return queue.put_nowait(item)
-            except AsyncQueueFull:
-                await self._wait_while(queue.full)
+        await self._wait_while(queue.full)
+        queue.put_nowait(item)
 
     async def receive(self) -> T:
         """Get on the loop, waiting for an item. Cancellation: no item was taken."""
         queue = self._queue.async_q
-        await self._breathe()
-        while True:
-            try:
-                item = queue.get_nowait()
-            except AsyncQueueEmpty:
-                await self._wait_while(queue.empty)
-            else:
-                self._count()
-                return item
+        await self._wait_while(queue.empty)
+        item = queue.get_nowait()
+        self._count()
+        return item
 
     async def _wait_while(self, stuck: Callable[[], bool]) -> None:
-        """Wait for a change. One that came too early to be rung for came before the look, which sees it."""
-        self._breath = 0
-        self._loop = asyncio.get_running_loop()
-        self._bell.clear()
-        self.awaited = True
-        if stuck() and not self._queue.closed:
-            await self._bell.wait()
+        """Wait while the queue is stuck and not shut. What is so after it stays so until the next `await`.
 
-    async def _breathe(self) -> None:
-        """Let the loop run now and then: nothing else does while there is room, or an item."""
+        A change that comes before `awaited` is set is not rung for, but it comes before the look at the queue, too.
+        """
         self._breath += 1
-        if self._breath % BREATH == 0:
+        if self._breath % BREATH == 0:  # nothing else lets the loop run while there is room, or an item
             await asyncio.sleep(0)
+        while stuck() and not self._queue.closed:
+            self._breath = 0
+            self._loop = asyncio.get_running_loop()
+            self._bell.clear()
+            self.awaited = True
+            if stuck() and not self._queue.closed:
+                await self._bell.wait()
 
     def put(self, item: T) -> None:
         """Put from the thread, waiting for room."""

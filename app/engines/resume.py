@@ -31,6 +31,7 @@ PAUSE = wait_random_exponential(multiplier=0.2, max=5.0)  # seconds; full jitter
 
 SPEECH = 500  # root mean square of 16-bit samples, -36 dBFS: a voice near a microphone is 1,000 to 4,000
 QUIET = 200  # -44 dBFS: a room without a voice is 20 to 150
+WINDOWS = 5  # a second: a chunk may be a client's 2 s, or several in one, and one word in it must not drown in silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class _Stream:
         self._request = request
         self._frame = SAMPLE * (kind.channels or 1)
         self._rate = self._frame * (kind.rate or 16000)  # bytes a second
+        window = self._rate // WINDOWS // self._frame * self._frame
         self._offset = float(request.options.get("start_ts", 0.0))
         self._forgotten = 0  # bytes, of which the log was told
         self.resumable: Resumable[str] = Resumable(
@@ -83,9 +85,11 @@ class _Stream:
                 tail=int(TAIL_SECONDS * self._rate),
                 lazy=True,  # Rev.ai closes a connection on which nothing comes, and bills each for 15 s at least
                 lifetime=patience.lifetime,
-                quiet=lambda chunk: loudness(chunk) < QUIET,
+                quiet=lambda chunk: loudness(chunk[-window:]) < QUIET,
                 silence=patience.silence,
-                speech=lambda chunk: loudness(chunk) >= SPEECH,
+                speech=lambda chunk: any(
+                    loudness(chunk[begin : begin + window]) >= SPEECH for begin in range(0, len(chunk), window)
+                ),
                 replay_rate=patience.replay_pace * self._rate or None,
             ),
         )

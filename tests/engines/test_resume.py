@@ -194,6 +194,12 @@ def test_a_good_end_is_believed_when_what_is_unanswered_is_no_speech() -> None:
     assert len(engine.requests) == 1
 
 
+def test_a_sound_is_speech_however_much_silence_is_in_the_same_chunk() -> None:
+    engine = Engine(hears_all)
+    run(engine, iter([bytes(30 * SECOND) + LOUD[: SECOND // 100]]))
+    assert len(engine.requests) == 2
+
+
 def test_what_a_fast_client_sent_is_not_forgotten_while_it_may_lie_in_a_buffer() -> None:
     """A file's minutes are in socket buffers within a moment. When the connection breaks, they are given again."""
 
