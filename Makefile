@@ -16,7 +16,7 @@ run: install
 	@exec $(BIN)/speechbridge serve
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -77,8 +77,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes: it tells the one that reports
+        session.config.workeroutput["overheard"] = secrets.TOLD, secrets.HEARD
     if secrets.TOLD:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_testnodedown(node: Any) -> None:
+    told, heard = getattr(node, "workeroutput", {}).get("overheard", ([], {}))
+    secrets.TOLD.extend(told)
+    for where, count in heard.items():
+        secrets.HEARD[where] += count
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
