@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,10 @@ from app import logs, mic, send, transcribe
 from app.admission import make_key
 from app.main import create_app
 from app.server import Server, ServiceFailed
-from app.settings import Settings, WrongSetting, describe
+from app.settings import Settings, WrongSetting, describe, misspelled
 from app.wire import PATH
+
+logger = logging.getLogger(__name__)
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +46,8 @@ def serve(
     """Run the service until Ctrl-C. Everything else is set by environment variables, listed below."""
     settings = Settings.read(host=host, port=port)
     logs.configure(settings.log_level, settings.log_format)
+    for name, meant in misspelled():
+        logger.warning("%s is no setting: is %s meant?", name, meant)
     server = Server(create_app(settings), settings)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:  # uvloop's, where there is one
         runner.run(_serve(server))
@@ -79,6 +84,7 @@ async def _announce(server: Server) -> None:
         f"""speechbridge is listening
   {server.url}{PATH}   Rev.ai's protocol: give its SDKs url={server.url}
   {server.url}/ws_a   16 kHz mono S16LE in, responses out
+  {server.url.replace("ws", "http", 1)}   the page: open it and speak
 Try it, in another terminal:  {command} transcribe FILE.wav
 Ctrl-C ends it."""
     )

@@ -85,7 +85,10 @@ CURES: Mapping[int, tuple[str, str]] = {
     CloseCode.TOO_BIG: ("a message was too big", "send smaller chunks: 100 ms will do"),
     CloseCode.INTERNAL: ("the service failed", "try again, and if it stays look into the service's log"),
     CloseCode.BAD_GATEWAY: ("the server behind the service cannot be reached", "try again later"),
-    CloseCode.UNAUTHORIZED: ("the access token is not accepted", "check it; our own commands read SPEECHBRIDGE_KEY"),
+    CloseCode.UNAUTHORIZED: (
+        "the API key or token is not accepted",
+        "check it; our own commands read SPEECHBRIDGE_KEY",
+    ),
     CloseCode.BAD_REQUEST: ("the request is not accepted", "change it as the reason says"),
     CloseCode.NO_CREDITS: ("the account has no credits left", "add credits to it"),
     CloseCode.TOO_SLOW: ("finals were not confirmed", "confirm them, or connect without resume"),

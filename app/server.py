@@ -159,7 +159,8 @@ class Server(uvicorn.Server):
             if self.lifespan.should_exit:
                 raise ServiceFailed("the service cannot start: what stood in its way is told above") from None
             where = f"{self.config.host}:{self.config.port}"
-            raise ServiceFailed(f"the service cannot start on {where}: is the port taken? --port has others") from None
+            cure = "is the port taken? --port, or SPEECHBRIDGE_PORT, names another"
+            raise ServiceFailed(f"the service cannot start on {where}: {cure}") from None
         for server in self.servers:
             for listening in server.sockets:
                 _bound_stalls(listening)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 from ipaddress import ip_network
 from pathlib import Path  # pydantic reads the annotations
 from typing import Annotated, Literal
@@ -34,6 +37,13 @@ def _networks(text: str) -> str:
     return text
 
 
+def _origins(text: str) -> str:
+    for origin in split(text):
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin, re.IGNORECASE):
+            raise ValueError(f"{origin!r} is no origin: write https://example.org, without a path")
+    return text
+
+
 def split(text: str) -> list[str]:
     """Take a comma-separated list apart."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -42,7 +52,9 @@ def split(text: str) -> list[str]:
 class Settings(BaseSettings):
     """All settings. Each is read from SPEECHBRIDGE_ and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -56,7 +68,7 @@ class Settings(BaseSettings):
     key: SecretStr = Field(
         SecretStr(""), description="the API key that our own commands (transcribe, mic, send) come in with"
     )
-    origins: str = Field(
+    origins: Annotated[str, AfterValidator(_origins)] = Field(
         "",
         description="origins of pages that may connect, comma-separated, as https://example.org; the page that this"
         " service itself serves may in any case, on loopback or with a key",
@@ -175,6 +187,13 @@ def _content(name: str, path: Path | None) -> str:
         return path.read_text() if path else ""
     except (OSError, UnicodeDecodeError) as error:
         raise WrongSetting(f"{PREFIX}{name}: {path} cannot be read: {type(error).__name__}") from None
+
+
+def misspelled() -> list[tuple[str, str]]:
+    """Name what looks like a setting in the environment and is none, each with the setting that it may be meant for."""
+    names = [name for name, _, _ in describe()]
+    strangers = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in names)
+    return [(name, close) for name in strangers for close in difflib.get_close_matches(name, names, 1, 0.9)]
 
 
 def describe() -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from app.admission import make_key
 from app.main import create_app
-from app.settings import REVAI_CLOUD, Settings, WrongSetting, describe, split
+from app.settings import REVAI_CLOUD, Settings, WrongSetting, describe, misspelled, split
 from tests.secrets import secret
 
 
@@ -53,6 +53,9 @@ def test_a_url_names_the_server_with_a_token_or_without(monkeypatch: pytest.Monk
         ("SPEECHBRIDGE_RELAY_URL", "ws://", "SPEECHBRIDGE_RELAY_URL: .*not usable"),
         ("SPEECHBRIDGE_PROXY_URL", "ws://x:99999", "SPEECHBRIDGE_PROXY_URL: .*not usable"),
         ("SPEECHBRIDGE_TRUSTED_PROXIES", "10.0.0.0/8, caddy", "SPEECHBRIDGE_TRUSTED_PROXIES: 'caddy' does not appear"),
+        ("SPEECHBRIDGE_ORIGINS", "https://ok.example, example.org", "SPEECHBRIDGE_ORIGINS: 'example.org' is no origin"),
+        ("SPEECHBRIDGE_ORIGINS", "https://ok.example/", "SPEECHBRIDGE_ORIGINS: 'https://ok.example/' is no origin"),
+        ("SPEECHBRIDGE_SESSION_SECONDS", "inf", "SPEECHBRIDGE_SESSION_SECONDS: .*finite number"),
         ("SPEECHBRIDGE_LOG_LEVEL", "loud", "SPEECHBRIDGE_LOG_LEVEL: .*'warning'"),
     ],
 )
@@ -62,6 +65,13 @@ def test_a_wrong_value_is_refused_by_name(
     monkeypatch.setenv(variable, value)
     with pytest.raises(WrongSetting, match=said):
         Settings.read()
+
+
+def test_a_misspelled_setting_is_named_with_what_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEECHBRIDGE_MAX_SESION", "3")
+    monkeypatch.setenv("SPEECHBRIDGE_PORT_8000_TCP_ADDR", "10.0.0.1")  # Kubernetes' doing, for a service of our name
+    monkeypatch.setenv("SPEECHBRIDGE_PORT", "9000")
+    assert misspelled() == [("SPEECHBRIDGE_MAX_SESION", "SPEECHBRIDGE_MAX_SESSIONS")]
 
 
 def test_every_setting_is_described_in_the_readme_too() -> None:

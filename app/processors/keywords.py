@@ -40,7 +40,8 @@ class Alerts:
         final = parse_message(message) if kind_of(message) == "final" else None
         if not isinstance(final, Final):
             return message
-        found = [word for word, pattern in self._patterns.items() if pattern.search(final.text)]
+        said = " ".join(word.value for word in final.words)
+        found = [word for word, pattern in self._patterns.items() if pattern.search(said)]
         if not found:
             return message
         logger.info("said from %g to %g s: %s", final.ts, final.end_ts, ", ".join(found), extra={"alerts": found})

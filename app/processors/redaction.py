@@ -227,7 +227,8 @@ def _said(element: dict[str, Any]) -> str:
 
 def _elements(elements: list[dict[str, Any]], *, is_partial: bool) -> list[dict[str, Any]]:
     """Search elements as one text. The first of those that a find lies in takes its name, and the times of all."""
-    glue = " " if is_partial else ""
+    # Only finals of Rev.ai's have elements that stand between words.
+    glue = "" if any(element.get("type") == "punct" for element in elements) else " "
     text = glue.join(map(_said, elements))
     spans = find(text, may_go_on=is_partial)
     if not spans:

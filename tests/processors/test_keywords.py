@@ -40,3 +40,8 @@ def test_what_is_no_final_with_a_keyword_passes(text: str) -> None:
 def test_they_are_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHBRIDGE_KEYWORDS", "one, two three")
     assert '"alerts": ["two three"]' in Alerts()(final("two", "three").text)
+
+
+def test_a_final_of_words_only_is_read_with_spaces() -> None:
+    words = [{"type": "text", "value": word} for word in ("call", "my", "lawyer")]
+    assert '"alerts": ["my lawyer"]' in alerts(json.dumps({"type": "final", "elements": words}))

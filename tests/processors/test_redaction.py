@@ -186,6 +186,13 @@ def test_fields_that_the_protocol_does_not_know_stay() -> None:
     }
 
 
+def test_a_final_of_words_only_is_read_with_spaces() -> None:
+    """Rev.ai's have punctuation between; another SDK's may not."""
+    words_ = [{"type": "text", "value": word} for word in ("mail", "bob@example.com", "or", "call", "555-1234")]
+    redacted = json.loads(redact(json.dumps({"type": "final", "elements": words_})))
+    assert [element["value"] for element in redacted["elements"]] == ["mail", "[email]", "or", "call", "[phone]"]
+
+
 @pytest.mark.parametrize("odd", [{"type": "unknown"}, {"value": None}, {"value": 1111}, {"value": [VISA]}])
 def test_an_odd_element_keeps_nothing_else_from_being_found(odd: dict[str, Any]) -> None:
     elements = [odd, {"value": "-4111 "}, {"value": "1111"}, {"value": " 1111 1111"}]
