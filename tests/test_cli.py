@@ -58,7 +58,8 @@ def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             assert process.stdout is not None
             announced = ""
             while "Ctrl-C" not in announced:
-                announced += process.stdout.readline()
+                announced += (line := process.stdout.readline())
+                assert line, "the service did not start"
             yield process, announced
         finally:
             process.kill()

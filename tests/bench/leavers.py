@@ -126,7 +126,11 @@ def main() -> str:
         return answer(stopped, None)
     try:
         wire()
-        variables = {"SPEECHBRIDGE_HOST": FAR, "SPEECHBRIDGE_LOG_LEVEL": "error"}
+        variables = {
+            "SPEECHBRIDGE_HOST": FAR,
+            "SPEECHBRIDGE_PUBLISHED_ON": "127.0.0.1",
+            "SPEECHBRIDGE_LOG_LEVEL": "error",
+        }
         with serving(SPEECHBRIDGE_START=f"{here}:listening", **variables) as (process, announced):
             url = announced.split()[3].partition("/speechtotext")[0]
             return answer(stopped, vanish(url, process.pid))
