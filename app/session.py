@@ -158,7 +158,7 @@ class Session:
         self._bridge: Bridge[bytes, str] | None = None
         self._verdict: Verdict | None = None  # ours, where it is not the upstream's ending that decides
         self._limit: asyncio.TimerHandle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._time = asyncio.timeout(None)  # for all of it; without end, until `end` sets one
         self._ended = False  # the client said so
         self._left = False
         self._received = self._fed = 0  # bytes
@@ -168,7 +168,7 @@ class Session:
     async def run(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         verdict: Verdict
         try:
-            close = await self._converse(greet)
+            close = await self._in_time(greet)
             verdict = "left" if self._left else "completed", close
         except Closed:  # we cancelled the bridge: for a reason that stands in the verdict, or nobody was there any more
             verdict = "left", Close(CloseCode.INTERNAL, "the stream was cut")
@@ -235,10 +235,19 @@ class Session:
         """End the input; what the upstream has not said so many seconds later is cut off."""
         self._verdict = self._verdict or verdict
         seconds = self._sessions.drain_seconds if seconds is None else seconds
-        if self._bridge is not None and self._deadline is None:
+        if self._bridge is not None and self._time.when() is None:
             self._bridge.end()
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(seconds, self._bridge.cancel)
+            self._time.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    async def _in_time(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+        """Converse. Raises Closed when time is up, wherever a response is then: upstream, in a processor, going out."""
+        try:
+            async with self._time:
+                return await self._converse(greet)
+        except TimeoutError:
+            if not self._time.expired():  # the SDK's own
+                raise
+            raise Closed("its time is up") from None
 
     async def _converse(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         upstream = self._sessions.engine(self._request)
@@ -273,9 +282,8 @@ class Session:
                     for message in await process(response) if process else (response,):
                         await self._line.send(message)
             finally:
-                for timer in (self._limit, self._deadline):
-                    if timer is not None:
-                        timer.cancel()
+                if self._limit is not None:
+                    self._limit.cancel()
                 listener.cancel()
                 await asyncio.gather(listener, return_exceptions=True)
         return Close(CloseCode.NORMAL, END_OF_INPUT)

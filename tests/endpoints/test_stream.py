@@ -315,3 +315,33 @@ async def test_an_unknown_path_is_refused_before_the_handshake() -> None:
         with pytest.raises(InvalidStatus, match="HTTP 403"):
             async with client(server, "/nowhere"):
                 pass
+
+
+IN_PROCESSOR = threading.Event()
+
+
+async def never_done(message: str) -> str:
+    """A processor that keeps what it is given."""
+    IN_PROCESSOR.set()
+    await asyncio.Event().wait()
+    return message
+
+
+@pytest.mark.parametrize("resume", ["", "&resume=true"])
+async def test_when_the_drain_s_time_is_up_a_response_in_a_processor_is_not_waited_for(resume: str) -> None:
+    """Its client was told 1012 by the server in the end, and that late."""
+
+    def stub(audio: Iterator[bytes]) -> Iterator[str]:
+        for _ in audio:
+            yield "heard"
+
+    processor = f"{__name__}:{never_done.__name__}"
+    settings = {"processors": processor, "processor_seconds": 60, "drain_seconds": 0.1}
+    IN_PROCESSOR.clear()
+    async with service(stub, **settings) as server, client(server, STREAM + resume) as socket:
+        await socket.recv()
+        await socket.send(b"\0" * 3200)
+        await until(IN_PROCESSOR.is_set)
+        await server.config.app.state.sessions.drain()  # type: ignore[union-attr] # ours
+        _, close = await ending(socket)
+    assert close.code == 4010
