@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +228,8 @@ class LastingStream:
         if isinstance(hypothesis, Final):
             self._finals += 1
             await self._messages.put(hypothesis)
-            await websocket.send(json.dumps({"type": "received", "finals": self._finals}))
+            with suppress(ConnectionClosed):  # `recv` tells of it, after what had arrived by then
+                await websocket.send(json.dumps({"type": "received", "finals": self._finals}))
         elif isinstance(hypothesis, Partial):
             await self._messages.put(hypothesis)
 
