@@ -157,7 +157,6 @@ class Session:
         self._upstream: Upstream | None = None
         self._bridge: Bridge[bytes, str] | None = None
         self._verdict: Verdict | None = None  # ours, where it is not the upstream's ending that decides
-        self._limit: asyncio.TimerHandle | None = None
         self._time = asyncio.timeout(None)  # for all of it; without end, until `end` sets one
         self._ended = False  # the client said so
         self._left = False
@@ -273,17 +272,16 @@ class Session:
             if greet is not None:
                 await greet(self.id)
             listener = asyncio.create_task(self._listen(bridge), name=f"{self.id}-listener")
-            if self._sessions.session_seconds:
-                loop = asyncio.get_running_loop()
-                self._limit = loop.call_later(self._sessions.session_seconds, self.end, TOO_LONG)
+            loop, longest = asyncio.get_running_loop(), sessions.session_seconds
+            limit = loop.call_later(longest, self.end, TOO_LONG) if longest else None
             try:
                 async for response in bridge:
                     self._count(response)
                     for message in await process(response) if process else (response,):
                         await self._line.send(message)
             finally:
-                if self._limit is not None:
-                    self._limit.cancel()
+                if limit is not None:
+                    limit.cancel()
                 listener.cancel()
                 await asyncio.gather(listener, return_exceptions=True)
         return Close(CloseCode.NORMAL, END_OF_INPUT)
