@@ -20,8 +20,10 @@ from app.wire import CloseCode
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import FrameType
+    from typing import Any
 
     from fastapi import FastAPI
+    from uvicorn._types import ASGIReceiveEvent
     from websockets.frames import Frame
 
     from app.session import Sessions
@@ -47,11 +49,44 @@ class WithoutQueries(logging.Filter):
         return True
 
 
+class Inbox:
+    """The messages that an application has still to take: as much of asyncio.Queue as one reader needs."""
+
+    def __init__(self) -> None:
+        self._messages: list[ASGIReceiveEvent] = []
+        self._arrival: asyncio.Future[None] | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Nothing is there, and the next message is waited for."""
+        return self._arrival is not None and not self._arrival.done()
+
+    def empty(self) -> bool:
+        return not self._messages
+
+    def put_nowait(self, message: ASGIReceiveEvent) -> None:
+        self._messages.append(message)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def get(self) -> ASGIReceiveEvent:
+        """Take the next message, waiting for it. Cancellation: none was taken."""
+        while not self._messages:
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        return self._messages.pop(0)
+
+
 class Protocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, with some of its judgements corrected."""
 
+    queue: Inbox  # type: ignore[assignment]
     heard_at = 0.0  # the loop's time
     pings = (0, 0)  # in which second, and how many
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.queue = Inbox()
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
@@ -74,13 +109,27 @@ class Protocol(WebSocketsSansIOProtocol):
             super().handle_ping()
 
     def send_receive_event_to_app(self) -> None:
+        """Hand a message over, and read on if it was waited for; the inherited code stops and starts at each one."""
+        data = b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:  # the application is past its close
+            return
+        if not (self.queue.is_awaited or self.read_paused):
+            self.read_paused = True
+            self.transport.pause_reading()
         if self.curr_msg_data_type == "text":
             try:
-                b"".join(self.frames).decode()
+                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
             except UnicodeDecodeError:
                 self._end(CloseCode.INVALID, "a text message must be UTF-8")
-                return
-        super().send_receive_event_to_app()
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+
+    async def receive(self) -> ASGIReceiveEvent:
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self.transport.resume_reading()
+        return await self.queue.get()
 
     def keepalive_timeout(self) -> None:
         """Drop a client that did not answer a ping and was not heard at all since.

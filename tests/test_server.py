@@ -16,6 +16,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 import app.server
+from app.server import Protocol
+from bridge import Limits
 from tests.bridge.puppet import until
 from tests.conftest import open_files
 from tests.service import client, ending, service
@@ -34,11 +36,7 @@ async def raw(server: Server, path: str = "/ws_a") -> AsyncIterator[tuple[asynci
     """Do the handshake by hand, and leave the rest to the test."""
     where = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
-    key = base64.b64encode(os.urandom(16)).decode()
-    writer.write(
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
-    )
+    writer.write(handshake(path))
     assert b"101" in await reader.readuntil(b"\r\n\r\n")
     try:
         yield reader, writer
@@ -46,6 +44,14 @@ async def raw(server: Server, path: str = "/ws_a") -> AsyncIterator[tuple[asynci
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+def handshake(path: str) -> bytes:
+    key = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+    )
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
@@ -116,6 +122,57 @@ async def test_what_is_no_websocket_is_told_so(bytes_: bytes, code: int) -> None
     async with service() as server, raw(server) as (reader, writer):
         writer.write(bytes_)
         assert await close_code(reader) == code
+
+
+class Wire(asyncio.Transport):
+    """A transport that leads nowhere, and notes when reading stops and goes on."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self.noted: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.noted.append("pause")
+
+    def resume_reading(self) -> None:
+        self.noted.append("resume")
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+async def test_reading_stops_for_a_message_that_is_not_waited_for_and_for_no_other() -> None:
+    go_on = threading.Event()
+
+    def slow(audio: Iterator[bytes]) -> Iterator[str]:
+        go_on.wait(PATIENCE)
+        yield from (str(len(chunk)) for chunk in audio)
+
+    async with service(slow) as server:
+        wire, protocol = Wire(), Protocol(server.config, server.server_state, {})
+        protocol.connection_made(wire)
+        protocol.data_received(handshake("/ws_a"))
+        await until(lambda: server._sessions.alive)
+        [session] = server._sessions._alive
+        for _ in range(Limits().inbound):
+            await until(lambda: protocol.queue.is_awaited)
+            protocol.data_received(frame(2, b"audio"))
+        await until(lambda: protocol.queue.is_awaited)
+        protocol.data_received(frame(2, b"one for which there is no room"))
+        await until(lambda: session._bridge and session._bridge._inbound.awaited)
+        assert wire.noted == []
+        protocol.data_received(frame(2, b"one that nobody waits for"))
+        assert wire.noted == ["pause"]
+        go_on.set()
+        await until(lambda: wire.noted == ["pause", "resume"])
+        protocol.connection_lost(None)
+        await until(lambda: not server._sessions.alive)
 
 
 async def test_a_client_whose_pongs_we_do_not_read_is_not_closed_for_that(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,9 +95,11 @@ class _Connection:
         self._send = send
         self._subprotocol = subprotocol
         self._visit: Visit | None = None
-        self._clock = asyncio.get_running_loop().time
-        self._active_at = self._clock()
-        self._accepted = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._active_at = self._loop.time()
+        self._idle_seconds = 0.0
+        self._idle_look: asyncio.TimerHandle | None = None
+        self._idle_end: asyncio.Task[None] | None = None
         self._closed = False
         self.verdict: Close | None = None  # ours, if a limit was exceeded
 
@@ -108,20 +110,22 @@ class _Connection:
 
     async def run(self, app: ASGIApp, scope: Scope, visit: Visit, idle_seconds: float) -> None:
         self._visit = visit
-        watching = asyncio.create_task(self._end_when_idle(idle_seconds)) if idle_seconds else None
+        self._idle_seconds = idle_seconds
         try:
             await app(scope, self.receive, self.send)
         finally:
-            if watching is not None:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+            if self._idle_look is not None:
+                self._idle_look.cancel()
+            if self._idle_end is not None:
+                self._idle_end.cancel()
+                await asyncio.gather(self._idle_end, return_exceptions=True)
         if self.verdict is not None and not self._closed:
             await self.send(_frame(self.verdict))
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message["type"] == "websocket.receive" and self._visit is not None:
-            self._active_at = now = self._clock()
+        self._active_at = now = self._loop.time()
+        if self._visit is not None and self._visit.has_pace and message["type"] == "websocket.receive":
             text = message.get("text")
             size = len(message.get("bytes") or b"") if text is None else len(text.encode())
             verdict = self._visit.count(size, now)
@@ -131,22 +135,25 @@ class _Connection:
         return message
 
     async def send(self, message: Message) -> None:
-        self._active_at = self._clock()
+        self._active_at = self._loop.time()
         if message["type"] == "websocket.accept":
             message = {**message, "subprotocol": message.get("subprotocol") or self._subprotocol}
-            self._accepted.set()
+            if self._idle_seconds:  # not before: the relay dials, and has a limit of its own for that
+                self._end_if_idle()
         elif message["type"] == "websocket.close":
             self._closed = True
             message = message if self.verdict is None else _frame(self.verdict)
         await self._send(message)
 
-    async def _end_when_idle(self, seconds: float) -> None:
+    def _end_if_idle(self) -> None:
         """Close a connection on which nothing comes or goes. Nothing is left to say; the server tells its endpoint."""
-        await self._accepted.wait()  # the relay dials before that, and has a limit of its own
-        while (left := self._active_at + seconds - self._clock()) > 0:  # noqa: ASYNC110 # it waits for nothing to happen
-            await asyncio.sleep(left)
-        self.verdict = Close(CloseCode.IDLE, f"nothing came or went for {seconds:g} s: connect when there is something")
-        await self.send(_frame(self.verdict))
+        left = self._active_at + self._idle_seconds - self._loop.time()
+        if left > 0:
+            self._idle_look = self._loop.call_later(left, self._end_if_idle)
+            return
+        reason = f"nothing came or went for {self._idle_seconds:g} s: connect when there is something"
+        self.verdict = Close(CloseCode.IDLE, reason)
+        self._idle_end = asyncio.create_task(self.send(_frame(self.verdict)))
 
 
 def _frame(close: Close) -> Message:
