@@ -14,7 +14,7 @@ channel; the SDK iterates it wherever it likes.
 **Five waits** can last for ever, so each has a waker on every way a bridge can end:
 
     1. the loop in send(), inbound full         woken by room, or by the channel's end
-    2. the SDK in the feed, inbound empty       woken by an item, or by the channel's end
+    2. the SDK in the feed, inbound empty       woken by an item (one may linger), or by the channel's end
     3. the worker in put(), outbound full       woken by room, or by the channel's end
     4. the loop in `async for`, outbound empty  woken by a response, or by the channel's end
     5. a thread inside the SDK (recv, send)     woken by `abort` only; while it connects, by its own timeout only
@@ -145,11 +145,15 @@ class Bridge(Generic[In, Out]):
         finally:
             self._inbound.cut()
             self._outbound.cut()
+            self._inbound.wake()  # nothing of it stays in the loop's timers
 
     # ---- the loop's side ---------------------------------------------------------------------------------------------
 
-    async def send(self, item: In) -> None:
+    async def send(self, item: In, *, linger: float = 0.0) -> None:
         """Give one item to the SDK, waiting while `limits.inbound` items are ahead of it.
+
+        An SDK that waits for input need not be woken for each of many small items: with `linger` it may wait for
+        company, up to so many seconds, or until an item comes without, or there is no more room, or `end`.
 
         Raises Closed after `end` or `cancel` or once the SDK has finished, Broken once it has failed; the item was
         not taken then. A send that waits for room while `end` is called is refused likewise.
@@ -159,7 +163,7 @@ class Bridge(Generic[In, Out]):
         if self._slot is None:
             raise RuntimeError("send() goes inside `async with`: nothing takes items yet")
         try:
-            await self._inbound.send(item)
+            await self._inbound.send(item, linger)
         except AsyncQueueShutDown:
             raise self._refusal() from (self._outcome.error if isinstance(self._outcome, Failed) else None)
 

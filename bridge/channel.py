@@ -1,15 +1,18 @@
 """A bounded queue with a foot on either side: the event loop's and one thread's. The only import of janus.
 
 janus does the hard part. What is added here is what its users must otherwise know: which shutdown who may call, that a
-consumer can starve its loop, and that the loop may be gone. And the loop's waits are our own: janus wakes a waiting
-coroutine by way of a task and a condition, two more turns of the loop for each item.
+consumer can starve its loop, and that the loop may be gone. And the waits for an item are our own, and the loop's for
+room: janus wakes a coroutine by way of a task and a condition, two more turns of the loop for each item, and a thread
+for each item, where many small ones need it once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import janus
@@ -25,17 +28,41 @@ T = TypeVar("T")
 BREATH = 16  # items between two visits to the loop: a guess, about 0.5 ms of work
 TIMED = 16  # of so many items one is timed: two clock calls then, two comparisons otherwise
 
+# What janus keeps for coroutines that wait in it, and for whoever waits for tasks to be done: most of a queue's memory.
+# Nobody does.
+UNUSED = (
+    "_async_mutex",
+    "_async_not_empty",
+    "_async_not_full",
+    "_async_tasks_done",
+    "_pending",
+    "_sync_tasks_done",
+)
+
 
 class _MeasuredQueue(janus.Queue[T]):
-    entered = 0
-    peak = 0
-    timed = 0  # the number of the item whose wait is measured: set by the putter while it is 0, cleared by the getter
-    put_at = 0.0
+    __slots__ = ("entered", "items", "peak", "put_at", "timed")
 
-    def _put(self, item: T) -> None:  # called by janus with its lock held
-        super()._put(item)
+    def __init__(self, room: int) -> None:
+        super().__init__(room)
+        for name in UNUSED:
+            setattr(self, name, None)
+        self.entered = 0
+        self.peak = 0
+        self.timed = 0  # the number of the item whose wait is measured: set by the putter, cleared by the getter
+        self.put_at = 0.0
+
+    # Called by janus with its lock held, a dozen times an item, so two of these are the list's own.
+
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002 # janus' form; it looks after the size itself
+        self.items: list[T] = []  # a deque takes more memory than all that is ever in it
+        self._qsize = self.items.__len__  # type: ignore[method-assign]
+        self._get = partial(self.items.pop, 0)  # type: ignore[method-assign]
+
+    def _put(self, item: T) -> None:
+        self.items.append(item)
         self.entered += 1
-        self.peak = max(self.peak, self._qsize())
+        self.peak = max(self.peak, len(self.items))
         if self.entered % TIMED == 0 and not self.timed:
             self.put_at, self.timed = time.perf_counter(), self.entered
 
@@ -53,12 +80,18 @@ class Channel(Generic[T]):
     """
 
     def __init__(self, room: int, waited: Callable[[float], object] | None = None) -> None:
+        self._room = room
         self._queue: _MeasuredQueue[T] = _MeasuredQueue(room)
+        self._sync, self._async = self._queue.sync_q, self._queue.async_q
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._bell = asyncio.Event()
+        self._bell: asyncio.Future[None] | None = None  # the loop's own: nobody else touches it
         self._breath = 0
         self._waited = waited
         self.awaited = False  # the loop waits, so the other side must ring
+        self._gong = threading.Lock()  # what the thread waits for, by acquiring it: whoever wakes it releases it
+        self._gong.acquire()
+        self._lingering: asyncio.TimerHandle | None = None
+        self.dozing = False  # the thread waits for an item, so the other side must wake it
         self.left = 0  # items taken out; only the getting side counts, so a plain integer is exact
 
     @property
@@ -68,57 +101,96 @@ class Channel(Generic[T]):
 
     @property
     def depth(self) -> int:
-        return self._queue.async_q.qsize()
+        return len(self._queue.items)
 
     @property
     def peak(self) -> int:
         """The greatest depth there was."""
         return self._queue.peak
 
-    async def send(self, item: T) -> None:
-        """Put from the loop, waiting for room. Cancellation: the item was not put."""
-        queue = self._queue.async_q
-        await self._wait_while(queue.full)
-        queue.put_nowait(item)
+    async def send(self, item: T, linger: float = 0.0) -> None:
+        """Put from the loop, waiting for room. Cancellation: the item was not put.
+
+        A thread that waits is woken within `linger` seconds, or when there is no more room.
+        """
+        if self._is_full():
+            self.wake()
+            await self._wait_while(self._is_full)
+        elif self._is_out_of_breath():
+            await asyncio.sleep(0)
+        self._async.put_nowait(item)
+        if self.dozing:
+            if linger <= 0:
+                self.wake()
+            elif self._lingering is None:
+                self._lingering = asyncio.get_running_loop().call_later(linger, self.wake)
 
     async def receive(self) -> T:
         """Get on the loop, waiting for an item. Cancellation: no item was taken."""
-        queue = self._queue.async_q
-        await self._wait_while(queue.empty)
-        item = queue.get_nowait()
+        if self._is_empty():
+            await self._wait_while(self._is_empty)
+        elif self._is_out_of_breath():
+            await asyncio.sleep(0)
+        item = self._async.get_nowait()
         self._count()
         return item
 
-    async def _wait_while(self, stuck: Callable[[], bool]) -> None:
-        """Wait while the queue is stuck and not shut. What is so after it stays so until the next `await`.
+    def _is_full(self) -> bool:
+        return len(self._queue.items) >= self._room and not self._queue.closed
+
+    def _is_empty(self) -> bool:
+        return not self._queue.items and not self._queue.closed
+
+    def _is_out_of_breath(self) -> bool:
+        """Now and then the loop must run: nothing else lets it while there is room, or an item."""
+        self._breath = (self._breath + 1) % BREATH
+        return self._breath == 0
+
+    async def _wait_while(self, is_stuck: Callable[[], bool]) -> None:
+        """Wait while the queue is stuck. What is so after it stays so until the next `await`.
 
         A change that comes before `awaited` is set is not rung for, but it comes before the look at the queue, too.
         """
-        self._breath += 1
-        if self._breath % BREATH == 0:  # nothing else lets the loop run while there is room, or an item
-            await asyncio.sleep(0)
-        while stuck() and not self._queue.closed:
+        while is_stuck():
             self._breath = 0
             self._loop = asyncio.get_running_loop()
-            self._bell.clear()
+            self._bell = self._loop.create_future()
             self.awaited = True
-            if stuck() and not self._queue.closed:
-                await self._bell.wait()
+            if is_stuck():
+                await self._bell
 
     def put(self, item: T) -> None:
         """Put from the thread, waiting for room."""
-        self._queue.sync_q.put(item)
+        self._sync.put(item)
         self._ring()
 
     def get(self) -> T:
         """Get in the thread, waiting for an item."""
-        item = self._queue.sync_q.get()
+        while self._is_empty():
+            self.dozing = True
+            if self._is_empty():
+                self._gong.acquire()
+        item = self._sync.get_nowait()
         self._count()
         self._ring()
         return item
 
+    def wake(self) -> None:
+        """Wake the thread if it waits for an item. On the loop."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        if self.dozing:
+            self.dozing = False
+            self._strike_gong()
+
+    def _strike_gong(self) -> None:
+        """Have the thread look again. From any thread; once too often is no harm."""
+        with suppress(RuntimeError):  # it was struck, and is not heard yet
+            self._gong.release()
+
     def qsize(self) -> int:
-        return self._queue.sync_q.qsize()
+        return len(self._queue.items)
 
     def _count(self) -> None:
         self.left += 1
@@ -132,7 +204,11 @@ class Channel(Generic[T]):
         if self.awaited and self._loop is not None:
             self.awaited = False
             with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-                self._loop.call_soon_threadsafe(self._bell.set)
+                self._loop.call_soon_threadsafe(self._strike)
+
+    def _strike(self) -> None:
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
 
     def finish(self) -> None:
         """End after what is in the queue. For the putting side, after its last put: one still waiting is refused."""
@@ -144,4 +220,5 @@ class Channel(Generic[T]):
 
     def _shutdown(self, *, immediate: bool) -> None:
         self._queue.shutdown(immediate)
+        self._strike_gong()
         self._ring()

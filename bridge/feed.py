@@ -43,4 +43,6 @@ def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None
             with suppress(SyncQueueShutDown):  # cut while we looked: what was taken is given, then it is over
                 items.extend(queue.get() for _ in range(waiting))
             item = join(items)
+            del items
         yield item
+        del item  # it would be held on to while the next is waited for

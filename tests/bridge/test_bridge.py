@@ -112,7 +112,9 @@ async def test_3_whatever_the_sizes_the_graceful_path_loses_nothing_and_keeps_th
 
 
 @settings(deadline=None, max_examples=60)
-@given(steps=st.lists(st.sampled_from(["send", "say", "read", "end", "cancel", "finish", "fail"]), max_size=25))
+@given(
+    steps=st.lists(st.sampled_from(["send", "linger", "say", "read", "end", "cancel", "finish", "fail"]), max_size=25)
+)
 async def test_3_what_send_accepted_is_either_fed_or_counted_as_lost(steps: list[str]) -> None:
     """Any order of anything: nobody hangs, what was accepted keeps its order, the losses add up."""
     puppet, accepted, numbers = Puppet(), [], count()
@@ -121,10 +123,10 @@ async def test_3_what_send_accepted_is_either_fed_or_counted_as_lost(steps: list
             puppet.pull()
             for step in steps:
                 match step:
-                    case "send":
+                    case "send" | "linger":
                         number = next(numbers)
                         try:
-                            await bridge.send(number)
+                            await bridge.send(number, linger=60.0 * (step == "linger"))
                         except (Closed, Broken):
                             continue
                         accepted.append(number)
@@ -163,6 +165,29 @@ async def test_5_nothing_is_unbounded() -> None:
         puppet.take()
         await third
     assert puppet.taken == [1]
+
+
+@pytest.mark.parametrize("waker", ["another item", "no more room", "the end", "time"])
+async def test_5_an_item_that_lingers_waits_for_company_and_for_nothing_else(waker: str) -> None:
+    puppet = Puppet()
+    with anyio.fail_after(PATIENCE):
+        async with Bridge(puppet.start, abort=puppet.abort, limits=Limits(inbound=2)) as bridge:
+            puppet.pull()
+            await until(lambda: bridge._inbound.dozing)
+            await bridge.send(1, linger=0.01 if waker == "time" else 60.0)
+            if waker != "time":
+                assert bridge._inbound.dozing
+                assert puppet.taken == []
+            match waker:
+                case "another item":
+                    await bridge.send(2)
+                case "no more room":
+                    await bridge.send(2, linger=60.0)
+                    await bridge.send(3, linger=60.0)
+                case "the end":
+                    bridge.end()
+            await until(lambda: 1 in puppet.taken)
+            bridge.cancel()
 
 
 async def test_6_signals_are_idempotent_and_come_from_any_thread() -> None:

@@ -49,7 +49,7 @@ class Scene:
                 await until(lambda: self.bridge._inbound.awaited)
             case "feed":
                 self.puppet.pull()
-                await until(lambda: self.inbound._sync_not_empty_waiting)
+                await until(lambda: self.bridge._inbound.dozing)
             case "put":
                 self.puppet.say("first")
                 self.puppet.say("second")
