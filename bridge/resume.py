@@ -22,7 +22,8 @@ Three more ways to end an attempt use the same mechanism:
 - *Rotation*: near its lifetime the iterator ends, at a quiet moment if there is one. The SDK says its last words, and
   the next attempt begins where this one's input ended. No two connections are open at once.
 - *Doubt*: an end that looks good is not believed at once while much that should be answered was not.
-- *Watchdog*: the iterator sees input that should be answered, and since when it was not. It aborts the attempt.
+- *Watchdog*: the iterator notes since when input was not answered. Once that is long, it looks for speech in it, and
+  aborts the attempt if that has waited as long. Looking is dear next to all else here, and hardly ever needed.
   Perhaps there was nothing to answer (music is loud, too): from the third in a row on, each has twice the time.
 
 Guaranteed: every unit of input is given to an attempt, in order and without gaps; a later attempt is given again
@@ -38,7 +39,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -57,8 +57,8 @@ class Resumption(Generic[Out]):
 
     `settled` tells up to which position a response settles the input, None if it does not. `again` tells whether to
     try again after an error. `pause` gives the wait before the next try, by the number of attempts in a row that
-    settled nothing; None gives up. `quiet` and `speech` judge a chunk: whether it is a good place to cut, and whether
-    it deserves an answer.
+    settled nothing; None gives up. `quiet` judges a chunk, whether it is a good place to cut; `speech` a piece of the
+    input, whether it deserves an answer.
 
     When `room` is full of what waits to be settled, more input is taken only as some is settled, or holds no speech, or
     was given `hold` seconds ago. An attempt begins at a multiple of `unit`. One that ends well, but with more than
@@ -77,7 +77,7 @@ class Resumption(Generic[Out]):
     lifetime: float | None = None
     quiet: Callable[[bytes], bool] = lambda _chunk: True
     silence: float | None = None
-    speech: Callable[[bytes], bool] = lambda _chunk: True
+    speech: Callable[[bytes], bool] = lambda _piece: True
     replay_rate: float | None = None  # bytes a second at which input is given again; None: as fast as it is taken
     clock: Callable[[], float] = time.monotonic
 
@@ -95,6 +95,19 @@ class ResumeStatistics:
     forgotten: int  # input that was given, not settled, and could not be given again when its attempt broke
 
 
+class _Unlocked:
+    """A lock that is let go for as long as a `with` lasts."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.release()
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.acquire()
+
+
 class _Tap:
     """The feed's end, shared by all attempts: one of them pulls, the others wait for what it gets."""
 
@@ -102,25 +115,25 @@ class _Tap:
         self.ring = Ring(rules.unit)
         self._feed = feed
         self._rules = rules
-        self.speech_end = 0  # of what was taken from the feed
+        self._judged = self._speech_end = 0  # up to where it was judged, and where the last speech in that ends
         self._ended = False  # the feed, for good
         self._pulling = False
         self._reader: _Try | None = None
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._unlocked = _Unlocked(self._lock)
+        self._changed = threading.Condition(self._lock)
 
     def begin(self, attempt: _Try) -> None:
         """Make this attempt the one that counts, and put it where the settled input ends."""
-        with self._changed:
+        with self._lock:
             attempt.begun = attempt.position = self.ring.start
             attempt.live_from = self.ring.end
             self._reader = attempt
 
     def next(self, attempt: _Try) -> bytes | None:
         """Return what comes next for an attempt, waiting for it; None when the attempt or the feed is over."""
-        if not self.wait(attempt):
-            return None
-        with self._changed:
-            if attempt.over.is_set():  # what it would read may have been released
+        with self._lock:
+            if not self._wait(attempt):
                 return None
             chunk = self.ring.read(attempt.position)
             attempt.gets(chunk)
@@ -128,66 +141,85 @@ class _Tap:
 
     def wait(self, attempt: _Try) -> bool:
         """Wait for input for an attempt; return whether there is any, or the attempt or the feed is over."""
-        while True:
-            with self._changed:
-                if attempt.over.is_set():
-                    return False
-                if self.ring.end > attempt.position:
-                    return True
-                if self._ended:
-                    return False
-                if self._pulling:
-                    self._changed.wait()
-                    continue
-                hold = self._hold()
-                if hold > 0:
-                    attempt.expects_answer()  # of all the speech that there is no more room for
-                    self._changed.wait(min(hold, attempt.patience()))
-                else:
-                    self._pulling = True
-            if hold > 0:
-                attempt.watch()
+        with self._lock:
+            return self._wait(attempt)
+
+    def _wait(self, attempt: _Try) -> bool:
+        """Do so with the lock held, but for the waiting itself."""
+        while not attempt.is_over:
+            if self.ring.end > attempt.position:
+                return True
+            if self._ended:
+                return False
+            if self._pulling:
+                self._changed.wait()
+            elif (hold := self._hold()) > 0:
+                attempt.expects_answer(self.ring.start, self._rules.clock())  # there is no more room for its speech
+                self._changed.wait(min(hold, attempt.patience()))
+                with self._unlocked:
+                    attempt.watch()
             else:
                 self._pull()
+        return False
 
     def _hold(self) -> float:
         """Return for how long nothing more may be taken, as there is no room and nothing may be forgotten."""
-        if self.ring.end - self.ring.start <= self._rules.room or self.speech_end <= self.ring.start:
+        if self.ring.end - self.ring.start <= self._rules.room or not self._holds_speech():
             return 0.0
-        since = self._reader.had_since(self.ring.start) if self._reader else None
         now = self._rules.clock()
-        return max(0.0, (now if since is None else since) + self._rules.hold - now)
+        since = self._reader.had_at(self.ring.start) if self._reader else now
+        return max(0.0, since + self._rules.hold - now)
+
+    def _holds_speech(self) -> bool:
+        for position, piece in self.ring.pieces(self._judged):
+            if self._rules.speech(piece):
+                self._speech_end = position + len(piece)
+        self._judged = self.ring.end
+        return self._speech_end > self.ring.start
 
     def _pull(self) -> None:
-        chunk = next(self._feed, None)  # may wait for ever; never under the lock
-        with self._changed:
-            self._pulling = False
-            if chunk is None:
-                self._ended = True
-            else:
-                self.ring.append(chunk)
-                if self._rules.speech(chunk):
-                    self.speech_end = self.ring.end
-                if self._hold() == 0:
-                    # What goes has been given at least, to the attempt that counts.
-                    given = self._reader.position if self._reader else 0
-                    self.ring.release(min(self.ring.end - self._rules.room, given))
-            self._changed.notify_all()
+        self._pulling = True
+        with self._unlocked:
+            chunk = next(self._feed, None)  # may wait for ever
+        self._pulling = False
+        if chunk is None:
+            self._ended = True
+        else:
+            self.ring.append(chunk)
+            excess = self.ring.end - self.ring.start - self._rules.room
+            if excess > 0 and self._hold() == 0:
+                # What goes has been given at least, to the attempt that counts.
+                given = self._reader.position if self._reader else 0
+                self.ring.release(min(self.ring.start + excess, given))
+        self._changed.notify_all()
 
     def settle(self, position: int) -> None:
-        with self._changed:
+        with self._lock:
             self.ring.release(position)
             self._changed.notify_all()
 
-    def unsettled(self, speech: Callable[[bytes], bool]) -> int:
+    def first_speech(self, attempt: _Try, position: int) -> tuple[int, float] | None:
+        """Return where the first speech from a position on begins, and when an attempt was given it."""
+        with self._lock:
+            for begin, piece in self.ring.pieces(position):
+                if self._rules.speech(piece):
+                    return begin, attempt.had_at(begin)
+            return None
+
+    def unsettled_speech(self) -> int:
         """Return how much speech waits to be settled."""
-        with self._changed:
-            return sum(len(chunk) for chunk in self.ring.chunks() if speech(chunk))
+        with self._lock:
+            return sum(len(piece) for _, piece in self.ring.pieces() if self._rules.speech(piece))
+
+    def pause(self, attempt: _Try, seconds: float) -> None:
+        """Wait for so long, or until the attempt is over."""
+        with self._lock:
+            self._changed.wait_for(lambda: attempt.is_over, seconds)
 
     def end(self, attempt: _Try) -> None:
         """End an attempt's wait, for good."""
-        with self._changed:
-            attempt.over.set()
+        with self._lock:
+            attempt.is_over = True
             self._changed.notify_all()
 
 
@@ -199,54 +231,67 @@ class _Try:
         self.begun = 0  # from here on it is given input
         self.position = 0  # up to here it was
         self.live_from = 0  # what comes before is given again
-        self.over = threading.Event()
+        self.is_over = False
         self.rotated = False
         self.stuck = False
         self.mute = mute  # how many attempts in a row were stuck, and have said nothing since
         self.abort: Callable[[], object] | None = None
         self._rules = rules
         self._tap = tap
-        self._unanswered: float | None = None  # since when speech waits for an answer
-        self._had: deque[tuple[int, float]] = deque()  # up to which position it was given input, and when
+        self._answers = 0  # counted by the worker; all else is for whoever iterates the feed
+        self._asked_at = 0.0  # when it was first given input that is not answered yet; perhaps silence
+        self._asked_from = 0  # and where that begins
+        self._asked_after = -1  # so many answers; if there are more by now, nothing waits for one
+        self._had: list[tuple[int, float]] = []  # up to which position it was given input, and when
 
     def feed(self) -> Iterator[bytes]:
         while not self.rotated and (chunk := self._tap.next(self)) is not None:
             if self._rules.replay_rate is not None and self.position <= self.live_from:
-                self.over.wait(len(chunk) / self._rules.replay_rate)
+                self._tap.pause(self, len(chunk) / self._rules.replay_rate)
             self._judge(chunk)
             yield chunk
 
     def gets(self, chunk: bytes) -> None:
         self.position += len(chunk)
-        now = self._rules.clock()
-        since = self._had[-1][1] if self._had else -math.inf
-        if now - since < 1.0:
-            self._had[-1] = self.position, since  # to the second is enough, and keeps it short
+        had, now = self._had, self._rules.clock()
+        if len(had) > 1 and now - had[-2][1] < 1.0:
+            had[-1] = self.position, now  # to the second is enough, and keeps it short
         else:
-            self._had.append((self.position, now))
-        self.had_since(self._tap.ring.start)  # lets go of what is settled
+            had.append((self.position, now))
+        while had[0][0] <= self._tap.ring.start:  # settled; never the last, of which some cannot be yet
+            del had[0]
 
-    def had_since(self, position: int) -> float | None:
-        """Return when it was given what begins at a position; None if it was not yet."""
-        while self._had and self._had[0][0] <= position:
-            self._had.popleft()
-        return self._had[0][1] if self._had else None
+    def had_at(self, position: int) -> float:
+        """Return when it had been given what begins at a position; now if it was not yet."""
+        return next((at for end, at in self._had if end > position), self._rules.clock())
 
     def answered(self) -> None:
-        self._unanswered = None
+        self._answers += 1
         self.mute = 0
 
-    def expects_answer(self) -> None:
-        self._unanswered = self._rules.clock() if self._unanswered is None else self._unanswered
+    def expects_answer(self, position: int, now: float) -> bool:
+        """Note that an answer to what begins at a position is waited for, unless one to earlier input is already."""
+        if self._asked_after == self._answers:
+            return False
+        self._asked_after, self._asked_from, self._asked_at = self._answers, position, now
+        return True
 
     def patience(self) -> float:
         """Return for how long an answer may still be waited for."""
-        if self._rules.silence is None or self._unanswered is None or self.stuck:
+        if self._rules.silence is None or self._asked_after != self._answers or self.stuck:
             return math.inf
-        return self._unanswered + self._rules.silence * (1 << max(0, self.mute - 1)) - self._rules.clock()
+        return self._asked_at + self._rules.silence * (1 << max(0, self.mute - 1)) - self._rules.clock()
 
     def watch(self) -> None:
-        """Abort it if its answer is overdue."""
+        """Abort it if its answer is overdue. Whether it was given any speech at all is looked at only then."""
+        if self.patience() > 0:
+            return
+        speech = self._tap.first_speech(self, self._asked_from)
+        if speech is None:
+            self._asked_after = -1
+            return
+        self._asked_from, given = speech
+        self._asked_at = max(self._asked_at, given)
         if self.patience() <= 0:
             self.stuck = True
             if self.abort is not None:
@@ -258,9 +303,7 @@ class _Try:
             left = rules.lifetime - (now - self.born)
             due = left <= 0 or (left <= rules.lifetime * QUIET_SHARE and rules.quiet(chunk))
             self.rotated = due and self.position - self.begun >= rules.unit  # or the next would begin where it began
-        # Each chunk was judged when it came. One that is given again may itself be silent, if speech follows it.
-        if rules.silence is not None and self._tap.speech_end > self.position - len(chunk):
-            self.expects_answer()
+        if rules.silence is not None and not self.expects_answer(self.position - len(chunk), now):
             self.watch()
 
 
@@ -371,7 +414,7 @@ class Resumable(Generic[Out]):
 
     def _is_doubtful(self, tap: _Tap) -> bool:
         tail = self._rules.tail
-        return tail is not None and not self._aborted.is_set() and tap.unsettled(self._rules.speech) > tail
+        return tail is not None and not self._aborted.is_set() and tap.unsettled_speech() > tail
 
     def _settle(self, position: int, tap: _Tap) -> None:
         self._settled = max(self._settled, position - position % self._rules.unit)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLOCK = 4096  # bytes: smaller chunks are kept together, so that thousands of them cost no more
+# Bytes: smaller chunks are kept together, so that thousands of them cost no more. Larger ones are not copied.
+BLOCK = 1024
 
 
 class Ring:
@@ -21,7 +21,7 @@ class Ring:
         self.unit = unit
         self.start = 0
         self.end = 0
-        self._chunks: deque[bytes] = deque()  # whole, except for the first: `start` may lie within it
+        self._chunks: list[bytes] = []  # whole, except for the first: `start` may lie within it
         self._skip = 0
 
     def append(self, chunk: bytes) -> None:
@@ -35,16 +35,22 @@ class Ring:
         """Let go of everything before a position, in whole units."""
         position -= position % self.unit
         self.start, ahead = max(self.start, min(position, self.end - self.end % self.unit)), self.start - self._skip
-        while self._chunks and ahead + len(self._chunks[0]) <= self.start:
-            ahead += len(self._chunks.popleft())
+        gone = 0
+        while gone < len(self._chunks) and ahead + len(self._chunks[gone]) <= self.start:
+            ahead += len(self._chunks[gone])
+            gone += 1
+        del self._chunks[:gone]
         self._skip = self.start - ahead
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield what it holds, in order."""
-        skip = self._skip
+    def pieces(self, position: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield what it holds from a position on, in order: where each piece begins, and the piece."""
+        begin = self.start - self._skip
         for chunk in self._chunks:
-            yield chunk[skip:]
-            skip = 0
+            end = begin + len(chunk)
+            if end > position:
+                first = max(begin, self.start, position)
+                yield first, chunk[first - begin :]
+            begin = end
 
     def read(self, position: int) -> bytes:
         """Return what begins at a position, to the end of its chunk. Raises IndexError for what is not there."""

@@ -87,8 +87,8 @@ class _Stream:
                 lifetime=patience.lifetime,
                 quiet=lambda chunk: loudness(chunk[-window:]) < QUIET,
                 silence=patience.silence,
-                speech=lambda chunk: any(
-                    loudness(chunk[begin : begin + window]) >= SPEECH for begin in range(0, len(chunk), window)
+                speech=lambda piece: any(
+                    loudness(piece[begin : begin + window]) >= SPEECH for begin in range(0, len(piece), window)
                 ),
                 replay_rate=patience.replay_pace * self._rate or None,
             ),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge import Attempt, Bridge, Resumable, Resumption, pump
 from bridge.resume import Stuck
-from bridge.ring import Ring
+from bridge.ring import BLOCK, Ring
 from tests.bridge.puppet import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -253,7 +253,9 @@ def test_an_attempt_that_breaks_while_it_says_its_last_words_is_replayed() -> No
 
 def test_the_watchdog_replaces_an_attempt_that_does_not_answer_speech_and_spares_one_that_hears_none() -> None:
     clock = Clock()
+    quiet, speech = b"q" * BLOCK, b"S" * BLOCK  # no shorter, or they are kept in one piece, and judged as one
     aborts: list[float] = []
+    judged: list[bytes] = []
     mute = iter([True, False])
 
     def connect(position: int) -> Attempt[bytes, Final | str]:
@@ -269,14 +271,32 @@ def test_the_watchdog_replaces_an_attempt_that_does_not_answer_speech_and_spares
         return Attempt(listen, lambda: aborts.append(clock.now))
 
     def source() -> Iterator[bytes]:
-        yield from [b"quiet"] * 30
-        yield from [b"SPEECH"] * 10
+        yield from [quiet] * 33
+        yield from [speech] * 10
+
+    def is_speech(piece: bytes) -> bool:
+        judged.append(piece)
+        return piece == speech
 
     sdk = Sdk([])
-    resumable = Resumable(connect, rules(silence=5.0, speech=lambda chunk: chunk == b"SPEECH", clock=clock))
+    resumable = Resumable(connect, rules(silence=5.0, speech=is_speech, clock=clock))
     heard = finals(resumable(clock.chunks(source())))
-    assert aborts == [36.0]  # speech since 31
-    assert b"".join(final.text for final in heard) == b"quiet" * 30 + b"SPEECH" * 10
+    assert aborts == [39.0]  # speech since 34
+    assert b"".join(final.text for final in heard) == quiet * 33 + speech * 10
+    assert len(judged) < 2 * 43  # to look at them is dear: at each once, and not much more
+
+
+def test_the_watchdog_is_content_with_partials() -> None:
+    clock = Clock()
+    sdk = Sdk([], final_every=100 * BLOCK)
+    aborts: list[float] = []
+
+    def connect(position: int) -> Attempt[bytes, Final | str]:
+        return Attempt(sdk.connect(position).start, lambda: aborts.append(clock.now))
+
+    heard = finals(Resumable(connect, rules(silence=5.0, clock=clock))(clock.chunks(iter([bytes(BLOCK)] * 30))))
+    assert aborts == []
+    assert [len(final.text) for final in heard] == [30 * BLOCK]
 
 
 async def test_an_old_attempts_thread_that_still_waits_in_the_feed_steals_nothing() -> None:
