@@ -14,6 +14,7 @@ VENDORS = {
     "janus": "bridge/channel.py",
     "rev_ai": "app/engines/rev.py",
     "websocket": "app/engines/rev.py",
+    "wsaccel": "app/engines/rev.py",
     "pocketsphinx": "app/recognizer/sphinx.py",
     "soxr": "app/audio.py",
     "numpy": "app/audio.py",
