@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from app.engines import Upstream, UpstreamClosed
 from app.main import create_app
 from app.wire import END_OF_INPUT, Close, StreamRequest
+from bridge import Bridge
 from tests.bridge.puppet import until
 from tests.secrets import secret
 from tests.service import PATIENCE, STREAM, client, ending, service
@@ -76,6 +77,36 @@ async def test_chunks_that_wait_for_the_upstream_go_as_one_where_it_takes_a_stre
             await socket.send("EOS")
             messages, _ = await ending(socket)
     assert messages == ["onetwothree"]
+
+
+async def test_in_a_crowd_short_messages_go_to_the_upstream_in_pieces_of_100_ms(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lingers: list[float] = []
+    real = Bridge.send
+
+    async def send(bridge: Bridge[bytes, str], item: bytes, *, linger: float) -> None:
+        lingers.append(linger)
+        await real(bridge, item, linger=linger and 60.0)  # so that no slow machine ends it
+
+    monkeypatch.setattr(Bridge, "send", send)
+    async with service() as server:
+        sessions = server._sessions
+        sessions.engine = lambda _request: Upstream(lambda audio: (str(len(chunk)) for chunk in audio), join=b"".join)
+        async with client(server) as socket:
+            await socket.send(bytes(640))
+            assert await socket.recv() == "640"  # one is no crowd
+            monkeypatch.setattr("app.session.CROWD", 1)
+            [session] = sessions._alive
+            for messages in (4, 5, 2):
+                await until(lambda: session._bridge and session._bridge._inbound.dozing)
+                for _ in range(messages):
+                    await socket.send(bytes(640))
+                if messages == 2:
+                    await socket.send("EOS")
+                assert await socket.recv() == str(640 * messages)
+            await ending(socket)
+    assert lingers == [0.0, *[0.1] * 3, 0.0, *[0.1] * 4, 0.0, 0.1, 0.1]
 
 
 async def test_audio_sent_before_connected_is_kept() -> None:
