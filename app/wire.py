@@ -355,6 +355,17 @@ def kind_of(text: str) -> str:
         return ""
 
 
+def end_of_final(text: str) -> float | None:
+    """Return a final's `end_ts`, up to which it settles the audio; None for any other message, and for none at all."""
+    if '"final"' not in text:  # most are partials, and need no parsing
+        return None
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return _number(message.get("end_ts")) if isinstance(message, dict) and message.get("type") == "final" else None
+
+
 def parse_message(text: str) -> Message | None:
     """Read a server's text message; None for one of a type that we do not know.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -91,6 +90,7 @@ class Channel(Generic[T]):
         self._gong = threading.Lock()  # what the thread waits for, by acquiring it: whoever wakes it releases it
         self._gong.acquire()
         self._lingering: asyncio.TimerHandle | None = None
+        self._is_over = False
         self.dozing = False  # the thread waits for an item, so the other side must wake it
         self.left = 0  # items taken out; only the getting side counts, so a plain integer is exact
 
@@ -136,10 +136,10 @@ class Channel(Generic[T]):
         return item
 
     def _is_full(self) -> bool:
-        return len(self._queue.items) >= self._room and not self._queue.closed
+        return len(self._queue.items) >= self._room and not self._is_over
 
     def _is_empty(self) -> bool:
-        return not self._queue.items and not self._queue.closed
+        return not self._queue.items and not self._is_over
 
     def _is_out_of_breath(self) -> bool:
         """Now and then the loop must run: nothing else lets it while there is room, or an item."""
@@ -186,8 +186,10 @@ class Channel(Generic[T]):
 
     def _strike_gong(self) -> None:
         """Have the thread look again. From any thread; once too often is no harm."""
-        with suppress(RuntimeError):  # it was struck, and is not heard yet
+        try:  # noqa: SIM105 # `suppress` is three calls, and this is for each item
             self._gong.release()
+        except RuntimeError:  # it was struck, and is not heard yet
+            pass
 
     def qsize(self) -> int:
         return len(self._queue.items)
@@ -203,8 +205,10 @@ class Channel(Generic[T]):
         """Wake the loop if it waits. From any thread. Two may ring for one wait: once too often, and no harm."""
         if self.awaited and self._loop is not None:
             self.awaited = False
-            with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+            try:
                 self._loop.call_soon_threadsafe(self._strike)
+            except RuntimeError:  # the loop is gone, and with it whoever waited
+                self._loop = None
 
     def _strike(self) -> None:
         if self._bell is not None and not self._bell.done():
@@ -220,5 +224,6 @@ class Channel(Generic[T]):
 
     def _shutdown(self, *, immediate: bool) -> None:
         self._queue.shutdown(immediate)
+        self._is_over = True
         self._strike_gong()
         self._ring()

@@ -159,7 +159,7 @@ class _Tap:
                 with self._unlocked:
                     attempt.watch()
             else:
-                self._pull()
+                self._pull(attempt)
         return False
 
     def _hold(self) -> float:
@@ -177,7 +177,7 @@ class _Tap:
         self._judged = self.ring.end
         return self._speech_end > self.ring.start
 
-    def _pull(self) -> None:
+    def _pull(self, attempt: _Try) -> None:
         self._pulling = True
         with self._unlocked:
             chunk = next(self._feed, None)  # may wait for ever
@@ -191,7 +191,8 @@ class _Tap:
                 # What goes has been given at least, to the attempt that counts.
                 given = self._reader.position if self._reader else 0
                 self.ring.release(min(self.ring.start + excess, given))
-        self._changed.notify_all()
+        if attempt is not self._reader:  # which waits for what an old one pulls; otherwise nobody does
+            self._changed.notify_all()
 
     def settle(self, position: int) -> None:
         with self._lock:

@@ -21,6 +21,7 @@ from app.wire import (
     Final,
     Partial,
     StreamRequest,
+    end_of_final,
     fit_reason,
     parse_message,
 )
@@ -169,3 +170,23 @@ def test_only_the_end_of_input_after_eos_is_a_success() -> None:
 )
 def test_codes_that_a_client_may_not_see_are_replaced(code: int, passed_on: int) -> None:
     assert Close(code, "why").passed_on() == Close(passed_on, "why")
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ('{"type": "final", "ts": 0.5, "end_ts": 2.5, "elements": [{"value": "two"}]}', 2.5),
+        ('{"end_ts": 3, "type": "final"}', 3.0),
+        ('{"type": "final"}', None),
+        ('{"type": "final", "end_ts": "soon"}', None),
+        ('{"type": "final", "end_ts": NaN}', None),
+        ('{"type": "partial", "end_ts": 2.5, "elements": [{"value": "final"}]}', None),
+        ('["final"]', None),
+        ('"final"', None),
+        ('{"type": "final", "end_ts": 2.5', None),
+        ('{"type": "final", "end_ts": ' + "[" * 100_000, None),
+        ("", None),
+    ],
+)
+def test_a_final_settles_the_audio_up_to_its_end_and_nothing_else_does(text: str, end: float | None) -> None:
+    assert end_of_final(text) == end

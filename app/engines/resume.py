@@ -7,7 +7,6 @@ given `start_ts`, so that a client's timestamps run on; a close code tells wheth
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from app.audio import SAMPLE, loudness
 from app.engines import Engine, Upstream, UpstreamClosed
-from app.wire import ContentType, Final, parse_message
+from app.wire import ContentType, end_of_final
 from bridge import Resumable, Resumption, Stuck
 
 if TYPE_CHECKING:
@@ -105,15 +104,8 @@ class _Stream:
         return self._engine(replace(self._request, options={**self._request.options, "start_ts": start_ts}))
 
     def _settled(self, response: str) -> int | None:
-        if '"final"' not in response:  # most are partials, and need no parsing
-            return None
-        try:
-            message = parse_message(response)
-        except ValueError:
-            return None
-        if not isinstance(message, Final) or not math.isfinite(message.end_ts):
-            return None
-        return max(0, round((message.end_ts - self._offset) * self._rate))
+        end = end_of_final(response)
+        return None if end is None else max(0, round((end - self._offset) * self._rate))
 
 
 def _again(error: Exception) -> bool:
