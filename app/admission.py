@@ -21,7 +21,6 @@ import hmac
 import math
 import re
 import secrets
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -219,7 +218,6 @@ class Admission:
         self.keys = keys
         self.origins = origins
         self.allowance = allowance
-        self.refusals: Counter[int] = Counter()
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()  # of those who are in
         pace = allowance.handshakes_per_minute
         self._pace = pace and Throttled(
@@ -230,13 +228,7 @@ class Admission:
 
     def admit(self, visitor: Visitor) -> Visit:
         """Let a visitor in, or raise Refused. Whoever gets a visit holds its place before anything else happens."""
-        try:
-            return self._admit(visitor, _network(visitor.address))
-        except Refused as refusal:
-            self.refusals[refusal.close.code] += 1
-            raise
-
-    def _admit(self, visitor: Visitor, address: str) -> Visit:
+        address = _network(visitor.address)
         if not self.origins.allow(visitor.origins, visitor.host, has_cookie=visitor.has_cookie):
             what = "pages of this origin may not connect: SPEECHBRIDGE_ORIGINS names those that may"
             raise Refused(CloseCode.FOREIGN, what)

@@ -71,7 +71,7 @@ def create_app(
     app.state.telemetry = telemetry
     telemetry.read(sessions, speech.is_failing)
     durable = app.state.durable = DurableLines(away_seconds=settings.resume_seconds, most=settings.max_sessions)
-    admission = app.state.admission = _admission(settings)
+    admission = _admission(settings)
     app.add_middleware(gate.Gate, admission=admission, idle_seconds=settings.idle_seconds)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, telemetry, speech.trouble))

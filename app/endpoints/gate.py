@@ -60,7 +60,6 @@ class Gate:
         with visit.held():
             await connection.run(self._app, scope, visit, self._idle_seconds)
         if connection.verdict is not None:
-            self._admission.refusals[connection.verdict.code] += 1
             logger.info("closed %s with %s", visitor.address, connection.verdict)
 
 
