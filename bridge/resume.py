@@ -200,11 +200,11 @@ class _Tap:
             self._changed.notify_all()
 
     def first_speech(self, attempt: _Try, position: int) -> tuple[int, float] | None:
-        """Return where the first speech from a position on begins, and when an attempt was given it."""
+        """Return where the first piece with speech from a position on begins, and when an attempt had all of it."""
         with self._lock:
             for begin, piece in self.ring.pieces(position):
                 if self._rules.speech(piece):
-                    return begin, attempt.had_at(begin)
+                    return begin, attempt.had_at(begin + len(piece) - 1)  # its begin may be older, and silent
             return None
 
     def unsettled_speech(self) -> int:

@@ -286,6 +286,24 @@ def test_the_watchdog_replaces_an_attempt_that_does_not_answer_speech_and_spares
     assert len(judged) < 2 * 43  # to look at them is dear: at each once, and not much more
 
 
+def test_to_the_watchdog_speech_after_a_pause_is_no_older_than_it_is_though_kept_in_one_piece_with_silence() -> None:
+    clock = Clock()
+    aborts: list[float] = []
+
+    def source() -> Iterator[bytes]:
+        yield b"q"
+        clock.now += 30  # nobody speaks, so nothing is sent
+        yield from [b"S"] * 3
+
+    def listen(feed: Iterator[bytes]) -> Iterator[Final | str]:
+        yield Final(0, b"".join(feed))
+
+    watched = rules(silence=5.0, speech=lambda piece: b"S" in piece, clock=clock)
+    resumable = Resumable(lambda _position: Attempt(listen, lambda: aborts.append(clock.now)), watched)
+    assert finals(resumable(clock.chunks(source()))) == [Final(0, b"qSSS")]
+    assert aborts == []
+
+
 def test_the_watchdog_is_content_with_partials() -> None:
     clock = Clock()
     sdk = Sdk([], final_every=100 * BLOCK)
