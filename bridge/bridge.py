@@ -153,7 +153,8 @@ class Bridge(Generic[In, Out]):
         """Give one item to the SDK, waiting while `limits.inbound` items are ahead of it.
 
         An SDK that waits for input need not be woken for each of many small items: with `linger` it may wait for
-        company, up to so many seconds, or until an item comes without, or there is no more room, or `end`.
+        company, up to so many seconds from the first that does, or until an item comes without or finds no room, or
+        until `end`.
 
         Raises Closed after `end` or `cancel` or once the SDK has finished, Broken once it has failed; the item was
         not taken then. A send that waits for room while `end` is called is refused likewise.

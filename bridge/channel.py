@@ -111,7 +111,7 @@ class Channel(Generic[T]):
     async def send(self, item: T, linger: float = 0.0) -> None:
         """Put from the loop, waiting for room. Cancellation: the item was not put.
 
-        A thread that waits is woken within `linger` seconds, or when there is no more room.
+        A thread that waits is woken `linger` seconds after the first item that lingers, or when one finds no room.
         """
         if self._is_full():
             self.wake()

@@ -199,12 +199,14 @@ class _Tap:
             self.ring.release(position)
             self._changed.notify_all()
 
-    def first_speech(self, attempt: _Try, position: int) -> tuple[int, float] | None:
-        """Return where the first speech from a position on begins, and when an attempt was given it."""
+    def first_speech(self, attempt: _Try, position: int) -> float | None:
+        """Return when an attempt had all of the first piece with speech, from a position on; None if it had none."""
         with self._lock:
             for begin, piece in self.ring.pieces(position):
+                if begin >= attempt.position:
+                    break
                 if self._rules.speech(piece):
-                    return begin, attempt.had_at(begin)
+                    return attempt.had_at(begin + len(piece) - 1)  # its begin may be older, and silent
             return None
 
     def unsettled_speech(self) -> int:
@@ -241,7 +243,7 @@ class _Try:
         self._tap = tap
         self._answers = 0  # counted by the worker; all else is for whoever iterates the feed
         self._asked_at = 0.0  # when it was first given input that is not answered yet; perhaps silence
-        self._asked_from = 0  # and where that begins
+        self._asked_from: int | None = 0  # and where that begins; None once there is known to be speech in it
         self._asked_after = -1  # so many answers; if there are more by now, nothing waits for one
         self._had: list[tuple[int, float]] = []  # up to which position it was given input, and when
 
@@ -278,21 +280,23 @@ class _Try:
         return True
 
     def patience(self) -> float:
-        """Return for how long an answer may still be waited for."""
+        """Return for how long an answer may still be waited for, or what it is to answer need not be looked at."""
         if self._rules.silence is None or self._asked_after != self._answers or self.stuck:
             return math.inf
-        return self._asked_at + self._rules.silence * (1 << max(0, self.mute - 1)) - self._rules.clock()
+        # The look is early: once the time is up, speech may be forgotten, and what came after it is younger.
+        times = 1 << max(0, self.mute - 1) if self._asked_from is None else 1
+        return self._asked_at + self._rules.silence * times - self._rules.clock()
 
     def watch(self) -> None:
         """Abort it if its answer is overdue. Whether it was given any speech at all is looked at only then."""
         if self.patience() > 0:
             return
-        speech = self._tap.first_speech(self, self._asked_from)
-        if speech is None:
-            self._asked_after = -1
-            return
-        self._asked_from, given = speech
-        self._asked_at = max(self._asked_at, given)
+        if self._asked_from is not None:
+            given = self._tap.first_speech(self, self._asked_from)
+            if given is None:
+                self._asked_after = -1
+                return
+            self._asked_from, self._asked_at = None, max(self._asked_at, given)
         if self.patience() <= 0:
             self.stuck = True
             if self.abort is not None:

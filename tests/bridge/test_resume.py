@@ -286,6 +286,70 @@ def test_the_watchdog_replaces_an_attempt_that_does_not_answer_speech_and_spares
     assert len(judged) < 2 * 43  # to look at them is dear: at each once, and not much more
 
 
+def test_to_the_watchdog_speech_after_a_pause_is_no_older_than_it_is_though_kept_in_one_piece_with_silence() -> None:
+    clock = Clock()
+    aborts: list[float] = []
+
+    def source() -> Iterator[bytes]:
+        yield b"q"
+        clock.now += 30  # nobody speaks, so nothing is sent
+        yield from [b"S"] * 3
+
+    def listen(feed: Iterator[bytes]) -> Iterator[Final | str]:
+        yield Final(0, b"".join(feed))
+
+    watched = rules(silence=5.0, speech=lambda piece: b"S" in piece, clock=clock)
+    resumable = Resumable(lambda _position: Attempt(listen, lambda: aborts.append(clock.now)), watched)
+    assert finals(resumable(clock.chunks(source()))) == [Final(0, b"qSSS")]
+    assert aborts == []
+
+
+def test_the_watchdog_gives_each_mute_attempt_after_the_second_twice_the_time_and_more_than_the_room_holds() -> None:
+    clock = Clock()
+    aborts: list[float] = []
+
+    def connect(_position: int) -> Attempt[bytes, Final | str]:
+        aborted = threading.Event()
+
+        def listen(feed: Iterator[bytes]) -> Iterator[Final | str]:
+            for _ in feed:
+                if aborted.is_set():
+                    return
+            yield from ()
+
+        def abort() -> None:
+            aborts.append(clock.now)
+            aborted.set()
+
+        return Attempt(listen, abort)
+
+    resumable = Resumable(connect, rules(silence=5.0, room=10 * BLOCK, clock=clock))
+    assert finals(resumable(clock.chunks(iter([bytes(BLOCK)] * 100)))) == []
+    assert aborts == [6.0, 11.0, 21.0, 41.0, 81.0]  # 5, 5, 10, 20 and 40 seconds
+
+
+def test_the_watchdog_waits_for_no_answer_to_what_is_still_to_be_given_again() -> None:
+    clock = Clock()
+    broken = False
+    aborts: list[float] = []
+
+    def listen(feed: Iterator[bytes]) -> Iterator[Final | str]:
+        nonlocal broken
+        for chunk in feed:
+            if b"S" in chunk and not broken:
+                broken = True
+                raise Break
+            clock.now += broken  # given again it takes its time
+            if aborts:
+                return
+        yield from ()
+
+    source = iter([b"q" * BLOCK] * 9 + [b"S" * BLOCK] * 9)
+    watched = rules(silence=6.0, speech=lambda piece: b"S" in piece, clock=clock)
+    assert finals(Resumable(lambda _: Attempt(listen, lambda: aborts.append(clock.now)), watched)(source)) == []
+    assert aborts == [15.0]  # speech since 9
+
+
 def test_the_watchdog_is_content_with_partials() -> None:
     clock = Clock()
     sdk = Sdk([], final_every=100 * BLOCK)
