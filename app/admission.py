@@ -174,7 +174,7 @@ class Visit:
         self._accounts = accounts
         self._allowance = allowance
         self._place = int(takes_place)
-        self.has_pace = bool(accounts) and (allowance.bytes_per_second or allowance.messages_per_second) > 0
+        self.has_pace = bool(accounts and (allowance.bytes_per_second or allowance.messages_per_second))
         self._holders = 0
 
     def count(self, size: int, now: float) -> Close | None:

@@ -80,7 +80,7 @@ class Inbox:
 class Protocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, with some of its judgements corrected."""
 
-    queue: Inbox  # type: ignore[assignment]
+    queue: Inbox  # type: ignore[assignment] # as much of a queue as is used here
     heard_at = 0.0  # the loop's time
     pings = (0, 0)  # in which second, and how many
 

@@ -259,6 +259,7 @@ class Session:
         sessions = self._sessions
 
         def start(audio: Iterator[bytes]) -> Iterable[str]:
+            # One with statistics counts what it is given.
             return upstream.start(audio if upstream.statistics else map(self._fed_with, audio))
 
         async with Bridge(

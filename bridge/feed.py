@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from bridge.channel import SyncQueueShutDown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -38,11 +38,13 @@ def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None
             item = queue.get()
         except SyncQueueShutDown:
             return
-        if join is not None and (waiting := queue.qsize()):  # and no more: what comes meanwhile may have no end
-            items = [item]
-            with suppress(SyncQueueShutDown):  # cut while we looked: what was taken is given, then it is over
-                items.extend(queue.get() for _ in range(waiting))
-            item = join(items)
-            del items
+        if join is not None and (waiting := queue.qsize()):
+            item = join([item, *_taken(queue, waiting)])  # and no more: what comes meanwhile may have no end
         yield item
         del item  # it would be held on to while the next is waited for
+
+
+def _taken(queue: SyncSource[T], number: int) -> Iterator[T]:
+    with suppress(SyncQueueShutDown):  # cut while we looked: what was taken is given, then it is over
+        for _ in range(number):
+            yield queue.get()

@@ -261,7 +261,7 @@ class _Try:
             had[-1] = self.position, now  # to the second is enough, and keeps it short
         else:
             had.append((self.position, now))
-        while had[0][0] <= self._tap.ring.start:  # settled; never the last, of which some cannot be yet
+        while had[0][0] <= self._tap.ring.start:  # settled; the last is not, as it was given just now
             del had[0]
 
     def had_at(self, position: int) -> float:
@@ -281,10 +281,11 @@ class _Try:
 
     def patience(self) -> float:
         """Return for how long an answer may still be waited for, or what it is to answer need not be looked at."""
+        mute = self.mute  # before it is looked whether there was an answer, which sets it back
         if self._rules.silence is None or self._asked_after != self._answers or self.stuck:
             return math.inf
         # The look is early: once the time is up, speech may be forgotten, and what came after it is younger.
-        times = 1 << max(0, self.mute - 1) if self._asked_from is None else 1
+        times = 1 << max(0, mute - 1) if self._asked_from is None else 1
         return self._asked_at + self._rules.silence * times - self._rules.clock()
 
     def watch(self) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Bytes: smaller chunks are kept together, so that thousands of them cost no more. Larger ones are not copied.
-BLOCK = 1024
+# Bytes: smaller chunks are kept together, and given again together, so that thousands of them cost no more. Larger ones
+# are copied only behind smaller ones.
+BLOCK = 3200
 
 
 class Ring:

@@ -152,7 +152,7 @@ class _Connection:
             return
         reason = f"nothing came or went for {self._idle_seconds:g} s: connect when there is something"
         self.verdict = Close(CloseCode.IDLE, reason)
-        self._idle_end = asyncio.create_task(self.send(_frame(self.verdict)))
+        self._idle_end = asyncio.create_task(self.send(_frame(self.verdict)), name="idle-close")
 
 
 def _frame(close: Close) -> Message:

@@ -7,6 +7,7 @@ given `start_ts`, so that a client's timestamps run on; a close code tells wheth
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,8 @@ class _Stream:
 
     def _settled(self, response: str) -> int | None:
         end = end_of_final(response)
-        return None if end is None else max(0, round((end - self._offset) * self._rate))
+        position = math.nan if end is None else (end - self._offset) * self._rate
+        return max(0, round(position)) if math.isfinite(position) else None  # JSON's numbers go to 1e308
 
 
 def _again(error: Exception) -> bool:

@@ -425,5 +425,6 @@ def test_a_ring_is_a_window_onto_what_was_appended(steps: list[tuple[str, int]])
                 assert read
                 assert everything[position : position + len(read)] == read
     assert ring.end == len(everything)
+    assert b"".join(piece for _, piece in ring.pieces()) == everything[ring.start :]
     with pytest.raises(IndexError):
         ring.read(ring.start - 1)

@@ -242,7 +242,7 @@ def test_silence_is_forgotten_for_lack_of_room_and_the_log_is_told(caplog: pytes
     assert "10.0 s of audio cannot be given again" in caplog.text
 
 
-@pytest.mark.parametrize("end_ts", ["NaN", "Infinity", "-1", '"soon"', "null"])
+@pytest.mark.parametrize("end_ts", ["NaN", "Infinity", "1e308", "-1", '"soon"', "null"])
 def test_a_time_that_is_none_settles_nothing(end_ts: str) -> None:
     def listen(audio: Iterator[bytes]) -> Iterator[str]:
         next(audio)
