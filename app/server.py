@@ -18,7 +18,7 @@ from app.settings import split
 from app.wire import CloseCode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
     from types import FrameType
     from typing import Any
 
@@ -125,11 +125,11 @@ class Protocol(WebSocketsSansIOProtocol):
         else:
             self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
 
-    async def receive(self) -> ASGIReceiveEvent:
+    def receive(self) -> Coroutine[Any, Any, ASGIReceiveEvent]:
         if self.read_paused and self.queue.empty():
             self.read_paused = False
             self.transport.resume_reading()
-        return await self.queue.get()
+        return self.queue.get()
 
     def keepalive_timeout(self) -> None:
         """Drop a client that did not answer a ping and was not heard at all since.

@@ -166,7 +166,7 @@ class Session:
         self._ended = False  # the client said so
         self._left = False
         self._received = self._fed = 0  # bytes
-        self._byte_rate = request.content_type.byte_rate or 0
+        self._piece = int(PIECE * (request.content_type.byte_rate or 0))  # bytes; 0 where only decoding would tell
         self._responses = Counter(partial=0, final=0, other=0)
         self.outcome: Outcome = "cancelled"  # until another stands
 
@@ -331,10 +331,9 @@ class Session:
 
     def _linger(self, size: int) -> float:
         """Return for how many seconds the next so many bytes may wait for more: in a crowd, to the end of a piece."""
-        piece = int(PIECE * self._byte_rate)
-        if self._sessions.alive < CROWD or not piece:
+        if self._piece == 0 or self._sessions.alive < CROWD:
             return 0.0
-        return PIECE if self._received // piece == (self._received + size) // piece else 0.0
+        return PIECE if self._received // self._piece == (self._received + size) // self._piece else 0.0
 
     def _count(self, response: str) -> None:
         kind = kind_of(response)

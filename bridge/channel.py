@@ -162,7 +162,8 @@ class Channel(Generic[T]):
     def put(self, item: T) -> None:
         """Put from the thread, waiting for room."""
         self._sync.put(item)
-        self._ring()
+        if self.awaited:
+            self._ring()
 
     def get(self) -> T:
         """Get in the thread, waiting for an item."""
@@ -172,7 +173,8 @@ class Channel(Generic[T]):
                 self._gong.acquire()
         item = self._sync.get_nowait()
         self._count()
-        self._ring()
+        if self.awaited:
+            self._ring()
         return item
 
     def wake(self) -> None:
@@ -202,9 +204,9 @@ class Channel(Generic[T]):
             self._queue.timed = 0
 
     def _ring(self) -> None:
-        """Wake the loop if it waits. From any thread. Two may ring for one wait: once too often, and no harm."""
-        if self.awaited and self._loop is not None:
-            self.awaited = False
+        """Wake the loop, which waits. From any thread. Two may ring for one wait: once too often, and no harm."""
+        self.awaited = False
+        if self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(self._strike)
             except RuntimeError:  # the loop is gone, and with it whoever waited
@@ -226,4 +228,5 @@ class Channel(Generic[T]):
         self._queue.shutdown(immediate)
         self._is_over = True
         self._strike_gong()
-        self._ring()
+        if self.awaited:
+            self._ring()
