@@ -389,9 +389,10 @@ async def test_an_old_attempts_thread_that_still_waits_in_the_feed_steals_nothin
     async def source() -> AsyncIterator[bytes]:
         for number in range(5):
             attempts = len(broken)
-            await until(lambda: _pulling(resumable))
+            await until(lambda number=number: _pulling(resumable, number))  # type: ignore[misc]
             broken[-1].put("break")
             await until(lambda attempts=attempts: len(broken) > attempts)  # type: ignore[misc]
+            await until(lambda: _waiting(resumable))
             yield bytes([number])
 
     resumable = Resumable(connect, rules())
@@ -403,9 +404,16 @@ async def test_an_old_attempts_thread_that_still_waits_in_the_feed_steals_nothin
     assert len(taken) == 6
 
 
-def _pulling(resumable: Resumable[Final | str]) -> bool:
+def _waiting(resumable: Resumable[Final | str]) -> bool:
+    """Tell whether an attempt waits for what an old one pulls."""
     attempt = resumable._attempt
-    return attempt is not None and attempt._tap._pulling
+    return attempt is not None and bool(attempt._tap._changed._waiters)  # type: ignore[attr-defined] # of a Condition
+
+
+def _pulling(resumable: Resumable[Final | str], given: int) -> bool:
+    """Tell whether the attempt that counts has so much, and waits for more."""
+    attempt = resumable._attempt
+    return attempt is not None and attempt.position == given and attempt._tap._pulling
 
 
 @given(st.lists(st.tuples(st.sampled_from(["append", "release", "read"]), st.integers(0, 40)), max_size=40))
