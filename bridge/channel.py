@@ -1,9 +1,9 @@
 """A bounded queue with a foot on either side: the event loop's and one thread's. The only import of janus.
 
 janus does the hard part. What is added here is what its users must otherwise know: which shutdown who may call, that a
-consumer can starve its loop, and that the loop may be gone. And the waits for an item are our own, and the loop's for
-room: janus wakes a coroutine by way of a task and a condition, two more turns of the loop for each item, and a thread
-for each item, where many small ones need it once.
+consumer can starve its loop, and that the loop may be gone. Both waits for an item are our own, too, and the loop's for
+room: janus wakes a coroutine by way of a task and a condition, two more turns of the loop for each item, and it wakes a
+thread for every one of many small items that could be taken together.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ PATIENCE = 5.0  # seconds; a lost wake-up lasts for ever
 
 
 def after(looks: int, channel: Channel[int], happen: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have something happen once, after so many of the loop's looks whether it must wait: the second is its last."""
+    """Have something happen once, after so many looks whether one must wait: the second is the last."""
     left = looks
 
     def and_then(look: Callable[[], bool]) -> Callable[[], bool]:
