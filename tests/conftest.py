@@ -6,33 +6,22 @@ import asyncio
 import gc
 import signal
 import threading
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import secrets
+from tests.helpers import secrets
+from tests.helpers.descriptors import open_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-DESCRIPTORS = Path("/proc/self/fd")  # Linux only; elsewhere the guard watches threads and tasks
 PATIENCE = 5.0  # seconds within which what was told to end must have ended
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def open_files() -> set[str]:
-    """Name each open descriptor with what it is, so that a leak tells its kind."""
-    found = set()
-    for descriptor in DESCRIPTORS.iterdir() if DESCRIPTORS.is_dir() else ():
-        with suppress(FileNotFoundError):  # the directory's own descriptor, closed by now
-            found.add(f"{descriptor.name} -> {descriptor.readlink()}")
-    return found
 
 
 @pytest.fixture(autouse=True)

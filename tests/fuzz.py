@@ -1,4 +1,4 @@
-"""Throw everything at app/wire.py that a client or an upstream may send: `python -m tests.fuzz --minutes 10`.
+"""Throw at `speechbridge.protocol` what a client or an upstream may send: `python -m tests.fuzz --minutes 10`.
 
 Each property holds for any input at all. Half the inputs are nonsense, and half are nearly right, which gets further.
 A run in the suite is short; what a long one finds becomes an example here.
@@ -15,21 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.wire import (
-    OPTIONS,
-    REASON_BYTES,
-    BadRequest,
-    Close,
-    Connected,
-    ContentType,
-    Final,
-    Partial,
-    StreamRequest,
-    encode_query,
-    fit_reason,
-    kind_of,
-    parse_message,
-)
+from speechbridge.protocol.close import REASON_BYTES, Close, fit_reason
+from speechbridge.protocol.messages import Connected, Final, Partial, kind_of, parse_message
+from speechbridge.protocol.request import OPTIONS, BadRequest, ContentType, StreamRequest, encode_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.audio import Converter
+from speechbridge.audio import Converter
 
 
 def tone(rate: int, seconds: float, *amplitudes: int, hertz: int = 440) -> bytes:

@@ -1,4 +1,4 @@
-"""The arrows, as law: who may import whom, and the one file that may import each vendor."""
+"""The arrows, as law: which room may import which, and the one file that may import each vendor."""
 
 from __future__ import annotations
 
@@ -9,60 +9,48 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
-    "janus": "bridge/channel.py",
-    "rev_ai": "app/engines/rev.py",
-    "websocket": "app/engines/rev.py",
-    "wsaccel": "app/engines/rev.py",
-    "pocketsphinx": "app/recognizer/sphinx.py",
-    "soxr": "app/audio.py",
-    "numpy": "app/audio.py",
-    "soundfile": "app/transcribe.py",
-    "sounddevice": "app/mic.py",
-    "rich": "app/terminal.py",
-    "websockets.asyncio.client": "app/dial.py",
-    "websockets.asyncio.server": "app/recognizer/server.py",
-    "uvicorn": "app/server.py",
-    "pydantic_settings": "app/settings.py",
-    "throttled": "app/admission.py",
-    "prometheus_client": "app/telemetry.py",
-    "pythonjsonlogger": "app/logs.py",
+    "janus": "syncbridge.channel",
+    "numpy": "speechbridge.audio",
+    "pocketsphinx": "speechbridge.recognizer.sphinx",
+    "prometheus_client": "speechbridge.server.metrics",
+    "pydantic_settings": "speechbridge.settings",
+    "pythonjsonlogger": "speechbridge.logs",
+    "rev_ai": "speechbridge.engines.rev",
+    "rich": "speechbridge.cli.screen",
+    "sounddevice": "speechbridge.cli.microphone",
+    "soundfile": "speechbridge.cli.transcribe",
+    "soxr": "speechbridge.audio",
+    "throttled": "speechbridge.server.admission",
+    "uvicorn": "speechbridge.server.run",
+    "websocket": "speechbridge.engines.rev",
+    "websockets.asyncio.client": "speechbridge.client.dial",
+    "websockets.asyncio.server": "speechbridge.recognizer.server",
+    "wsaccel": "speechbridge.engines.rev",
 }
 
-# A room may import those above it, never those below; those of the first line may import each other.
-ROOMS = [
-    [
-        "bridge",
-        "app.wire",
-        "app.captions",
-        "app.audio",
-        "app.settings",
-        "app.dial",
-        "app.logs",
-        "app.tally",
-        "app.admission",
-    ],
-    ["app.engines"],
-    ["app.processors"],
-    ["app.session", "app.durable"],
-    ["app.telemetry"],
-    ["app.endpoints"],
-    ["app.main"],
-    ["app.server", "app.client"],
-    ["app.local", "app.lasting"],
-    ["app.flows", "app.terminal"],
-    ["app.transcribe", "app.send", "app.mic"],
-    ["app.cli"],
-]
+# What each room may import beside itself and the small rooms.
+SMALL = {"audio", "logs", "settings"}
+ROOMS: dict[str, set[str]] = {
+    "protocol": set(),
+    "client": {"protocol", "syncbridge"},
+    "engines": {"protocol", "syncbridge"},
+    "recognizer": {"protocol"},
+    "server": {"protocol", "client", "engines", "syncbridge"},
+    "cli": {"protocol", "client", "server"},
+    "testing": {"protocol", "engines", "recognizer"},
+    "__main__": {"cli"},
+}
 
 
 def modules() -> dict[str, Path]:
-    found = {}
-    for package in ("app", "bridge"):
-        for path in (ROOT / package).rglob("*.py"):
-            found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
-    return found
+    return {
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
+        for package, source in PACKAGES.items()
+        for path in (source / package).rglob("*.py")
+    }
 
 
 def imports(path: Path) -> set[str]:
@@ -81,53 +69,44 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def within(name: str, room: str) -> bool:
-    return name == room or name.startswith(room + ".")
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
 
 
-def room_of(name: str) -> tuple[int, str] | None:
-    return next(((n, room) for n, rooms in enumerate(ROOMS) for room in rooms if within(name, room)), None)
+def room(name: str) -> str:
+    """Return the room of a module: what comes after `speechbridge`, or `syncbridge`; empty for neither."""
+    package, _, rest = name.partition(".")
+    return rest.partition(".")[0] if package == "speechbridge" else package if package == "syncbridge" else ""
 
 
 def test_12_the_bridge_knows_the_standard_library_and_janus_only() -> None:
     for name, path in modules().items():
-        if within(name, "bridge"):
+        if within(name, "syncbridge"):
             for imported in imports(path):
-                assert imported.split(".")[0] in sys.stdlib_module_names | {"bridge", "janus"}, f"{name}: {imported}"
+                assert imported.split(".")[0] in sys.stdlib_module_names | {"syncbridge", "janus"}, (
+                    f"{name}: {imported}"
+                )
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_one_file_imports_each_vendor(vendor: str) -> None:
-    importers = {
-        str(path.relative_to(ROOT))
-        for path in modules().values()
-        if any(within(name, vendor) for name in imports(path))
-    }
+    importers = {name for name, path in modules().items() if any(within(found, vendor) for found in imports(path))}
     assert importers == {VENDORS[vendor]}
 
 
 def test_arrows_run_one_way() -> None:
     for name, path in modules().items():
-        own = room_of(name)
+        own = room(name)
+        if within(name, "syncbridge") or not own:
+            continue
+        allowed = ROOMS.get(own, {"protocol"}) | SMALL | {own}  # a small room knows small rooms and the protocol
         for imported in imports(path):
-            target = room_of(imported)
-            if own and target and own != target:
-                assert target[0] < own[0] or target[0] == own[0] == 0, f"{name} imports {imported}"
-
-
-def test_the_recognizer_is_another_process_and_knows_the_wire_the_audio_and_the_logs_only() -> None:
-    for name, path in modules().items():
-        if within(name, "app.recognizer"):
-            for imported in imports(path):
-                known = imported == "app" or any(
-                    within(imported, room) for room in ("app.wire", "app.audio", "app.logs", "app.recognizer")
-                )
-                assert known or not within(imported, "app"), f"{name} imports {imported}"
+            target = room(imported)
+            is_ours = any(within(imported, package) for package in PACKAGES)
+            assert not is_ours or not target or target in allowed, f"{name} imports {imported}"
 
 
 def test_every_module_has_its_place() -> None:
     """A new file is put into a room above, on purpose."""
-    placeless = [
-        name for name in modules() if room_of(name) is None and not within(name, "app.recognizer") and name != "app"
-    ]
-    assert placeless == []
+    known = SMALL | set(ROOMS) | {"syncbridge", ""}
+    assert {room(name) for name in modules()} == known

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app import logs
-from tests.secrets import secret
-from tests.service import client, ending, service
-from tests.test_cli import PATIENCE, STUB, serving, speechbridge
-from tests.test_end_to_end import CLIP
+from speechbridge import logs
+from tests.cli.test_main import PATIENCE, STUB, serving, speechbridge
+from tests.helpers.secrets import secret
+from tests.helpers.service import client, ending, service
+from tests.system.test_end_to_end import CLIP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +142,7 @@ async def test_a_session_logs_its_beginning_and_its_end_with_what_it_was(caplog:
         await socket.send(bytes(16000))
         await socket.send("EOS")
         await ending(socket)
-    opened, closed = (record for record in caplog.records if record.name == "app.session")
+    opened, closed = (record for record in caplog.records if record.name == "speechbridge.server.session")
     assert opened.getMessage().startswith("opened, audio/x-raw")
     expected = {
         "outcome": "completed",
@@ -186,7 +186,7 @@ def test_a_whole_service_with_its_recognizer_writes_json_and_nothing_else() -> N
         _, logged = process.communicate(timeout=PATIENCE)
     assert ran.returncode == 0
     told = [json.loads(line) for line in logged.splitlines()]
-    assert "app.session" in {line["logger"] for line in told}
+    assert "speechbridge.server.session" in {line["logger"] for line in told}
     assert all({"level", "message", "time"} <= line.keys() for line in told)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app.admission import make_key
-from app.main import create_app
-from app.settings import REVAI_CLOUD, Settings, WrongSetting, describe, misspelled, split
-from tests.secrets import secret
+from speechbridge.server.admission import make_key
+from speechbridge.server.app import create_app
+from speechbridge.settings import REVAI_CLOUD, Settings, WrongSetting, describe, misspelled, split
+from tests.helpers.secrets import secret
 
 
 @pytest.fixture(autouse=True)

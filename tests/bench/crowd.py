@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 from websockets.asyncio.client import connect
 
 from tests.bench.report import keep
-from tests.service import STREAM
-from tests.test_cli import serving
+from tests.cli.test_main import serving
+from tests.helpers.service import STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def upstream() -> Iterator[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(script, file)
         file.flush()
-        command = [sys.executable, "-m", "app.recognizer", "--script", file.name]
+        command = [sys.executable, "-m", "speechbridge.testing", "--script", file.name]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             yield process.stdout.readline().removeprefix("listening on ").strip()

@@ -21,8 +21,8 @@ from websockets.asyncio.client import connect
 
 from tests.bench.crowd import upstream
 from tests.bench.report import keep, table
-from tests.service import STREAM
-from tests.test_cli import serving
+from tests.cli.test_main import serving
+from tests.helpers.service import STREAM
 
 AT_ONCE = 20
 EVERY = 500

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI, WebSocket
 
-from app.wire import EOS
+from speechbridge.protocol.messages import EOS
 from tests.bench.upstream import ANSWER
 
 if TYPE_CHECKING:

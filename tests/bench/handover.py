@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from bridge import Bridge, WorkerPool
+from syncbridge import Bridge, WorkerPool
 from tests.bench.report import keep, spread, table
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from websockets.asyncio.client import connect
 
 from tests.bench.report import keep
-from tests.test_cli import serving
+from tests.cli.test_main import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from rev_ai.models import MediaConfig
 from rev_ai.streamingclient import RevAiStreamingClient
 
-from app.wire import ContentType
+from speechbridge.protocol.request import ContentType
 from tests.bench.load import WARM_UP, Load, Reading, cpu_seconds, reading, speech, state
 
 if TYPE_CHECKING:

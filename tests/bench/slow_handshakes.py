@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from app.flows import flows
+from speechbridge.client.flows import flows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.wire import PATH
+from speechbridge.protocol.request import PATH
 from tests.bench.load import Load, Reading
-from tests.service import STREAM
-from tests.test_cli import serving
+from tests.cli.test_main import serving
+from tests.helpers.service import STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from app.recognizer.script import Scripted
-from app.recognizer.server import serving
+from speechbridge.recognizer.server import serving
+from speechbridge.testing.script import Scripted
 from tests.bench.cost import ratios
 from tests.bench.subjects import alone, cores, echo, service, upstream
-from tests.service import PATIENCE, STREAM, client
-from tests.service import service as service_here
+from tests.helpers.service import PATIENCE, STREAM, client
+from tests.helpers.service import service as service_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,8 @@ from typing import cast
 
 import uvloop
 
-from app.wire import END_OF_INPUT, Connected, Element, Final, Partial
+from speechbridge.protocol.close import END_OF_INPUT
+from speechbridge.protocol.messages import Connected, Element, Final, Partial
 from tests.bench.frames import BINARY, CLOSE, TEXT, Frames, accept, encode
 
 UTTERANCE = 1.0  # seconds

@@ -14,7 +14,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from app.recognizer.server import serving
+from speechbridge.recognizer.server import serving
 from tests.chaos.crowd import Crowd, Result
 from tests.chaos.upstream import KINDS
 
@@ -48,7 +48,7 @@ async def service(**settings: object) -> AsyncIterator[str]:
     kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
     given = {f"SPEECHBRIDGE_{name.upper()}": str(value) for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app.cli", "serve", "--port", "0"), env=kept | given, stdout=subprocess.PIPE
+        *(sys.executable, "-m", "speechbridge", "serve", "--port", "0"), env=kept | given, stdout=subprocess.PIPE
     )
     try:
         assert process.stdout

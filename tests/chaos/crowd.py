@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.audio import RATE
-from app.wire import END_OF_INPUT, EOS, PATH, ContentType, Final, Partial, StreamRequest, parse_message
+from speechbridge.audio import RATE
+from speechbridge.protocol.close import END_OF_INPUT
+from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
+from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from tests.chaos import spoken
 from tests.chaos.upstream import Stream, Upstream, faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.wire import Message
+    from speechbridge.protocol.messages import Message
 
 TOLERANCE = 0.05  # seconds that a timestamp may be off
 

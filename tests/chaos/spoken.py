@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.audio import RATE
+from speechbridge.audio import RATE
 
 CHUNK = 3200  # samples: 200 ms
 WORD = 4003

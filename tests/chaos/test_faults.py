@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from app.engines import resume
-from app.recognizer.script import End, Greet, Scripted, Status, Wait
-from app.recognizer.server import serving
-from app.wire import Close
+from speechbridge.engines import reconnect
+from speechbridge.protocol.close import Close
+from speechbridge.recognizer.server import serving
+from speechbridge.testing.script import End, Greet, Scripted, Status, Wait
 from tests.chaos.crowd import Crowd
 from tests.chaos.upstream import KINDS
-from tests.service import STREAM, client, ending, service
+from tests.helpers.service import STREAM, client, ending, service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from app.recognizer.server import Attendant
-    from app.server import Server
+    from speechbridge.recognizer.server import Attendant
+    from speechbridge.server.run import Server
 
 PATIENCE = 60.0  # seconds, for a crowd on a busy machine
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "PAUSE", lambda _state: 0.05)  # seconds; a script runs these with the true ones
+    monkeypatch.setattr(reconnect, "PAUSE", lambda _state: 0.05)  # seconds; a script runs these with the true ones
 
 
 @asynccontextmanager

@@ -14,9 +14,9 @@ import soundfile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from app.audio import RATE
-from app.wire import EOS, Final, parse_message
-from tests.service import STREAM, service
+from speechbridge.audio import RATE
+from speechbridge.protocol.messages import EOS, Final, parse_message
+from tests.helpers.service import STREAM, service
 
 SPEECH = Path(__file__).parents[1] / "speech" / "two-voices.flac"
 PATIENCE = 60.0  # seconds, for processes on a busy machine

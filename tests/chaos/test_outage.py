@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from app.engines.circuit import FIRST_PAUSE
-from app.recognizer.server import Line, Refusal
+from speechbridge.engines.circuit import FIRST_PAUSE
+from speechbridge.recognizer.server import Line, Refusal
 from tests.chaos.crowd import Crowd
 from tests.chaos.test_faults import PATIENCE, service_before
 from tests.chaos.upstream import Stream, Upstream

@@ -10,9 +10,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from app.audio import RATE, SAMPLE
-from app.recognizer.server import Line, Refusal
-from app.wire import END_OF_INPUT, EOS, LIFETIME_REACHED, NO_DATA, Close, Connected, Element, Final, Partial
+from speechbridge.audio import RATE, SAMPLE
+from speechbridge.protocol.close import END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close
+from speechbridge.protocol.messages import EOS, Connected, Element, Final, Partial
+from speechbridge.recognizer.server import Line, Refusal
 from tests.chaos import spoken
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Hearing:
 
 
 class Upstream:
-    """An `Attendant` for `app.recognizer.server.serving`. A client is known by its `metadata`."""
+    """An `Attendant` for `speechbridge.recognizer.server.serving`. A client is known by its `metadata`."""
 
     def __init__(self, streams: dict[str, Stream]) -> None:
         self.streams = streams

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.recognizer.script import NORMAL, End, Greet, Scripted, Wait
-from app.recognizer.server import serving
-from app.wire import END_OF_INPUT
-from tests.compat.sdks import Job, Node, Python, Seen
-from tests.service import service
+from speechbridge.protocol.close import END_OF_INPUT
+from speechbridge.recognizer.server import serving
+from speechbridge.testing.script import NORMAL, End, Greet, Scripted, Wait
+from tests.helpers.sdks import Job, Node, Python, Seen
+from tests.helpers.service import service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from app.recognizer.script import Script
+    from speechbridge.testing.script import Script
 
 pytestmark = [
     pytest.mark.parametrize("sdk", [Python(), Node()], ids=["python", "node"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
-from app.engines.circuit import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_SECONDS, Circuit, Entry
+from speechbridge.engines.circuit import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_SECONDS, Circuit, Entry
 
 PATIENCE = 5.0  # seconds of ours; nothing waits this long unless it is broken
 LONG = 10_000.0  # seconds of the circuit's

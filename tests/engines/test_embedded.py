@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from app.engines import UpstreamClosed
-from app.engines.embedded import EmbeddedRecognizer, RecognizerFailed
-from app.engines.rev import RevEngine
-from app.wire import ContentType, StreamRequest
-from bridge import Bridge
-from tests.bridge.puppet import until
-from tests.secrets import secret
+from speechbridge.engines import UpstreamClosed
+from speechbridge.engines.embedded import EmbeddedRecognizer, RecognizerFailed
+from speechbridge.engines.rev import RevEngine
+from speechbridge.protocol.request import ContentType, StreamRequest
+from syncbridge import Bridge
+from tests.helpers.puppet import until
+from tests.helpers.secrets import secret
 
 PATIENCE = 20.0  # seconds, for processes on a busy machine
 
@@ -57,7 +57,7 @@ def listens(recognizer: EmbeddedRecognizer) -> bool:
 
 
 async def test_it_is_there_once_entered_and_gone_once_left(script: str) -> None:
-    async with EmbeddedRecognizer("--script", script) as recognizer:
+    async with EmbeddedRecognizer("--script", script, module="speechbridge.testing") as recognizer:
         assert len(await speak(recognizer)) == 1
         assert recognizer.pid
     assert not alive(recognizer.pid)
@@ -68,7 +68,10 @@ async def test_it_is_there_once_entered_and_gone_once_left(script: str) -> None:
 async def test_one_that_dies_is_replaced_and_meanwhile_clients_are_told_to_try_later(
     script: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with EmbeddedRecognizer("--script", script) as recognizer, asyncio.timeout(PATIENCE):
+    async with (
+        EmbeddedRecognizer("--script", script, module="speechbridge.testing") as recognizer,
+        asyncio.timeout(PATIENCE),
+    ):
         assert recognizer.pid
         os.kill(recognizer.pid, signal.SIGKILL)
         await until(lambda: not listens(recognizer))
@@ -87,9 +90,9 @@ async def test_it_ends_when_we_vanish(script: str) -> None:
     """Even by SIGKILL, which leaves nobody to stop it."""
     program = (
         "import asyncio, sys\n"
-        "from app.engines.embedded import EmbeddedRecognizer\n"
+        "from speechbridge.engines.embedded import EmbeddedRecognizer\n"
         "async def main():\n"
-        f"    async with EmbeddedRecognizer('--script', {script!r}) as recognizer:\n"
+        f"    async with EmbeddedRecognizer('--script', {script!r}, module='speechbridge.testing') as recognizer:\n"
         "        print(recognizer.pid, flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"

@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import websocket
 
-from app.engines import UpstreamClosed
-from app.engines.circuit import FAILURES, LONGEST_PAUSE, Circuit, Entry
-from app.engines.rev import RevEngine, Timeouts, _Socket
-from app.recognizer.script import (
+from speechbridge.engines import UpstreamClosed
+from speechbridge.engines.circuit import FAILURES, LONGEST_PAUSE, Circuit, Entry
+from speechbridge.engines.rev import RevEngine, Timeouts, _Socket
+from speechbridge.protocol.close import END_OF_INPUT, Close
+from speechbridge.protocol.messages import Final, parse_message
+from speechbridge.protocol.request import ContentType, StreamRequest
+from speechbridge.recognizer.server import serving
+from speechbridge.testing.script import (
     NORMAL,
     Accept,
     AnswerClose,
@@ -35,15 +39,13 @@ from app.recognizer.script import (
     Wait,
     partial,
 )
-from app.recognizer.server import serving
-from app.wire import END_OF_INPUT, Close, ContentType, Final, StreamRequest, parse_message
-from bridge import Bridge, Limits
-from tests.secrets import secret
+from syncbridge import Bridge, Limits
+from tests.helpers.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from app.recognizer.script import Step
+    from speechbridge.testing.script import Step
 
 PATIENCE = 5.0
 REQUEST = StreamRequest(ContentType.raw())

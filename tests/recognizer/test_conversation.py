@@ -10,24 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from app.recognizer.conversation import Refused, RevAi
-from app.recognizer.server import Gone, Line, serving
-from app.wire import (
-    END_OF_INPUT,
-    NO_DATA,
-    PATH,
-    BadRequest,
-    Close,
-    Connected,
-    Element,
-    Final,
-    Partial,
-    StreamRequest,
-    parse_message,
-)
-from tests.secrets import secret
-
-from .conftest import QUERY, Client, client
+from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close
+from speechbridge.protocol.messages import Connected, Element, Final, Partial, parse_message
+from speechbridge.protocol.request import PATH, BadRequest, StreamRequest
+from speechbridge.recognizer.conversation import Refused, RevAi
+from speechbridge.recognizer.server import Gone, Line, serving
+from tests.helpers.raw_client import QUERY, Client, client
+from tests.helpers.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +140,7 @@ async def test_any_other_text_is_invalid() -> None:
 
 
 async def test_a_message_that_is_too_big_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.recognizer.server.MAX_MESSAGE", 1000)
+    monkeypatch.setattr("speechbridge.recognizer.server.MAX_MESSAGE", 1000)
     async with serving(RevAi(Counted())) as server, client(server.url) as c:
         await c.send(b"x" * 1001)
         _, close = await c.rest()
@@ -246,7 +235,7 @@ class Talkative:
 
 
 async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.recognizer.server.SAY_TIMEOUT", 0.05)
+    monkeypatch.setattr("speechbridge.recognizer.server.SAY_TIMEOUT", 0.05)
     talkative = Talkative()
     async with serving(talkative) as server, client(server.url) as c:
         c.connection.transport.pause_reading()

@@ -17,12 +17,14 @@ import pytest
 from rev_ai.models import MediaConfig
 from rev_ai.streamingclient import RevAiStreamingClient
 
-from app.recognizer.conversation import Refused
-from app.recognizer.pool import DIED, FULL, decoding
-from app.recognizer.server import SHUTTING_DOWN
-from app.wire import END_OF_INPUT, Close, CloseCode, ContentType, Final, StreamRequest, parse_message
+from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
+from speechbridge.protocol.messages import Final, parse_message
+from speechbridge.protocol.request import ContentType, StreamRequest
+from speechbridge.recognizer.conversation import Refused
+from speechbridge.recognizer.pool import DIED, FULL, decoding
+from speechbridge.recognizer.server import SHUTTING_DOWN
+from tests.helpers.raw_client import client
 
-from .conftest import client
 from .test_sphinx import RECORDINGS, SPOKEN, needs_speech, recording
 
 if TYPE_CHECKING:
@@ -32,9 +34,9 @@ PATIENCE = 20.0  # seconds; only a failing test waits so long
 
 
 @contextmanager
-def recognizer(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def recognizer(*arguments: str, module: str = "speechbridge.recognizer") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the command until it is told to end; its URL comes from the one line that it prints."""
-    command = [sys.executable, "-m", "app.recognizer", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(  # our own command
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -182,7 +184,7 @@ async def test_streams_of_a_process_that_dies_may_connect_again(shared: tuple[su
 
 
 async def test_a_process_that_does_not_reply_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.recognizer.pool.REPLY_TIMEOUT", 0.01)
+    monkeypatch.setattr("speechbridge.recognizer.pool.REPLY_TIMEOUT", 0.01)
     before = set(children(os.getpid()))
     async with decoding(processes=1, streams=1) as pool:
         (worker,) = set(children(os.getpid())) - before
@@ -219,7 +221,7 @@ def test_nobody_outlives_a_killed_recognizer() -> None:
 def test_it_ends_with_its_parent_when_supervised(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('[[{"do": "greet"}]]')
-    with recognizer("--supervised", "--script", str(script)) as (process, _):
+    with recognizer("--supervised", "--script", str(script), module="speechbridge.testing") as (process, _):
         assert process.stdin
         process.stdin.close()
         assert process.wait(PATIENCE) == 0
@@ -228,6 +230,6 @@ def test_it_ends_with_its_parent_when_supervised(tmp_path: Path) -> None:
 async def test_a_script_file_is_played(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('[[{"do": "end", "code": 4003, "reason": "no credits"}]]')
-    with recognizer("--script", str(script)) as (_, url):
+    with recognizer("--script", str(script), module="speechbridge.testing") as (_, url):
         async with client(url) as c:
             assert (await c.rest())[1] == Close(4003, "no credits")

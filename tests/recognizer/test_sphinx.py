@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from app.recognizer import sphinx
-from app.recognizer.requests import Settings
-from app.wire import Final, Partial
+from speechbridge.protocol.messages import Final, Partial
+from speechbridge.recognizer import sphinx
+from speechbridge.recognizer.requests import Settings
 
 Decoder = Any  # pocketsphinx ships no types
 PLAIN = Settings()

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.recognizer.wav import HEADER_BYTES, PCM_SUBFORMAT, Format, WavReader
-from app.wire import REASON_BYTES, BadRequest
+from speechbridge.protocol.close import REASON_BYTES
+from speechbridge.protocol.request import BadRequest
+from speechbridge.recognizer.wav import HEADER_BYTES, PCM_SUBFORMAT, Format, WavReader
 
 SAMPLES = bytes(range(200))
 

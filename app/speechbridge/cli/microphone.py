@@ -1,0 +1,291 @@
+"""`speechbridge mic`: the microphone, with live captions and its level. The only import of sounddevice.
+
+PortAudio hands over each block in a thread of its own, which must never wait: a block goes into a bounded queue, or is
+counted as lost where that is full. All the rest happens in the event loop.
+
+stdout gets the transcript and nothing else. Ctrl-C ends the input, and the last words are waited for; a second one
+leaves at once.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Annotated, Any, Protocol, Self
+
+import typer
+
+from speechbridge.audio import RATE, Converter, loudness
+from speechbridge.cli import captions
+from speechbridge.cli.local import local_service, own_key
+from speechbridge.cli.screen import INTERRUPTED, Screen, minutes, say, write
+from speechbridge.client.stream import NoConnection, Stream, StreamError, connect, live
+from speechbridge.protocol.messages import Final, Partial
+from speechbridge.protocol.request import ContentType, Option, StreamRequest
+
+BLOCK = 0.1  # seconds of sound that PortAudio hands over at once
+QUEUE = 50  # blocks: 5 s for which the service may stall, 480 kB at 48 kHz
+LAST_WORDS = 10.0  # seconds that they may take after Ctrl-C. A guess: one or two are usual
+QUIET = -60.0  # dB below the loudest possible: the foot of the meter
+
+
+class NoMicrophone(Exception):
+    """There is no sound to be had. Its text says why, and the cure."""
+
+
+class Input(Protocol):
+    """What is used of a `sounddevice.RawInputStream`."""
+
+    @property
+    def samplerate(self) -> float: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Status(Protocol):
+    """What is used of `sounddevice.CallbackFlags`."""
+
+    @property
+    def input_overflow(self) -> bool: ...
+
+
+Take = Callable[[memoryview, int, object, Status], None]
+Open = Callable[[Take, Callable[[], None]], Input]
+"""Opens an input of mono S16LE, given what to call with each block, and what to call when there are no more."""
+
+
+class Microphone:
+    """The blocks of sound of an input: an async iterator for one task, within a `with`.
+
+    It ends after `end()`, with what was heard until then, and raises NoMicrophone when the device ends by itself.
+    Cancellation of the iteration: no block is lost.
+    """
+
+    def __init__(self, open_input: Open) -> None:
+        """Open the input, in a running event loop. Raises what `open_input` raises."""
+        self._loop = asyncio.get_running_loop()
+        self._blocks: deque[bytes] = deque()
+        self._arrived = asyncio.Event()
+        self._ended = self._gone = False
+        self._lost = 0  # samples
+        self.gaps = 0  # how often the device lost sound before it came here; nobody knows how much
+        self._input = open_input(self._take, self._finish)
+        self.rate = round(self._input.samplerate)
+
+    @property
+    def lost(self) -> float:
+        """The seconds of sound that came while the queue was full."""
+        return self._lost / self.rate
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._input.stop()
+        self._input.close()
+
+    def start(self) -> None:
+        """Let it hear, unless it was ended before. Raises NoMicrophone."""
+        if self._ended:
+            return
+        try:
+            self._input.start()
+        except Exception as error:  # noqa: BLE001 # PortAudio's own: without PortAudio there is no name for it
+            raise NoMicrophone(f"the microphone does not start ({error}): choose another, see --list") from None
+
+    def end(self) -> None:
+        """Let it hear no more. Idempotent."""
+        self._input.stop()
+        self._ended = True
+        self._arrived.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._blocks:
+            if self._ended:
+                raise StopAsyncIteration
+            if self._gone:
+                raise NoMicrophone("the microphone has gone: connect it again")
+            # What arrives just now is not missed: `set` comes through the loop, so after this.
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._blocks.popleft()
+
+    def _take(self, block: memoryview, samples: int, _time: object, status: Status) -> None:
+        """Keep a block. In PortAudio's thread, the only one that appends."""
+        self.gaps += status.input_overflow
+        if len(self._blocks) >= QUEUE:
+            self._lost += samples
+            return
+        self._blocks.append(bytes(block))
+        self._loop.call_soon_threadsafe(self._arrived.set)  # not more often than the queue has room for
+
+    def _finish(self) -> None:
+        """Note that no block comes any more. In PortAudio's thread."""
+        self._loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        self._gone = True
+        self._arrived.set()
+
+
+async def caption(
+    microphone: Microphone,
+    url: str,
+    *,
+    heard: Callable[[Partial | Final], None],
+    level: Callable[[float, float], None] = lambda _level, _seconds: None,
+    language: str | None = None,
+) -> None:
+    """Stream a microphone to the service at `url` until its `end()`, and hand over each message as it comes.
+
+    `level` is told the loudness of each block, 0 to 1, and the seconds heard so far. Returns when all was heard. Raises
+    NoConnection or StreamError when the service cannot be reached or breaks off; NoMicrophone when the device ends by
+    itself: what came before is then heard to its end first.
+
+    Cancellation: the stream is closed at once, its last words are lost.
+    """
+    options: dict[str, Option] = {"language": language} if language else {}
+    async with connect(url, StreamRequest(ContentType.raw(RATE), options, own_key())) as stream:
+        microphone.start()
+        await live(stream, _send(microphone, stream, level), heard)
+
+
+async def _send(microphone: Microphone, stream: Stream, level: Callable[[float, float], None]) -> None:
+    converter = Converter(microphone.rate)
+    seconds = 0.0
+    try:
+        async for block in microphone:
+            seconds += len(block) / 2 / microphone.rate
+            level(_level(block), seconds)
+            if pcm := converter.feed(block):  # a resampler holds its first samples back
+                await stream.send(pcm)
+    except NoMicrophone:  # what came before is heard to its end, then this is told
+        await stream.end()
+        raise
+    if pcm := converter.finish():
+        await stream.send(pcm)
+    await stream.end()
+
+
+def _level(pcm: bytes) -> float:
+    decibels = 20 * math.log10(max(loudness(pcm), 1) / 32768)
+    return max(0.0, 1 - decibels / QUIET)
+
+
+def command(
+    device: Annotated[
+        str | None,
+        typer.Option(help="microphone to use, a number of --list or a part of a name; without it, the usual"),
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="language spoken, as the service names it: en, fr, ...")] = None,
+    url: Annotated[str | None, typer.Option(help="service to use, ws://host:port; without it, the local one")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="list the microphones, and do nothing else")] = False,  # noqa: FBT002 # an option
+) -> None:
+    """Transcribe the microphone, with live captions, until Ctrl-C."""
+    try:
+        if list_:
+            write(_listing())
+            code = 0
+        else:
+            code = asyncio.run(_run(_device(device), nullcontext(url) if url else local_service(), language))
+    except NoMicrophone as error:
+        say(str(error))
+        code = 2
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    raise typer.Exit(code)
+
+
+async def _run(open_input: Open, service: AbstractAsyncContextManager[str], language: str | None) -> int:
+    """Caption until Ctrl-C, which arrives as a cancellation; return the exit code."""
+    trouble = ""
+    with Microphone(open_input) as microphone:
+        async with service as url:
+            try:
+                await _converse(microphone, url, language)
+            except (NoConnection, StreamError) as error:
+                trouble = str(error)
+            except TimeoutError:
+                trouble = f"the last words did not come within {LAST_WORDS:g} s: try again later"
+    if microphone.lost:
+        say(f"{microphone.lost:.1f} s of sound were lost: the service takes it too slowly")
+    if microphone.gaps:
+        say(f"the device lost sound {microphone.gaps} times: this machine is too busy")
+    if trouble:
+        say(trouble)
+    return 1 if trouble else 0
+
+
+async def _converse(microphone: Microphone, url: str, language: str | None) -> None:
+    with Screen.on_stderr("speak, Ctrl-C ends it", writes_finals=True) as screen:
+
+        def heard(message: Partial | Final) -> None:
+            screen.heard(message)
+            if isinstance(message, Final):
+                with screen.aside():
+                    write(captions.to_text([message]))
+
+        def level(level: float, seconds: float) -> None:
+            lost = f", {microphone.lost:.1f} s lost" if microphone.lost else ""
+            screen.bar(level, minutes(seconds) + lost)
+
+        captioning = asyncio.create_task(caption(microphone, url, heard=heard, level=level, language=language))
+        try:
+            await asyncio.shield(captioning)
+        except asyncio.CancelledError:  # the first Ctrl-C; asyncio makes a KeyboardInterrupt of the second
+            microphone.end()
+            async with asyncio.timeout(LAST_WORDS):
+                await captioning
+
+
+def _portaudio() -> Any:
+    try:
+        import sounddevice  # type: ignore[import-untyped] # noqa: PLC0415 # ships no types; only we need PortAudio
+    except OSError:
+        raise NoMicrophone("PortAudio is missing: install it, with apt-get install libportaudio2 for example") from None
+    return sounddevice
+
+
+def _inputs() -> list[dict[str, Any]]:
+    found = [device for device in _portaudio().query_devices() if device["max_input_channels"]]
+    if not found:
+        raise NoMicrophone("there is no microphone: connect one, or use transcribe FILE")
+    return found
+
+
+def _listing() -> str:
+    return "".join(
+        f"{device['index']:3}  {captions.printable(device['name'])}, {device['default_samplerate']:.0f} Hz\n"
+        for device in _inputs()
+    )
+
+
+def _device(wanted: str | None) -> Open:
+    """Return what opens a microphone: by its number, by a part of its name, or the system's choice."""
+    sounddevice = _portaudio()
+    errors = (ValueError, sounddevice.PortAudioError)
+    _inputs()
+
+    def open_input(take: Take, finish: Callable[[], None]) -> Input:
+        try:
+            info = sounddevice.query_devices(int(wanted) if wanted and wanted.isdecimal() else wanted, "input")
+            rate = info["default_samplerate"]
+            opened: Input = sounddevice.RawInputStream(
+                device=info["index"],
+                samplerate=rate,
+                channels=1,
+                dtype="int16",
+                blocksize=round(rate * BLOCK),
+                callback=take,
+                finished_callback=finish,
+            )
+        except errors as error:
+            raise NoMicrophone(f"the microphone cannot be used ({error}): choose another, see --list") from None
+        return opened
+
+    return open_input

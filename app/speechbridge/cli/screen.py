@@ -1,0 +1,130 @@
+"""What a command shows to the person at the terminal. The only import of rich.
+
+stdout gets what was asked for and nothing else. What is for the eye (captions as they grow, a bar) goes to stderr, and
+only if that is a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from speechbridge.cli.captions import line, printable
+from speechbridge.protocol.messages import Final, Partial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PARTIAL_LINES = 3  # of a partial, its newest: more would push what is final off a small terminal
+FRAME = 0.05  # seconds between two pictures on the terminal, at least
+INTERRUPTED = 130  # what shells report for a program ended by SIGINT
+
+
+class Screen:
+    """A few lines at the bottom of a terminal: the partial that still changes, and a named bar.
+
+    Elsewhere it shows nothing at all. `finals` says whether it shows finals too, above those lines.
+    """
+
+    def __init__(
+        self, name: str, console: Console, now: Callable[[], float] = time.monotonic, *, finals: bool = True
+    ) -> None:
+        self._console = console
+        self._now = now
+        self._finals = finals
+        self._partial = ""
+        self._aside = False
+        self._drawn = now()
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=None, finished_style="bar.complete"),  # a level may be full without an end to it
+            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
+            console=console,
+            expand=True,
+        )
+        self._bar = self._progress.add_task(printable(name), total=1.0, text="")
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,  # it would go to stderr
+            redirect_stderr=False,
+            get_renderable=self._picture,
+        )
+
+    @classmethod
+    def on_stderr(cls, name: str, *, writes_finals: bool = False) -> Self:
+        """Make the screen of a command, which `writes_finals` to stdout: on the same terminal, twice is too much."""
+        console = Console(stderr=True, force_terminal=sys.stderr.isatty())
+        return cls(name, console, finals=not (writes_finals and sys.stdout.isatty()))
+
+    def __enter__(self) -> Self:
+        if self._console.is_interactive:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def heard(self, message: Partial | Final) -> None:
+        """Show a partial in the place of the one before, a final for good."""
+        if isinstance(message, Partial):
+            self._partial = line(message)
+        else:
+            self._partial = ""
+            if self._finals and self._live.is_started and (text := line(message)):
+                self._console.print(text, markup=False, highlight=False, emoji=False)
+        self._draw()
+
+    def bar(self, part: float, text: str) -> None:
+        """Fill a part of the bar, 0 to 1, and write beside it."""
+        self._progress.update(self._bar, completed=part, text=text)
+        if self._now() - self._drawn >= FRAME:
+            self._draw()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the lines away for as long as something else writes: stdout may be the same terminal."""
+        self._aside = True
+        self._draw()
+        yield
+        self._aside = False
+        self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = self._now()
+        if self._live.is_started:
+            self._live.refresh()
+
+    def _picture(self) -> RenderableType:
+        if self._aside:
+            return Text()
+        partial = Text(self._partial, style="dim").wrap(self._console, self._console.width)
+        return Group(*partial[-PARTIAL_LINES:], self._progress.get_renderable())
+
+
+def minutes(seconds: float) -> str:
+    """Write a duration as a player does: 1:01, 1:00:01."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def write(text: str) -> None:
+    """Write to stdout, now."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Write one line to stderr."""
+    typer.echo(f"speechbridge: {printable(text)}", err=True)

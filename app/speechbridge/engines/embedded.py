@@ -1,0 +1,116 @@
+"""The embedded recognizer as a child process: started, waited for, restarted when it dies, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from speechbridge.engines import UpstreamClosed
+from speechbridge.protocol.close import Close, CloseCode
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+logger = logging.getLogger(__name__)
+
+READY = "listening on "
+START_SECONDS = 60.0  # a cold disk and a busy machine; warm it takes one or two
+STOP_SECONDS = 3.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a restart; doubled while it keeps dying young
+YOUNG = 60.0  # seconds
+
+
+class RecognizerFailed(Exception):
+    """The recognizer did not start. What it printed stands above."""
+
+
+class EmbeddedRecognizer:
+    """An async context manager around `python -m speechbridge.recognizer`.
+
+    Entering waits until it accepts connections. It lives in a session of its own, so that Ctrl-C reaches us first,
+    and ends by itself when we vanish: it watches its standard input.
+    """
+
+    def __init__(self, *arguments: str, module: str = "speechbridge.recognizer") -> None:
+        self._command = [sys.executable, "-m", module, "--supervised", "--port", "0", *arguments]
+        self._process: asyncio.subprocess.Process | None = None
+        self._url: str | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def url(self) -> str:
+        """Return where it listens. Raises UpstreamClosed while it is being restarted."""
+        if self._url is None:
+            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the recognizer is being restarted: try again shortly"))
+        return self._url
+
+    async def __aenter__(self) -> Self:
+        """Start it. Raises RecognizerFailed. Cancellation: it is stopped."""
+        await self._start()
+        self._keeper = asyncio.create_task(self._keep(), name="recognizer-keeper")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._stop()
+
+    async def _start(self) -> None:
+        process = self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None  # noqa: S101 # a pipe was asked for
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                line = (await process.stdout.readline()).decode()
+        except TimeoutError:
+            line = ""
+        except asyncio.CancelledError:
+            await self._stop()
+            raise
+        if not line.startswith(READY):
+            await self._stop()
+            raise RecognizerFailed(f"the embedded recognizer did not start: exit status {process.returncode}")
+        self._url = line.removeprefix(READY).strip()
+
+    async def _keep(self) -> None:
+        clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
+        while True:
+            born = clock()
+            assert self._process is not None  # noqa: S101 # started, or there would be nothing to keep
+            status = await self._process.wait()
+            self._url = None
+            pause = min(pause * 2, LONGEST_PAUSE) if clock() - born < YOUNG else FIRST_PAUSE
+            logger.error("the recognizer died (exit status %s); it is restarted in %g s", status, pause)
+            await asyncio.sleep(pause)
+            with suppress(RecognizerFailed):  # its process is gone again: wait longer, and try again
+                await self._start()
+                logger.info("the recognizer is back")
+
+    async def _stop(self) -> None:
+        self._url = None
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,135 @@
+"""How a connection ends: close codes, their reasons, and what a client does about each. Pure.
+
+One connection ends with one close frame, errors too: browsers and SDKs read no HTTP status of a refused WebSocket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+END_OF_INPUT = "End of input. Closing"
+NO_DATA = "No data has been transferred, closing connection"
+LIFETIME_REACHED = "Reached max session lifetime"
+
+REASON_BYTES = 123  # a control frame holds 125 bytes, two of them the code: RFC 6455, 5.5
+
+
+class CloseCode(IntEnum):
+    """Why a connection ended. By RFC 6455, by Rev.ai's documentation (4xxx), and by us."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    NO_CODE = 1005  # the close frame was empty; never sent
+    ABNORMAL = 1006  # no close frame came; never sent
+    INVALID = 1007
+    POLICY = 1008
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    BAD_GATEWAY = 1014
+    UNAUTHORIZED = 4001
+    BAD_REQUEST = 4002
+    NO_CREDITS = 4003
+    TOO_SLOW = 4008  # ours: the client does not read
+    TAKEN_OVER = 4009  # ours: the same client came back on another connection
+    SHUTTING_DOWN = 4010
+    UNAVAILABLE = 4013
+    TOO_MANY = 4029
+    CROWDED = 4030  # from here on ours, too: this key or address has as many connections as it may
+    TOO_OFTEN = 4031
+    TOO_MANY_BYTES = 4032
+    TOO_MANY_MESSAGES = 4033
+    TOO_LONG = 4034
+    IDLE = 4035
+    FOREIGN = 4036  # a page of an origin that is not let in
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A close frame: its code and its reason."""
+
+    code: int
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.reason})" if self.reason else str(self.code)
+
+    def is_success(self, *, eos_sent: bool) -> bool:
+        """Whether everything was heard: 1000 says so only after EOS, and means two failures too."""
+        early = self.reason in (NO_DATA, LIFETIME_REACHED)
+        return self.code == CloseCode.NORMAL and eos_sent and not early
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed at another time. Our request or our account is not to blame then."""
+        return self.code not in (
+            CloseCode.INVALID,
+            CloseCode.UNAUTHORIZED,
+            CloseCode.BAD_REQUEST,
+            CloseCode.NO_CREDITS,
+            CloseCode.TOO_LONG,
+            CloseCode.IDLE,
+            CloseCode.FOREIGN,
+        )
+
+    def passed_on(self) -> Close:
+        """Return the frame that tells a client of this ending: some codes may not be sent to one.
+
+        Those below 1000, 1004 to 1006 and 1015 are nobody's to send. 1012 and 1013 are lawful, but rev_ai's
+        Python client breaks on them, so their Rev.ai equivalents stand in.
+        """
+        substitutes: dict[int, int] = {1012: CloseCode.SHUTTING_DOWN, 1013: CloseCode.UNAVAILABLE}
+        code = substitutes.get(self.code, self.code)
+        unsendable = not 1000 <= code < 5000 or code in (1004, 1005, 1006, 1015) or 1015 < code < 3000  # RFC 6455, 7.4
+        return Close(CloseCode.INTERNAL if unsendable else code, fit_reason(self.reason))
+
+
+def fit_reason(reason: str) -> str:
+    """Cut a reason to what a close frame can carry, at a character's boundary."""
+    return reason.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
+
+
+CURES: Mapping[int, tuple[str, str]] = {
+    CloseCode.ABNORMAL: ("the connection broke off", "try again"),
+    CloseCode.INVALID: ("the service could not read what was sent", "send audio as binary messages only"),
+    CloseCode.POLICY: ("the client asked too much of the service", "send fewer pings"),
+    CloseCode.TOO_BIG: ("a message was too big", "send smaller chunks: 100 ms will do"),
+    CloseCode.INTERNAL: ("the service failed", "try again, and if it stays look into the service's log"),
+    CloseCode.BAD_GATEWAY: ("the server behind the service cannot be reached", "try again later"),
+    CloseCode.UNAUTHORIZED: (
+        "the API key or token is not accepted",
+        "check it; our own commands read SPEECHBRIDGE_KEY",
+    ),
+    CloseCode.BAD_REQUEST: ("the request is not accepted", "change it as the reason says"),
+    CloseCode.NO_CREDITS: ("the account has no credits left", "add credits to it"),
+    CloseCode.TOO_SLOW: ("finals were not confirmed", "confirm them, or connect without resume"),
+    CloseCode.TAKEN_OVER: ("another connection has taken the stream over", "go on there"),
+    CloseCode.SHUTTING_DOWN: ("the service is shutting down", "try again in a moment"),
+    CloseCode.UNAVAILABLE: ("no recognizer is free", "try again later"),
+    CloseCode.TOO_MANY: ("too many streams at once", "wait until another one has ended"),
+    CloseCode.CROWDED: ("too many connections of this key or address", "wait until another one has ended"),
+    CloseCode.TOO_OFTEN: ("too many connections a minute", "wait as the reason says"),
+    CloseCode.TOO_MANY_BYTES: ("too many bytes a second", "send at the pace of speech"),
+    CloseCode.TOO_MANY_MESSAGES: ("too many messages a second", "send longer chunks: 100 ms will do"),
+    CloseCode.TOO_LONG: ("the stream is as long as one may be", "go on with a new one"),
+    CloseCode.IDLE: ("nothing came for too long", "keep sending, silence at least, or end the input"),
+    CloseCode.FOREIGN: ("pages of this origin may not connect", "have SPEECHBRIDGE_ORIGINS name it"),
+}
+"""What a close code means, and the cure."""
+
+EARLY: Mapping[str, tuple[str, str]] = {
+    NO_DATA: ("no audio came for too long", "keep sending, silence at least, or end the input"),
+    LIFETIME_REACHED: ("the stream is as old as one may be", "go on with a new one"),
+}
+"""The endings that 1000 means beside the good one, by their reason."""
+
+
+def explain(close: Close) -> str:
+    """Say what an ending means and what to do about it, with its code and its reason."""
+    by_code = CURES.get(close.code, ("the service ended the stream early", "try again"))
+    meaning, cure = EARLY.get(close.reason, by_code)
+    return f"{meaning}: {cure} [close code {close}]"

@@ -1,0 +1,159 @@
+"""What is said on a stream: audio and `EOS` from the client; `connected`, `partial` and `final` from the server. Pure.
+
+One connection is: a GET whose query carries everything (`request.StreamRequest`), `connected` from the server, binary
+audio from the client until the text `EOS`, `partial` and `final` from the server, a close frame (`close.Close`).
+
+Reading is tolerant, as servers differ: unknown message types, element types and fields pass by. Writing is strict.
+Sources: Rev.ai's streaming documentation and its Python, Node and Java SDKs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+EOS = "EOS"  # as a text message; the same bytes in a binary message are audio
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A piece of a hypothesis: a word, or what stands between two. Times in seconds; None where not given."""
+
+    value: str
+    type: str = "text"  # or "punct"; others may come
+    ts: float | None = None
+    end_ts: float | None = None
+    confidence: float | None = None  # 0 to 1
+
+    def _json(self) -> dict[str, Any]:
+        times = {"ts": self.ts, "end_ts": self.end_ts, "confidence": self.confidence}
+        return {"type": self.type, "value": self.value} | {k: v for k, v in times.items() if v is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The server's first message: audio is welcome."""
+
+    id: str
+
+    def encode(self) -> str:
+        return json.dumps({"type": "connected", "id": self.id})
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What was heard from `ts` to `end_ts`, in seconds from the stream's beginning (plus its `start_ts`)."""
+
+    ts: float
+    end_ts: float
+    elements: tuple[Element, ...] = ()
+
+    @property
+    def words(self) -> tuple[Element, ...]:
+        return tuple(element for element in self.elements if element.type == "text")
+
+    def _encode(self, kind: str) -> str:
+        elements = [element._json() for element in self.elements]  # noqa: SLF001 # same file, same format
+        return json.dumps({"type": kind, "ts": self.ts, "end_ts": self.end_ts, "elements": elements})
+
+
+@dataclass(frozen=True, slots=True)
+class Partial(Hypothesis):
+    """May still change, also shrink."""
+
+    @property
+    def text(self) -> str:
+        return " ".join(element.value for element in self.elements)
+
+    def encode(self) -> str:
+        return self._encode("partial")
+
+
+@dataclass(frozen=True, slots=True)
+class Final(Hypothesis):
+    """Never changes afterwards. Its punctuation carries the spaces."""
+
+    @property
+    def text(self) -> str:
+        return "".join(element.value for element in self.elements)
+
+    def encode(self) -> str:
+        return self._encode("final")
+
+
+Message = Connected | Partial | Final
+
+
+_TYPE_FIRST = re.compile(r'\s*\{\s*"type"\s*:\s*"(\w*)"')
+
+
+def kind_of(text: str) -> str:
+    """Return a message's type, at a glance where it stands first, as Rev.ai writes it; "" for what has none."""
+    if found := _TYPE_FIRST.match(text):
+        return found[1]
+    try:
+        return str(json.loads(text)["type"])
+    except (ValueError, TypeError, KeyError, RecursionError):  # RecursionError: brackets nested a thousand deep
+        return ""
+
+
+def end_of_final(text: str) -> float | None:
+    """Return a final's `end_ts`, up to which it settles the audio; None for any other message, and for none at all."""
+    if '"final"' not in text:  # most are partials, and need no parsing
+        return None
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return _number(message.get("end_ts")) if isinstance(message, dict) and message.get("type") == "final" else None
+
+
+def parse_message(text: str) -> Message | None:
+    """Read a server's text message; None for one of a type that we do not know.
+
+    Missing elements, missing times and fields of odd types are tolerated. Raises ValueError for what is not a
+    JSON object with a type.
+    """
+    try:
+        message = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(message, dict) or "type" not in message:
+        raise ValueError("not a JSON object with a type")
+    match message["type"]:
+        case "connected":
+            return Connected(str(message.get("id", "")))
+        case "partial":
+            return Partial(*_heard(message))
+        case "final":
+            return Final(*_heard(message))
+    return None
+
+
+def _heard(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...]]:
+    given = message.get("elements")
+    elements = tuple(
+        Element(
+            str(element.get("value", "")),
+            str(element.get("type", "unknown")),
+            _number(element.get("ts")),
+            _number(element.get("end_ts")),
+            _number(element.get("confidence")),
+        )
+        for element in (given if isinstance(given, list) else ())
+        if isinstance(element, dict)
+    )
+    return _number(message.get("ts")) or 0.0, _number(message.get("end_ts")) or 0.0, elements
+
+
+def _number(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's integers have no end
+        return None
+    return number if math.isfinite(number) else None  # Python's parser knows NaN and Infinity; JSON does not

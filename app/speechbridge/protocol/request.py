@@ -1,0 +1,186 @@
+"""What a client asks for: the path and the query of a stream's URL, as Rev.ai defines them. Pure.
+
+Reading is tolerant, as clients differ: unknown parameters pass by. Writing is strict. Sources: Rev.ai's streaming
+documentation and its Python, Node and Java SDKs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import parse_qsl, quote, urlencode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PATH = "/speechtotext/v1/stream"
+
+
+class BadRequest(Exception):
+    """A request that Rev.ai would answer with 4002. Its text is the reason, fit for the client's eyes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """What the audio is: `audio/x-wav`, `audio/x-flac`, or `audio/x-raw` with all four of its parameters."""
+
+    RAW: ClassVar = "audio/x-raw"
+    CONTAINERS: ClassVar = ("audio/x-wav", "audio/x-flac")
+    RATES: ClassVar = range(8000, 48001)
+    CHANNELS: ClassVar = range(1, 11)
+
+    media: str
+    layout: str | None = None
+    rate: int | None = None  # samples a second
+    format: str | None = None  # case-sensitive, as in GStreamer: S16LE
+    channels: int | None = None
+
+    @classmethod
+    def raw(cls, rate: int = 16000, channels: int = 1) -> ContentType:
+        """16-bit little-endian interleaved samples, without a header."""
+        return cls(cls.RAW, "interleaved", rate, "S16LE", channels)
+
+    @classmethod
+    def parse(cls, text: str) -> ContentType:
+        """Read a content type; raise BadRequest with what is wrong and what would be right."""
+        media, *rest = (part.strip() for part in text.split(";"))
+        given = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in rest if part)}
+        if media in cls.CONTAINERS:
+            return cls(media)
+        if media != cls.RAW:
+            raise BadRequest(f"content_type {_shown(media)}: send audio/x-raw, audio/x-wav or audio/x-flac")
+        missing = [name for name in ("layout", "rate", "format", "channels") if not given.get(name)]
+        if missing:
+            example = str(cls.raw()).partition(";")[2]  # all of it would not fit
+            raise BadRequest(f"audio/x-raw lacks {', '.join(missing)}: for example {example}")
+        if given["layout"] not in ("interleaved", "non-interleaved"):
+            raise BadRequest(f"content_type layout={_shown(given['layout'])}: send interleaved or non-interleaved")
+        if not re.fullmatch(r"\w{1,20}", given["format"], re.ASCII):  # it is logged: a line's end in it forges another
+            raise BadRequest(f"content_type format={_shown(given['format'])}: send S16LE")
+        return cls(
+            media,
+            given["layout"],
+            _whole(given["rate"], "content_type rate", cls.RATES),
+            given["format"],
+            _whole(given["channels"], "content_type channels", cls.CHANNELS),
+        )
+
+    @property
+    def byte_rate(self) -> int | None:
+        """Bytes a second; None where only decoding would tell."""
+        if self.media != self.RAW or self.format != "S16LE":
+            return None
+        return 2 * (self.rate or 0) * (self.channels or 0) or None
+
+    def __str__(self) -> str:
+        if self.media != self.RAW:
+            return self.media
+        return f"{self.media};layout={self.layout};rate={self.rate};format={self.format};channels={self.channels}"
+
+
+def _shown(value: str) -> str:
+    shown = repr(value)
+    if len(shown.encode()) > 42:  # leaves room in a close reason
+        shown = shown.encode()[:38].decode(errors="ignore") + "...'"
+    return shown
+
+
+def _whole(value: str, name: str, allowed: range) -> int:
+    if value.isascii() and value.isdigit() and len(value) < 12 and int(value) in allowed:  # no int() of a megabyte
+        return int(value)
+    raise BadRequest(f"{name}={_shown(value)}: send a whole number from {allowed.start} to {allowed.stop - 1}")
+
+
+def _count(value: str, name: str) -> int:
+    return _whole(value, name, range(2**31))
+
+
+def _segment(value: str, name: str) -> int:
+    return _whole(value, name, range(5, 31))
+
+
+def _seconds(value: str, name: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise BadRequest(f"{name}={_shown(value)}: send seconds, 0 or more")
+    return seconds
+
+
+def _flag(value: str, name: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise BadRequest(f"{name}={_shown(value)}: send true or false")
+    return value.lower() == "true"
+
+
+def _text(value: str, _name: str) -> str:
+    return value
+
+
+Option = str | int | float | bool
+
+OPTIONS: Mapping[str, Callable[[str, str], Option]] = {
+    "language": _text,
+    "metadata": _text,
+    "custom_vocabulary_id": _text,
+    "filter_profanity": _flag,
+    "remove_disfluencies": _flag,
+    "delete_after_seconds": _count,
+    "detailed_partials": _flag,
+    "start_ts": _seconds,
+    "max_segment_duration_seconds": _segment,
+    "transcriber": _text,
+    "enable_speaker_switch": _flag,
+    "skip_postprocessing": _flag,
+    "priority": _text,
+    "max_connection_wait_seconds": _count,
+}
+"""Every query parameter beside `access_token` and `content_type`, with how it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What a client asks for in its URL.
+
+    `options` holds the parameters of `OPTIONS` that were given, in their own types. `access_token` never shows in
+    a repr.
+    """
+
+    content_type: ContentType
+    options: Mapping[str, Option] = field(default_factory=dict)
+    access_token: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, query: str) -> StreamRequest:
+        """Read a URL's query, percent-encoded or not (Node and Java send `;` and `/` as they are).
+
+        Unknown parameters and empty ones are ignored; of a repeated one the last counts. Raises BadRequest.
+        """
+        try:
+            given = dict(parse_qsl(query, max_num_fields=100, errors="replace"))
+        except ValueError:
+            raise BadRequest("the query has more than 100 parameters") from None
+        if "content_type" not in given:
+            raise BadRequest(f"content_type is missing: for example {ContentType.raw()}")
+        return cls(
+            ContentType.parse(given["content_type"]),
+            {name: read(given[name], name) for name, read in OPTIONS.items() if name in given},
+            given.get("access_token", ""),
+        )
+
+    def query(self) -> str:
+        """Write the URL's query, the access token included."""
+        pairs = {"access_token": self.access_token, "content_type": str(self.content_type), **self.options}
+        return encode_query({name: value for name, value in pairs.items() if value != ""})
+
+
+def encode_query(options: Mapping[str, Option]) -> str:
+    """Write parameters as a URL's query: booleans in lower case, everything percent-encoded."""
+    return urlencode(
+        {name: str(value).lower() if isinstance(value, bool) else value for name, value in options.items()},
+        quote_via=quote,
+    )

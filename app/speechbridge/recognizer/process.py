@@ -1,0 +1,55 @@
+"""A recognizer as a process: its address, its announcement, and how it ends. Both `__main__` files are built on it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from speechbridge import logs
+from speechbridge.recognizer.server import Attendant, serving
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+
+def parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Make a parser with the options that every recognizer process has."""
+    made = argparse.ArgumentParser(prog=prog, description=description)
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    made.add_argument("--port", type=int, default=0, help="port to listen on, 0 for any free one (default: 0)")
+    made.add_argument("--supervised", action="store_true", help="end when stdin ends, that is with the parent")
+    made.add_argument("--log-format", choices=logs.FORMATS, default="auto", help="auto: JSON, but text on a terminal")
+    return made
+
+
+def run(attendant: AbstractAsyncContextManager[Attendant], options: argparse.Namespace) -> None:
+    """Serve until SIGTERM, SIGINT or, if supervised, the end of stdin. Exits with one line if it cannot start.
+
+    Once it accepts connections it prints one line: listening on ws://HOST:PORT
+    """
+    logs.configure("info", options.log_format)
+    try:
+        asyncio.run(_run(attendant, options))
+    except OSError as error:  # the address is taken, or no process starts
+        raise SystemExit(f"cannot start: {error}") from None
+
+
+async def _run(attendant: AbstractAsyncContextManager[Attendant], options: argparse.Namespace) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if options.supervised:
+        threading.Thread(target=_await_parent, args=(loop, stop), name="parent-watch", daemon=True).start()
+    async with attendant as attending, serving(attending, options.host, options.port) as server:
+        print(f"listening on {server.url}", flush=True)  # noqa: T201 # the one line that a parent waits for
+        await stop.wait()
+
+
+def _await_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    while os.read(0, 4096):  # not sys.stdin: its lock, held here, would break the interpreter's exit
+        pass
+    loop.call_soon_threadsafe(stop.set)

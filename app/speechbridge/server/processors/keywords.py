@@ -1,0 +1,48 @@
+"""Marks finals in which certain words were said, and tells the log.
+
+    SPEECHBRIDGE_PROCESSORS=speechbridge.server.processors.keywords:Alerts
+    SPEECHBRIDGE_KEYWORDS="refund,my lawyer"
+
+A final of Rev.ai's protocol gets one more field, `"alerts": ["refund"]`. It is a field and not a message of its own, so
+that no client meets a message that it does not know, and finals keep their numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from speechbridge.protocol.messages import Final, kind_of, parse_message
+from speechbridge.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+logger = logging.getLogger(__name__)
+
+
+class Alerts:
+    """The processor. Words are found whole, in any case, across elements; without any given, those of the setting."""
+
+    def __init__(self, keywords: Iterable[str] | None = None) -> None:
+        given = Settings.read().keywords.split(",") if keywords is None else keywords
+        self._keywords = {" ".join(word.split()) for word in given} - {""}
+        if not self._keywords:
+            raise ValueError("SPEECHBRIDGE_KEYWORDS is empty: set the words to look for, with commas between them")
+        spaced = {word: r"\s+".join(map(re.escape, word.split())) for word in sorted(self._keywords)}
+        self._patterns = {
+            word: re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE) for word, pattern in spaced.items()
+        }
+
+    def __call__(self, message: str) -> str:
+        final = parse_message(message) if kind_of(message) == "final" else None
+        if not isinstance(final, Final):
+            return message
+        said = " ".join(word.value for word in final.words)
+        found = [word for word, pattern in self._patterns.items() if pattern.search(said)]
+        if not found:
+            return message
+        logger.info("said from %g to %g s: %s", final.ts, final.end_ts, ", ".join(found), extra={"alerts": found})
+        return json.dumps(json.loads(message) | {"alerts": found})

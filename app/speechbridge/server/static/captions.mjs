@@ -1,0 +1,239 @@
+// A finished transcript as plain text, SubRip, WebVTT or Rev.ai's JSON. Pure. The same as speechbridge/cli/captions.py, which says why;
+// a test holds the two against each other.
+
+const LINE = 42; // columns of a line
+const LINES = 2; // of a cue
+const LONGEST = 7000; // ms a cue is shown
+const SHORTEST = 833;
+const READING = 50; // ms a character, where nothing is known of the time
+const SILENCE = 1000; // ms within which nobody speaks end a cue
+const SENTENCE = /[.?!。？！]$/u;
+const CLAUSE = /[,;:、，]$/u;
+const LATEST = 1e9; // seconds: a time beyond 30 years is none
+
+const UNPRINTABLE = /[\x00-\x1f\x7f-\x9f\u2028\u2029]|\p{Surrogate}/gu;
+const COMBINING = /\p{M}/u;
+// Letters that fill two columns: Chinese, Japanese, Korean, fullwidth forms, emoji. After Markus Kuhn's wcwidth.
+const WIDE =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]/u;
+
+/** What was heard as one line. A final's punctuation carries the spaces, a partial's words have none. */
+export function line({ type, elements }) {
+  return printable(elements.map(({ value }) => value).join(type === "partial" ? " " : ""))
+    .split(/\s+/u)
+    .filter(Boolean)
+    .join(" ");
+}
+
+export function toText(finals) {
+  return finals
+    .map(line)
+    .filter(Boolean)
+    .map((text) => `${text}\n`)
+    .join("");
+}
+
+export function toSrt(finals) {
+  return cues(finals)
+    .map(({ start, end, lines }, at) => `${at + 1}\n${clock(start, ",")} --> ${clock(end, ",")}\n${lines.join("\n")}\n`)
+    .join("\n");
+}
+
+export function toVtt(finals) {
+  const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  const blocks = cues(finals).map(
+    ({ start, end, lines }) => `${clock(start, ".")} --> ${clock(end, ".")}\n${escaped(lines.join("\n"))}\n`,
+  );
+  return ["WEBVTT\n", ...blocks].join("\n");
+}
+
+export function toJson(finals) {
+  const monologues = finals
+    .filter(({ elements }) => elements.length)
+    .map(({ elements }) => ({
+      speaker: 0,
+      elements: elements.map((element) => ({ ...element, value: printable(element.value) })),
+    }));
+  return `${JSON.stringify({ monologues })}\n`;
+}
+
+/** Cut finals into cues, `{ start, end, lines }` in ms: in order, never overlapping, each at least 1 ms long. */
+export function cues(finals) {
+  const found = [];
+  let now = 0;
+  for (const final of finals) {
+    for (const run of cut(words(final, now))) {
+      const start = Math.max(now, run[0].start);
+      now = Math.max(start + 1, Math.min(run.at(-1).end, start + LONGEST));
+      found.push({ start, end: now, lines: lines(run) });
+    }
+  }
+  found.forEach((cue, at) => {
+    const next = found[at + 1]?.start ?? now + SHORTEST;
+    cue.end = Math.max(cue.end, Math.min(cue.start + SHORTEST, next));
+  });
+  return found;
+}
+
+/** The words of a partial or final with their places in its `line`: from `from` to before `to`. */
+export function places(heard) {
+  const text = line(heard);
+  let at = 0;
+  const placed = heard.elements.map((element) => {
+    while (text[at] === " ") at++;
+    const from = at;
+    for (let letters = printable(element.value).replace(/\s/gu, "").length; letters; at++)
+      if (text[at] !== " ") letters--;
+    return { ...element, from, to: at };
+  });
+  return placed.filter(({ type }) => type === "text");
+}
+
+/** Read a partial or final as tolerantly as protocol/messages.py does. */
+export function hypothesis({ type, ts, end_ts, elements }) {
+  const known = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
+  const listed = Array.isArray(elements) ? elements.filter((element) => element && typeof element === "object") : [];
+  return {
+    type,
+    ts: known(ts) ?? 0,
+    end_ts: known(end_ts) ?? 0,
+    elements: listed.map((element) => ({
+      type: String(element.type ?? "unknown"),
+      value: String(element.value ?? ""),
+      ts: known(element.ts),
+      end_ts: known(element.end_ts),
+      confidence: known(element.confidence),
+    })),
+  };
+}
+
+function printable(text) {
+  return text.replace(UNPRINTABLE, " ");
+}
+
+function words(final, now) {
+  const lengthOf = (element) => [...element.value].length;
+  const length = final.elements.reduce((sum, element) => sum + lengthOf(element), 0) || 1;
+  const timed = final.elements.every(
+    ({ type, ts, end_ts }) => type !== "text" || (ms(ts) !== null && ms(end_ts) !== null),
+  );
+  const begin = Math.max(now, ms(final.ts) ?? 0);
+  const duration = Math.max(0, (ms(final.end_ts) ?? 0) - begin) || READING * length;
+  const found = [];
+  let passed = 0; // of the length
+  let space = true;
+  for (const element of final.elements) {
+    let start = now;
+    let end = now;
+    if (!timed) {
+      start = begin + Math.floor((duration * passed) / length);
+      end = begin + Math.floor((duration * (passed + lengthOf(element))) / length);
+    } else if (element.type === "text") {
+      start = ms(element.ts);
+      end = ms(element.end_ts);
+    }
+    passed += lengthOf(element);
+    const value = printable(element.value);
+    space ||= /^\s/u.test(value);
+    const texts = value.split(/\s+/u).filter(Boolean);
+    texts.forEach((text, nth) => {
+      const share = Math.max(0, end - start) / texts.length;
+      const wordStart = Math.max(now, start + round(share * nth));
+      now = Math.max(wordStart, start + round(share * (nth + 1)));
+      const before = found.at(-1);
+      const apart = space || (element.type === "text" && isWide([...before.text].at(-1)) && isWide([...text][0]));
+      if (apart) {
+        found.push({ text, spaced: space, start: wordStart, end: now });
+      } else {
+        before.text += text;
+        before.end = now;
+      }
+      space = nth < texts.length - 1;
+    });
+    space = value ? /\s$/u.test(value) : space;
+  }
+  return found;
+}
+
+/** Runs of words that fit a cue each, in order. */
+function cut(all) {
+  const done = [];
+  const pending = all.length ? [all] : [];
+  while (pending.length) {
+    const run = pending.pop();
+    if (run.length === 1 || fits(run)) {
+      done.push(run);
+    } else {
+      let at = 1;
+      for (let other = 2; other < run.length; other++) if (worth(run, other) > worth(run, at)) at = other;
+      pending.push(run.slice(at), run.slice(0, at));
+    }
+  }
+  return done;
+}
+
+function fits(run) {
+  if (run.length > LINE * LINES) return false; // spares the search for lines
+  const unbroken = run.every((word, at) => at === 0 || word.start - run[at - 1].end < SILENCE);
+  return unbroken && run.at(-1).end - run[0].start <= LONGEST && lines(run) !== null;
+}
+
+/** How natural it is to cut before the word `at`, in ms of silence. */
+function worth(run, at) {
+  const before = run[at - 1];
+  const silence = run[at].start - before.end;
+  const stop = SENTENCE.test(before.text) ? 800 : CLAUSE.test(before.text) ? 400 : 0;
+  const imbalance = Math.abs(2 * at - run.length) / run.length; // 0 to 1
+  return silence + stop - 1000 * imbalance;
+}
+
+/** Break a run into as few lines as it takes, of about the same length; null where two are not enough. */
+function lines(run) {
+  const whole = oneLine(run);
+  if (whole !== null) return [whole];
+  let best = null;
+  let least = Infinity;
+  for (let at = 1; at < run.length; at++) {
+    const top = oneLine(run.slice(0, at));
+    const bottom = oneLine(run.slice(at));
+    if (top === null || bottom === null) continue;
+    const difference = Math.abs(columns(top) - columns(bottom));
+    if (difference < least) [best, least] = [[top, bottom], difference];
+  }
+  return best;
+}
+
+function oneLine(run) {
+  const text = run
+    .map((word) => (word.spaced ? ` ${word.text}` : word.text))
+    .join("")
+    .trimStart();
+  return run.length === 1 || columns(text) <= LINE ? text : null;
+}
+
+function columns(text) {
+  let sum = 0;
+  for (const letter of text) if (!COMBINING.test(letter)) sum += isWide(letter) ? 2 : 1;
+  return sum;
+}
+
+function isWide(letter) {
+  return WIDE.test(letter);
+}
+
+function ms(seconds) {
+  return seconds !== undefined && seconds >= 0 && seconds < LATEST ? round(seconds * 1000) : null;
+}
+
+/** To the nearest, halves to the even one, as Python does. */
+function round(x) {
+  const nearest = Math.round(x);
+  return nearest - x === 0.5 && nearest % 2 ? nearest - 1 : nearest;
+}
+
+function clock(time, mark) {
+  const digits = (value, count) => String(value).padStart(count, "0");
+  const seconds = Math.floor(time / 1000);
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return `${digits(h, 2)}:${digits(m, 2)}:${digits(s, 2)}${mark}${digits(time % 1000, 3)}`;
+}

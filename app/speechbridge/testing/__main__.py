@@ -1,0 +1,31 @@
+"""`python -m speechbridge.testing --script FILE`: a recognizer that answers by script, as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+
+from speechbridge.recognizer.process import parser, run
+from speechbridge.testing.script import Scripted
+
+
+def _script(path: str) -> Scripted:
+    try:
+        return Scripted.from_json(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def main() -> None:
+    options = parser(
+        "python -m speechbridge.testing",
+        "A recognizer that speaks Rev.ai's streaming protocol and answers by a script (JSON). It decodes nothing.",
+    )
+    options.add_argument("--script", type=_script, required=True, metavar="FILE", help="what it answers")
+    given = options.parse_args()
+    run(nullcontext(given.script), given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,395 @@
+"""A recognizer that answers by script, and misbehaves by script: for tests and demonstrations.
+
+A script is a tuple of steps, taken one after the other. Only waits may come before `Accept` or `Status`, which answer
+the request; a script without either accepts at once. (The server gives a handshake 10 s, unless told otherwise.) When
+the steps are used up nothing more is said, and the client has to leave. Beside the steps everything that the client
+sends is read and recorded in a `Visit`; a text other than `EOS` is answered with 1007 wherever the script stands.
+
+    Scripted((Greet(), Wait(audio=32000), End(4003, "no credits")))        # every client runs out of credits
+    Scripted((Greet(), Wait(audio=32000), Drop()), NORMAL)                 # the first one breaks, the others do not
+
+As JSON (`python -m speechbridge.testing --script FILE`) it is a list of scripts, each a list of steps:
+
+    [[{"do": "greet"}, {"do": "wait", "audio": 32000}, {"do": "end", "code": 4003, "reason": "no credits"}]]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+import math
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_type_hints
+from urllib.parse import parse_qsl
+from weakref import WeakKeyDictionary
+
+from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
+from speechbridge.protocol.messages import EOS, Connected, Element, Final, Partial
+from speechbridge.recognizer.server import LINGER, Line, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+VISITS = 10_000  # remembered; the oldest are forgotten
+BYTES_PER_SECOND = 32000  # of 16 kHz mono
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Answer the request with the 101."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Answer the request with an HTTP status in place of the 101."""
+
+    code: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for all that is given; with nothing given, for ever."""
+
+    seconds: float | None = None
+    audio: int | None = None  # bytes received in all
+    messages: int | None = None  # binary messages received in all, empty ones too
+    eos: bool = False
+    silence: float | None = None  # seconds without a message
+    latch: str | None = None  # until the test releases it: `Scripted.release`
+
+
+@dataclass(frozen=True, slots=True)
+class Greet:
+    """Say `connected`, with this id or one of the server's."""
+
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Say a text, whatever it is: in fragments with so many seconds between them, or as one binary message."""
+
+    text: str
+    fragments: int = 1
+    pause: float = 0.0
+    binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Answer each binary message with a partial, "chunk 1" and so on, so many times or until EOS; then go on."""
+
+    messages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Say a final whose text tells how many bytes came: "32000 bytes"."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Send a close frame, without a code if that is None; read on for `linger` seconds, or drop TCP at once with 0."""
+
+    code: int | None = CloseCode.NORMAL
+    reason: str = ""
+    linger: float = LINGER
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """End TCP without a close frame, by FIN or by RST."""
+
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deafen:
+    """Read no more from the socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerClose:
+    """Answer a client's close frame, when it comes, with this one. Rev.ai does so with 1007."""
+
+    code: int = CloseCode.INVALID
+    reason: str = ""
+
+
+Step = Accept | Status | Wait | Greet | Say | Echo | Total | End | Drop | Deafen | AnswerClose
+Script = tuple[Step, ...]
+
+STEPS: dict[str, type[Step]] = {
+    "accept": Accept,
+    "status": Status,
+    "wait": Wait,
+    "greet": Greet,
+    "say": Say,
+    "echo": Echo,
+    "total": Total,
+    "end": End,
+    "drop": Drop,
+    "deafen": Deafen,
+    "answer_close": AnswerClose,
+}
+
+NORMAL: Script = (Greet(), Echo(), Total(), End(CloseCode.NORMAL, END_OF_INPUT))
+
+
+def partial(*words: str, ts: float = 0.0, end_ts: float = 0.0) -> Say:
+    return Say(Partial(ts, end_ts, tuple(map(Element, words))).encode())
+
+
+def final(*words: str, ts: float = 0.0, end_ts: float = 0.0) -> Say:
+    """Make a final of these words, each with the times of the whole."""
+    spaced = [e for word in words for e in (Element(word, "text", ts, end_ts, 1.0), Element(" ", "punct"))]
+    return Say(Final(ts, end_ts, tuple(spaced[:-1])).encode())
+
+
+class Visit:
+    """What one client sent, as far as it has come."""
+
+    def __init__(self, query: str, *, keep: bool) -> None:
+        self.query = query
+        self.audio = 0  # bytes
+        self.messages = 0  # binary ones
+        self.eos = 0  # how many of them: some clients say it twice
+        self.received: list[bytes | str] | None = [] if keep else None  # every message, in order
+        self.farewell: Close | None = None  # the client's close frame, if it sent one
+        self.over = False  # the connection has ended
+        self._hash = hashlib.sha256()
+        self._changed = asyncio.Event()
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The URL's query, decoded, the access token included."""
+        return dict(parse_qsl(self.query, keep_blank_values=True))
+
+    @property
+    def seconds(self) -> float:
+        """How long the audio is, if it is 16 kHz mono."""
+        return self.audio / BYTES_PER_SECOND
+
+    @property
+    def sha256(self) -> str:
+        """Of all audio so far, in hex."""
+        return self._hash.hexdigest()
+
+    async def until(self, condition: Callable[[Visit], bool]) -> None:
+        """Wait for a condition, looked at whenever something came or the connection ended.
+
+        Cancellation: safe.
+        """
+        while not condition(self):
+            await self.change()
+
+    async def change(self) -> None:
+        """Wait for something to come, or for the end.
+
+        Cancellation: safe.
+        """
+        await self._changed.wait()
+
+    def hear(self, message: bytes | str) -> None:
+        if self.received is not None:
+            self.received.append(message)
+        if isinstance(message, bytes):
+            self.audio += len(message)
+            self.messages += 1
+            self._hash.update(message)
+        elif message == EOS:
+            self.eos += 1
+        self._change()
+
+    def end(self, farewell: Close | None) -> None:
+        self.farewell, self.over = farewell, True
+        self._change()
+
+    def _change(self) -> None:
+        self._changed.set()  # wakes everybody who waits now; those who come later wait for the next change
+        self._changed = asyncio.Event()
+
+
+class Scripted:
+    """Plays a script with each client: the first with the first, and so on; the last script is for all others.
+
+    `keep` remembers every message, and not only their number and checksum.
+    """
+
+    def __init__(self, *scripts: Script, keep: bool = False) -> None:
+        self.visits: deque[Visit] = deque(maxlen=VISITS)
+        self._scripts = [_split(script) for script in scripts or (NORMAL,)]
+        self._keep = keep
+        self._count = 0
+        self._arrived = asyncio.Event()
+        self._latches: dict[str, asyncio.Event] = {}
+        self._plays: WeakKeyDictionary[Line, tuple[Visit, Script]] = WeakKeyDictionary()
+
+    @classmethod
+    def from_json(cls, text: str) -> Scripted:
+        """Read a list of scripts. Raises ValueError that says which step is wrong."""
+        scripts = json.loads(text)
+        if not isinstance(scripts, list) or not all(isinstance(script, list) for script in scripts):
+            raise ValueError("a script file is a list of scripts, each a list of steps")
+        return cls(*(tuple(_step(step) for step in script) for script in scripts))
+
+    def release(self, latch: str) -> None:
+        """Let those go on that wait at a latch, now and later."""
+        self._latch(latch).set()
+
+    async def visit(self, number: int = 0) -> Visit:
+        """Return the visit of the first client, or of a later one, as soon as it has come."""
+        while len(self.visits) <= number:
+            await self._arrived.wait()
+        return self.visits[number]
+
+    async def admit(self, line: Line) -> Refusal | None:
+        """Play what comes before the 101."""
+        handshake, steps = self._scripts[min(self._count, len(self._scripts) - 1)]
+        self._count += 1
+        visit = Visit(line.query, keep=self._keep)
+        self.visits.append(visit)
+        self._arrived.set()
+        self._arrived = asyncio.Event()
+        try:
+            for step in handshake:
+                if isinstance(step, Status):
+                    visit.end(None)
+                    return Refusal(step.code, step.text)
+                if isinstance(step, Wait):
+                    await self._wait(step, visit)
+        except asyncio.CancelledError:
+            visit.end(None)
+            raise
+        self._plays[line] = visit, steps
+        return None
+
+    async def converse(self, line: Line) -> None:
+        """Play the rest."""
+        visit, steps = self._plays[line]
+        try:
+            match await self._ending(steps, line, visit):
+                case Drop(reset):
+                    await line.drop(reset=reset)
+                case End(code, reason, linger):
+                    await line.close(None if code is None else Close(code, reason), linger)
+        finally:
+            visit.end(line.farewell)
+
+    async def _ending(self, steps: Script, line: Line, visit: Visit) -> End | Drop:
+        """Play and listen until one of them finds how to end; the other stops."""
+        both = playing, listening = (
+            asyncio.create_task(self._play(steps, line, visit)),
+            asyncio.create_task(_listen(line, visit)),
+        )
+        try:
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return (playing if playing in done else listening).result()
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    async def _play(self, steps: Script, line: Line, visit: Visit) -> End | Drop:
+        for step in steps:
+            match step:
+                case End() | Drop():
+                    return step
+                case Wait():
+                    await self._wait(step, visit)
+                case _:
+                    await _act(step, line, visit)
+        return await asyncio.Future()  # nothing more is said; cancelled when the client leaves
+
+    async def _wait(self, step: Wait, visit: Visit) -> None:
+        if step == Wait():
+            await asyncio.Future()
+        if step.latch is not None:
+            await self._latch(step.latch).wait()
+        await visit.until(
+            lambda visit: (
+                visit.audio >= (step.audio or 0) and visit.messages >= (step.messages or 0) and visit.eos >= step.eos
+            )
+        )
+        if step.seconds is not None:
+            await asyncio.sleep(step.seconds)
+        if step.silence is not None:
+            with suppress(TimeoutError):
+                while True:
+                    async with asyncio.timeout(step.silence):
+                        await visit.change()
+
+    def _latch(self, name: str) -> asyncio.Event:
+        return self._latches.setdefault(name, asyncio.Event())
+
+
+def _split(script: Script) -> tuple[Script, Script]:
+    """Tell what is played before the request is answered from what is played after it."""
+    answers = [place for place, step in enumerate(script) if isinstance(step, Accept | Status)]
+    begin = answers[0] + 1 if answers else 0
+    if any(not isinstance(step, Wait) for step in script[: begin - 1 if begin else 0]) or len(answers) > 1:
+        raise ValueError("before Accept or Status a script can only wait, and there is one of them at most")
+    return script[:begin], script[begin:]
+
+
+async def _listen(line: Line, visit: Visit) -> End:
+    while True:
+        message = await line.receive()
+        visit.hear(message)
+        if isinstance(message, str) and message != EOS:
+            return End(CloseCode.INVALID, f"the only text message is {EOS}")
+
+
+async def _act(step: Step, line: Line, visit: Visit) -> None:
+    match step:
+        case Greet(id):
+            await line.say(Connected(id or line.id).encode())
+        case Say(text, 1):
+            await line.say(text.encode() if step.binary else text)
+        case Say(text, fragments, pause):
+            await line.say(_dribble(text, fragments, pause))
+        case Echo(messages):
+            await _echo(messages, line, visit)
+        case Total():
+            await line.say(final(str(visit.audio), "bytes", end_ts=visit.seconds).text)
+        case Deafen():
+            line.deafen()
+        case AnswerClose(code, reason):
+            line.answer_close(Close(code, reason))
+
+
+async def _dribble(text: str, fragments: int, pause: float) -> AsyncIterator[str]:
+    size = max(1, math.ceil(len(text) / fragments))
+    for start in range(0, len(text), size):
+        if start:
+            await asyncio.sleep(pause)
+        yield text[start : start + size]
+
+
+async def _echo(messages: int | None, line: Line, visit: Visit) -> None:
+    for number in itertools.count(1) if messages is None else range(1, messages + 1):
+        await visit.until(lambda visit, number=number: visit.messages >= number or visit.eos > 0)  # type: ignore[misc] # a default, as the loop changes number
+        if visit.messages < number:
+            break
+        await line.say(partial("chunk", str(number), end_ts=visit.seconds).text)
+
+
+def _step(given: object) -> Step:
+    if not isinstance(given, dict) or given.get("do") not in STEPS:
+        raise ValueError(f'not a step: {given!r}: a step is an object whose "do" is one of {", ".join(STEPS)}')
+    kind = STEPS[given["do"]]
+    values = {name: value for name, value in given.items() if name != "do"}
+    types = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in types:
+            raise ValueError(f"step {given['do']} has no {name}; it has: {', '.join(types) or 'nothing'}")
+        if isinstance(value, dict) and types[name] is str:
+            values[name] = json.dumps(value)  # a message, easier to write as what it is
+        elif not isinstance(value, types[name]) and not (isinstance(value, int) and isinstance(1.0, types[name])):
+            raise ValueError(f"step {given['do']}: {name} cannot be {value!r}")
+    return kind(**values)

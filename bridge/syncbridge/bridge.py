@@ -1,0 +1,335 @@
+"""The bridge: a sync-generator SDK on one side, an event loop on the other.
+
+An SDK of this kind is a function: an iterator of input goes in, an iterator of responses comes out, and both block.
+Who runs where:
+
+    the loop                           the worker, a thread of the pool        a thread of the SDK's own, often
+    --------                           --------------------------------        --------------------------------
+    send() --> inbound channel ------> start(feed) ... for response in ... <-- for item in feed
+    async for <-- outbound channel <-- put(response)
+
+The worker alone calls `start`, iterates the responses and closes them. The feed is a generator over the inbound
+channel; the SDK iterates it wherever it likes.
+
+**Five waits** can last for ever, so each has a waker on every way a bridge can end:
+
+    1. the loop in send(), inbound full         woken by room, or by the channel's end
+    2. the SDK in the feed, inbound empty       woken by an item (one may linger), or by the channel's end
+    3. the worker in put(), outbound full       woken by room, or by the channel's end
+    4. the loop in `async for`, outbound empty  woken by a response, or by the channel's end
+    5. a thread inside the SDK (recv, send)     woken by `abort` only; while it connects, by its own timeout only
+
+**Five ways to end**, and what each does:
+
+    end()                   inbound finishes: the feed gives the rest and stops; the SDK says its last; outbound drains
+    the SDK finishes        inbound is cut (wakes 1, 2); outbound finishes: it drains, then ends the iteration
+    the SDK raises          the same; after the last response the iteration raises the SDK's exception
+    cancel(), or the body   both channels are cut (wakes 1 to 4), abort is called (wakes 5); leaving waits for the
+    raises or is cancelled  worker, at most the grace
+    the worker stays        after the grace it is abandoned: counted, logged with its stack; its slot stays taken
+
+**What is guaranteed.** Order. No loss while nobody cancels and the SDK takes its input: what send() accepted comes
+out of the feed, what the SDK yielded comes out of the iteration. One outcome, set before the outbound channel ends,
+so that whoever sees the end can read it. The first error is never masked by a later one. The loop never blocks.
+
+**What is not.** When the SDK finishes or fails before it took all input, the rest is dropped; statistics() tells how
+much. A thread that waits inside the SDK cannot be stopped without its help: give `abort`, and give the SDK timeouts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Generic
+
+from syncbridge.channel import AsyncQueueShutDown, Channel, SyncQueueShutDown
+from syncbridge.errors import BridgeError, Broken, Closed, Overloaded
+from syncbridge.feed import queue_to_generator
+from syncbridge.pool import Slot, WorkerPool
+from syncbridge.types import Abandoned, Failed, Finished, In, Limits, Out, Outcome, Start, State, Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from syncbridge.types import Direction
+
+logger = logging.getLogger(__name__)
+
+SHARED_POOL = WorkerPool(64)  # for bridges that are given none; a guess at what a program without a plan can bear
+
+
+class Bridge(Generic[In, Out]):
+    """A sync-generator SDK as an async context manager.
+
+        async with Bridge(start) as bridge:
+            await bridge.send(item)  # any number, from one task ...
+            bridge.end()
+            async for response in bridge:  # ... while another reads
+                ...
+
+    `start` is the SDK (see `Start`). `abort`, if given, must wake a thread that waits inside the SDK. It is called
+    from the loop or the worker, must not block, and may be called twice, also before the SDK has connected. `join`,
+    if given, makes one item of those that wait in the queue, for an SDK that does not care where one ends (of audio
+    as bytes: `b"".join`). `pool` gives the thread; `name` names it. `waited` is told, of some items, the direction and
+    for how many seconds the item lay between the loop and the worker; it is called from either side, and must not
+    block.
+
+    Entering raises Overloaded at once when the pool has no worker free. Leaving, whichever way, cancels what still
+    runs and waits for the worker, at most `limits.grace` seconds; it never masks the body's exception.
+
+    Cancellation: a task cancelled in the body leaves like any other. One cancelled again while it waits for the
+    worker leaves at once; the worker has its grace all the same before it counts as abandoned.
+    """
+
+    def __init__(  # noqa: PLR0913 # all but the first can be left out
+        self,
+        start: Start[In, Out],
+        *,
+        abort: Callable[[], object] | None = None,
+        join: Callable[[list[In]], In] | None = None,
+        limits: Limits | None = None,
+        pool: WorkerPool | None = None,
+        name: str = "bridge",
+        waited: Callable[[Direction, float], object] | None = None,
+    ) -> None:
+        self._start = start
+        self._abort = abort
+        self._join = join
+        self._limits = limits or Limits()
+        self._pool = pool or SHARED_POOL
+        self._name = name
+        self._inbound: Channel[In] = Channel(self._limits.inbound, waited and partial(waited, "inbound"))
+        self._outbound: Channel[Out] = Channel(self._limits.outbound, waited and partial(waited, "outbound"))
+        self._slot: Slot | None = None
+        self._ended = False
+        self._cancelled = False
+        self._outcome: Outcome | None = None
+        self._outcome_lock = threading.Lock()
+        self._worker_over = asyncio.Event()
+        self._grace: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._slot is not None:
+            raise RuntimeError("a bridge is entered once: make a new one")
+        self._slot = self._pool.try_acquire()
+        if self._slot is None:
+            raise Overloaded(f"all {self._pool.total} workers are taken")
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+
+        def call_home() -> None:
+            with suppress(RuntimeError):  # the loop was closed under the worker: nobody is left to be told
+                loop.call_soon_threadsafe(self._on_worker_over)
+
+        try:
+            self._slot.run(lambda: context.run(self._work), name=self._name, done=call_home)
+        except RuntimeError as error:
+            raise Overloaded("the system has no thread to give") from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._outcome is None:
+            self.cancel()
+        if not self._worker_over.is_set():
+            self._grace = asyncio.get_running_loop().call_later(self._limits.grace, self._abandon)
+        try:
+            await self._worker_over.wait()
+        finally:
+            self._inbound.cut()
+            self._outbound.cut()
+            self._inbound.wake()  # nothing of it stays in the loop's timers
+
+    # ---- the loop's side ---------------------------------------------------------------------------------------------
+
+    async def send(self, item: In, *, linger: float = 0.0) -> None:
+        """Give one item to the SDK, waiting while `limits.inbound` items are ahead of it.
+
+        An SDK that waits for input need not be woken for each of many small items: with `linger` it may wait for
+        company, up to so many seconds from the first that does, or until an item comes without or finds no room, or
+        until `end`.
+
+        Raises Closed after `end` or `cancel` or once the SDK has finished, Broken once it has failed; the item was
+        not taken then. A send that waits for room while `end` is called is refused likewise.
+
+        Cancellation: the item was not taken.
+        """
+        if self._slot is None:
+            raise RuntimeError("send() goes inside `async with`: nothing takes items yet")
+        try:
+            await self._inbound.send(item, linger)
+        except AsyncQueueShutDown:
+            raise self._refusal() from (self._outcome.error if isinstance(self._outcome, Failed) else None)
+
+    def end(self) -> None:
+        """Half-close: no more input; the output goes on. Idempotent, thread-safe, never waits."""
+        self._ended = True
+        self._inbound.finish()
+
+    def cancel(self) -> None:
+        """Stop now: drop both queues and abort the SDK. Idempotent, thread-safe, never waits.
+
+        What was not read yet is lost, and counted. Leaving the bridge waits for the worker.
+        """
+        if self._cancelled:
+            return
+        self._cancelled = True
+        self._inbound.cut()
+        self._outbound.cut()
+        if self._outcome is None:
+            self._call_abort()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Out:
+        """Return the next response, waiting for it.
+
+        Ends after the last one if the SDK finished; raises the SDK's own exception after the last one if it failed,
+        Closed if the bridge was cancelled.
+
+        Cancellation: no response is lost.
+        """
+        try:
+            return await self._outbound.receive()
+        except AsyncQueueShutDown:
+            pass
+        if self._cancelled:
+            raise Closed("the bridge was cancelled")
+        if isinstance(self._outcome, Failed):
+            raise _presentable(self._outcome.error)
+        raise StopAsyncIteration
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the SDK ended; None while it runs."""
+        return self._outcome
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot. Thread-safe, never waits."""
+        return Statistics(
+            sent=self._inbound.entered,
+            fed=self._inbound.left,
+            yielded=self._outbound.entered,
+            received=self._outbound.left,
+            inbound_depth=self._inbound.depth,
+            inbound_peak=self._inbound.peak,
+            outbound_depth=self._outbound.depth,
+            outbound_peak=self._outbound.peak,
+            state=self._state(),
+        )
+
+    def _state(self) -> State:
+        match self._outcome:
+            case Finished():
+                return "finished"
+            case Failed():
+                return "failed"
+            case Abandoned():
+                return "abandoned"
+        if self._cancelled:
+            return "cancelled"
+        if self._ended:
+            return "draining"
+        return "open" if self._slot else "new"
+
+    def _refusal(self) -> BridgeError:
+        if self._cancelled:
+            return Closed("the bridge was cancelled")
+        if self._ended:
+            return Closed("the input was ended")
+        if isinstance(self._outcome, Failed):
+            return Broken("the SDK failed")
+        return Closed("the SDK has finished")
+
+    def _on_worker_over(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+        self._worker_over.set()
+
+    def _abandon(self) -> None:
+        assert self._slot is not None  # noqa: S101 # entered, or nothing could be left
+        stack = self._slot.abandon()
+        self._settle(Abandoned(stack))
+        logger.warning("%s: the worker did not stop and is abandoned; it stands at\n%s", self._name, stack)
+        self._worker_over.set()  # not so, but whoever waits to leave has waited enough
+
+    # ---- the worker's side -------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        responses: Iterable[Out] = ()
+        try:
+            responses = self._start(queue_to_generator(self._inbound, self._join))
+            if self._cancelled:
+                # cancel() came while `start` connected, when abort had nothing to shut yet. If it comes after this
+                # line instead, its own abort finds the connection: no order of the two is missed.
+                self._call_abort()
+            for response in responses:
+                self._outbound.put(response)
+        except SyncQueueShutDown as error:
+            # From put(), when the caller has left: what the SDK had still to say interests nobody. On Python 3.13 this
+            # is queue.ShutDown, which an SDK may also raise for reasons of its own.
+            self._settle(Finished() if self._cancelled else Failed(error))
+        except BaseException as error:  # noqa: BLE001 # whatever an SDK raises is its caller's to see, not the thread's
+            self._settle(Failed(error))
+        else:
+            self._settle(Finished())
+        # The outcome stands before anybody wakes up and looks for it. The input is cut before the responses are
+        # closed, because closing may wait for an SDK thread which waits in the feed.
+        self._inbound.cut()
+        self._close(responses)
+        self._outbound.finish()
+
+    def _settle(self, outcome: Outcome) -> None:
+        with self._outcome_lock:  # the worker and the loop may both come, the loop to abandon the worker
+            self._outcome = self._outcome or outcome
+
+    def _close(self, responses: Iterable[Out]) -> None:
+        try:
+            getattr(responses, "close", lambda: None)()
+        except Exception:  # whatever an SDK's clean-up raises comes after the outcome, and changes nothing
+            logger.exception("%s: closing the SDK's responses failed", self._name)
+
+    def _call_abort(self) -> None:
+        try:
+            if self._abort is not None:
+                self._abort()
+        except Exception:  # an SDK's abort may find its socket gone, or worse; the bridge ends all the same
+            logger.exception("%s: abort failed", self._name)
+
+
+def _presentable(error: BaseException) -> BaseException:
+    """Return what to raise from `__anext__` for an SDK's error: the error itself, wherever that is possible.
+
+    These cannot pass: asyncio would take StopAsyncIteration for the end, CancelledError for a cancellation of the
+    reading task, SystemExit and KeyboardInterrupt for its own end; and StopIteration cannot leave a coroutine.
+    """
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    broken = Broken(f"the SDK raised {type(error).__name__}")
+    broken.__cause__ = error
+    return broken
+
+
+async def pump(source: AsyncIterable[In], bridge: Bridge[In, Out]) -> bool:
+    """Send everything of `source`, then end the input. Returns whether everything was taken.
+
+    False: the bridge ended first. Why, whoever reads the responses is told; it is not raised here as well.
+    What `source` raises is raised, and the input is left open then, so that half a stream is not taken for a whole.
+
+    Cancellation: the item at hand was not sent, and the input is left open.
+    """
+    try:
+        async for item in source:
+            await bridge.send(item)
+    except (Closed, Broken):
+        return False
+    bridge.end()
+    return True

@@ -1,0 +1,145 @@
+"""The command line, as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from speechbridge.settings import describe
+from tests.helpers.secrets import KNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PATIENCE = 20.0  # seconds; a process starts, imports and ends in one or two
+STUB = "tests.cli.test_main:stub"
+
+
+def stub(audio: Iterator[bytes]) -> Iterator[str]:
+    for chunk in audio:
+        yield f"Get {chunk!r}"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
+    return kept | variables
+
+
+def speechbridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # our own command
+        [sys.executable, "-m", "speechbridge", *arguments],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `speechbridge serve` on a free port; yields the process and what it announced."""
+    with subprocess.Popen(  # our own command
+        [sys.executable, "-m", "speechbridge", "serve", "--port", "0"],
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            announced = ""
+            while "Ctrl-C" not in announced:
+                announced += (line := process.stdout.readline())
+                assert line, "the service did not start"
+            yield process, announced
+        finally:
+            process.kill()
+            with suppress(ValueError):  # the test has read it all, and closed it
+                process.communicate()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_serve_announces_itself_and_ends_well_on_a_signal(ending: signal.Signals) -> None:
+    with serving(SPEECHBRIDGE_START=STUB) as (process, announced):
+        process.send_signal(ending)
+        _, logged = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert "ws://127.0.0.1:" in announced
+    assert "transcribe FILE.wav" in announced
+    assert "Traceback" not in logged
+
+
+def test_a_port_in_use_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = speechbridge("serve", "--port", str(port), SPEECHBRIDGE_START=STUB)
+    assert ran.returncode == 1
+    assert f"cannot start on 127.0.0.1:{port}" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_recognizer_that_cannot_start_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "pocketsphinx.py").write_text("raise ImportError('no model here')")
+    ran = speechbridge("serve", "--port", "0", PYTHONPATH=str(tmp_path))
+    assert ran.returncode == 1
+    assert "no model here" in ran.stderr
+    assert ran.stderr.splitlines()[-1] == "speechbridge: the service cannot start: what stood in its way is told above"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"SPEECHBRIDGE_PORT": "70000"}, "SPEECHBRIDGE_PORT"),
+        ({"SPEECHBRIDGE_START": "nowhere"}, "SPEECHBRIDGE_START: 'nowhere' is not of the form package.module:callable"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_2(variables: dict[str, str], said: str) -> None:
+    ran = speechbridge("serve", **variables)
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert said in ran.stderr
+
+
+def test_help_lists_every_setting() -> None:
+    ran = speechbridge("serve", "--help")
+    assert ran.returncode == 0
+    for name, _, _ in describe():
+        assert name in ran.stdout
+
+
+def test_a_key_is_made_lets_its_owner_in_and_nobody_else() -> None:
+    made = speechbridge("key", "alice")
+    assert made.returncode == 0
+    line, key = made.stdout.strip(), made.stderr.splitlines()[-1]
+    KNOWN.add(key)  # not before: this once it was told
+    with serving(SPEECHBRIDGE_START=STUB, SPEECHBRIDGE_API_KEYS=line) as (process, announced):
+        url = announced.split("url=")[1].split()[0]
+        let_in = speechbridge("send", "text", "Hello", "--url", url, SPEECHBRIDGE_KEY=key)
+        refused = speechbridge("send", "text", "Hello", "--url", url, SPEECHBRIDGE_KEY=line)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+    assert (let_in.returncode, let_in.stdout) == (0, "Hello\n")
+    assert refused.returncode == 1
+    assert "SPEECHBRIDGE_KEY" in refused.stderr
+    assert key not in announced
+
+
+def test_a_name_that_can_be_no_key_s_is_refused() -> None:
+    made = speechbridge("key", "a:b")
+    assert made.returncode == 2
+    assert "is no name for a key" in made.stderr
+
+
+def test_bound_where_others_reach_it_and_without_keys_it_does_not_start() -> None:
+    ran = speechbridge("serve", "--host", "0.0.0.0", "--port", "0", SPEECHBRIDGE_START=STUB)  # noqa: S104 # refused
+    assert ran.returncode == 2
+    assert "speechbridge key NAME" in ran.stderr

@@ -1,0 +1,75 @@
+"""Any callable as an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from speechbridge.engines.function import load, plain
+from speechbridge.protocol.request import ContentType, StreamRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REQUEST = StreamRequest(ContentType.raw())
+
+
+def one(audio: Iterator[bytes]) -> Iterator[str]:
+    yield from (str(chunk) for chunk in audio)
+
+
+def one_with_default(audio: Iterator[bytes], language: str = "en") -> Iterator[str]:
+    yield f"{language} {list(audio)}"
+
+
+def two(audio: Iterator[bytes], request: StreamRequest) -> Iterator[str]:
+    yield f"{request.content_type.rate} {list(audio)}"
+
+
+class Client:
+    def start(self, audio: Iterator[bytes], request: StreamRequest) -> Iterator[str]:
+        yield from two(audio, request)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (one, "b'a'"),
+        (one_with_default, "en [b'a']"),
+        (two, "16000 [b'a']"),
+        (Client().start, "16000 [b'a']"),
+        (map, None),
+    ],
+)
+def test_the_signature_tells_whether_the_request_is_wanted(start: object, said: str | None) -> None:
+    upstream = plain(start)(REQUEST)  # type: ignore[arg-type] # one of them is no such thing, on purpose
+    if said is not None:
+        assert list(upstream.start(iter([b"a"]))) == [said]
+
+
+def test_its_chunks_stay_as_they_were_sent_however_many_wait() -> None:
+    assert plain(one)(REQUEST).join is None
+
+
+def test_a_path_is_imported_also_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_sdk.py").write_text("class Client:\n    def start(audio): yield 'hello'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path.parent))  # restores sys.path afterwards
+    assert list(load("my_sdk:Client.start")(iter([]))) == ["hello"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("json.loads", "package.module:callable"),
+        ("json:", "package.module:callable"),
+        ("no_such_module:start", "No module named"),
+        ("json:no_such_name", "no attribute"),
+        ("json:__name__", "not callable"),
+    ],
+)
+def test_a_wrong_path_says_what_is_wrong(path: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load(path)

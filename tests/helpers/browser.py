@@ -1,0 +1,110 @@
+"""The page in a real Chromium, with a recording as its microphone."""
+
+from __future__ import annotations
+
+import asyncio
+import wave
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import soundfile
+from playwright.async_api import async_playwright, expect
+
+from tests.helpers.needs import chromium
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Page
+
+CLIP = Path(__file__).parents[1] / "speech" / "two-voices.flac"
+RATE = 16000
+
+FLAGS = (
+    "--no-sandbox",  # Chromium refuses root without
+    "--autoplay-policy=document-user-activation-required",  # as it is for people
+)
+ALLOWED = "--use-fake-ui-for-media-stream"  # whatever asks for a microphone gets it
+FAKE = "--use-fake-device-for-media-stream"
+PATIENCE = 20_000  # ms; a browser beside other work is slow at times
+
+expect.set_options(timeout=PATIENCE)
+
+
+def speech(folder: Path, seconds: float | None = None) -> Path:
+    """Write the clip, or its beginning, as a WAV: all that Chromium takes for a microphone."""
+    samples, rate = soundfile.read(CLIP, -1 if seconds is None else int(seconds * RATE), dtype="int16")
+    return wav(folder / "speech.wav", samples.tobytes(), rate)
+
+
+def silence(folder: Path, seconds: float = 1.0) -> Path:
+    return wav(folder / "silence.wav", bytes(2 * int(seconds * RATE)))
+
+
+def wav(path: Path, samples: bytes, rate: int = RATE) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples)
+    return path
+
+
+@asynccontextmanager
+async def opened(
+    url: str,
+    *,
+    microphone: Path | None = None,
+    once: bool = True,
+    flags: tuple[str, ...] = (ALLOWED, FAKE),
+    before: str = "",
+    **context: Any,
+) -> AsyncIterator[Page]:
+    """Open the page of a service, `ws://...`; `before` is JavaScript that runs before the page's own.
+
+    Whatever goes wrong in the page, a violation of its policy say, fails the test.
+    """
+    # Without a file Chromium's microphone beeps.
+    played = [f"--use-file-for-fake-audio-capture={microphone}{'%noloop' if once else ''}"] if microphone else []
+    wrong: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=[*FLAGS, *flags, *played])
+        try:
+            page = await (await browser.new_context(**context)).new_page()
+            page.set_default_timeout(PATIENCE)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+            await page.add_init_script(before)
+            await page.goto(url.replace("ws", "http", 1))
+            yield page
+        finally:
+            await browser.close()
+    # A connection that fails is a test's own doing, and Chromium says so by itself.
+    assert [text for text in wrong if "WebSocket connection to" not in text] == []
+
+
+async def state(page: Page, name: str) -> None:
+    await expect(page.locator("html")).to_have_attribute("data-state", name)
+
+
+async def recorded(page: Page, seconds: int) -> None:
+    """Wait until so many seconds of sound, fewer than ten, were recorded."""
+    await happens(page, f"document.getElementById('elapsed').textContent >= '0:0{seconds}'")
+
+
+async def captions(page: Page) -> list[str]:
+    return [text.strip() for text in await page.locator("#finals p").all_inner_texts()]
+
+
+async def until(page: Page, count: int) -> list[str]:
+    """Wait for so many captions that are final."""
+    await expect(page.locator("#finals > div")).to_have_count(count)
+    return await captions(page)
+
+
+async def happens(page: Page, expression: str) -> None:
+    """Wait until some JavaScript is true. Playwright's own way evaluates within the page, whose policy forbids that."""
+    async with asyncio.timeout(PATIENCE / 1000):
+        while not await page.evaluate(expression):  # noqa: ASYNC110 # what happens is in another process
+            await asyncio.sleep(0.05)

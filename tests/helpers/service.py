@@ -1,0 +1,60 @@
+"""The service as clients meet it: real uvicorn, a real socket, on a free port, in the test's own loop."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from speechbridge.protocol.close import Close
+from speechbridge.protocol.request import PATH, ContentType, StreamRequest
+from speechbridge.server.app import create_app
+from speechbridge.server.run import Server, running
+from speechbridge.settings import Settings
+from tests.helpers.secrets import overhear
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from websockets.asyncio.client import ClientConnection
+
+PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
+STREAM = f"{PATH}?{StreamRequest(ContentType.raw()).query()}"
+
+
+def quiet(audio: Iterator[bytes]) -> Iterator[str]:
+    """An SDK that hears everything and says nothing."""
+    for _ in audio:
+        pass
+    yield from ()
+
+
+@asynccontextmanager
+async def service(
+    stream_client_start: Callable[..., Iterable[str]] | None = quiet, **settings: object
+) -> AsyncIterator[Server]:
+    """Serve with a stub in the SDK's place; with None in it, with what the settings say."""
+    set_up = Settings.read(port=0, **settings)
+    app = create_app(set_up, stream_client_start=stream_client_start)
+    async with running(app, set_up) as server:
+        yield server
+    overhear("metrics", app.state.telemetry.text().decode())
+
+
+@asynccontextmanager
+async def client(server: Server, path: str = "/ws_a", **options: Any) -> AsyncIterator[ClientConnection]:
+    async with connect(server.url + path, compression=None, close_timeout=PATIENCE, **options) as socket:
+        with anyio.fail_after(PATIENCE):
+            yield socket
+
+
+async def ending(socket: ClientConnection) -> tuple[list[str | bytes], Close]:
+    """Read to the close frame: what came, and how it closed."""
+    messages = []
+    with suppress(ConnectionClosed):
+        while True:
+            messages.append(await socket.recv())
+    return messages, Close(socket.close_code or 0, socket.close_reason or "")

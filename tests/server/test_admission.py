@@ -1,0 +1,271 @@
+"""Who may come in, and how much of everything each may have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechbridge.protocol.close import CloseCode
+from speechbridge.server.admission import Admission, Allowance, Keys, Origins, Refused, Visit, Visitor, make_key
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+ADDRESS = "203.0.113.7"
+OTHER = "203.0.113.8"
+
+
+def door(keys: tuple[str, ...] = (), *, origins: tuple[str, ...] = (), **allowance: int) -> Admission:
+    return Admission(Keys(keys), Origins(origins, keyed=bool(keys)), Allowance(**allowance))
+
+
+def refusal(admission: Admission, **visitor: object) -> int | None:
+    """Try to come in; return the code of the refusal, or None."""
+    try:
+        admission.admit(Visitor(**visitor))  # type: ignore[arg-type] # the test's own
+    except Refused as refused:
+        return refused.close.code
+    return None
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_known_by_its_hash() -> None:
+    key, line = make_key("alice")
+    assert key not in line
+    assert Keys([line]).name(key) == "alice"
+    assert Keys([line]).name(key + "x") is None
+    assert Keys([line]).name("") is None
+
+
+def test_without_keys_everybody_may_come_in_and_with_one_only_its_owner() -> None:
+    key, line = make_key("alice")
+    assert refusal(door()) is None
+    assert refusal(door((line,)), key=key) is None
+    assert refusal(door((line,))) == CloseCode.UNAUTHORIZED
+    assert refusal(door((line,)), key=line) == CloseCode.UNAUTHORIZED
+    assert refusal(door((line,)), key="\udcff\ud800") == CloseCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("line", ["alice", "alice:", "alice:abc", ":" + "0" * 64, "a b:" + "0" * 64, "a:" + "F" * 64])
+def test_a_line_that_is_none_is_refused_and_not_shown(line: str) -> None:
+    with pytest.raises(ValueError, match="line 2 is not of the form") as refused:
+        Keys([make_key("alice")[1], line])
+    assert line not in str(refused.value)
+
+
+def test_a_name_that_would_make_no_line_is_refused() -> None:
+    with pytest.raises(ValueError, match="'a:b' is no name"):
+        make_key("a:b")
+
+
+# ---- origins ---------------------------------------------------------------------------------------------------------
+
+OURS = ("https://captions.example.org", "http://intranet:8080")
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://captions.example.org", "https://Captions.Example.ORG:443", "http://intranet:8080"]
+)
+def test_a_page_of_a_listed_origin_may_connect(origin: str) -> None:
+    assert refusal(door(origins=OURS), origins=[origin], host="api.example.org") is None
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",  # foreign
+        "null",  # a sandboxed frame, a file
+        "",
+        "https://captions.example.org.evil.example",  # prefix
+        "https://evilcaptions.example.org",  # suffix
+        "https://captions-example.org",  # look-alike
+        "https://captions.example.org:444",
+        "http://captions.example.org",  # not the scheme
+        "https://captions.example.org@evil.example",
+        "https://evil.example#https://captions.example.org",
+        "https://captions.example.org/",
+        "https://captions.example.org/path",
+        "https://captions.example.org?x",
+        "https://captions.example.org\\@evil.example",
+        "https://c\u0430ptions.example.org",  # a Cyrillic a
+        "captions.example.org",
+        "https://captions.example.org, https://evil.example",
+        "https://captions.example.org https://evil.example",
+        "https://[captions.example.org",
+        "https://captions.example.org:port",
+    ],
+)
+def test_a_page_of_another_origin_may_not(origin: str) -> None:
+    assert refusal(door(origins=OURS), origins=[origin], host="captions.example.org") == CloseCode.FOREIGN
+
+
+def test_two_origins_are_one_too_many() -> None:
+    assert refusal(door(origins=OURS), origins=[OURS[0], OURS[0]]) == CloseCode.FOREIGN
+
+
+def test_no_origin_is_no_browser_unless_it_has_a_cookie() -> None:
+    assert refusal(door(origins=OURS)) is None
+    assert refusal(door(origins=OURS), has_cookie=True) == CloseCode.FOREIGN
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "[::1]:8000", "localhost"])
+def test_our_own_page_may_connect_on_loopback(host: str) -> None:
+    assert refusal(door(), origins=[f"http://{host}"], host=host) is None
+    assert refusal(door(), origins=["http://localhost:9000"], host=host) == CloseCode.FOREIGN
+
+
+def test_our_own_page_under_another_name_may_connect_with_a_key_only() -> None:
+    """Without keys any name that an attacker points at us would be ours."""
+    key, line = make_key("alice")
+    page = {"origins": ["https://speech.example"], "host": "speech.example", "key": key}
+    assert refusal(door((line,)), **page) is None
+    assert refusal(door(), **page) == CloseCode.FOREIGN
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_whatever_an_origin_says_it_is_judged_and_not_let_in(origin: str, host: str) -> None:
+    assert refusal(door(origins=OURS), origins=[origin], host=host) in (None, CloseCode.FOREIGN)
+    if origin not in OURS and "localhost" not in origin and "127." not in origin and "::" not in origin:
+        assert refusal(door(origins=OURS), origins=[origin], host=host) == CloseCode.FOREIGN
+
+
+# ---- allowances ------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_has_so_many_connections_and_another_its_own() -> None:
+    admission = door(sessions_per_address=2)
+    first = admission.admit(Visitor(address=ADDRESS))
+    with first.held(), admission.admit(Visitor(address=ADDRESS)).held():
+        assert refusal(admission, address=ADDRESS) == CloseCode.CROWDED
+        assert refusal(admission, address=OTHER) is None
+    assert refusal(admission, address=ADDRESS) is None
+
+
+def test_a_key_has_so_many_connections_wherever_they_come_from() -> None:
+    (key, line), (other, other_line) = make_key("alice"), make_key("bob")
+    admission = door((line, other_line), sessions_per_key=1)
+    with admission.admit(Visitor(address=ADDRESS, key=key)).held():
+        assert refusal(admission, address=OTHER, key=key) == CloseCode.CROWDED
+        assert refusal(admission, address=ADDRESS, key=other) is None
+
+
+def test_a_place_is_held_until_the_last_holder_leaves() -> None:
+    """A stream that can be come back to outlives its connection."""
+    admission = door(sessions_per_address=1)
+    visit = admission.admit(Visitor(address=ADDRESS))
+    stream = visit.held()
+    with visit.held():
+        stream.__enter__()
+    assert refusal(admission, address=ADDRESS) == CloseCode.CROWDED
+    assert refusal(admission, address=ADDRESS, comes_back=True) is None
+    stream.__exit__(None, None, None)
+    assert refusal(admission, address=ADDRESS) is None
+
+
+def test_one_that_comes_back_takes_no_second_place() -> None:
+    admission = door(sessions_per_address=2)
+    with (
+        admission.admit(Visitor(address=ADDRESS)).held(),
+        admission.admit(Visitor(address=ADDRESS, comes_back=True)).held(),
+    ):
+        assert refusal(admission, address=ADDRESS) is None
+
+
+@given(st.lists(st.sampled_from(["come", "keep", "leave", "end"]), max_size=40))
+def test_places_are_counted_right_whatever_comes_and_goes(steps: list[str]) -> None:
+    """Each visit is held by its connection, and by a stream that may end before it or after it."""
+    admission = door(sessions_per_address=3)
+    connections: list[tuple[Visit, AbstractContextManager[None]]] = []
+    streams: list[tuple[Visit, AbstractContextManager[None]]] = []
+    for step in steps:
+        inside = len({visit for visit, _ in connections + streams})
+        if step == "come":
+            expected = None if inside < 3 else CloseCode.CROWDED
+            assert refusal(admission, address=ADDRESS) == expected
+            if expected is None:
+                visit = admission.admit(Visitor(address=ADDRESS))
+                hold = visit.held()
+                hold.__enter__()
+                connections.append((visit, hold))
+        elif step == "keep" and connections:
+            visit = connections[-1][0]
+            hold = visit.held()
+            hold.__enter__()
+            streams.append((visit, hold))
+        elif step in ("leave", "end"):
+            holders = connections if step == "leave" else streams
+            if holders:
+                holders.pop(0)[1].__exit__(None, None, None)
+
+
+def test_handshakes_are_paced_per_address_and_the_reason_says_when_to_come_again() -> None:
+    admission = door(handshakes_per_minute=3)
+    assert [refusal(admission, address=ADDRESS) for _ in range(4)] == [None, None, None, CloseCode.TOO_OFTEN]
+    assert refusal(admission, address=OTHER) is None
+    with pytest.raises(Refused, match=r"try again in \d+ s"):
+        admission.admit(Visitor(address=ADDRESS))
+
+
+def test_a_thousand_wrong_keys_of_one_address_are_stopped_while_another_works() -> None:
+    key, line = make_key("alice")
+    admission = door((line,), handshakes_per_minute=30)
+    codes = [refusal(admission, address=ADDRESS, key=f"guess {n}") for n in range(1000)]
+    assert codes.count(CloseCode.UNAUTHORIZED) == pytest.approx(30, abs=2)  # a second or two may have passed
+    assert codes.count(CloseCode.UNAUTHORIZED) + codes.count(CloseCode.TOO_OFTEN) == 1000
+    assert refusal(admission, address=ADDRESS, key=key) == CloseCode.TOO_OFTEN
+    assert refusal(admission, address=OTHER, key=key) is None
+
+
+def test_a_key_is_paced_wherever_it_comes_from() -> None:
+    key, line = make_key("alice")
+    admission = door((line,), handshakes_per_minute=2)
+    codes = [refusal(admission, address=f"203.0.113.{n}", key=key) for n in range(3)]
+    assert codes == [None, None, CloseCode.TOO_OFTEN]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2:bbbb::2", True),  # one network has a whole /64
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:203.0.113.7", "203.0.113.7", True),
+        ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
+        ("what is no address", "or is none either", True),  # a proxy that lets clients say it themselves
+    ],
+)
+def test_what_counts_as_one_address(one: str, other: str, *, same: bool) -> None:
+    admission = door(handshakes_per_minute=1)
+    assert refusal(admission, address=one) is None
+    assert refusal(admission, address=other) == (CloseCode.TOO_OFTEN if same else None)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_this_machine_is_not_limited(address: str) -> None:
+    admission = door(handshakes_per_minute=1, sessions_per_address=1)
+    with admission.admit(Visitor(address=address)).held():
+        assert refusal(admission, address=address) is None
+
+
+def test_bytes_and_messages_are_metered_by_the_second_over_all_connections_of_an_address() -> None:
+    admission = door(bytes_per_second=100, messages_per_second=3)
+    one, two = (admission.admit(Visitor(address=ADDRESS)) for _ in range(2))
+    assert one.count(60, now=1.0) is None
+    assert (verdict := two.count(60, now=1.9)) is not None
+    assert verdict.code == CloseCode.TOO_MANY_BYTES
+    assert [one.count(1, now=2.0), two.count(1, now=2.1), one.count(1, now=2.2)] == [None, None, None]
+    assert (verdict := two.count(1, now=2.3)) is not None
+    assert verdict.code == CloseCode.TOO_MANY_MESSAGES
+    assert admission.admit(Visitor(address=OTHER)).count(100, now=2.3) is None
+
+
+def test_accounts_of_those_who_left_are_forgotten() -> None:
+    admission = door(sessions_per_address=1)
+    for n in range(100):
+        with admission.admit(Visitor(address=f"203.0.113.{n}")).held():
+            assert len(admission._accounts) == 1
+    assert len(admission._accounts) == 0

@@ -1,0 +1,112 @@
+"""The moments that no stress hits: what happens right before a wait begins, and a cancellation right as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncbridge.channel import BREATH, AsyncQueueShutDown, Channel, SyncQueueShutDown
+from tests.helpers.puppet import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+PATIENCE = 5.0  # seconds; a lost wake-up lasts for ever
+
+
+def after(looks: int, channel: Channel[int], happen: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something happen once, after so many looks whether one must wait: the second is the last."""
+    left = looks
+
+    def and_then(look: Callable[[], bool]) -> Callable[[], bool]:
+        def called() -> bool:
+            nonlocal left
+            found = look()
+            left -= 1
+            if left == 0:
+                happen()
+            return found
+
+        return called
+
+    for name in ("_is_empty", "_is_full"):
+        monkeypatch.setattr(channel, name, and_then(getattr(channel, name)))
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+async def test_what_happens_while_the_loop_prepares_to_wait_is_not_waited_for(
+    looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(PATIENCE):
+        empty = Channel[int](1)
+        after(looks, empty, lambda: empty.put(1), monkeypatch)
+        assert await empty.receive() == 1
+        full = Channel[int](1)
+        await full.send(1)
+        after(looks, full, full.get, monkeypatch)
+        await full.send(2)
+        for end in (Channel[int].finish, Channel[int].cut):
+            ended = Channel[int](1)
+            after(looks, ended, lambda end=end, ended=ended: end(ended), monkeypatch)  # type: ignore[misc] # no default is inferred
+            with pytest.raises(AsyncQueueShutDown):
+                await ended.receive()
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+@pytest.mark.parametrize("what", ["an item", "finish", "cut"])
+async def test_what_happens_while_the_thread_prepares_to_wait_is_not_waited_for(
+    what: str, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It happens on the loop, while the thread is between its two looks, or after both."""
+    channel, loop = Channel[int](1), asyncio.get_running_loop()
+    happen: dict[str, Callable[[], object]] = {
+        "an item": lambda: asyncio.run_coroutine_threadsafe(channel.send(1), loop).result(PATIENCE),
+        "finish": channel.finish,
+        "cut": channel.cut,
+    }
+
+    def get() -> int | None:
+        with suppress(SyncQueueShutDown):
+            return channel.get()
+        return None
+
+    after(looks, channel, happen[what], monkeypatch)
+    got: asyncio.Future[int | None] = loop.create_future()
+    threading.Thread(target=lambda: loop.call_soon_threadsafe(got.set_result, get()), daemon=True).start()
+    async with asyncio.timeout(PATIENCE):
+        assert await got == (1 if what == "an item" else None)
+
+
+@pytest.mark.parametrize("end", [Channel[int].finish, Channel[int].cut])
+async def test_every_end_wakes_a_thread_that_waits(end: Callable[[Channel[int]], None]) -> None:
+    channel, ended = Channel[int](1), threading.Event()
+
+    def get() -> None:
+        with suppress(SyncQueueShutDown):
+            channel.get()
+        ended.set()
+
+    threading.Thread(target=get, daemon=True).start()
+    await until(lambda: channel.dozing)
+    end(channel)
+    assert await asyncio.to_thread(ended.wait, PATIENCE)
+
+
+@pytest.mark.parametrize("items_before", range(BREATH))
+async def test_a_send_that_is_cancelled_has_put_nothing_and_a_receive_has_taken_nothing(items_before: int) -> None:
+    """Now and then one lets the loop run first, and may be cancelled there."""
+    for is_send in (True, False):
+        channel = Channel[int](2)
+        await channel.send(0)
+        channel._breath = items_before
+        wait: Coroutine[Any, Any, object] = channel.send(1) if is_send else channel.receive()
+        waiting = asyncio.create_task(wait)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert channel.depth == (1 if waiting.cancelled() else 2 * is_send)

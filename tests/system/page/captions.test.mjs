@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { hypothesis, line, places } from "../../../app/speechbridge/server/static/captions.mjs";
+
+const text = (value, rest) => ({ type: "text", value, ...rest });
+const punct = (value) => ({ type: "punct", value });
+
+test("each word has its place in the line, however the spaces lie", () => {
+  const final = {
+    type: "final",
+    elements: [punct("  "), text("Hello"), punct(", "), text("big  old"), punct("  "), text("world"), punct(".")],
+  };
+  const shown = line(final);
+  assert.equal(shown, "Hello, big old world.");
+  assert.deepEqual(
+    places(final).map(({ from, to }) => shown.slice(from, to)),
+    ["Hello", "big old", "world"],
+  );
+});
+
+test("a partial's words are joined with spaces", () => {
+  const partial = { type: "partial", elements: [text("one"), text("tooth")] };
+  assert.equal(line(partial), "one tooth");
+  assert.deepEqual(
+    places(partial).map(({ from, to }) => [from, to]),
+    [
+      [0, 3],
+      [4, 9],
+    ],
+  );
+});
+
+test("what another server says oddly is read as far as it goes", () => {
+  assert.deepEqual(hypothesis({ type: "final" }), { type: "final", ts: 0, end_ts: 0, elements: [] });
+  const odd = { type: "final", ts: "1", end_ts: 2, elements: [null, 3, { value: 7, ts: NaN, confidence: "high" }] };
+  const [element] = hypothesis(odd).elements;
+  assert.deepEqual(element, { type: "unknown", value: "7", ts: undefined, end_ts: undefined, confidence: undefined });
+});
+
+test("no control character reaches the page", () => {
+  assert.equal(line({ type: "final", elements: [text("a\u0000b\u2028c\ud800d")] }), "a b c d");
+});

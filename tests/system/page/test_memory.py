@@ -1,0 +1,90 @@
+"""Hours of captions: what the page holds does not grow with the sound, and hardly with the words."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from speechbridge.protocol.messages import Element, Final, Partial
+from tests.helpers.browser import happens, opened, state
+from tests.helpers.service import service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.async_api import CDPSession
+
+SPEED = 40
+MINUTES = 7  # of speech, in 11 s
+UTTERANCE = 36  # frames of 100 ms: about a thousand finals an hour
+
+# The page as it is, but its worklet makes 40 frames where there would be one, and the pace of sending is that of its
+# own clock, which runs so fast.
+FAST = f"""
+const began = Date.now(), now = Date.now;
+Date.now = () => began + (now() - began) * {SPEED};
+window.AudioWorkletNode = class extends GainNode {{
+  constructor(context) {{
+    super(context);
+    let told = 0;
+    const tell = (last) => {{
+      const samples = Int16Array.from({{ length: 1600 }}, (_, n) => 3000 * Math.sin(n * told));
+      this.port.onmessage?.({{ data: {{ samples, levels: [0.1, 0.2, 0.1, 0.2], time: ++told / 10, last }} }});
+    }};
+    const start = performance.now();
+    const telling = setInterval(() => {{
+      while (told < ((performance.now() - start) / 100) * {SPEED}) tell(false);
+    }}, 20);
+    this.port = {{ postMessage() {{ clearInterval(telling); tell(true); }} }};
+  }}
+}};
+"""
+
+
+def talker(audio: Iterator[bytes]) -> Iterator[str]:
+    """Say a partial every 0.3 s of sound and a final every 3.6 s, as somebody who does not stop."""
+    frames = finals = 0
+    heard = 0
+    for chunk in audio:
+        heard += len(chunk)
+        while heard >= 3200 * (frames + 1):
+            frames += 1
+            end = frames / 10
+            words = [Element(f"word{n}", "text", end - 0.3, end, 0.8) for n in range(frames % UTTERANCE // 3 + 1)]
+            if frames % UTTERANCE == 0:
+                finals += 1
+                words = [Element(f"word{n}", "text", end - 0.3, end, 0.8) for n in range(12)]
+                spaced = [element for word in words for element in (word, Element(" ", "punct"))]
+                yield Final(end - 3.6, end, tuple(spaced)).encode()
+            elif frames % 3 == 0:
+                yield Partial(end - 1, end, tuple(words)).encode()
+
+
+async def held(session: CDPSession) -> float:
+    """Return the MiB that the page's own code holds, sound and words, once its rubbish is gone.
+
+    What stands on the page is not in it: the browser keeps some 10 KiB for each final, as long as it stands there.
+    """
+    await session.send("HeapProfiler.collectGarbage")
+    usage = await session.send("Runtime.getHeapUsage")
+    return float(usage["usedSize"] + usage["backingStorageSize"]) / 2**20
+
+
+async def test_an_hour_leaves_the_memory_flat_but_for_its_words() -> None:
+    async with service(talker) as server, opened(server.url, before=FAST) as page:
+        session = await page.context.new_cdp_session(page)
+        await page.keyboard.press("Space")
+        await state(page, "live")
+        figures = []
+        for minute in range(2, MINUTES + 1):  # the first fills what is bounded: two minutes of times, one of sound
+            finals = minute * 600 // UTTERANCE
+            async with asyncio.timeout(60):
+                await happens(page, f"document.querySelectorAll('#finals > div').length >= {finals}")
+            figures.append(await held(session))
+        await page.keyboard.press("Space")
+        await state(page, "ended")
+    # What is on its way just then counts too: the least of three is what stays.
+    early, late = figures[:3], figures[-3:]
+    an_hour = (min(late) - min(early)) / (len(figures) - 3) * 60
+    print([f"{figure:.2f}" for figure in figures], f"{an_hour:.1f} MiB an hour")  # noqa: T201 # measured
+    assert an_hour < 30  # its sound would be 110; its words are 2, and half a MiB of noise looks like ten

@@ -1,0 +1,297 @@
+"""Reading, saving, and doing it all with the keyboard or a screen reader."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import pytest
+from playwright.async_api import expect
+
+from speechbridge.cli.captions import to_srt, to_text
+from speechbridge.protocol.messages import Element, Final, Partial
+from tests.helpers.browser import happens, opened, recorded, state, until
+from tests.helpers.needs import axe
+from tests.helpers.service import service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.async_api import Page
+
+LINES = [
+    "Good evening, and welcome to the town hall.",
+    "Tonight we talk about the bridge: what it cost, who uses it <and> why it & its lights stay.",
+    "You will read along on the screen behind me.",
+]
+
+
+def final(number: int, text: str) -> Final:
+    words = text.split()
+    spoken = [
+        Element(word, "text", 5 * number + 0.3 * n, 5 * number + 0.3 * n + 0.25, 0.9) for n, word in enumerate(words)
+    ]
+    spaced = [element for word in spoken for element in (word, Element(" ", "punct"))][:-1]
+    return Final(5.0 * number, spoken[-1].end_ts or 0.0, tuple(spaced))
+
+
+def talk(lines: list[str], partial: str = "") -> Callable[[Iterator[bytes]], Iterator[str]]:
+    """Make an SDK that says these lines as soon as it hears anything, then listens on."""
+
+    def start(audio: Iterator[bytes]) -> Iterator[str]:
+        next(audio, None)
+        for number, line in enumerate(lines):
+            yield final(number, line).encode()
+        if partial:
+            yield Partial(0.0, 0.2, tuple(Element(word) for word in partial.split())).encode()
+        for _ in audio:
+            pass
+
+    return start
+
+
+async def start(page: Page) -> None:
+    await page.keyboard.press("Space")
+    await state(page, "live")
+
+
+async def saved(page: Page, format_: str) -> str:
+    await page.get_by_role("button", name="Save").click()
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name=format_.upper()).click()
+    assert (await download.value).suggested_filename == f"captions.{format_}"
+    return (await (await download.value).path()).read_text()
+
+
+CUE = re.compile(r"(\d+)\n\d\d:\d\d:\d\d,\d\d\d --> \d\d:\d\d:\d\d,\d\d\d\n(.{1,42}(?:\n.{1,42})?)\n")
+
+# The browser's own reading of WebVTT.
+PARSED = """async (text) => {
+  const video = document.createElement("video"), track = document.createElement("track");
+  track.src = URL.createObjectURL(new Blob([text], { type: "text/vtt" }));
+  track.default = true;
+  video.append(track);
+  await new Promise((done, failed) => { track.onload = done; track.onerror = failed; track.track.mode = "hidden"; });
+  return [...track.track.cues].map((cue) => [cue.startTime, cue.endTime, cue.getCueAsHTML().textContent]);
+}"""
+
+
+async def test_captions_are_copied_and_saved_in_formats_that_others_read() -> None:
+    finals = [final(number, line) for number, line in enumerate(LINES)]
+    async with (
+        service(talk(LINES)) as server,
+        opened(server.url, permissions=["clipboard-read", "clipboard-write"]) as page,
+    ):
+        await start(page)
+        assert await until(page, 3) == LINES
+        assert await saved(page, "txt") == to_text(finals)
+        srt = await saved(page, "srt")
+        assert srt == to_srt(finals)
+        cues = CUE.findall(srt)
+        assert [int(number) for number, _ in cues] == list(range(1, len(cues) + 1))
+        assert " ".join(lines.replace("\n", " ") for _, lines in cues) == " ".join(LINES)
+        parsed = await page.evaluate(PARSED, await saved(page, "vtt"))
+        assert " ".join(text.replace("\n", " ") for _, _, text in parsed) == " ".join(LINES)
+        assert all(start < end for start, end, _ in parsed)
+        spoken = [e for m in json.loads(await saved(page, "json"))["monologues"] for e in m["elements"]]
+        assert [e["value"] for e in spoken if e["type"] == "text"] == " ".join(LINES).split()
+        assert all(e["end_ts"] > e["ts"] for e in spoken if e["type"] == "text")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("button", name="Copy").click()
+        await expect(page.locator("#open-save")).to_have_text("Copied")
+        assert await page.evaluate("navigator.clipboard.readText()") == to_text(finals)
+        await page.locator("#open-save").click()
+        await page.get_by_role("button", name="Clear and begin anew").click()
+        await page.get_by_role("button", name="Clear again, to be sure").click()
+        assert await until(page, 0) == []
+
+
+async def test_what_follows_a_stop_stands_below_with_times_that_run_on() -> None:
+    asked = []
+    async with service(talk(LINES)) as server, opened(server.url) as page:
+        page.on("websocket", lambda socket: asked.append(parse_qs(socket.url)["start_ts"][0]))
+        await start(page)
+        await recorded(page, 1)
+        await page.keyboard.press("Space")
+        await state(page, "ended")
+        await start(page)
+        assert await until(page, 6) == LINES * 2
+    first, second = map(float, asked)
+    assert first == 0
+    assert 1 <= second < 5
+
+
+async def test_scrolling_up_is_respected_until_one_is_back_at_the_end() -> None:
+    many = [f"Line {number} of a long evening." for number in range(60)]
+    async with service(talk(many)) as server, opened(server.url) as page:
+        await start(page)
+        await until(page, 60)
+        box = page.locator("#captions")
+        at_end = "box => box.scrollHeight - box.scrollTop - box.clientHeight < 80"
+        await happens(page, f"({at_end})(document.getElementById('captions'))")
+        await box.hover()
+        await page.mouse.wheel(0, -600)
+        latest = page.get_by_role("button", name="Latest")
+        await expect(latest).to_be_visible()
+        before = await box.evaluate("box => box.scrollTop")
+        await page.keyboard.press("Space")
+        await state(page, "ended")
+        await page.keyboard.press("Space")
+        await until(page, 120)
+        assert abs(await box.evaluate("box => box.scrollTop") - before) < 5
+        await latest.click()
+        await happens(page, f"({at_end})(document.getElementById('captions'))")
+        await expect(latest).to_be_hidden()
+
+
+async def test_a_word_tells_its_time_and_confidence_under_the_pointer() -> None:
+    async with service(talk(LINES)) as server, opened(server.url) as page:
+        await start(page)
+        await until(page, 3)
+        box = await page.evaluate("""() => {
+          const range = document.createRange(), text = document.querySelectorAll("#finals p")[1].firstChild;
+          range.setStart(text, text.data.indexOf("bridge"));
+          range.setEnd(text, text.data.indexOf("bridge") + 6);
+          const { x, y, width, height } = range.getBoundingClientRect();
+          return [x + width / 2, y + height / 2];
+        }""")
+        await page.mouse.move(*box)
+        await expect(page.get_by_role("tooltip")).to_have_text("6.50 – 6.75 s · 90 % sure")  # noqa: RUF001 # as it is set
+        await page.mouse.move(5, 5)
+        await expect(page.locator("#word")).to_be_hidden()
+
+
+async def test_the_text_has_many_sizes_and_the_chosen_one_is_kept() -> None:
+    async with service(talk(LINES)) as server, opened(server.url) as page:
+
+        async def size() -> float:
+            return float(await page.locator("#captions").evaluate("box => parseFloat(getComputedStyle(box).fontSize)"))
+
+        usual = await size()
+        for _ in range(9):
+            await page.get_by_role("button", name="Larger text").click()
+        assert await size() == pytest.approx(3 * usual, rel=0.01)
+        await page.reload()
+        assert await size() == pytest.approx(3 * usual, rel=0.01)
+        for _ in range(20):
+            await page.get_by_role("button", name="Smaller text").click()
+        assert await size() == pytest.approx(0.75 * usual, rel=0.01)
+
+
+async def test_everything_is_done_with_the_keyboard() -> None:
+    async with service(talk(LINES, "and so on")) as server, opened(server.url) as page:
+        reached = []
+        for _ in range(6):
+            await page.keyboard.press("Tab")
+            reached.append(await page.evaluate("document.activeElement.id"))
+            visible = "getComputedStyle(document.activeElement).outlineStyle != 'none'"
+            around = "getComputedStyle(document.querySelector('main'), '::after').borderStyle == 'solid'"
+            assert await page.evaluate(f"{visible} || {around}"), f"{reached[-1]} shows no focus"
+        assert reached == ["smaller", "larger", "open-save", "captions", "start", "source"]
+        await page.locator("#source").press("Shift+Tab")
+        await page.keyboard.press("Enter")
+        await state(page, "live")
+        await until(page, 3)
+        await expect(page.locator("#partial")).to_have_text("and so on")
+        await page.keyboard.press("Space")  # on the button itself
+        await state(page, "ended")
+        await page.locator("#open-save").press("Enter")
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.dataset.save") == "copy"
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#save")).to_be_hidden()
+
+
+async def test_a_screen_reader_is_told_finals_and_states_and_not_every_guess() -> None:
+    async with service(talk(LINES, "and so on")) as server, opened(server.url) as page:
+        await start(page)
+        await until(page, 3)
+        log = page.get_by_role("log", name="What was said")
+        await expect(log).to_have_attribute("aria-live", "polite")
+        await expect(log).to_contain_text(LINES[0])
+        await expect(log).not_to_contain_text("and so on")
+        await expect(page.get_by_role("status")).to_have_text("Live")
+        assert not await page.locator("#partial").evaluate("it => it.closest('[aria-live=polite], [role=log]')")
+
+
+VIEWS: list[tuple[str, dict[str, Any]]] = [
+    ("/", {"color_scheme": "light"}),
+    ("/", {"color_scheme": "dark"}),
+    ("/", {"color_scheme": "light", "viewport": {"width": 390, "height": 844}}),
+    ("/?view=overlay", {"color_scheme": "dark"}),
+]
+
+
+@pytest.mark.parametrize(("path", "options"), VIEWS, ids=["light", "dark", "phone", "overlay"])
+async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[str, Any]) -> None:
+    script = axe()
+
+    async def audit(page: Page) -> None:
+        await page.evaluate(script)
+        found = await page.evaluate("axe.run()")
+        assert found["passes"]
+        assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+
+    async with (
+        service(talk(LINES, "and so on")) as server,
+        opened(server.url + path, reduced_motion="reduce", **options) as page,
+    ):
+        if "overlay" in path:
+            await state(page, "live")
+        else:
+            await audit(page)
+            await start(page)
+        await until(page, 3)
+        await expect(page.locator("#partial")).to_have_text("and so on")
+        await audit(page)
+        if "overlay" not in path:
+            await page.get_by_role("button", name="Save").click()
+            await audit(page)
+            await page.keyboard.press("Escape")
+        await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4001, reason="send a key"))
+        await page.reload()
+        if "overlay" not in path:
+            await page.keyboard.press("Space")
+        await expect(page.get_by_role("alert")).to_contain_text("send a key")
+        await audit(page)
+
+
+async def test_an_overlay_is_one_caption_on_nothing_and_fades_when_nothing_is_said() -> None:
+    many = [f"Line {number} of a long evening." for number in range(50)]
+    async with service(talk(many, "and so on")) as server, opened(f"{server.url}/?view=overlay") as page:
+        await state(page, "live")
+        await expect(page.locator("#partial")).to_have_text("and so on")
+        assert await page.locator("#finals > div").count() == 3  # the rest is not kept
+        assert (
+            await page.evaluate("""["html", "body"].map((it) =>
+          getComputedStyle(document.querySelector(it)).backgroundColor)""")
+            == ["rgba(0, 0, 0, 0)"] * 2
+        )
+        for gone in (".tools", ".dock", "#empty"):
+            await expect(page.locator(gone)).to_be_hidden()
+        await expect(page.locator("#captions")).to_have_css("opacity", "1")
+        await expect(page.locator("#captions")).to_have_css("opacity", "0")
+
+
+WAKES = """
+window.locks = [];
+navigator.wakeLock.request = async (what) => {
+  const lock = { what, released: false, release: async () => { lock.released = true; } };
+  locks.push(lock);
+  return lock;
+};
+"""
+
+
+async def test_the_screen_stays_awake_while_it_is_live() -> None:
+    async with service(talk(LINES)) as server, opened(server.url, before=WAKES) as page:
+        await start(page)
+        await happens(page, "locks.length === 1 && locks[0].what === 'screen' && !locks[0].released")
+        await page.evaluate("locks[0].release()")  # as browsers do when another tab is before it
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await happens(page, "locks.length === 2")
+        await page.keyboard.press("Space")
+        await state(page, "ended")
+        await happens(page, "locks.every(({ released }) => released)")
