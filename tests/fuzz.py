@@ -110,11 +110,11 @@ def any_text_has_a_kind(text: str) -> None:
 
 
 def any_ending_can_be_passed_on_to_a_client(close: Close) -> None:
-    passed_on = close.passed_on()
-    assert passed_on == passed_on.passed_on()
-    assert 1000 <= passed_on.code < 5000
-    assert passed_on.code not in {1004, 1005, 1006, 1012, 1013, 1015}
-    assert len(passed_on.reason.encode()) <= REASON_BYTES
+    for_client = close.for_client()
+    assert for_client == for_client.for_client()
+    assert 1000 <= for_client.code < 5000
+    assert for_client.code not in {1004, 1005, 1006, 1012, 1013, 1015}
+    assert len(for_client.reason.encode()) <= REASON_BYTES
     assert not close.is_success(eos_sent=True) or close.code == 1000
 
 

@@ -24,7 +24,7 @@ __all__ = ["AsyncQueueShutDown", "Channel", "SyncQueueShutDown"]
 
 T = TypeVar("T")
 
-BREATH = 16  # items between two visits to the loop: a guess, about 0.5 ms of work
+YIELD_EVERY = 16  # items between two visits to the loop: a guess, about 0.5 ms of work
 TIMED = 16  # of so many items one is timed: two clock calls then, two comparisons otherwise
 
 # What janus keeps for coroutines that wait in it, and for whoever waits for tasks to be done: most of a queue's memory.
@@ -91,7 +91,7 @@ class Channel(Generic[T]):
         self._gong.acquire()
         self._lingering: asyncio.TimerHandle | None = None
         self._is_over = False
-        self.dozing = False  # the thread waits for an item, so the other side must wake it
+        self.thread_waiting = False  # the thread waits for an item, so the other side must wake it
         self.left = 0  # items taken out; only the getting side counts, so a plain integer is exact
 
     @property
@@ -119,7 +119,7 @@ class Channel(Generic[T]):
         elif self._is_out_of_breath():
             await asyncio.sleep(0)
         self._async.put_nowait(item)
-        if self.dozing:
+        if self.thread_waiting:
             if linger <= 0:
                 self.wake()
             elif self._lingering is None:
@@ -143,7 +143,7 @@ class Channel(Generic[T]):
 
     def _is_out_of_breath(self) -> bool:
         """Now and then the loop must run: nothing else lets it while there is room, or an item."""
-        self._breath = (self._breath + 1) % BREATH
+        self._breath = (self._breath + 1) % YIELD_EVERY
         return self._breath == 0
 
     async def _wait_while(self, is_stuck: Callable[[], bool]) -> None:
@@ -168,7 +168,7 @@ class Channel(Generic[T]):
     def get(self) -> T:
         """Get in the thread, waiting for an item."""
         while self._is_empty():
-            self.dozing = True
+            self.thread_waiting = True
             if self._is_empty():
                 self._gong.acquire()
         item = self._sync.get_nowait()
@@ -182,8 +182,8 @@ class Channel(Generic[T]):
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
-        if self.dozing:
-            self.dozing = False
+        if self.thread_waiting:
+            self.thread_waiting = False
             self._strike_gong()
 
     def _strike_gong(self) -> None:

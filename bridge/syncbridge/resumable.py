@@ -30,7 +30,7 @@ Guaranteed: every unit of input is given to an attempt, in order and without gap
 exactly what was not settled. Once more than `room` waits to be settled nothing more is taken from the feed: "given"
 may mean no more than that it lies in a socket's buffer, which holds minutes of speech. What is not guaranteed: an
 answer to silence, for which nobody waits, and to input that one attempt had for `hold` seconds without settling it, as
-there must be an end: perhaps it was music. It is forgotten, and missed if the attempt breaks then; `statistics()`
+there must be an end: perhaps it was music. It is evicted, and missed if the attempt breaks then; `statistics()`
 counts that.
 """
 
@@ -92,7 +92,7 @@ class ResumeStatistics:
     given: int  # input given to attempts, each byte counted once
     settled: int
     replayed: int  # input given again
-    forgotten: int  # input that was given, not settled, and could not be given again when its attempt broke
+    evicted: int  # input that was given, not settled, and could not be given again when its attempt broke
 
 
 class _Unlocked:
@@ -163,7 +163,7 @@ class _Tap:
         return False
 
     def _hold(self) -> float:
-        """Return for how long nothing more may be taken, as there is no room and nothing may be forgotten."""
+        """Return for how long nothing more may be taken, as there is no room and nothing may be evicted."""
         if self.ring.end - self.ring.start <= self._rules.room or not self._holds_speech():
             return 0.0
         now = self._rules.clock()
@@ -284,7 +284,7 @@ class _Try:
         mute = self.mute  # before it is looked whether there was an answer, which sets it back
         if self._rules.silence is None or self._asked_after != self._answers or self.stuck:
             return math.inf
-        # The look is early: once the time is up, speech may be forgotten, and what came after it is younger.
+        # The look is early: once the time is up, speech may be evicted, and what came after it is younger.
         times = 1 << max(0, mute - 1) if self._asked_from is None else 1
         return self._asked_at + self._rules.silence * times - self._rules.clock()
 
@@ -335,7 +335,7 @@ class Resumable(Generic[Out]):
         self._attempt: _Try | None = None
         self._aborted = threading.Event()
         self._attempts = self._connects = self._breaks = 0
-        self._given = self._settled = self._replayed = self._forgotten = 0
+        self._given = self._settled = self._replayed = self._evicted = 0
 
     def abort(self) -> None:
         """End the attempt and all that would follow. Thread-safe, idempotent, never waits."""
@@ -353,27 +353,27 @@ class Resumable(Generic[Out]):
             given=max(self._given, self._attempt.position if self._attempt else 0),
             settled=self._settled,
             replayed=self._replayed,
-            forgotten=self._forgotten,
+            evicted=self._evicted,
         )
 
     def __call__(self, feed: Iterator[bytes]) -> Iterator[Out]:
         """Yield the responses of one attempt after the other, each begun where the settled input ends."""
         tap = _Tap(feed, self._rules)
-        fruitless = mute = 0
+        failures_in_a_row = mute = 0
         doubted = False
         while True:
             attempt, settled_before = self._begin(tap, mute), self._settled
             try:
                 yield from self._responses(attempt, tap)
             except Exception as error:  # whatever an SDK raises; `again` knows which of it will pass
-                fruitless = fruitless + 1 if self._settled == settled_before else 0
-                pause = self._rules.pause(fruitless) if self._rules.again(error) else None
+                failures_in_a_row = failures_in_a_row + 1 if self._settled == settled_before else 0
+                pause = self._rules.pause(failures_in_a_row) if self._rules.again(error) else None
                 if pause is None or self._aborted.wait(pause):
                     raise
                 self._breaks += 1
                 mute, doubted = attempt.mute + attempt.stuck, False
             else:
-                fruitless = mute = 0
+                failures_in_a_row = mute = 0
                 if self._is_doubtful(tap) and (self._settled > settled_before or not doubted):
                     doubted = True
                     self._breaks += 1
@@ -390,7 +390,7 @@ class Resumable(Generic[Out]):
     def _begin(self, tap: _Tap, mute: int) -> _Try:
         attempt = _Try(self._rules, tap, mute)
         tap.begin(attempt)
-        self._forgotten += attempt.position - self._settled
+        self._evicted += attempt.position - self._settled
         self._settled = attempt.position
         self._attempts += 1
         self._attempt = attempt

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 
 from speechbridge.client.dial import NoConnection
-from speechbridge.client.resumable import connect_lasting
+from speechbridge.client.resumable import connect_resumable
 from speechbridge.client.stream import Broken, Closed, StreamError
 from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import Close
 from speechbridge.protocol.messages import Element, Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
-from speechbridge.server.resumable import UNKNOWN, DurableLine
+from speechbridge.server.resumable import UNKNOWN, ResumableConnection
 from tests.helpers.cutting import cut_wire
 from tests.helpers.puppet import until
 from tests.helpers.service import STREAM, client, ending, service
@@ -28,7 +28,7 @@ from tests.helpers.service import STREAM, client, ending, service
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from speechbridge.client.resumable import LastingStream
+    from speechbridge.client.resumable import ResumableStream
 
 PATIENCE = 90.0  # seconds; a run with fifty cuts takes about five
 REQUEST = StreamRequest(ContentType.raw())
@@ -47,7 +47,7 @@ def counting(audio: Iterator[bytes]) -> Iterator[str]:
     yield Final(place, place, (Element(f"{place}:{heard.hex()[:16]}"),)).encode()
 
 
-async def speak(stream: LastingStream, audio: bytes, chance: random.Random) -> None:
+async def speak(stream: ResumableStream, audio: bytes, chance: random.Random) -> None:
     sent = 0
     while sent < len(audio):
         size = chance.randrange(1, 700)
@@ -57,7 +57,7 @@ async def speak(stream: LastingStream, audio: bytes, chance: random.Random) -> N
     await stream.end()
 
 
-async def transcript(stream: LastingStream, audio: bytes, chance: random.Random) -> list[str]:
+async def transcript(stream: ResumableStream, audio: bytes, chance: random.Random) -> list[str]:
     speaking = asyncio.create_task(speak(stream, audio, chance))
     async with asyncio.timeout(PATIENCE):
         heard = [message.text async for message in stream if isinstance(message, Final)]
@@ -79,7 +79,7 @@ async def test_fifty_cuts_at_random_points_leave_the_transcript_as_it_is(seed: i
     async with (
         service(counting) as server,
         cut_wire(server.url, lambda: next(lives, None)) as wire,
-        connect_lasting(wire.url, REQUEST) as stream,
+        connect_resumable(wire.url, REQUEST) as stream,
     ):
         heard = await transcript(stream, audio, chance)
         assert stream.close == Close(1000, "End of input. Closing")
@@ -97,13 +97,13 @@ async def test_short_streams_survive_cuts_at_any_byte(lives: list[int], size: in
     async with (
         service(counting) as server,
         cut_wire(server.url, lambda: next(left, None)) as wire,
-        connect_lasting(wire.url, REQUEST) as stream,
+        connect_resumable(wire.url, REQUEST) as stream,
     ):
         assert await transcript(stream, audio, chance) == uncut(audio)
 
 
 async def test_without_cuts_it_is_like_any_client() -> None:
-    async with service(counting) as server, connect_lasting(server.url, REQUEST) as stream, asyncio.timeout(PATIENCE):
+    async with service(counting) as server, connect_resumable(server.url, REQUEST) as stream, asyncio.timeout(PATIENCE):
         await stream.send(b"x" * WORD)
         heard = [await anext(stream)]  # the final, and before it the partial, if it was in time
         await stream.end()
@@ -119,7 +119,7 @@ async def test_a_failure_of_the_service_is_told_after_what_was_heard() -> None:
         yield Final(0, 0, (Element(f"{len(next(audio))} bytes"),)).encode()
         raise UpstreamClosed(Close(4003, "no credits"))
 
-    async with service(failing) as server, connect_lasting(server.url, REQUEST) as stream, asyncio.timeout(PATIENCE):
+    async with service(failing) as server, connect_resumable(server.url, REQUEST) as stream, asyncio.timeout(PATIENCE):
         await stream.send(b"audio")
         heard = await anext(stream)
         assert heard.text == "5 bytes"
@@ -135,7 +135,7 @@ async def test_a_service_that_is_gone_for_too_long_is_told() -> None:
     async with (
         service(counting) as server,
         cut_wire(server.url, lambda: next(lives, 1)) as wire,
-        connect_lasting(wire.url, REQUEST, away_seconds=0.3) as stream,
+        connect_resumable(wire.url, REQUEST, away_seconds=0.3) as stream,
         asyncio.timeout(PATIENCE),
     ):
         await stream.send(bytes(2000))
@@ -148,7 +148,7 @@ async def test_a_service_that_is_gone_for_too_long_is_told() -> None:
 
 async def test_nobody_there_at_first_is_told_at_once() -> None:
     with pytest.raises(NoConnection, match="cannot be reached"):
-        async with connect_lasting("ws://127.0.0.1:1", REQUEST):
+        async with connect_resumable("ws://127.0.0.1:1", REQUEST):
             pass
 
 
@@ -160,12 +160,12 @@ async def test_a_service_that_cannot_resume_is_told() -> None:
     async with serve(revai, "127.0.0.1", 0) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with pytest.raises(StreamError, match="cannot resume"):
-            async with connect_lasting(url, REQUEST):
+            async with connect_resumable(url, REQUEST):
                 pass
 
 
 async def test_sending_waits_while_too_much_is_not_confirmed() -> None:
-    async with service(counting) as server, connect_lasting(server.url, REQUEST, room=20_000) as stream:
+    async with service(counting) as server, connect_resumable(server.url, REQUEST, room=20_000) as stream:
         most = 0
 
         async def send() -> None:
@@ -261,7 +261,7 @@ async def test_a_client_that_is_away_too_long_has_left() -> None:
 
 async def test_one_that_comes_back_too_late_is_not_told_that_all_was_heard() -> None:
     """Its audio was not ended, so the good end of the upstream is none for the client."""
-    line = DurableLine(away_seconds=60)
+    line = ResumableConnection(away_seconds=60)
     line._leave()
     line.end(Close(1000, "End of input. Closing"))
     assert line._verdict == UNKNOWN

@@ -41,7 +41,7 @@ async def service(
     app = create_app(set_up, stream_client_start=stream_client_start)
     async with running(app, set_up) as server:
         yield server
-    overhear("metrics", app.state.telemetry.text().decode())
+    overhear("metrics", app.state.metrics.text().decode())
 
 
 @asynccontextmanager

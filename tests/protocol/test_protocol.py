@@ -141,7 +141,7 @@ def test_only_the_end_of_input_after_eos_is_a_success() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "passed_on"),
+    ("code", "for_client"),
     [
         (1000, 1000),
         (4013, 4013),
@@ -154,8 +154,8 @@ def test_only_the_end_of_input_after_eos_is_a_success() -> None:
         (5000, 1011),
     ],
 )
-def test_codes_that_a_client_may_not_see_are_replaced(code: int, passed_on: int) -> None:
-    assert Close(code, "why").passed_on() == Close(passed_on, "why")
+def test_codes_that_a_client_may_not_see_are_replaced(code: int, for_client: int) -> None:
+    assert Close(code, "why").for_client() == Close(for_client, "why")
 
 
 @pytest.mark.parametrize(

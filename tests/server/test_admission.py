@@ -162,7 +162,7 @@ def test_a_place_is_held_until_the_last_holder_leaves() -> None:
     with visit.held():
         stream.__enter__()
     assert refusal(admission, address=ADDRESS) == CloseCode.CROWDED
-    assert refusal(admission, address=ADDRESS, comes_back=True) is None
+    assert refusal(admission, address=ADDRESS, is_resuming=True) is None
     stream.__exit__(None, None, None)
     assert refusal(admission, address=ADDRESS) is None
 
@@ -171,7 +171,7 @@ def test_one_that_comes_back_takes_no_second_place() -> None:
     admission = door(sessions_per_address=2)
     with (
         admission.admit(Visitor(address=ADDRESS)).held(),
-        admission.admit(Visitor(address=ADDRESS, comes_back=True)).held(),
+        admission.admit(Visitor(address=ADDRESS, is_resuming=True)).held(),
     ):
         assert refusal(admission, address=ADDRESS) is None
 

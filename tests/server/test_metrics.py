@@ -22,7 +22,7 @@ from speechbridge.engines import reconnect
 from speechbridge.protocol.close import END_OF_INPUT
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
-from speechbridge.server.metrics import LAG_EVERY, Telemetry
+from speechbridge.server.metrics import LAG_EVERY, Metrics
 from speechbridge.testing.script import NORMAL, End, Greet, Scripted, Status, Wait, final, partial
 from syncbridge import Bridge, Limits
 from tests.chaos.crowd import Crowd
@@ -77,7 +77,7 @@ def state(server: Server) -> Any:
 async def finished(server: Server) -> bytes:
     """Return the metrics once no connection is left: the last codes are counted a moment after clients know them."""
     await until(lambda: not server.server_state.connections)
-    text: bytes = state(server).telemetry.text()
+    text: bytes = state(server).metrics.text()
     return text
 
 
@@ -427,7 +427,7 @@ async def test_of_sixteen_items_one_is_timed_from_one_thread_to_the_other(monkey
 
 async def test_a_loop_that_wakes_up_late_is_told() -> None:
     now, naps = 0.0, 0
-    telemetry = Telemetry()
+    metrics = Metrics()
 
     async def oversleep(seconds: float) -> None:
         nonlocal now, naps
@@ -437,9 +437,9 @@ async def test_a_loop_that_wakes_up_late_is_told() -> None:
             raise asyncio.CancelledError
         await asyncio.sleep(0)
 
-    watching = asyncio.create_task(telemetry.watch_loop(lambda: now, oversleep))
+    watching = asyncio.create_task(metrics.watch_loop(lambda: now, oversleep))
     await asyncio.gather(watching, return_exceptions=True)
-    text = telemetry.text().decode()
+    text = metrics.text().decode()
     assert 'event_loop_lag_seconds_bucket{le="0.25"} 2.0' in text
     assert 'event_loop_lag_seconds_bucket{le="0.5"} 3.0' in text
     assert "event_loop_lag_seconds_sum 0.3" in text
@@ -448,6 +448,6 @@ async def test_a_loop_that_wakes_up_late_is_told() -> None:
 
 async def test_an_open_circuit_and_no_sessions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async with service() as server:
-        telemetry = Telemetry()
-        telemetry.read(state(server).sessions, lambda: True)
-        assert figures(telemetry.text())["upstream_circuit_open"] == 1
+        metrics = Metrics()
+        metrics.read(state(server).sessions, lambda: True)
+        assert figures(metrics.text())["upstream_circuit_open"] == 1

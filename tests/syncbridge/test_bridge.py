@@ -173,10 +173,10 @@ async def test_5_an_item_that_lingers_waits_for_company_and_for_nothing_else(wak
     with anyio.fail_after(PATIENCE):
         async with Bridge(puppet.start, abort=puppet.abort, limits=Limits(inbound=2)) as bridge:
             puppet.pull()
-            await until(lambda: bridge._inbound.dozing)
+            await until(lambda: bridge._inbound.thread_waiting)
             await bridge.send(1, linger=0.01 if waker == "time" else 60.0)
             if waker != "time":
-                assert bridge._inbound.dozing
+                assert bridge._inbound.thread_waiting
                 assert puppet.taken == []
             match waker:
                 case "another item":

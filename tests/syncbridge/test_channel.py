@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncbridge.channel import BREATH, AsyncQueueShutDown, Channel, SyncQueueShutDown
+from syncbridge.channel import YIELD_EVERY, AsyncQueueShutDown, Channel, SyncQueueShutDown
 from tests.helpers.puppet import until
 
 if TYPE_CHECKING:
@@ -92,12 +92,12 @@ async def test_every_end_wakes_a_thread_that_waits(end: Callable[[Channel[int]],
         ended.set()
 
     threading.Thread(target=get, daemon=True).start()
-    await until(lambda: channel.dozing)
+    await until(lambda: channel.thread_waiting)
     end(channel)
     assert await asyncio.to_thread(ended.wait, PATIENCE)
 
 
-@pytest.mark.parametrize("items_before", range(BREATH))
+@pytest.mark.parametrize("items_before", range(YIELD_EVERY))
 async def test_a_send_that_is_cancelled_has_put_nothing_and_a_receive_has_taken_nothing(items_before: int) -> None:
     """Now and then one lets the loop run first, and may be cancelled there."""
     for is_send in (True, False):

@@ -129,7 +129,7 @@ def test_wherever_it_breaks_nothing_is_lost_and_nothing_is_said_twice(
     assert all(chunk == PATTERN[position : position + len(chunk)] for position, chunk in sdk.given)
     statistics = resumable.statistics()
     assert statistics.given == total
-    assert statistics.forgotten == 0
+    assert statistics.evicted == 0
     assert sum(len(chunk) for _, chunk in sdk.given) == total + statistics.replayed
 
 
@@ -142,8 +142,8 @@ def test_what_there_was_no_room_for_is_given_once_and_counted_when_it_is_missed(
     [final] = finals(resumable(cut(300, sizes)))
     statistics = resumable.statistics()
     assert statistics.given == 300  # all of it, to one attempt at least
-    assert final.start == statistics.forgotten
-    assert final.text == PATTERN[statistics.forgotten : 300]
+    assert final.start == statistics.evicted
+    assert final.text == PATTERN[statistics.evicted : 300]
     assert statistics.replayed <= room + 30
 
 

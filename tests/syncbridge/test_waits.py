@@ -49,7 +49,7 @@ class Scene:
                 await until(lambda: self.bridge._inbound.awaited)
             case "feed":
                 self.puppet.pull()
-                await until(lambda: self.bridge._inbound.dozing)
+                await until(lambda: self.bridge._inbound.thread_waiting)
             case "put":
                 self.puppet.say("first")
                 self.puppet.say("second")

@@ -1,6 +1,6 @@
 """The async client again, for our own service, through any number of cuts.
 
-    async with connect_lasting("ws://127.0.0.1:8000", StreamRequest(ContentType.raw(16000))) as stream:
+    async with connect_resumable("ws://127.0.0.1:8000", StreamRequest(ContentType.raw(16000))) as stream:
         ...  # the same face as `speechbridge.client.stream.Stream`
 
 It asks the service for a line that can be come back to (see `speechbridge.server.resumable`), keeps the audio that the
@@ -45,14 +45,14 @@ CUTS = (CloseCode.ABNORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL, 1012, Clos
 
 
 @asynccontextmanager
-async def connect_lasting(
+async def connect_resumable(
     url: str,
     request: StreamRequest,
     *,
     open_timeout: float = OPEN_TIMEOUT,
     away_seconds: float = AWAY_SECONDS,
     room: int = ROOM,
-) -> AsyncIterator[LastingStream]:
+) -> AsyncIterator[ResumableStream]:
     """Open a stream that outlives its connections, for the time of an `async with`.
 
     `url` and `request` as for `speechbridge.client.stream.connect`; `room` is how many bytes of audio may wait to be
@@ -61,7 +61,7 @@ async def connect_lasting(
 
     Cancellation: the stream is given up, here and at the service.
     """
-    stream = LastingStream(url, request, open_timeout, away_seconds, room)
+    stream = ResumableStream(url, request, open_timeout, away_seconds, room)
     keeping = asyncio.create_task(stream._keep(), name="lasting-stream")  # noqa: SLF001 # the two halves of one thing
     try:
         await stream._has_begun.wait()  # noqa: SLF001 # the same
@@ -73,8 +73,8 @@ async def connect_lasting(
         await asyncio.gather(keeping, return_exceptions=True)
 
 
-class LastingStream:
-    """One stream of audio and its transcript. Made by `connect_lasting`.
+class ResumableStream:
+    """One stream of audio and its transcript. Made by `connect_resumable`.
 
     Iterate it for `Partial` and `Final`. `send` and `end` belong to one task, the iteration to another: what nobody
     takes fills a small queue, then nothing is read any more, confirmations included, and `send` waits for those.
@@ -159,13 +159,13 @@ class LastingStream:
     async def _connect_until_over(self) -> None:
         clock = asyncio.get_running_loop().time
         good_until = clock()  # when a connection brought something last
-        fruitless = 0  # connections since then
+        failures_in_a_row = 0  # connections since then
         last: Close | None = None
         while True:
             before = self._key, self._ring.start, self._finals
             close = await self._connect(give_up=self._key is None or clock() - good_until > self._away_seconds)
             if before != (self._key, self._ring.start, self._finals):
-                good_until, fruitless, last = clock(), 0, None
+                good_until, failures_in_a_row, last = clock(), 0, None
             if close is not None:
                 # What may be a cut, but comes again with nothing in between, is the service's last word.
                 repeated = close == last and close.code != CloseCode.ABNORMAL
@@ -173,8 +173,8 @@ class LastingStream:
                     return self._conclude(close)
                 last = close
             self.cuts += 1
-            await asyncio.sleep(random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2**fruitless))  # noqa: S311 # jitter
-            fruitless += 1
+            await asyncio.sleep(random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures_in_a_row))  # noqa: S311 # jitter
+            failures_in_a_row += 1
 
     async def _connect(self, *, give_up: bool) -> Close | None:
         """Live one connection; return how it ended, None if there was none and it is worth another try."""

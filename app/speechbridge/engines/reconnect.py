@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROOM_SECONDS = 60.0  # of audio that waits to be settled
-HOLD_SECONDS = 30.0  # for which a connection may have had audio, unsettled, before it is forgotten for lack of room
+HOLD_SECONDS = 30.0  # for which a connection may have had audio, unsettled, before it is evicted for lack of room
 TAIL_SECONDS = 1.0  # of speech that a good end may leave unanswered: the upstream's word for it is not enough for more
 TRIES = 16  # in a row that settle nothing; with these pauses about a minute, in which a server can restart
 PAUSE = wait_random_exponential(multiplier=0.2, max=5.0)  # seconds; full jitter. A storm is the circuit's to prevent
@@ -73,7 +73,7 @@ class _Stream:
         self._rate = self._frame * (kind.rate or 16000)  # bytes a second
         window = self._rate // WINDOWS // self._frame * self._frame
         self._offset = float(request.options.get("start_ts", 0.0))
-        self._forgotten = 0  # bytes, of which the log was told
+        self._evicted = 0  # bytes, of which the log was told
         self.resumable: Resumable[str] = Resumable(
             self._connect,
             Resumption(
@@ -96,10 +96,10 @@ class _Stream:
         )
 
     def _connect(self, position: int) -> Upstream:
-        if forgotten := self.resumable.statistics().forgotten - self._forgotten:
-            self._forgotten += forgotten
+        if evicted := self.resumable.statistics().evicted - self._evicted:
+            self._evicted += evicted
             text = "%.1f s of audio cannot be given again: more than %g s waited for a final"
-            logger.warning(text, forgotten / self._rate, ROOM_SECONDS)
+            logger.warning(text, evicted / self._rate, ROOM_SECONDS)
         if position == 0:
             return self._engine(self._request)
         start_ts = self._offset + position / self._rate
@@ -112,14 +112,14 @@ class _Stream:
 
 
 def _again(error: Exception) -> bool:
-    worth_it = isinstance(error, Stuck) or (isinstance(error, UpstreamClosed) and error.close.may_pass)
+    worth_it = isinstance(error, Stuck) or (isinstance(error, UpstreamClosed) and error.close.is_retryable)
     logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
     return worth_it
 
 
-def _pause(fruitless: int) -> float | None:
-    if fruitless >= TRIES:
+def _pause(failures_in_a_row: int) -> float | None:
+    if failures_in_a_row >= TRIES:
         return None
     state = RetryCallState(Retrying(), None, (), {})
-    state.attempt_number = fruitless + 1
+    state.attempt_number = failures_in_a_row + 1
     return PAUSE(state)

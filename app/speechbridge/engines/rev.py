@@ -154,7 +154,7 @@ class _Stream:
             yield from self._responses()
             self._judge()
         except UpstreamClosed as ending:
-            if not ending.close.may_pass:  # this stream was refused; the service itself works
+            if not ending.close.is_retryable:  # this stream was refused; the service itself works
                 self._answered()
             raise
         finally:

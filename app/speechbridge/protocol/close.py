@@ -64,7 +64,7 @@ class Close:
         return self.code == CloseCode.NORMAL and eos_sent and not early
 
     @property
-    def may_pass(self) -> bool:
+    def is_retryable(self) -> bool:
         """Whether the same request may succeed at another time. Our request or our account is not to blame then."""
         return self.code not in (
             CloseCode.INVALID,
@@ -76,7 +76,7 @@ class Close:
             CloseCode.FOREIGN,
         )
 
-    def passed_on(self) -> Close:
+    def for_client(self) -> Close:
         """Return the frame that tells a client of this ending: some codes may not be sent to one.
 
         Those below 1000, 1004 to 1006 and 1015 are nobody's to send. 1012 and 1013 are lawful, but rev_ai's

@@ -49,7 +49,7 @@ FRAMES = 100  # of the decoder, a second
 SPACE = Element(" ", "punct")
 
 VARIANT = re.compile(r"\(\d+\)$")  # "and(2)": the second pronunciation
-FILLER = ("<", "[", "+")  # <s>, </s>, <sil>, [NOISE], ++BREATH++
+FILLER = ("<", "[", "+")  # <s>, </s>, <sil>, [NOISE], ++YIELD_EVERY++
 
 
 def load() -> Decoder:

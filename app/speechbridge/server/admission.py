@@ -208,7 +208,7 @@ class Visitor:
     has_cookie: bool = False
     address: str = ""
     key: str = field(default="", repr=False)
-    comes_back: bool = False  # to a stream that holds a place already
+    is_resuming: bool = False  # to a stream that holds a place already
 
 
 class Admission:
@@ -244,10 +244,10 @@ class Admission:
             self._keep_pace("key", name)
             accounts.append(self._account("key", name, self.allowance.sessions_per_key))
         for account in accounts:
-            if not visitor.comes_back and 0 < account.most <= account.connections:
+            if not visitor.is_resuming and 0 < account.most <= account.connections:
                 what = f"this {account.kind} has {account.connections} connections: try again when one has ended"
                 raise Refused(CloseCode.CROWDED, what)
-        return Visit(tuple(accounts), self.allowance, takes_place=not visitor.comes_back)
+        return Visit(tuple(accounts), self.allowance, takes_place=not visitor.is_resuming)
 
     def _keep_pace(self, kind: str, who: str) -> None:
         if self._pace:

@@ -16,9 +16,9 @@ from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.server import gate
 from speechbridge.server.admission import Admission, Allowance, Keys, Origins
 from speechbridge.server.endpoints import flows, health, page, relay, stream
-from speechbridge.server.metrics import Telemetry
+from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
-from speechbridge.server.resumable import DurableLines
+from speechbridge.server.resumable import ResumableConnections
 from speechbridge.server.session import Sessions
 from speechbridge.settings import Settings, WrongSetting, split
 from syncbridge import WorkerPool
@@ -41,13 +41,13 @@ def create_app(
     Raises WrongSetting.
     """
     settings = settings or Settings.read()
-    telemetry = Telemetry()
-    speech = _speech(settings, stream_client_start, telemetry.connected)
+    metrics = Metrics()
+    speech = _speech(settings, stream_client_start, metrics.connected)
     processors = _processors(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(telemetry.watch_loop(), name="loop-watch")
+        watching = asyncio.create_task(metrics.watch_loop(), name="loop-watch")
         try:
             async with AsyncExitStack() as stack:
                 if speech.recognizer is not None:
@@ -67,15 +67,15 @@ def create_app(
         drain_seconds=settings.drain_seconds,
         session_seconds=settings.session_seconds,
         processors=processors,
-        waited=telemetry.waited,
+        waited=metrics.waited,
     )
-    app.state.telemetry = telemetry
-    telemetry.read(sessions, speech.is_failing)
-    durable = app.state.durable = DurableLines(away_seconds=settings.resume_seconds, most=settings.max_sessions)
+    app.state.metrics = metrics
+    metrics.read(sessions, speech.is_failing)
+    durable = app.state.durable = ResumableConnections(away_seconds=settings.resume_seconds, most=settings.max_sessions)
     admission = _admission(settings)
     app.add_middleware(gate.Gate, admission=admission, idle_seconds=settings.idle_seconds)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
-    app.include_router(health.router(sessions, telemetry, speech.trouble))
+    app.include_router(health.router(sessions, metrics, speech.trouble))
     app.include_router(page.router())
     app.include_router(stream.router(sessions, durable))
     app.include_router(

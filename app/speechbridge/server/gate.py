@@ -78,7 +78,7 @@ def _visitor(scope: Scope) -> Visitor:
         has_cookie=any(name == b"cookie" for name, _ in headers),
         address=scope["client"][0] if scope["client"] else "unknown",
         key=dict(parse_qsl(query)).get("access_token") or next(iter([*bearer, *subprotocols]), "").strip(),
-        comes_back=resume is not None and resume.key is not None,
+        is_resuming=resume is not None and resume.key is not None,
     )
 
 

@@ -1,7 +1,7 @@
 """What Prometheus is told. The only import of prometheus_client.
 
 Nothing is counted here that is known elsewhere: a scrape reads the snapshots that tests read too. Only what is measured
-moment by moment, and would be forgotten, is kept here. No label tells one client from another, and each has few values.
+moment by moment, and would be evicted, is kept here. No label tells one client from another, and each has few values.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from speechbridge.server.session import Sessions
-    from speechbridge.server.totals import SessionStatistics, Tally
+    from speechbridge.server.totals import SessionStatistics, Totals
     from syncbridge import Direction
 
-__all__ = ["CONTENT_TYPE_LATEST", "Telemetry"]
+__all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
 PREFIX = "speechbridge_"
 LAG_EVERY = 0.5  # seconds between two looks at the loop
@@ -47,7 +47,7 @@ CODES = {int(code) for code in CloseCode} | {1002, 1003}  # the last two say tha
 disable_created_metrics()  # type: ignore[no-untyped-call] # lacks its "-> None". A second series for each counter
 
 
-class Telemetry:
+class Metrics:
     """One application's figures."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class _Snapshots(Collector):
     def collect(self) -> Iterator[Metric]:
         now = self._sessions.statistics()
         yield from self._of_sessions(now)
-        yield from self._of_streams(now.tally)
+        yield from self._of_streams(now.totals)
         yield from self._of_threads()
         yield from self._of_processors()
 
@@ -145,20 +145,20 @@ class _Snapshots(Collector):
         yield _gauges("queue_items", f"Items that wait {where}, of all conversations.", "direction", total)
         yield _gauges("queue_deepest_items", f"Items that wait {where}, where most do.", "direction", deepest)
 
-    def _of_streams(self, tally: Tally) -> Iterator[Metric]:
+    def _of_streams(self, totals: Totals) -> Iterator[Metric]:
         raw = "Seconds are known of raw 16-bit audio only."
-        yield _count("audio_received_bytes", "Audio that clients sent, of any kind.", tally.received_bytes)
-        yield _count("audio_received_seconds", f"Audio that clients sent. {raw}", tally.received)
-        yield _count("audio_upstream_seconds", f"Of that, given to the SDK, each second once. {raw}", tally.given)
-        yield _count("audio_replayed_seconds", "Audio given again after a connection broke.", tally.replayed)
+        yield _count("audio_received_bytes", "Audio that clients sent, of any kind.", totals.received_bytes)
+        yield _count("audio_received_seconds", f"Audio that clients sent. {raw}", totals.received)
+        yield _count("audio_upstream_seconds", f"Of that, given to the SDK, each second once. {raw}", totals.given)
+        yield _count("audio_replayed_seconds", "Audio given again after a connection broke.", totals.replayed)
         lost = "Audio that could not be given: the upstream had ended, or it was needed again and not kept any more."
-        yield _count("audio_lost_seconds", lost, tally.lost)
-        yield _count("upstream_breaks", "Upstream connections that broke under a stream which went on.", tally.breaks)
+        yield _count("audio_lost_seconds", lost, totals.lost)
+        yield _count("upstream_breaks", "Upstream connections that broke under a stream which went on.", totals.breaks)
         again = "Upstream connections made for streams that had had one: after a break, or before a time limit."
-        yield _count("upstream_reconnects", again, tally.reconnects)
+        yield _count("upstream_reconnects", again, totals.reconnects)
         open_ = "Whether the speech service fails for everybody, so that one stream tries at a time."
         yield _gauge("upstream_circuit_open", open_, self._is_circuit_open())
-        kinds = {"partial": tally.partials, "final": tally.finals, "other": tally.others}
+        kinds = {"partial": totals.partials, "final": totals.finals, "other": totals.others}
         yield _counts("responses", "Responses of the SDK, before they are processed.", "kind", kinds)
 
     def _of_threads(self) -> Iterator[Metric]:

@@ -1,7 +1,7 @@
 """A line that outlives its connections: a client that was cut off comes back, and neither side loses a thing.
 
-A session talks to one `DurableLine` from its beginning to its end. Connections come and go behind it, one at a time:
-`serve` is the life of one of them. What both sides keep makes that safe:
+A session talks to one `ResumableConnection` from its beginning to its end. Connections come and go behind it, one at a
+time: `serve` is the life of one of them. What both sides keep makes that safe:
 
 - The service counts the bytes of audio it was given and tells the client now and then; what it was told of, the client
   forgets. One that comes back is told the count again, and goes on from there.
@@ -70,11 +70,11 @@ class Connection(Protocol):
     async def close(self, close: Close) -> None: ...
 
     @property
-    def has_said_goodbye(self) -> bool:
+    def closed_cleanly(self) -> bool:
         """Whether the client left on purpose, with a close frame that says so."""
 
 
-class DurableLine:
+class ResumableConnection:
     """What a session sees of a client that may be cut off and come back. Implements `Line`."""
 
     def __init__(self, *, away_seconds: float = AWAY_SECONDS) -> None:
@@ -166,7 +166,7 @@ class DurableLine:
             for task in both:
                 task.cancel()
             await asyncio.gather(*both, return_exceptions=True)
-            if connection.has_said_goodbye and not self.over.is_set():
+            if connection.closed_cleanly and not self.over.is_set():
                 self._leave()
             self._away = asyncio.get_running_loop().call_later(self._away_seconds, self._leave)
 
@@ -232,26 +232,26 @@ def _confirmed_finals(message: str) -> int | None:
     return finals if isinstance(finals, int) else None
 
 
-class DurableLines:
+class ResumableConnections:
     """The lines that can be come back to, by their keys. Those whose session has ended stay for a while."""
 
     def __init__(self, *, away_seconds: float, most: int) -> None:
         self._away_seconds = away_seconds
         self._most = most
-        self._lines: dict[str, tuple[DurableLine, str]] = {}
+        self._lines: dict[str, tuple[ResumableConnection, str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, session_id: str) -> DurableLine:
+    def begin(self, session_id: str) -> ResumableConnection:
         """Make a line, which stays until `forget`."""
-        line = DurableLine(away_seconds=self._away_seconds)
+        line = ResumableConnection(away_seconds=self._away_seconds)
         self._lines[line.key] = line, session_id
         return line
 
-    def find(self, key: str) -> tuple[DurableLine, str] | None:
+    def find(self, key: str) -> tuple[ResumableConnection, str] | None:
         """Return a line and its session's id."""
         return self._lines.get(key)
 
-    def run(self, line: DurableLine, session: Coroutine[Any, Any, Close]) -> None:
+    def run(self, line: ResumableConnection, session: Coroutine[Any, Any, Close]) -> None:
         """Run a line's session in a task of its own: it outlives the connection that began it."""
 
         async def live() -> None:
@@ -265,7 +265,7 @@ class DurableLines:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _retire(self, line: DurableLine) -> None:
+    def _retire(self, line: ResumableConnection) -> None:
         """Keep an ended line for whoever was cut off during its last words; the oldest go when there are many."""
         ended = [key for key, (known, _) in self._lines.items() if known.over.is_set()]
         for key in ended[: max(0, len(ended) - self._most)]:

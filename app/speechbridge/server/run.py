@@ -162,7 +162,7 @@ class Protocol(WebSocketsSansIOProtocol):
         if self.conn.state is not State.CONNECTING:
             first = self.conn.close_rcvd if self.conn.close_rcvd_then_sent else self.conn.close_sent
             code = first.code if first else CloseCode.ABNORMAL
-            self.config.app.state.telemetry.closed(code)  # type: ignore[union-attr] # ours
+            self.config.app.state.metrics.closed(code)  # type: ignore[union-attr] # ours
         super().connection_lost(exc)
 
 

@@ -18,7 +18,7 @@ from speechbridge.engines import UpstreamClosed
 from speechbridge.logs import session_id as current_session
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
 from speechbridge.protocol.messages import EOS, kind_of
-from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Tally
+from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
 from syncbridge import Bridge, Broken, Closed, Limits, Overloaded
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ CHUNK = 2**16
 
 # From so many sessions on, audio in short messages goes to the SDKs' threads in pieces of this length: to wake a thread
 # costs as much as five more messages. Few recognizers have more to say in that time.
-CROWD = 100  # with one fewer, messages of 20 ms take not quite half a core
-PIECE = 0.1  # seconds
+COALESCE_FROM = 100  # with one fewer, messages of 20 ms take not quite half a core
+COALESCE_SECONDS = 0.1  # seconds
 
 # An aborted SDK stops within milliseconds; one that does not is not worth making its client wait for the close.
 LIMITS = Limits(grace=1.0)
@@ -93,7 +93,7 @@ class Sessions:
         self.draining = False  # no new ones: whoever lets clients in looks at it
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
-        self._past = Tally()  # of those that are over
+        self._past = Totals()  # of those that are over
         self._none_alive = asyncio.Event()
         self._none_alive.set()
 
@@ -106,7 +106,7 @@ class Sessions:
         return SessionStatistics(
             alive=len(self._alive),
             ended={outcome: self._ended[outcome] for outcome in OUTCOMES},
-            tally=sum((session.tally() for session in self._alive), self._past),
+            totals=sum((session.totals() for session in self._alive), self._past),
             bridges=tuple(found for session in self._alive if (found := session.bridge_statistics())),
         )
 
@@ -134,7 +134,7 @@ class Sessions:
             current_session.reset(within)
             self._alive.discard(session)
             self._ended[session.outcome] += 1
-            self._past += session.tally()
+            self._past += session.totals()
             if not self._alive:
                 self._none_alive.set()
 
@@ -167,7 +167,9 @@ class Session:
         self._ended = False  # the client said so
         self._left = False
         self._received = self._fed = 0  # bytes
-        self._piece = int(PIECE * (request.content_type.byte_rate or 0))  # bytes; 0 where only decoding would tell
+        self._piece = int(
+            COALESCE_SECONDS * (request.content_type.byte_rate or 0)
+        )  # bytes; 0 where only decoding would tell
         self._responses = Counter(partial=0, final=0, other=0)
         self.outcome: Outcome = "cancelled"  # until another stands
 
@@ -179,7 +181,7 @@ class Session:
         except Closed:  # we cancelled the bridge: for a reason that stands in the verdict, or nobody was there any more
             verdict = "left", Close(CloseCode.INTERNAL, "the stream was cut")
         except UpstreamClosed as ending:
-            verdict = "upstream", ending.close.passed_on()
+            verdict = "upstream", ending.close.for_client()
         except Overloaded:
             total = self._sessions.pool.total
             text = f"all {total} sessions are taken: try again when one has ended"
@@ -192,21 +194,21 @@ class Session:
         self._log_end(close)
         return close
 
-    def tally(self) -> Tally:
+    def totals(self) -> Totals:
         """Say what it has done so far."""
         upstream = self._upstream.statistics() if self._upstream and self._upstream.statistics else None
-        given, replayed, forgotten = (
-            (upstream.given, upstream.replayed, upstream.forgotten) if upstream else (self._fed, 0, 0)
+        given, replayed, evicted = (
+            (upstream.given, upstream.replayed, upstream.evicted) if upstream else (self._fed, 0, 0)
         )
         is_over = self._bridge is None or self._bridge.outcome is not None
         rate = self._request.content_type.byte_rate
         second = 1 / rate if rate else 0.0
-        return Tally(
+        return Totals(
             received_bytes=self._received,
             received=self._received * second,
             given=given * second,
             replayed=replayed * second,
-            lost=(forgotten + (self._received - given if is_over else 0)) * second,
+            lost=(evicted + (self._received - given if is_over else 0)) * second,
             reconnects=max(0, upstream.connects - 1) if upstream else 0,
             breaks=upstream.breaks if upstream else 0,
             partials=self._responses["partial"],
@@ -218,7 +220,7 @@ class Session:
         return self._bridge.statistics() if self._bridge is not None else None
 
     def _log_end(self, close: Close) -> None:
-        tally = self.tally()
+        totals = self.totals()
         counts = self.bridge_statistics()
         told: dict[str, object] = {"outcome": self.outcome, "code": int(close.code), "reason": close.reason}
         if counts is None:
@@ -229,12 +231,12 @@ class Session:
             "chunks_upstream": counts.fed,
             "responses": counts.yielded,
             "responses_out": counts.received,
-            "seconds": round(tally.received, 3),
-            "seconds_replayed": round(tally.replayed, 3),
-            "seconds_lost": round(tally.lost, 3),
+            "seconds": round(totals.received, 3),
+            "seconds_replayed": round(totals.replayed, 3),
+            "seconds_lost": round(totals.lost, 3),
         }
         text = "closed with %s after %.1f s of audio: %d chunks in, %d of them upstream, %d responses, %d of them out"
-        numbers = (tally.received, counts.sent, counts.fed, counts.yielded, counts.received)
+        numbers = (totals.received, counts.sent, counts.fed, counts.yielded, counts.received)
         logger.info(text, close, *numbers, extra=told)
 
     def end(self, verdict: Verdict | None = None, seconds: float | None = None) -> None:
@@ -332,9 +334,9 @@ class Session:
 
     def _linger(self, size: int) -> float:
         """Return for how many seconds the next so many bytes may wait for more: in a crowd, to the end of a piece."""
-        if self._piece == 0 or self._sessions.alive < CROWD:
+        if self._piece == 0 or self._sessions.alive < COALESCE_FROM:
             return 0.0
-        return PIECE if self._received // self._piece == (self._received + size) // self._piece else 0.0
+        return COALESCE_SECONDS if self._received // self._piece == (self._received + size) // self._piece else 0.0
 
     def _count(self, response: str) -> None:
         kind = kind_of(response)

@@ -25,7 +25,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Totals:
     """What sessions have done, added up. Seconds are known of raw 16-bit audio only; of other kinds they are 0."""
 
     received_bytes: int = 0
@@ -39,8 +39,10 @@ class Tally:
     finals: int = 0
     others: int = 0  # responses that are neither: a plain SDK says what it likes
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(Tally)})
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            **{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(Totals)}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,5 +51,5 @@ class SessionStatistics:
 
     alive: int
     ended: Mapping[Outcome, int]
-    tally: Tally
+    totals: Totals
     bridges: tuple[Statistics, ...]  # of those alive

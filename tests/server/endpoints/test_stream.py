@@ -98,10 +98,10 @@ async def test_in_a_crowd_short_messages_go_to_the_upstream_in_pieces_of_100_ms(
         async with client(server) as socket:
             await socket.send(bytes(640))
             assert await socket.recv() == "640"  # one is no crowd
-            monkeypatch.setattr("speechbridge.server.session.CROWD", 1)
+            monkeypatch.setattr("speechbridge.server.session.COALESCE_FROM", 1)
             [session] = sessions._alive
             for messages in (4, 5, 2):
-                await until(lambda: session._bridge and session._bridge._inbound.dozing)
+                await until(lambda: session._bridge and session._bridge._inbound.thread_waiting)
                 for _ in range(messages):
                     await socket.send(bytes(640))
                 if messages == 2:

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 
-import { LastingStream } from "../../../app/speechbridge/server/static/stream.mjs";
+import { ResumableStream } from "../../../app/speechbridge/server/static/stream.mjs";
 
 const FRAME = 1600; // samples: 100 ms, 3,200 bytes
 
@@ -57,7 +57,7 @@ function began(options = {}) {
     lost: (seconds) => told.lost.push(seconds),
     over: ({ code }) => told.over.push(code),
   };
-  return { stream: new LastingStream("ws://here", { on, ...options }), told };
+  return { stream: new ResumableStream("ws://here", { on, ...options }), told };
 }
 
 const bytesOf = (frames) => frames.flatMap((frame) => [...new Uint8Array(frame.buffer)]);

@@ -28,7 +28,7 @@ from speechbridge.protocol.address import Address
 from speechbridge.protocol.close import CloseCode
 from speechbridge.protocol.messages import EOS
 from speechbridge.protocol.request import ContentType, StreamRequest
-from speechbridge.server.endpoints.line import WebSocketLine
+from speechbridge.server.endpoints.connection import WebSocketConnection
 
 if TYPE_CHECKING:
     from typing import Self
@@ -83,7 +83,7 @@ def router(flows: Flows) -> APIRouter:
     async def converse(socket: WebSocket) -> None:
         """Run the flows that a client names."""
         await socket.accept()
-        line = WebSocketLine(socket)
+        line = WebSocketConnection(socket)
         skipping: tuple[str | bytes, ...] = ()  # what ends the rest of something that was refused
         with suppress(Left):
             while True:

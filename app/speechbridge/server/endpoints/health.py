@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from speechbridge.server.metrics import CONTENT_TYPE_LATEST, Telemetry
+from speechbridge.server.metrics import CONTENT_TYPE_LATEST, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DRAINING = "the service is shutting down: connect elsewhere, or again shortly\n"
 
 
-def router(sessions: Sessions, telemetry: Telemetry, trouble: Callable[[], str | None]) -> APIRouter:
+def router(sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | None]) -> APIRouter:
     """Make the routes. `trouble` tells what is wrong upstream, None if nothing is."""
     routes = APIRouter(default_response_class=PlainTextResponse)
 
@@ -44,9 +44,9 @@ def router(sessions: Sessions, telemetry: Telemetry, trouble: Callable[[], str |
         return PlainTextResponse("".join(["ready\n" if is_ready else "not ready\n", *lines]), 200 if is_ready else 503)
 
     @routes.get("/metrics")
-    async def metrics() -> Response:
+    async def scrape() -> Response:
         """Everything that is counted, for Prometheus."""
-        return Response(telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 

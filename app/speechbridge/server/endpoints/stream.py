@@ -7,14 +7,14 @@ from fastapi import APIRouter, WebSocket
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
-from speechbridge.server.endpoints.line import WebSocketLine
-from speechbridge.server.resumable import UNKNOWN, DurableLines, Resume
+from speechbridge.server.endpoints.connection import WebSocketConnection
+from speechbridge.server.resumable import UNKNOWN, ResumableConnections, Resume
 from speechbridge.server.session import Sessions, new_id
 
 PATHS = (PATH, "/" + PATH)  # SDKs join a base and a path; a base that ends in a slash gives two
 
 
-def router(sessions: Sessions, durable: DurableLines) -> APIRouter:
+def router(sessions: Sessions, durable: ResumableConnections) -> APIRouter:
     """Make the routes, for these sessions and those of their lines that can be come back to."""
     routes = APIRouter()
 
@@ -22,7 +22,7 @@ def router(sessions: Sessions, durable: DurableLines) -> APIRouter:
     async def plain(socket: WebSocket) -> None:
         """16 kHz mono S16LE in, each response out, untouched. The text `EOS` or a close ends the input."""
         await socket.accept()
-        line = WebSocketLine(socket)
+        line = WebSocketConnection(socket)
         await line.close(await sessions.run(line, StreamRequest(ContentType.raw())))
 
     @routes.websocket(PATHS[1])
@@ -30,7 +30,7 @@ def router(sessions: Sessions, durable: DurableLines) -> APIRouter:
     async def stream(socket: WebSocket) -> None:
         """Rev.ai's streaming protocol. A refusal is a close frame after the handshake, so that clients see why."""
         await socket.accept()
-        line = WebSocketLine(socket)
+        line = WebSocketConnection(socket)
         query = socket.scope["query_string"].decode("latin-1")
         resume = Resume.parse(query)
         if resume is not None and resume.key is not None:
@@ -58,7 +58,7 @@ def router(sessions: Sessions, durable: DurableLines) -> APIRouter:
 
         await line.close(await sessions.run(line, request, greet))
 
-    async def come_back(line: WebSocketLine, key: str, finals: int) -> None:
+    async def come_back(line: WebSocketConnection, key: str, finals: int) -> None:
         found = durable.find(key)
         if found is None:
             await line.close(UNKNOWN)

@@ -3,7 +3,7 @@
 import { hypothesis } from "./captions.mjs";
 import { CaptureClock, Latency } from "./latency.mjs";
 import { open } from "./sound.mjs";
-import { LastingStream } from "./stream.mjs";
+import { ResumableStream } from "./stream.mjs";
 import { Problem, closing, problem } from "./words.mjs";
 
 const RATE = 16000;
@@ -69,7 +69,7 @@ export class Recording {
     this.#clock = new CaptureClock(this.#sound.delay);
     this.#latency = new Latency(this.#clock);
     this.#heardAt = this.#linkedAt = performance.now();
-    this.#stream = new LastingStream(this.#service, {
+    this.#stream = new ResumableStream(this.#service, {
       seconds: this.#seconds,
       accessKey: this.#accessKey,
       on: {

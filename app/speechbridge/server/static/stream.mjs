@@ -31,7 +31,7 @@ const LATER = [4010, 4013, 4029, 4030, 4031]; // the stream is over, and another
 const FORGOTTEN = 4002; // in answer to a key: there is no such stream
 const CROWDED = 4031; // too many handshakes a minute
 
-export class LastingStream {
+export class ResumableStream {
   #url;
   #seconds; // of the transcript, where this stream begins
   #accessKey;
@@ -49,7 +49,7 @@ export class LastingStream {
   #socket = null;
   #isGreeted = false;
   #hasSentEnd = false;
-  #fruitless = 0; // of them, since the service received something
+  #failures_in_a_row = 0; // of them, since the service received something
   #repeated = { code: 0, reason: "", times: 0 };
   #allowance = BURST; // pieces
   #countedAt = 0;
@@ -164,7 +164,7 @@ export class LastingStream {
   }
 
   #receive(position) {
-    if (position > this.#received) this.#fruitless = 0;
+    if (position > this.#received) this.#failures_in_a_row = 0;
     this.#received = position;
     this.#ring.release(Math.min(this.#received, this.#settled));
   }
@@ -234,7 +234,7 @@ export class LastingStream {
       return;
     }
     if (!isCut || this.#repeated.times > 1) this.#beginAnew();
-    const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#fruitless++);
+    const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#failures_in_a_row++);
     this.#later("retry", close.code === CROWDED ? CROWDED_PAUSE : Math.random() * longest, () => this.#connect());
     this.#on.state("reconnecting");
   }

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from speechbridge.protocol.close import Close
 
 
-class WebSocketLine:
+class WebSocketConnection:
     """A client's WebSocket as a session sees it."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
-        self.has_said_goodbye = False  # the client left with a close frame that says it meant to
+        self.closed_cleanly = False  # the client left with a close frame that says it meant to
         self._gone = False
 
     async def receive(self) -> bytes | str | None:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":  # or told so: the gate may still pass on our last words
-            self.has_said_goodbye = message.get("code") in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
+            self.closed_cleanly = message.get("code") in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
             return None
         text: str | None = message.get("text")
         data: bytes = message.get("bytes") or b""
