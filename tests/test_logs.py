@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from speechbridge import logs
-from tests.cli.test_main import PATIENCE, STUB, serving, speechbridge
+from tests.helpers.clip import CLIP
+from tests.helpers.command import PATIENCE, STUB, serving, speechbridge, url_in
 from tests.helpers.secrets import secret
 from tests.helpers.service import client, ending, service
-from tests.system.test_end_to_end import CLIP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,9 +179,7 @@ async def test_the_worker_thread_logs_with_its_sessions_id(caplog: pytest.LogCap
 
 def test_a_whole_service_with_its_recognizer_writes_json_and_nothing_else() -> None:
     with serving(SPEECHBRIDGE_RECOGNIZER_PROCESSES="1", SPEECHBRIDGE_LOG_LEVEL="debug") as (process, announced):
-        ran = speechbridge(
-            "transcribe", "--pace", "fast", "--url", announced.split()[3].partition("/speechtotext")[0], str(CLIP)
-        )
+        ran = speechbridge("transcribe", "--pace", "fast", "--url", url_in(announced), str(CLIP))
         process.terminate()
         _, logged = process.communicate(timeout=PATIENCE)
     assert ran.returncode == 0

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from websockets.asyncio.client import connect
 
 from tests.bench.report import keep
-from tests.cli.test_main import serving
+from tests.helpers.command import serving, url_in
 from tests.helpers.service import STREAM
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def main() -> str:
     with upstream() as far:
         variables = {"SPEECHBRIDGE_REVAI_URL": far, "SPEECHBRIDGE_LOG_LEVEL": "error"}
         with serving(**variables, SPEECHBRIDGE_MAX_SESSIONS=str(SESSIONS)) as (_, announced):
-            url = announced.split()[3].partition("/speechtotext")[0]
+            url = url_in(announced)
             return asyncio.run(rounds(url))
 
 

@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 
 from tests.bench.crowd import upstream
 from tests.bench.report import keep, table
-from tests.cli.test_main import serving
+from tests.helpers.command import serving, url_in
 from tests.helpers.service import STREAM
 
 AT_ONCE = 20
@@ -72,7 +72,7 @@ async def run(url: str, pid: int, total: int) -> tuple[bool, str]:
 
 def main(total: int = 10_000) -> tuple[bool, str]:
     with upstream() as far, serving(SPEECHBRIDGE_REVAI_URL=far, SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
-        url = announced.split()[3].partition("/speechtotext")[0]
+        url = url_in(announced)
         return asyncio.run(run(url, process.pid, total))
 
 

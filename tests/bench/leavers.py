@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from websockets.asyncio.client import connect
 
 from tests.bench.report import keep
-from tests.cli.test_main import serving
+from tests.helpers.command import serving, url_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +120,7 @@ def answer(stopped: float, vanished: float | None) -> str:
 def main() -> str:
     here = "tests.bench.leavers"
     with serving(SPEECHBRIDGE_START=f"{here}:talking", SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
-        url = announced.split()[3].partition("/speechtotext")[0]
+        url = url_in(announced)
         stopped = asyncio.run(stop_reading(url, process.pid))
     if not shutil.which("ip") or os.geteuid() != 0:
         return answer(stopped, None)
@@ -132,7 +132,7 @@ def main() -> str:
             "SPEECHBRIDGE_LOG_LEVEL": "error",
         }
         with serving(SPEECHBRIDGE_START=f"{here}:listening", **variables) as (process, announced):
-            url = announced.split()[3].partition("/speechtotext")[0]
+            url = url_in(announced)
             return answer(stopped, vanish(url, process.pid))
     finally:
         subprocess.run(["ip", "netns", "del", SPACE], check=False)

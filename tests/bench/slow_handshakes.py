@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from speechbridge.client.flows import flows
+from tests.helpers.stack import HALF_HELLO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +39,6 @@ GOOD = 300
 PAUSE = 0.1  # seconds between two good ones: together long enough for slow ones to be dropped and come back
 ARRIVAL = 10.0  # seconds in which the slow ones arrive
 REQUEST = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUser-Agent: " + b"slow" * 4096
-# What a record of 512 bytes with a ClientHello in it begins with; the rest never comes.
-HALF_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(32)
 
 
 class Crowd:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.protocol.request import PATH
 from tests.bench.load import Load, Reading
-from tests.cli.test_main import serving
+from tests.helpers.command import serving, url_in
 from tests.helpers.service import STREAM
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def service(
         for core in cores:
             process, announced = stack.enter_context(serving(**variables))
             keep_to(process.pid, core)
-            base = announced.split()[3].partition("/speechtotext")[0]
+            base = url_in(announced)
             urls.append(f"{base}/{path.removeprefix('/')}{'&' if '?' in path else '?'}{METADATA}")
             pids.append(process.pid)
         yield Subject(name, urls, pids)

@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from speechbridge.recognizer.server import serving
-from tests.chaos.crowd import Crowd, Result
-from tests.chaos.upstream import KINDS
+from tests.helpers.breaking_upstream import KINDS
+from tests.helpers.crowd import Crowd, Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

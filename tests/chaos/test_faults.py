@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
 import anyio
 import pytest
 
 from speechbridge.engines import reconnect
 from speechbridge.protocol.close import Close
-from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import End, Greet, Scripted, Status, Wait
-from tests.chaos.crowd import Crowd
-from tests.chaos.upstream import KINDS
-from tests.helpers.service import STREAM, client, ending, service
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from speechbridge.recognizer.server import Attendant
-    from speechbridge.server.run import Server
-
-PATIENCE = 60.0  # seconds, for a crowd on a busy machine
+from tests.helpers.breaking_upstream import KINDS
+from tests.helpers.crowd import PATIENCE, Crowd
+from tests.helpers.service import STREAM, client, ending, service_before
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect, "PAUSE", lambda _state: 0.05)  # seconds; a script runs these with the true ones
-
-
-@asynccontextmanager
-async def service_before(upstream: Attendant, **settings: float) -> AsyncIterator[Server]:
-    patience = {"connect_seconds": 0.3, "answer_seconds": 0.5, "upstream_silence": 0.3} | settings
-    async with (
-        serving(upstream, handshake_timeout=None) as running,
-        service(None, revai_url=running.url, **patience) as server,
-    ):
-        yield server
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed
 
 from speechbridge.audio import RATE
 from speechbridge.protocol.messages import EOS, Final, parse_message
+from tests.helpers.clip import CLIP
 from tests.helpers.service import STREAM, service
 
-SPEECH = Path(__file__).parents[1] / "speech" / "two-voices.flac"
 PATIENCE = 60.0  # seconds, for processes on a busy machine
 
 
@@ -31,7 +31,7 @@ def children(process: int) -> list[int]:
 
 async def heard(kill: str | None) -> str:
     """Return what the service makes of the recording; in its middle one of the recognizer's processes is killed."""
-    pcm = soundfile.read(SPEECH, dtype="int16")[0].tobytes()
+    pcm = soundfile.read(CLIP, dtype="int16")[0].tobytes()
     pieces = [pcm[start : start + RATE // 5] for start in range(0, len(pcm), RATE // 5)]  # 100 ms
     finals: list[Final] = []
     spoken = asyncio.Event()

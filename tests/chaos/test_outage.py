@@ -11,9 +11,9 @@ import anyio
 
 from speechbridge.engines.circuit import FIRST_PAUSE
 from speechbridge.recognizer.server import Line, Refusal
-from tests.chaos.crowd import Crowd
-from tests.chaos.test_faults import PATIENCE, service_before
-from tests.chaos.upstream import Stream, Upstream
+from tests.helpers.breaking_upstream import Stream, Upstream
+from tests.helpers.crowd import PATIENCE, Crowd
+from tests.helpers.service import service_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable

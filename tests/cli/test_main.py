@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from speechbridge.settings import describe
+from tests.helpers.command import PATIENCE, STUB, serving, speechbridge, url_in
 from tests.helpers.secrets import KNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-PATIENCE = 20.0  # seconds; a process starts, imports and ends in one or two
-STUB = "tests.cli.test_main:stub"
-
-
-def stub(audio: Iterator[bytes]) -> Iterator[str]:
-    for chunk in audio:
-        yield f"Get {chunk!r}"
-
-
-def environment(**variables: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
-    return kept | variables
-
-
-def speechbridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # our own command
-        [sys.executable, "-m", "speechbridge", *arguments],
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-
-
-@contextmanager
-def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `speechbridge serve` on a free port; yields the process and what it announced."""
-    with subprocess.Popen(  # our own command
-        [sys.executable, "-m", "speechbridge", "serve", "--port", "0"],
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            announced = ""
-            while "Ctrl-C" not in announced:
-                announced += (line := process.stdout.readline())
-                assert line, "the service did not start"
-            yield process, announced
-        finally:
-            process.kill()
-            with suppress(ValueError):  # the test has read it all, and closed it
-                process.communicate()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
@@ -122,7 +71,7 @@ def test_a_key_is_made_lets_its_owner_in_and_nobody_else() -> None:
     line, key = made.stdout.strip(), made.stderr.splitlines()[-1]
     KNOWN.add(key)  # not before: this once it was told
     with serving(SPEECHBRIDGE_START=STUB, SPEECHBRIDGE_API_KEYS=line) as (process, announced):
-        url = announced.split("url=")[1].split()[0]
+        url = url_in(announced)
         let_in = speechbridge("send", "text", "Hello", "--url", url, SPEECHBRIDGE_KEY=key)
         refused = speechbridge("send", "text", "Hello", "--url", url, SPEECHBRIDGE_KEY=line)
         process.send_signal(signal.SIGTERM)

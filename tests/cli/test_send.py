@@ -15,9 +15,8 @@ import pytest
 
 from speechbridge.cli.send import _send_file, commands
 from speechbridge.client.flows import CHUNK, flows
-from tests.client.test_stream import serving
+from tests.helpers.far_side import external, serving
 from tests.helpers.service import service
-from tests.server.endpoints.test_flows import external
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process

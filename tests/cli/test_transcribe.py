@@ -36,7 +36,7 @@ from speechbridge.cli.transcribe import (
 from speechbridge.client.stream import Broken
 from speechbridge.protocol.close import END_OF_INPUT
 from speechbridge.protocol.messages import Connected, Element, Final, Partial
-from tests.client.test_stream import hear, serving
+from tests.helpers.far_side import hear, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,8 +16,7 @@ from websockets.asyncio.server import serve
 from speechbridge.client import dial as module
 from speechbridge.client.dial import NoConnection, Refused, TimedOut, Unreachable, dial
 from speechbridge.protocol.address import Address
-from tests.client.test_stream import _everything
-from tests.helpers.secrets import secret
+from tests.helpers.secrets import everything_in, secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,7 +43,7 @@ async def failure(base: str, *, open_timeout: float = PATIENCE) -> NoConnection:
             Address.parse(f"{scheme}://{SECRET}:{SECRET}@{rest}/path?access_token={SECRET}"), open_timeout=open_timeout
         ):
             pass
-    assert SECRET not in _everything(raised.value)
+    assert SECRET not in everything_in(raised.value)
     return raised.value
 
 

@@ -15,10 +15,9 @@ from speechbridge.client.flows import CHUNK, Busy, Failed, cut, flows
 from speechbridge.client.stream import Broken, Closed, Unreadable
 from speechbridge.protocol.close import Close
 from speechbridge.protocol.messages import Element, Final, Partial
-from tests.client.test_stream import serving
+from tests.helpers.far_side import external, serving
 from tests.helpers.secrets import secret
 from tests.helpers.service import service
-from tests.server.endpoints.test_flows import external
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import anyio
 import pytest
-from websockets.asyncio.server import serve
 
 from speechbridge.client import dial
 from speechbridge.client.dial import Refused, TimedOut, Unreachable
@@ -19,11 +16,10 @@ from speechbridge.client.stream import Broken, Closed, Stream, Unreadable, conne
 from speechbridge.protocol.close import CURES, END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close, CloseCode, explain
 from speechbridge.protocol.messages import Connected, Element, Final, Partial
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
-from tests.helpers.secrets import secret
+from tests.helpers.far_side import hear, serving
+from tests.helpers.secrets import everything_in, secret
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
@@ -32,29 +28,6 @@ TOKEN = secret()  # to be looked for where it must not be
 REQUEST = StreamRequest(ContentType.raw(), {"language": "en"}, TOKEN)
 PARTIAL = Partial(0, 1, (Element("one"),))
 FINAL = Final(0, 1, (Element("One", ts=0.0, end_ts=0.9), Element(".", "punct")))
-
-
-@asynccontextmanager
-async def serving(
-    handler: Callable[[ServerConnection], Awaitable[None]],
-    process_request: Callable[[ServerConnection, Request], Response | None] | None = None,
-) -> AsyncIterator[str]:
-    """Serve each stream with `handler`, which closes it by returning; yield the base URL."""
-    async with serve(handler, "127.0.0.1", 0, compression=None, process_request=process_request) as server:
-        host, port = server.sockets[0].getsockname()
-        with anyio.fail_after(PATIENCE):
-            yield f"ws://{host}:{port}"
-
-
-async def hear(websocket: ServerConnection) -> bytes:
-    """Read the audio to its end."""
-    heard = b""
-    async for message in websocket:
-        if message == "EOS":
-            break
-        assert isinstance(message, bytes)
-        heard += message
-    return heard
 
 
 async def answer(websocket: ServerConnection) -> None:
@@ -291,7 +264,7 @@ async def test_an_http_error_is_refused_with_the_cure(status: int, cure: str) ->
             async with connect(url, REQUEST):
                 pass
     assert cure in str(refused.value)
-    assert TOKEN not in _everything(refused.value)
+    assert TOKEN not in everything_in(refused.value)
 
 
 async def test_a_stranger_at_the_address_is_refused() -> None:
@@ -304,7 +277,7 @@ async def test_a_stranger_at_the_address_is_refused() -> None:
         with pytest.raises(Refused, match="is no WebSocket service") as refused:
             async with connect(_base(server), REQUEST):
                 pass
-    assert TOKEN not in _everything(refused.value)
+    assert TOKEN not in everything_in(refused.value)
 
 
 async def test_an_address_that_accepts_and_says_nothing_is_timed_out() -> None:
@@ -313,7 +286,7 @@ async def test_an_address_that_accepts_and_says_nothing_is_timed_out() -> None:
         with pytest.raises(TimedOut, match=f"ws://127.0.0.1:{port} did not answer within 0.05 s") as timed_out:
             async with connect(f"http://user:{TOKEN}@127.0.0.1:{port}", REQUEST, open_timeout=0.05):
                 pass
-    assert TOKEN not in _everything(timed_out.value)
+    assert TOKEN not in everything_in(timed_out.value)
 
 
 async def test_nobody_at_the_address_is_unreachable() -> None:
@@ -322,7 +295,7 @@ async def test_nobody_at_the_address_is_unreachable() -> None:
     with pytest.raises(Unreachable, match=rf"127.0.0.1:{port} cannot be reached") as unreachable:
         async with connect(f"ws://127.0.0.1:{port}", REQUEST):
             pass
-    assert TOKEN not in _everything(unreachable.value)
+    assert TOKEN not in everything_in(unreachable.value)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +305,7 @@ async def test_an_url_that_is_none_is_said_so(url: str) -> None:
     with pytest.raises(Unreachable, match="URL is not usable") as unreachable:
         async with connect(url, REQUEST):
             pass
-    assert TOKEN not in _everything(unreachable.value)
+    assert TOKEN not in everything_in(unreachable.value)
 
 
 @pytest.mark.parametrize("extra", ["", "/", "//"])
@@ -387,13 +360,3 @@ def test_every_code_that_may_end_a_stream_has_its_cure() -> None:
 def _base(server: asyncio.Server) -> str:
     host, port = server.sockets[0].getsockname()
     return f"ws://{host}:{port}"
-
-
-def _everything(error: BaseException) -> str:
-    """Return what a traceback would show."""
-    shown = ""
-    cause: BaseException | None = error
-    while cause is not None:
-        shown += repr(cause)
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    return shown

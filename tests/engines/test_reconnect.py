@@ -17,7 +17,7 @@ from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import End, Greet, Scripted, Wait, final
 from syncbridge import Bridge
-from tests.chaos import spoken
+from tests.helpers import spoken
 from tests.helpers.secrets import secret
 
 if TYPE_CHECKING:

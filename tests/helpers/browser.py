@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import wave
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import soundfile
 from playwright.async_api import async_playwright, expect
 
+from tests.helpers.clip import CLIP
 from tests.helpers.needs import chromium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from playwright.async_api import Page
 
-CLIP = Path(__file__).parents[1] / "speech" / "two-voices.flac"
 RATE = 16000
 
 FLAGS = (

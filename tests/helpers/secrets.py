@@ -71,5 +71,15 @@ def listen() -> None:
     subprocess.Popen.communicate = overheard  # type: ignore[method-assign,assignment] # it takes what it is given
 
 
+def everything_in(error: BaseException) -> str:
+    """Return what a traceback would show."""
+    shown = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        shown += repr(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return shown
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")

@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from speechbridge.protocol.close import Close
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
+from speechbridge.recognizer.server import serving
 from speechbridge.server.app import create_app
 from speechbridge.server.run import Server, running
 from speechbridge.settings import Settings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from websockets.asyncio.client import ClientConnection
+
+    from speechbridge.recognizer.server import Attendant
 
 PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
 STREAM = f"{PATH}?{StreamRequest(ContentType.raw()).query()}"
@@ -42,6 +45,17 @@ async def service(
     async with running(app, set_up) as server:
         yield server
     overhear("metrics", app.state.metrics.text().decode())
+
+
+@asynccontextmanager
+async def service_before(upstream: Attendant, **settings: float) -> AsyncIterator[Server]:
+    """Serve with an upstream of the test's own in Rev.ai's place, and with little patience for it."""
+    patience = {"connect_seconds": 0.3, "answer_seconds": 0.5, "upstream_silence": 0.3} | settings
+    async with (
+        serving(upstream, handshake_timeout=None) as running_upstream,
+        service(None, revai_url=running_upstream.url, **patience) as server,
+    ):
+        yield server
 
 
 @asynccontextmanager

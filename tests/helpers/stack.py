@@ -22,6 +22,8 @@ PROJECT = "speechbridge-test"
 BUILD_SECONDS = 600.0  # with nothing in the cache
 SECONDS = 120.0  # for anything else; a busy machine needs 30
 HEALTHY_SECONDS = 120  # a healthcheck comes every 10 s
+# What a record of 512 bytes with a ClientHello in it begins with; the rest never comes.
+HALF_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(32)
 AUTHORITY = "/var/lib/caddy/caddy/pki/authorities/local/root.crt"
 
 

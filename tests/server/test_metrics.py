@@ -25,7 +25,7 @@ from speechbridge.recognizer.server import serving
 from speechbridge.server.metrics import LAG_EVERY, Metrics
 from speechbridge.testing.script import NORMAL, End, Greet, Scripted, Status, Wait, final, partial
 from syncbridge import Bridge, Limits
-from tests.chaos.crowd import Crowd
+from tests.helpers.crowd import Crowd
 from tests.helpers.puppet import until
 from tests.helpers.service import STREAM, client, ending, service
 

@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 import speechbridge.server.run
 from speechbridge.server.run import Protocol
 from syncbridge import Limits
-from tests.cli.test_main import STUB, serving
+from tests.helpers.command import STUB, serving, url_in
 from tests.helpers.descriptors import open_files
 from tests.helpers.puppet import until
 from tests.helpers.service import client, ending, service
@@ -244,7 +244,7 @@ def test_a_signal_with_streams_under_way_ends_them_with_4010(sig: signal.Signals
         return [stream.close_code for stream in streams]
 
     with serving(SPEECHBRIDGE_START=STUB) as (process, announced):
-        url = announced.split()[3].partition("/speechtotext")[0]
+        url = url_in(announced)
         assert asyncio.run(talk(url)) == [4010] * 20
         _, logged = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0

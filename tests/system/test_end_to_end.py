@@ -4,49 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rev_ai.models import MediaConfig
 from rev_ai.streamingclient import RevAiStreamingClient
 
-from speechbridge.cli.transcribe import Recording
 from speechbridge.client.stream import connect
 from speechbridge.protocol.messages import Element, Final, Partial, parse_message
 from speechbridge.protocol.request import ContentType, StreamRequest
-from tests.cli.test_main import speechbridge
+from tests.helpers.clip import CLIP, chunks, words_right
+from tests.helpers.command import speechbridge
 from tests.helpers.service import PATIENCE, client, ending, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-CLIP = Path(__file__).parents[1] / "speech" / "two-voices.flac"
-WORDS = [
-    "the weather is very nice today and we are going to the market in the morning",
-    "please open the window and close the door behind you",
-]
-
-
-def chunks() -> list[bytes]:
-    with Recording(CLIP) as recording:
-        return [block for block in recording.blocks() if block]
 
 
 def hypothesis(response: str) -> Partial | Final:
     message = parse_message(response)
     assert isinstance(message, Partial | Final)
     return message
-
-
-def words_right(heard: list[Partial | Final]) -> float:
-    """Return the share of the clip's words that the finals hold."""
-    left = [word.value for message in heard if isinstance(message, Final) for word in message.words]
-    said, right = " ".join(WORDS).split(), 0
-    for word in said:
-        if word in left:
-            left.remove(word)
-            right += 1
-    return right / len(said)
 
 
 def test_transcribe_needs_nothing_but_a_file() -> None:

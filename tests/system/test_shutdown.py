@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 from speechbridge.recognizer.server import serving as upstream
 from speechbridge.testing.script import NORMAL, Echo, Greet, Scripted, Wait
-from tests.cli.test_main import serving
+from tests.helpers.command import serving, url_in
 from tests.helpers.service import STREAM, ending
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def test_everybody_is_told_and_the_process_is_gone_in_time(script: Script,
         with serving(
             SPEECHBRIDGE_REVAI_URL=far.url, SPEECHBRIDGE_DRAIN_SECONDS=str(DRAIN), SPEECHBRIDGE_LOG_LEVEL="error"
         ) as (process, announced):
-            url = announced.split()[3].partition("/speechtotext")[0]
+            url = url_in(announced)
             async with AsyncExitStack() as stack:
                 streams = [
                     await stack.enter_async_context(connect(url + STREAM, compression=None, close_timeout=0.1))

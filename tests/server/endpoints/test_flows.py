@@ -8,7 +8,6 @@ import hashlib
 import os
 import resource
 import threading
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,6 +15,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from speechbridge.server.endpoints import flows
+from tests.helpers.far_side import external
 from tests.helpers.puppet import until
 from tests.helpers.service import PATIENCE, client, ending, service
 
@@ -29,21 +29,6 @@ if TYPE_CHECKING:
 def stub(audio: Iterator[bytes]) -> Iterator[str]:
     for chunk in audio:
         yield f"Get {chunk!r}"
-
-
-@asynccontextmanager
-async def external(answer: str | bytes | None) -> AsyncIterator[str]:
-    """Run another server, which answers each question so, or closes."""
-
-    async def behave(connection: ServerConnection) -> None:
-        question = await connection.recv()
-        if isinstance(answer, str):
-            await connection.send(f"{answer} {question}")  # type: ignore[str-bytes-safe] # asked in text
-        elif answer is not None:
-            await connection.send(answer)
-
-    async with serve(behave, "127.0.0.1", 0) as server:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def still_works(socket: ClientConnection) -> None:

@@ -16,12 +16,11 @@ from websockets.asyncio.client import connect
 
 from speechbridge.client.flows import flows
 from speechbridge.protocol.messages import Element, Final
-from tests.bench.slow_handshakes import HALF_HELLO
-from tests.cli.test_main import speechbridge
+from tests.helpers.clip import CLIP, chunks, words_right
+from tests.helpers.command import speechbridge
 from tests.helpers.secrets import secret
 from tests.helpers.service import STREAM, ending
-from tests.helpers.stack import AUTHORITY, SECONDS, SERVICES, Stack, running, what_is_missing
-from tests.system.test_end_to_end import CLIP, chunks, words_right
+from tests.helpers.stack import AUTHORITY, HALF_HELLO, SECONDS, SERVICES, Stack, running, what_is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

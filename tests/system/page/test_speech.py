@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from playwright.async_api import expect
 
 from tests.helpers.browser import opened, recorded, speech, state, until
+from tests.helpers.clip import WORDS
 from tests.helpers.cutting import cut_wire
 from tests.helpers.service import service
-from tests.system.test_end_to_end import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

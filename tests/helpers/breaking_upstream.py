@@ -14,7 +14,7 @@ from speechbridge.audio import RATE, SAMPLE
 from speechbridge.protocol.close import END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close
 from speechbridge.protocol.messages import EOS, Connected, Element, Final, Partial
 from speechbridge.recognizer.server import Line, Refusal
-from tests.chaos import spoken
+from tests.helpers import spoken
 
 if TYPE_CHECKING:
     import random
