@@ -24,6 +24,7 @@ from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, 
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from speechbridge.protocol.request import StreamRequest, encode_query
+from speechbridge.tasks import cancel_and_wait
 from syncbridge import Ring
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ async def connect_resumable(
             raise stream._failure  # noqa: SLF001 # the same
         yield stream
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await cancel_and_wait(keeping)
 
 
 class ResumableStream:
@@ -209,8 +209,7 @@ class ResumableStream:
         except ConnectionClosed as closed:
             return _ending(closed)
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            await cancel_and_wait(sending)
 
     async def _greet(self, websocket: ClientConnection) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -62,8 +63,7 @@ class EmbeddedRecognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await cancel_and_wait(self._keeper)
         await self._stop()
 
     async def _start(self) -> None:
