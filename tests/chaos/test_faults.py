@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from speechbridge.backoff import Backoff
 from speechbridge.engines import reconnect
 from speechbridge.protocol.close import Close
 from speechbridge.recognizer.server import serving
@@ -27,7 +28,7 @@ PATIENCE = 60.0  # seconds, for a crowd on a busy machine
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnect, "PAUSE", lambda _state: 0.05)  # seconds; a script runs these with the true ones
+    monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.05, 0.05))  # seconds; a script runs these with the true ones
 
 
 @asynccontextmanager

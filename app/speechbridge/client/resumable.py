@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager, suppress
-from random import random
 from typing import TYPE_CHECKING, Any
 
 from websockets.exceptions import ConnectionClosed
 
+from speechbridge.backoff import Backoff
 from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, dial
 from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, stream_address
 from speechbridge.protocol.close import Close, CloseCode
@@ -39,7 +39,7 @@ ROOM = 2**21  # bytes of audio kept: a minute of 16 kHz mono
 PIECE = 3200  # bytes in one message: 100 ms of 16 kHz mono. A wire that is cut often lets small ones through
 AHEAD = 64  # messages read ahead of their use
 AWAY_SECONDS = 60.0  # how long to try to come back: as long as a service waits
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries, with full jitter
+BACKOFF = Backoff(0.1, 2.0)  # seconds between two tries
 
 # What may be a cut: no close frame, or one of a proxy, of a server that restarts, of a keepalive.
 CUTS = (CloseCode.ABNORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL, 1012, CloseCode.BAD_GATEWAY)
@@ -173,7 +173,7 @@ class ResumableStream:
                     return self._conclude(close)
                 last = close
             self.cuts += 1
-            await asyncio.sleep(random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures_in_a_row))  # noqa: S311 # jitter
+            await asyncio.sleep(BACKOFF.pause(failures_in_a_row))
             failures_in_a_row += 1
 
     async def _connect(self, *, give_up: bool) -> Close | None:
