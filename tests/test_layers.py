@@ -32,7 +32,7 @@ VENDORS = {
 }
 
 # What each room may import beside itself and the small rooms.
-SMALL = {"audio", "logs", "settings"}
+SMALL = {"audio", "backoff", "logs", "settings", "tasks"}
 ROOMS: dict[str, set[str]] = {
     "protocol": set(),
     "client": {"protocol", "syncbridge"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from speechbridge.backoff import Backoff
 from speechbridge.engines import reconnect
 from speechbridge.protocol.close import Close
 from speechbridge.testing.script import End, Greet, Scripted, Status, Wait
@@ -15,7 +16,7 @@ from tests.helpers.service import STREAM, client, ending, service_before
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnect, "PAUSE", lambda _state: 0.05)  # seconds; a script runs these with the true ones
+    monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.05, 0.05))  # seconds; a script runs these with the true ones
 
 
 @pytest.mark.parametrize("kind", KINDS)

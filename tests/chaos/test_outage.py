@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from speechbridge.engines.circuit import FIRST_PAUSE
+from speechbridge.engines.circuit import BACKOFF
 from speechbridge.recognizer.server import Line, Refusal
 from tests.helpers.breaking_upstream import Stream, Upstream
 from tests.helpers.crowd import PATIENCE, Crowd
@@ -51,7 +51,7 @@ async def test_an_outage_is_probed_not_stormed_and_over_for_all_at_once() -> Non
             await outage.until(lambda: outage.refusals >= 20)
             first = outage.refusals  # all may have been on their way when the first five failed
             await outage.until(lambda: outage.refusals >= first + 2)
-            probes_allowed = 1 + (time.monotonic() - begun) / FIRST_PAUSE
+            probes_allowed = 1 + (time.monotonic() - begun) / BACKOFF.first
             assert outage.refusals <= 20 + probes_allowed
             outage.is_over = True
             result = await talking

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
-from speechbridge.engines.circuit import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_SECONDS, Circuit, Entry
+from speechbridge.engines.circuit import BACKOFF, FAILURES, PROBE_SECONDS, Circuit, Entry
 
 PATIENCE = 5.0  # seconds of ours; nothing waits this long unless it is broken
 LONG = 10_000.0  # seconds of the circuit's
@@ -75,7 +75,7 @@ def test_failures_open_it_only_in_a_row() -> None:
 def test_one_probes_and_the_others_go_on_when_it_succeeds() -> None:
     clock = Clock()
     circuit = opened(clock)
-    clock.now = FIRST_PAUSE
+    clock.now = BACKOFF.first
     enter(circuit)
     others = [Stream(circuit) for _ in range(5)]
     assert all(other.waits for other in others)
@@ -87,14 +87,14 @@ def test_one_probes_and_the_others_go_on_when_it_succeeds() -> None:
 def test_a_probe_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     clock = Clock()
     circuit = opened(clock)
-    pause = FIRST_PAUSE
+    pause = BACKOFF.first
     for _ in range(8):
         clock.now += pause * 0.99
         assert circuit.enter(lambda: False, 0) is None
         clock.now += pause * 0.02
         circuit.failed(enter(circuit))
-        pause = min(2 * pause, LONGEST_PAUSE)
-    assert pause == LONGEST_PAUSE
+        pause = min(2 * pause, BACKOFF.longest)
+    assert pause == BACKOFF.longest
 
 
 def test_a_hundred_that_fail_at_one_moment_are_one_failure() -> None:
@@ -103,7 +103,7 @@ def test_a_hundred_that_fail_at_one_moment_are_one_failure() -> None:
     circuit = Circuit(clock)
     for entry in [enter(circuit) for _ in range(100)]:
         circuit.failed(entry)
-    clock.now = FIRST_PAUSE
+    clock.now = BACKOFF.first
     enter(circuit)
 
 
@@ -113,17 +113,17 @@ def test_a_failure_from_before_does_not_end_a_probe() -> None:
     late = enter(circuit)
     for _ in range(FAILURES):
         circuit.failed(enter(circuit))
-    clock.now = FIRST_PAUSE
+    clock.now = BACKOFF.first
     enter(circuit)
     circuit.failed(late)
-    clock.now += LONGEST_PAUSE
+    clock.now += BACKOFF.longest
     assert circuit.enter(lambda: False, 0) is None
 
 
 def test_a_probe_that_hangs_is_not_waited_for() -> None:
     clock = Clock()
     circuit = opened(clock)
-    clock.now = FIRST_PAUSE
+    clock.now = BACKOFF.first
     enter(circuit)
     other = Stream(circuit)
     clock.now += PROBE_SECONDS * 0.99
@@ -136,7 +136,7 @@ def test_a_probe_that_hangs_is_not_waited_for() -> None:
 def test_patience_ends() -> None:
     clock = Clock()
     circuit = opened(clock)
-    clock.now = FIRST_PAUSE
+    clock.now = BACKOFF.first
     enter(circuit)
     other = Stream(circuit, patience=3.0)
     clock.now += 3.0

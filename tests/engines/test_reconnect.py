@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from speechbridge.backoff import Backoff
 from speechbridge.engines import Upstream, UpstreamClosed, reconnect
 from speechbridge.engines.reconnect import ROOM_SECONDS, TRIES, Patience, resuming
 from speechbridge.engines.rev import RevEngine
@@ -76,7 +77,7 @@ def run(engine: Engine, audio: Iterator[bytes], kind: ContentType | None = None,
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnect, "PAUSE", lambda _state: 0.0)
+    monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.0, 0.0))
 
 
 @pytest.mark.parametrize("offset", [0.0, 12.5])

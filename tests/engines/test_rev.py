@@ -18,7 +18,7 @@ import pytest
 import websocket
 
 from speechbridge.engines import UpstreamClosed
-from speechbridge.engines.circuit import FAILURES, LONGEST_PAUSE, Circuit, Entry
+from speechbridge.engines.circuit import BACKOFF, FAILURES, Circuit, Entry
 from speechbridge.engines.rev import RevEngine, Timeouts, _Socket
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import Final, parse_message
@@ -309,7 +309,7 @@ def test_it_is_in_trouble_while_streams_are_held_back_and_not_when_one_may_try()
     for _ in range(FAILURES):
         engine.circuit.failed(Entry())
     assert engine.trouble() == "the speech service fails for everybody at the moment"
-    now = LONGEST_PAUSE
+    now = BACKOFF.longest
     assert engine.trouble() is None
     assert engine.circuit.is_open
     assert engine.circuit.enter(lambda: False, 0.0)  # one tries

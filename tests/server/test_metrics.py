@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 import speechbridge.server.session
 from speechbridge.audio import RATE
+from speechbridge.backoff import Backoff
 from speechbridge.engines import reconnect
 from speechbridge.protocol.close import END_OF_INPUT
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
@@ -340,7 +341,7 @@ async def test_every_way_for_a_session_to_end_is_counted_with_its_code_and_its_a
 
 
 async def test_what_is_given_again_and_every_connection_upstream_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnect, "PAUSE", lambda _state: 0.0)
+    monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.0, 0.0))
     second = RATE * 2
     upstream = Scripted(
         (Greet(), Wait(audio=3 * second), final("one", end_ts=1.5), End(4010, "restarting")),
@@ -385,7 +386,7 @@ async def test_what_is_given_again_and_every_connection_upstream_is_counted(monk
 async def test_a_crowd_whose_upstream_breaks_at_random_is_told_as_the_upstream_knows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconnect, "PAUSE", lambda _state: 0.05)
+    monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.05, 0.05))
     crowd = Crowd(streams=4, seconds=10, kinds=("4010", "fin"), every=3, seed=5)
     async with serving(crowd.upstream, handshake_timeout=None) as far, service(None, revai_url=far.url) as server:
         with anyio.fail_after(60):

@@ -43,6 +43,7 @@ from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from speechbridge.protocol.request import encode_query
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
@@ -170,9 +171,7 @@ class Connection:
                 await pouring
             answer = await answering
         finally:
-            pouring.cancel()
-            answering.cancel()
-            await asyncio.gather(pouring, answering, return_exceptions=True)
+            await cancel_and_wait(pouring, answering)
         if answer != STORED:
             raise Unreadable(_no_answer(answer, "file"))
         self._line.finish()

@@ -14,16 +14,17 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager, suppress
-from random import random
 from typing import TYPE_CHECKING, Any
 
 from websockets.exceptions import ConnectionClosed
 
+from speechbridge.backoff import Backoff
 from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, dial
 from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, stream_address
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from speechbridge.protocol.request import StreamRequest, encode_query
+from speechbridge.tasks import cancel_and_wait
 from syncbridge import Ring
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ ROOM = 2**21  # bytes of audio kept: a minute of 16 kHz mono
 PIECE = 3200  # bytes in one message: 100 ms of 16 kHz mono. A wire that is cut often lets small ones through
 AHEAD = 64  # messages read ahead of their use
 AWAY_SECONDS = 60.0  # how long to try to come back: as long as a service waits
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries, with full jitter
+BACKOFF = Backoff(0.1, 2.0)  # seconds between two tries
 
 # What may be a cut: no close frame, or one of a proxy, of a server that restarts, of a keepalive.
 CUTS = (CloseCode.ABNORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL, 1012, CloseCode.BAD_GATEWAY)
@@ -69,8 +70,7 @@ async def connect_resumable(
             raise stream._failure  # noqa: SLF001 # the same
         yield stream
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await cancel_and_wait(keeping)
 
 
 class ResumableStream:
@@ -173,7 +173,7 @@ class ResumableStream:
                     return self._conclude(close)
                 last = close
             self.cuts += 1
-            await asyncio.sleep(random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures_in_a_row))  # noqa: S311 # jitter
+            await asyncio.sleep(BACKOFF.pause(failures_in_a_row))
             failures_in_a_row += 1
 
     async def _connect(self, *, give_up: bool) -> Close | None:
@@ -209,8 +209,7 @@ class ResumableStream:
         except ConnectionClosed as closed:
             return _ending(closed)
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            await cancel_and_wait(sending)
 
     async def _greet(self, websocket: ClientConnection) -> None:
         try:

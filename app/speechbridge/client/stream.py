@@ -35,6 +35,7 @@ from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, dial,
 from speechbridge.protocol.close import Close, CloseCode, explain
 from speechbridge.protocol.messages import EOS, Connected, Final, Partial, parse_message
 from speechbridge.protocol.request import PATH, StreamRequest
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -100,8 +101,7 @@ async def live(stream: Stream, sending: Coroutine[Any, Any, None], heard: Callab
             heard(message)
         await task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel_and_wait(task)
 
 
 def stream_address(base: str, query: str) -> Address:

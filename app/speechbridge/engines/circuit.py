@@ -12,11 +12,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from speechbridge.backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FAILURES = 5  # in a row, of any streams: one or two are somebody's bad luck
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between probes; one that fails costs nothing
+BACKOFF = Backoff(0.5, 5.0)  # seconds between probes; one that fails costs nothing
 PROBE_SECONDS = 15.0  # for a probe's outcome: one that hangs is not waited for, another may try
 
 
@@ -81,8 +83,7 @@ class Circuit:
             self._failures += 1
             self._probe = None
             if self.is_open:
-                pause = min(FIRST_PAUSE * 2 ** (self._failures - FAILURES), LONGEST_PAUSE)
-                self._next_probe = self._clock() + pause
+                self._next_probe = self._clock() + BACKOFF.limit(self._failures - FAILURES)
             self._changed.notify_all()
 
     def wake(self) -> None:

@@ -9,8 +9,10 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from speechbridge.backoff import Backoff
 from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 READY = "listening on "
 START_SECONDS = 60.0  # a cold disk and a busy machine; warm it takes one or two
 STOP_SECONDS = 3.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a restart; doubled while it keeps dying young
+BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row it died young
 YOUNG = 60.0  # seconds
 
 
@@ -62,8 +64,7 @@ class EmbeddedRecognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await cancel_and_wait(self._keeper)
         await self._stop()
 
     async def _start(self) -> None:
@@ -89,13 +90,14 @@ class EmbeddedRecognizer:
         self._url = line.removeprefix(READY).strip()
 
     async def _keep(self) -> None:
-        clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
+        clock, failures = asyncio.get_running_loop().time, 0
         while True:
             born = clock()
             assert self._process is not None  # noqa: S101 # started, or there would be nothing to keep
             status = await self._process.wait()
             self._url = None
-            pause = min(pause * 2, LONGEST_PAUSE) if clock() - born < YOUNG else FIRST_PAUSE
+            failures = failures + 1 if clock() - born < YOUNG else 0
+            pause = BACKOFF.limit(failures)
             logger.error("the recognizer died (exit status %s); it is restarted in %g s", status, pause)
             await asyncio.sleep(pause)
             with suppress(RecognizerFailed):  # its process is gone again: wait longer, and try again

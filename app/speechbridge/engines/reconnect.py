@@ -1,4 +1,4 @@
-"""An engine whose streams outlive their connections. The only import of tenacity.
+"""An engine whose streams outlive their connections.
 
 What is particular to Rev.ai's protocol is here: a final settles the audio before its `end_ts`; a new connection is
 given `start_ts`, so that a client's timestamps run on; a close code tells whether it is worth trying again.
@@ -11,9 +11,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tenacity import RetryCallState, Retrying, wait_random_exponential
-
 from speechbridge.audio import SAMPLE, loudness
+from speechbridge.backoff import Backoff
 from speechbridge.engines import Engine, Upstream, UpstreamClosed
 from speechbridge.protocol.messages import end_of_final
 from speechbridge.protocol.request import ContentType
@@ -28,7 +27,7 @@ ROOM_SECONDS = 60.0  # of audio that waits to be settled
 HOLD_SECONDS = 30.0  # for which a connection may have had audio, unsettled, before it is evicted for lack of room
 TAIL_SECONDS = 1.0  # of speech that a good end may leave unanswered: the upstream's word for it is not enough for more
 TRIES = 16  # in a row that settle nothing; with these pauses about a minute, in which a server can restart
-PAUSE = wait_random_exponential(multiplier=0.2, max=5.0)  # seconds; full jitter. A storm is the circuit's to prevent
+BACKOFF = Backoff(0.2, 5.0)  # seconds. A storm is the circuit's to prevent
 
 SPEECH = 500  # root mean square of 16-bit samples, -36 dBFS: a voice near a microphone is 1,000 to 4,000
 QUIET = 200  # -44 dBFS: a room without a voice is 20 to 150
@@ -120,6 +119,4 @@ def _again(error: Exception) -> bool:
 def _pause(failures_in_a_row: int) -> float | None:
     if failures_in_a_row >= TRIES:
         return None
-    state = RetryCallState(Retrying(), None, (), {})
-    state.attempt_number = failures_in_a_row + 1
-    return PAUSE(state)
+    return BACKOFF.pause(failures_in_a_row)

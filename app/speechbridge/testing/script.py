@@ -30,6 +30,7 @@ from weakref import WeakKeyDictionary
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
 from speechbridge.protocol.messages import EOS, Connected, Element, Final, Partial
 from speechbridge.recognizer.server import LINGER, Line, Refusal
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -291,9 +292,7 @@ class Scripted:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             return (playing if playing in done else listening).result()
         finally:
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
+            await cancel_and_wait(*both)
 
     async def _play(self, steps: Script, line: Line, visit: Visit) -> End | Drop:
         for step in steps:
