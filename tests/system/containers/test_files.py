@@ -12,7 +12,7 @@ import pytest
 
 from speechbridge.settings import describe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 SAMPLES = ROOT / "deploy" / "samples"
