@@ -1,4 +1,4 @@
-"""Run every script, one after the other; draw and write down in the README what they found.
+"""Run every script, one after the other; draw their results and write them into docs/performance.md.
 
 python -m tests.bench
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench import chunks, cost, crowd, cycles, handover, leavers, plot, sessions
 from tests.bench.subjects import cores
 
-README = Path("README.md")
+PAGE = Path("docs/performance.md")
 PART = re.compile(r"(?<=<!-- written by make bench -->\n).*(?=<!-- end -->)", re.DOTALL)
 
 
@@ -21,9 +21,9 @@ def main() -> None:
         (
             "**What a chunk costs**, 200 sessions, 100 ms each:",
             cost.main(),
-            "![CPU time](tests/bench/results/cost.svg)",
+            "![CPU time](../tests/bench/results/cost.svg)",
         ),
-        ("**How many sessions:**", sessions.main(), "![p99 round trips](tests/bench/results/sessions.svg)"),
+        ("**How many sessions:**", sessions.main(), "![p99 round trips](../tests/bench/results/sessions.svg)"),
         ("**What a second of audio costs**, by the size of its chunks:", chunks.main(), ""),
         ("**The bridge alone**, 200 sessions, 10 items a second each:", handover.main(), ""),
         ("**Comings and goings:**", "\n".join([crowd.main(), cycles.main()[1], leavers.main()]), ""),
@@ -33,10 +33,10 @@ def main() -> None:
 
 
 def write(found: list[tuple[str, str, str]]) -> None:
-    """Put into the README what was found: title, answer and picture of each."""
+    """Put the results into the page: title, answer and picture of each."""
     text = f"\nOn {len(cores())} cores, Python {platform.python_version()}, {platform.system()}.\n\n"
     text += "".join(f"{part.strip()}\n\n" for parts in found for part in parts if part)
-    README.write_text(PART.sub(lambda _: text, README.read_text()))
+    PAGE.write_text(PART.sub(lambda _: text, PAGE.read_text()))
 
 
 if __name__ == "__main__":

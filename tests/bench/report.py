@@ -24,7 +24,7 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
 
 
 def keep(name: str, question: str, answer: str, figures: object, details: str = "") -> str:
-    """Print what was found, keep it as `results/NAME.md` and `.json`, and return the answer, for the README."""
+    """Print what was found, keep it as `results/NAME.md` and `.json`, and return the answer for the docs."""
     text = "\n\n".join(part.strip() for part in (question, answer, details) if part) + "\n"
     print(text)
     RESULTS.mkdir(exist_ok=True)

@@ -1,0 +1,66 @@
+"""README.md, bridge/README.md and docs/: their links lead somewhere, their Python compiles, their figures agree."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "bridge" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names that a forge gives the headings: in lower case, hyphens for blanks, no other signs."""
+    titles = HEADING.findall(prose(page))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_readme_leads_to_every_page_of_the_docs() -> None:
+    linked = {link.partition("#")[0] for link in LINK.findall(prose(PAGES[0]))}
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_example_compiles(page: Path) -> None:
+    """Examples show what goes into a coroutine, so `await` may stand at their top level."""
+    for language, example in FENCE.findall(page.read_text()):
+        if language == "python":
+            compile(example, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        elif language == "json":
+            json.loads(example)
+
+
+def test_the_figures_in_the_readme_are_those_of_the_last_measurement() -> None:
+    summary = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    measured = (ROOT / "docs" / "performance.md").read_text()
+    (sessions,) = re.findall(r"One process: (\d+) sessions with a p99 under 100 ms", measured)
+    memory = re.findall(r"a session takes [\d.]+ threads and (\d+ KiB)", measured)
+    (chunk,) = re.findall(r"^\| service \| [^|]+\| ([\d.]+) \| ([\d.]+) \|", measured, re.MULTILINE)
+    assert summary["sessions in one process with a p99 under 100 ms"] == sessions
+    assert summary["memory for one session"] == memory[0]
+    assert summary["a chunk's way through the service, 200 sessions"] == "p50 {} ms, p99 {} ms".format(*chunk)
