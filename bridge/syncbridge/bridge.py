@@ -219,9 +219,9 @@ class Bridge(Generic[In, Out]):
             fed=self._inbound.left,
             yielded=self._outbound.entered,
             received=self._outbound.left,
-            inbound_depth=self._inbound.depth,
+            inbound_depth=self._inbound.qsize(),
             inbound_peak=self._inbound.peak,
-            outbound_depth=self._outbound.depth,
+            outbound_depth=self._outbound.qsize(),
             outbound_peak=self._outbound.peak,
             state=self._state(),
         )

@@ -47,7 +47,7 @@ async def test_1_a_generator_left_in_the_middle_is_closed_by_the_worker() -> Non
     async with Bridge(puppet.start, limits=Limits(outbound=1)) as bridge:
         for word in ("one", "two", "three"):
             puppet.say(word)
-        await until(lambda: bridge._outbound._queue._sync_not_full_waiting)
+        await until(lambda: bridge._outbound.thread_waiting)
     assert puppet.closed_in is puppet.ran_in[0]
     assert bridge.outcome == Finished()
 

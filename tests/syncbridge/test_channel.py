@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
+import syncbridge.channel
 from syncbridge.channel import YIELD_EVERY, AsyncQueueShutDown, Channel, SyncQueueShutDown
 from tests.helpers.puppet import until
 
@@ -103,10 +106,33 @@ async def test_a_send_that_is_cancelled_has_put_nothing_and_a_receive_has_taken_
     for is_send in (True, False):
         channel = Channel[int](2)
         await channel.send(0)
-        channel._breath = items_before
+        channel._since_yield = items_before
         wait: Coroutine[Any, Any, object] = channel.send(1) if is_send else channel.receive()
         waiting = asyncio.create_task(wait)
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert channel.depth == (1 if waiting.cancelled() else 2 * is_send)
+        assert channel.qsize() == (1 if waiting.cancelled() else 2 * is_send)
+
+
+def test_no_private_name_of_janus_is_used() -> None:
+    """A new janus may rename them. What begins with an underscore in channel.py belongs to the channel itself."""
+    tree = ast.parse(inspect.getsource(syncbridge.channel))
+    private = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr.startswith("_")]
+    assert private
+    assert {ast.unparse(n.value) for n in private} == {"self"}
+    assert {base for n in ast.walk(tree) if isinstance(n, ast.ClassDef) for base in map(ast.unparse, n.bases)} == {
+        "Generic[T]"
+    }
+
+
+async def test_an_item_that_was_refused_is_not_counted() -> None:
+    for end in (Channel[int].finish, Channel[int].cut):
+        channel = Channel[int](1)
+        await channel.send(1)
+        end(channel)
+        with pytest.raises(AsyncQueueShutDown):
+            await channel.send(2)
+        with pytest.raises(SyncQueueShutDown):
+            channel.put(3)
+        assert (channel.entered, channel.peak) == (1, 1)

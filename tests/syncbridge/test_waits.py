@@ -33,8 +33,6 @@ class Scene:
             limits=Limits(inbound=1, outbound=1, grace=PATIENCE),
             pool=self.pool,
         )
-        self.inbound = self.bridge._inbound._queue
-        self.outbound = self.bridge._outbound._queue
         self.waiter: asyncio.Task[object]
         self.in_body = asyncio.Event()
 
@@ -53,7 +51,7 @@ class Scene:
             case "put":
                 self.puppet.say("first")
                 self.puppet.say("second")
-                await until(lambda: self.outbound._sync_not_full_waiting)
+                await until(lambda: self.bridge._outbound.thread_waiting)
             case "receive":
                 self._spawn(self.bridge.__anext__())
                 await until(lambda: self.bridge._outbound.awaited)
