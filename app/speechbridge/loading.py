@@ -1,0 +1,48 @@
+"""Functions that settings name as `package.module:callable`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def load(path: str) -> Callable[..., Any]:
+    """Import `package.module:callable`, from the working directory too. Raises ValueError with what is wrong."""
+    module_name, _, name = path.partition(":")
+    if not (module_name and name):
+        raise ValueError(f"{path!r} is not of the form package.module:callable")
+    try:
+        with _working_directory_first():
+            found: Any = importlib.import_module(module_name)
+            for part in name.split("."):
+                found = getattr(found, part)
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise ValueError(f"{path!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ValueError(f"{path!r} is not callable")  # noqa: TRY004 # a wrong setting, whatever its type
+    return found  # type: ignore[no-any-return] # what it takes and returns is its author's promise
+
+
+@contextmanager
+def _working_directory_first() -> Iterator[None]:
+    """Look for modules in the working directory first, as `python -m` does; a console script does not look there.
+
+    Afterwards it comes last. What the user's module imports later is still found, but a file of the user's that is
+    named like a library (websockets.py, say) does not take the place of one that uvicorn imports when it starts.
+    """
+    here = str(Path.cwd())
+    was_there = here in sys.path or "" in sys.path
+    if not was_there:
+        sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if not was_there:
+            sys.path.remove(here)
+            sys.path.append(here)
