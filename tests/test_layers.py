@@ -23,7 +23,7 @@ VENDORS = {
     "sounddevice": "speechbridge.cli.microphone",
     "soundfile": "speechbridge.cli.transcribe",
     "soxr": "speechbridge.audio",
-    "throttled": "speechbridge.server.admission",
+    "throttled": "speechbridge.server.limits",
     "uvicorn": "speechbridge.server.websocket",
     "websocket": "speechbridge.engines.rev",
     "websockets.asyncio.client": "speechbridge.client.dial",
@@ -32,7 +32,7 @@ VENDORS = {
 }
 
 # What each room may import beside itself and the small rooms.
-SMALL = {"audio", "backoff", "logs", "settings", "tasks"}
+SMALL = {"audio", "backoff", "loading", "logs", "settings", "tasks"}
 ROOMS: dict[str, set[str]] = {
     "protocol": set(),
     "client": {"protocol", "syncbridge"},

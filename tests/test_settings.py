@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from speechbridge.server import create_app
 from speechbridge.server.admission import make_key
-from speechbridge.server.app import create_app
-from speechbridge.settings import REVAI_CLOUD, Settings, WrongSetting, describe, misspelled, split
+from speechbridge.settings import (
+    GROUPS,
+    REVAI_CLOUD,
+    LimitSettings,
+    Settings,
+    WrongSetting,
+    describe,
+    environment_warnings,
+    split,
+)
 from tests.helpers.secrets import secret
 
 
@@ -46,32 +55,87 @@ def test_a_url_names_the_server_with_a_token_or_without(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("SPEECHBRIDGE_PORT", "65536", "SPEECHBRIDGE_PORT: .*less than or equal to 65535"),
-        ("SPEECHBRIDGE_PORT", "http", "SPEECHBRIDGE_PORT: .*valid integer"),
-        ("SPEECHBRIDGE_MAX_SESSIONS", "0", "SPEECHBRIDGE_MAX_SESSIONS: .*greater than or equal to 1"),
-        ("SPEECHBRIDGE_REVAI_URL", "http://x", "SPEECHBRIDGE_REVAI_URL: .*ws://"),
-        ("SPEECHBRIDGE_RELAY_URL", "ws://", "SPEECHBRIDGE_RELAY_URL: .*not usable"),
-        ("SPEECHBRIDGE_PROXY_URL", "ws://x:99999", "SPEECHBRIDGE_PROXY_URL: .*not usable"),
-        ("SPEECHBRIDGE_TRUSTED_PROXIES", "10.0.0.0/8, caddy", "SPEECHBRIDGE_TRUSTED_PROXIES: 'caddy' does not appear"),
-        ("SPEECHBRIDGE_ORIGINS", "https://ok.example, example.org", "SPEECHBRIDGE_ORIGINS: 'example.org' is no origin"),
-        ("SPEECHBRIDGE_ORIGINS", "https://ok.example/", "SPEECHBRIDGE_ORIGINS: 'https://ok.example/' is no origin"),
-        ("SPEECHBRIDGE_SESSION_SECONDS", "inf", "SPEECHBRIDGE_SESSION_SECONDS: .*finite number"),
-        ("SPEECHBRIDGE_LOG_LEVEL", "loud", "SPEECHBRIDGE_LOG_LEVEL: .*'warning'"),
+        ("PORT", "65536", "'65536' is not a whole number from 0 to 65535"),
+        ("PORT", "http", "'http' is not a whole number from 0 to 65535"),
+        ("PORT", "1.5", "'1.5' is not a whole number from 0 to 65535"),
+        ("MAX_SESSIONS", "0", "'0' is not a whole number from 1 to 100000"),
+        ("MAX_FILE_BYTES", "-1", "'-1' is not a whole number of at least 0"),
+        ("MAX_SESSIONS", "9" * 50, f"'{'9' * 40}...' is not a whole number from 1 to 100000"),
+        ("SESSION_SECONDS", "inf", "'inf' is not a number of at least 0"),
+        ("UPSTREAM_LIFETIME", "0", "'0' is not a number above 0"),
+        ("PROXY_SECONDS", "301", "'301' is not a number above 0 and at most 300"),
+        ("LOG_LEVEL", "loud", "'loud' is not one of debug, info, warning, error"),
+        ("REVAI_URL", "http://x", "it must start with ws:// or wss://"),
+        ("RELAY_URL", "ws://", "the URL is not usable: write ws://host:port or wss://host"),
+        ("PROXY_URL", "ws://x:99999", "the URL is not usable: write ws://host:port or wss://host"),
+        (
+            "TRUSTED_PROXIES",
+            "10.0.0.0/8, caddy",
+            "'caddy' is not an address or a network: write 192.0.2.1 or 10.0.0.0/8",
+        ),
+        (
+            "ORIGINS",
+            "https://ok.example, example.org",
+            "'example.org' is not an origin: write https://example.org, without a path",
+        ),
+        (
+            "ORIGINS",
+            "https://ok.example/",
+            "'https://ok.example/' is not an origin: write https://example.org, without a path",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(
     variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(WrongSetting, match=said):
+    monkeypatch.setenv(f"SPEECHBRIDGE_{variable}", value)
+    with pytest.raises(WrongSetting) as refused:
         Settings.read()
+    assert str(refused.value) == f"SPEECHBRIDGE_{variable}: {said}"
+
+
+def test_whatever_is_wrong_with_a_number_is_said_in_our_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [
+        name for group in GROUPS for name, field in group.model_fields.items() if field.annotation in (int, float)
+    ]
+    assert len(numbers) > 15
+    for name in numbers:
+        for value in ("x", "-1e999", "1" * 5000, "\u0661 2"):
+            with monkeypatch.context() as environment:
+                environment.setenv(f"SPEECHBRIDGE_{name.upper()}", value)
+                with pytest.raises(WrongSetting, match=r"is not a (whole )?number (of at least|from|above) "):
+                    Settings.read()
 
 
 def test_a_misspelled_setting_is_named_with_what_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHBRIDGE_MAX_SESION", "3")
     monkeypatch.setenv("SPEECHBRIDGE_PORT_8000_TCP_ADDR", "10.0.0.1")  # Kubernetes' doing, for a service of our name
     monkeypatch.setenv("SPEECHBRIDGE_PORT", "9000")
-    assert misspelled() == [("SPEECHBRIDGE_MAX_SESION", "SPEECHBRIDGE_MAX_SESSIONS")]
+    assert environment_warnings() == ["SPEECHBRIDGE_MAX_SESION is not a setting: is SPEECHBRIDGE_MAX_SESSIONS meant?"]
+
+
+def test_addresses_that_kubernetes_sets_are_ignored_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service named speechbridge has SPEECHBRIDGE_PORT set to its own address in every pod of its namespace."""
+    monkeypatch.setenv("SPEECHBRIDGE_PORT", "tcp://10.96.12.7:8000")
+    monkeypatch.setenv("SPEECHBRIDGE_PORT_8000_TCP", "tcp://10.96.12.7:8000")
+    monkeypatch.setenv("SPEECHBRIDGE_IDLE_SECONDS", "udp://10.96.12.7:53")
+    monkeypatch.setenv("SPEECHBRIDGE_RELAY_URL", "ws://example.org")  # no number belongs here
+    settings = Settings.read()
+    assert (settings.port, settings.idle_seconds, settings.relay_url) == (8000, 600.0, "ws://example.org")
+    [warning] = environment_warnings()
+    assert warning.startswith("ignored, as an address stands where a number belongs")
+    assert warning.endswith(": SPEECHBRIDGE_IDLE_SECONDS, SPEECHBRIDGE_PORT")
+
+
+def test_a_group_knows_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEECHBRIDGE_SESSIONS_PER_KEY", "3")
+    assert LimitSettings.model_validate({}).sessions_per_key == 0
+    assert Settings.read().sessions_per_key == 3
+
+
+def test_every_setting_is_in_a_group() -> None:
+    grouped = {name for group in GROUPS for name in group.model_fields}
+    assert grouped == set(Settings.model_fields)
 
 
 def test_every_setting_is_in_the_table_of_the_docs() -> None:

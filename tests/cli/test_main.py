@@ -41,7 +41,7 @@ def test_a_recognizer_that_cannot_start_is_told_as_such(tmp_path: Path) -> None:
     ran = speechbridge("serve", "--port", "0", PYTHONPATH=str(tmp_path))
     assert ran.returncode == 1
     assert "no model here" in ran.stderr
-    assert ran.stderr.splitlines()[-1] == "speechbridge: the service cannot start: what stood in its way is told above"
+    assert ran.stderr.splitlines()[-1] == "speechbridge: the service cannot start: the reason is in the log above"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_key_is_made_lets_its_owner_in_and_nobody_else() -> None:
 def test_a_name_that_can_be_no_key_s_is_refused() -> None:
     made = speechbridge("key", "a:b")
     assert made.returncode == 2
-    assert "is no name for a key" in made.stderr
+    assert "cannot name a key" in made.stderr
 
 
 def test_bound_where_others_reach_it_and_without_keys_it_does_not_start() -> None:

@@ -253,7 +253,7 @@ async def test_a_client_that_is_away_too_long_has_left() -> None:
             key = json.loads(await first.recv())["resume"]
             first.transport.abort()
         sessions = server.sessions
-        lines = server.app.state.durable._lines
+        lines = server.app.state.resumable._streams
         await until(lambda: not sessions.alive and key not in lines)
         async with client(server, f"/speechtotext/v1/stream?resume={key}&finals=0") as second:
             assert (await ending(second))[1].code == 4002
@@ -261,7 +261,7 @@ async def test_a_client_that_is_away_too_long_has_left() -> None:
 
 async def test_one_that_comes_back_too_late_is_not_told_that_all_was_heard() -> None:
     """Its audio was not ended, so the good end of the upstream is none for the client."""
-    line = ResumableConnection(away_seconds=60)
+    line = ResumableConnection("id", away_seconds=60)
     line._leave()
     line.end(Close(1000, "End of input. Closing"))
     assert line._verdict == UNKNOWN

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.engines.function import load, plain
+from speechbridge.engines.function import plain
 from speechbridge.protocol.request import ContentType, StreamRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 REQUEST = StreamRequest(ContentType.raw())
 
@@ -51,25 +50,3 @@ def test_the_signature_tells_whether_the_request_is_wanted(start: object, said: 
 
 def test_its_chunks_stay_as_they_were_sent_however_many_wait() -> None:
     assert plain(one)(REQUEST).join is None
-
-
-def test_a_path_is_imported_also_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_sdk.py").write_text("class Client:\n    def start(audio): yield 'hello'\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path.parent))  # restores sys.path afterwards
-    assert list(load("my_sdk:Client.start")(iter([]))) == ["hello"]
-
-
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        ("json.loads", "package.module:callable"),
-        ("json:", "package.module:callable"),
-        ("no_such_module:start", "No module named"),
-        ("json:no_such_name", "no attribute"),
-        ("json:__name__", "not callable"),
-    ],
-)
-def test_a_wrong_path_says_what_is_wrong(path: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        load(path)

@@ -9,23 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechbridge.protocol.close import CloseCode
-from speechbridge.server.admission import Admission, Allowance, Keys, Origins, Refused, Visit, Visitor, make_key
+from speechbridge.server.admission import Admission, Handshake, Keys, make_key
+from speechbridge.server.limits import Refused
+from speechbridge.settings import AccessSettings
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from speechbridge.server.limits import Lease
 
 ADDRESS = "203.0.113.7"
 OTHER = "203.0.113.8"
 
 
-def door(keys: tuple[str, ...] = (), *, origins: tuple[str, ...] = (), **allowance: int) -> Admission:
-    return Admission(Keys(keys), Origins(origins, keyed=bool(keys)), Allowance(**allowance))
+def door(keys: tuple[str, ...] = (), *, origins: tuple[str, ...] = (), **limits: int) -> Admission:
+    none = {"sessions_per_address": 0, "handshakes_per_minute": 0}
+    settings = {"api_keys": ",".join(keys), "origins": ",".join(origins), **none, **limits}
+    return Admission(AccessSettings.model_validate(settings))
 
 
-def refusal(admission: Admission, **visitor: object) -> int | None:
+def refusal(admission: Admission, **handshake: object) -> int | None:
     """Try to come in; return the code of the refusal, or None."""
     try:
-        admission.admit(Visitor(**visitor))  # type: ignore[arg-type] # the test's own
+        admission.admit(Handshake(**handshake))  # type: ignore[arg-type] # the test's own
     except Refused as refused:
         return refused.close.code
     return None
@@ -59,7 +65,7 @@ def test_a_line_that_is_none_is_refused_and_not_shown(line: str) -> None:
 
 
 def test_a_name_that_would_make_no_line_is_refused() -> None:
-    with pytest.raises(ValueError, match="'a:b' is no name"):
+    with pytest.raises(ValueError, match="'a:b' cannot name a key"):
         make_key("a:b")
 
 
@@ -139,8 +145,8 @@ def test_whatever_an_origin_says_it_is_judged_and_not_let_in(origin: str, host: 
 
 def test_an_address_has_so_many_connections_and_another_its_own() -> None:
     admission = door(sessions_per_address=2)
-    first = admission.admit(Visitor(address=ADDRESS))
-    with first.held(), admission.admit(Visitor(address=ADDRESS)).held():
+    first = admission.admit(Handshake(address=ADDRESS))
+    with first.held(), admission.admit(Handshake(address=ADDRESS)).held():
         assert refusal(admission, address=ADDRESS) == CloseCode.CROWDED
         assert refusal(admission, address=OTHER) is None
     assert refusal(admission, address=ADDRESS) is None
@@ -149,7 +155,7 @@ def test_an_address_has_so_many_connections_and_another_its_own() -> None:
 def test_a_key_has_so_many_connections_wherever_they_come_from() -> None:
     (key, line), (other, other_line) = make_key("alice"), make_key("bob")
     admission = door((line, other_line), sessions_per_key=1)
-    with admission.admit(Visitor(address=ADDRESS, key=key)).held():
+    with admission.admit(Handshake(address=ADDRESS, key=key)).held():
         assert refusal(admission, address=OTHER, key=key) == CloseCode.CROWDED
         assert refusal(admission, address=ADDRESS, key=other) is None
 
@@ -157,9 +163,9 @@ def test_a_key_has_so_many_connections_wherever_they_come_from() -> None:
 def test_a_place_is_held_until_the_last_holder_leaves() -> None:
     """A stream that can be come back to outlives its connection."""
     admission = door(sessions_per_address=1)
-    visit = admission.admit(Visitor(address=ADDRESS))
-    stream = visit.held()
-    with visit.held():
+    lease = admission.admit(Handshake(address=ADDRESS))
+    stream = lease.held()
+    with lease.held():
         stream.__enter__()
     assert refusal(admission, address=ADDRESS) == CloseCode.CROWDED
     assert refusal(admission, address=ADDRESS, is_resuming=True) is None
@@ -170,33 +176,33 @@ def test_a_place_is_held_until_the_last_holder_leaves() -> None:
 def test_one_that_comes_back_takes_no_second_place() -> None:
     admission = door(sessions_per_address=2)
     with (
-        admission.admit(Visitor(address=ADDRESS)).held(),
-        admission.admit(Visitor(address=ADDRESS, is_resuming=True)).held(),
+        admission.admit(Handshake(address=ADDRESS)).held(),
+        admission.admit(Handshake(address=ADDRESS, is_resuming=True)).held(),
     ):
         assert refusal(admission, address=ADDRESS) is None
 
 
 @given(st.lists(st.sampled_from(["come", "keep", "leave", "end"]), max_size=40))
 def test_places_are_counted_right_whatever_comes_and_goes(steps: list[str]) -> None:
-    """Each visit is held by its connection, and by a stream that may end before it or after it."""
+    """Each lease is held by its connection, and by a stream that may end before it or after it."""
     admission = door(sessions_per_address=3)
-    connections: list[tuple[Visit, AbstractContextManager[None]]] = []
-    streams: list[tuple[Visit, AbstractContextManager[None]]] = []
+    connections: list[tuple[Lease, AbstractContextManager[None]]] = []
+    streams: list[tuple[Lease, AbstractContextManager[None]]] = []
     for step in steps:
-        inside = len({visit for visit, _ in connections + streams})
+        inside = len({lease for lease, _ in connections + streams})
         if step == "come":
             expected = None if inside < 3 else CloseCode.CROWDED
             assert refusal(admission, address=ADDRESS) == expected
             if expected is None:
-                visit = admission.admit(Visitor(address=ADDRESS))
-                hold = visit.held()
+                lease = admission.admit(Handshake(address=ADDRESS))
+                hold = lease.held()
                 hold.__enter__()
-                connections.append((visit, hold))
+                connections.append((lease, hold))
         elif step == "keep" and connections:
-            visit = connections[-1][0]
-            hold = visit.held()
+            lease = connections[-1][0]
+            hold = lease.held()
             hold.__enter__()
-            streams.append((visit, hold))
+            streams.append((lease, hold))
         elif step in ("leave", "end"):
             holders = connections if step == "leave" else streams
             if holders:
@@ -208,7 +214,7 @@ def test_handshakes_are_paced_per_address_and_the_reason_says_when_to_come_again
     assert [refusal(admission, address=ADDRESS) for _ in range(4)] == [None, None, None, CloseCode.TOO_OFTEN]
     assert refusal(admission, address=OTHER) is None
     with pytest.raises(Refused, match=r"try again in \d+ s"):
-        admission.admit(Visitor(address=ADDRESS))
+        admission.admit(Handshake(address=ADDRESS))
 
 
 def test_a_thousand_wrong_keys_of_one_address_are_stopped_while_another_works() -> None:
@@ -247,25 +253,25 @@ def test_what_counts_as_one_address(one: str, other: str, *, same: bool) -> None
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 def test_this_machine_is_not_limited(address: str) -> None:
     admission = door(handshakes_per_minute=1, sessions_per_address=1)
-    with admission.admit(Visitor(address=address)).held():
+    with admission.admit(Handshake(address=address)).held():
         assert refusal(admission, address=address) is None
 
 
 def test_bytes_and_messages_are_metered_by_the_second_over_all_connections_of_an_address() -> None:
     admission = door(bytes_per_second=100, messages_per_second=3)
-    one, two = (admission.admit(Visitor(address=ADDRESS)) for _ in range(2))
+    one, two = (admission.admit(Handshake(address=ADDRESS)) for _ in range(2))
     assert one.count(60, now=1.0) is None
     assert (verdict := two.count(60, now=1.9)) is not None
     assert verdict.code == CloseCode.TOO_MANY_BYTES
     assert [one.count(1, now=2.0), two.count(1, now=2.1), one.count(1, now=2.2)] == [None, None, None]
     assert (verdict := two.count(1, now=2.3)) is not None
     assert verdict.code == CloseCode.TOO_MANY_MESSAGES
-    assert admission.admit(Visitor(address=OTHER)).count(100, now=2.3) is None
+    assert admission.admit(Handshake(address=OTHER)).count(100, now=2.3) is None
 
 
 def test_accounts_of_those_who_left_are_forgotten() -> None:
     admission = door(sessions_per_address=1)
     for n in range(100):
-        with admission.admit(Visitor(address=f"203.0.113.{n}")).held():
-            assert len(admission._accounts) == 1
-    assert len(admission._accounts) == 0
+        with admission.admit(Handshake(address=f"203.0.113.{n}")).held():
+            assert len(admission.limits._accounts) == 1
+    assert len(admission.limits._accounts) == 0

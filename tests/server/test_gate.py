@@ -188,7 +188,7 @@ async def test_an_idle_connection_is_closed(path: str) -> None:
         async with service(idle_seconds=0.05, relay_url=url) as server, client(server, path) as socket:
             _, close = await ending(socket)
     assert close.code == CloseCode.IDLE
-    assert "nothing came or went for 0.05 s" in close.reason
+    assert "no traffic for 0.05 s" in close.reason
 
 
 async def test_a_relay_that_still_dials_is_not_idle() -> None:

@@ -16,7 +16,7 @@ from speechbridge.protocol.request import PATH
 from speechbridge.server.admission import make_key
 from speechbridge.server.app import create_app
 from speechbridge.server.run import Server, ServiceFailed
-from speechbridge.settings import Settings, WrongSetting, describe, misspelled
+from speechbridge.settings import Settings, WrongSetting, describe, environment_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def serve(
     """Run the service until Ctrl-C. Everything else is set by environment variables, listed below."""
     settings = Settings.read(host=host, port=port)
     logs.configure(settings.log_level, settings.log_format)
-    for name, meant in misspelled():
-        logger.warning("%s is no setting: is %s meant?", name, meant)
+    for warning in environment_warnings():
+        logger.warning(warning)
     server = Server(create_app(settings), settings)
     with asyncio.Runner(loop_factory=server.loop_factory) as runner:  # uvloop's, where there is one
         runner.run(_serve(server))

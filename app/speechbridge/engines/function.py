@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from speechbridge.engines import Engine, Upstream
 
@@ -30,24 +27,6 @@ def plain(stream_client_start: Callable[..., Iterable[str]]) -> Engine:
         return Upstream(stream_client_start)
 
     return engine
-
-
-def load(path: str) -> Callable[..., Any]:
-    """Import `package.module:callable`, from the working directory too. Raises ValueError with what is wrong."""
-    module_name, _, name = path.partition(":")
-    if not (module_name and name):
-        raise ValueError(f"{path!r} is not of the form package.module:callable")
-    if str(Path.cwd()) not in sys.path:  # a console script does not look there by itself
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # a module of somebody's may raise anything while it is imported
-        raise ValueError(f"{path!r} cannot be imported: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{path!r} is not callable")  # noqa: TRY004 # a wrong setting, whatever its type
-    return found  # type: ignore[no-any-return] # what it takes and returns is its author's promise
 
 
 def _takes_two(function: Callable[..., object]) -> bool:

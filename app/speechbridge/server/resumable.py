@@ -1,14 +1,15 @@
-"""A line that outlives its connections: a client that was cut off comes back, and neither side loses a thing.
+"""Resumable streams, the server's side: a client that was cut off reconnects, and neither side loses anything.
 
-A session talks to one `ResumableConnection` from its beginning to its end. Connections come and go behind it, one at a
-time: `serve` is the life of one of them. What both sides keep makes that safe:
+A session has one `ResumableConnection` from its beginning to its end. Behind it the client's connections come and go,
+one at a time; `serve` is the life of one of them. Nothing is lost, because each side keeps what the other has not
+acknowledged:
 
-- The service counts the bytes of audio it was given and tells the client now and then; what it was told of, the client
-  forgets. One that comes back is told the count again, and goes on from there.
-- The service keeps the finals that the client has not confirmed; one that comes back says how many it has, and gets
-  the rest. Of the partials only the latest counts, so a reader that is slow, or was away, gets fewer of them.
+- The service counts the bytes of audio that it has received, and acknowledges them now and then. The client drops what
+  is acknowledged. When it resumes, it is told the count, and sends what comes after.
+- The service keeps the finals that the client has not confirmed. When the client resumes, it says how many it has, and
+  gets the rest. Of the partials only the latest is kept: a client that reads slowly, or was away, gets fewer of them.
 
-What is said on the wire stands in `speechbridge.protocol.resume`.
+The messages are defined in `speechbridge.protocol.resume`.
 """
 
 from __future__ import annotations
@@ -21,27 +22,26 @@ from typing import TYPE_CHECKING, Protocol
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, kind_of
 from speechbridge.protocol.resume import UNKNOWN_STREAM, AudioReceived, FinalsReceived, Greeting
+from speechbridge.server.session import ClientConnection
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-AWAY_SECONDS = 60.0  # how long a client may be away
-KEPT_FINALS = 1000  # not confirmed: half an hour of speech. One that lets more pile up does not play by the rules
+    from speechbridge.settings import SessionSettings
+
+KEPT_FINALS = 1000  # not confirmed: half an hour of speech. A client that confirms has a few at most
 ACKNOWLEDGE = 8000  # bytes between two acknowledgements: 250 ms of 16 kHz mono
 
 TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection has taken this stream over")
-UNKNOWN = Close(UNKNOWN_STREAM, "resume: there is no such stream; it has ended, or its client was away too long")
-NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: more were confirmed before, or fewer were ever sent")
-TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals wait to be confirmed")
+UNKNOWN = Close(UNKNOWN_STREAM, "resume: no such stream: it has ended, or its client was away for too long")
+NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: you confirmed more before, or were never sent so many")
+TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals are not confirmed: confirm them as they come")
 
 
-class Connection(Protocol):
-    """One of a client's connections."""
-
-    async def receive(self) -> bytes | str | None: ...
-
-    async def send(self, text: str) -> None: ...
+class Connection(ClientConnection, Protocol):
+    """One of the connections of a client."""
 
     async def close(self, close: Close) -> None: ...
 
@@ -51,18 +51,22 @@ class Connection(Protocol):
 
 
 class ResumableConnection:
-    """What a session sees of a client that may be cut off and come back. Implements `Line`."""
+    """What a session sees of a client that may be cut off and resume. Implements `ClientConnection`.
 
-    def __init__(self, *, away_seconds: float = AWAY_SECONDS) -> None:
+    `away_seconds` is how long the client may be without a connection.
+    """
+
+    def __init__(self, session_id: str, *, away_seconds: float) -> None:
+        self.session_id = session_id
         self.key = secrets.token_urlsafe(18)
         self.received = 0  # bytes of audio
-        self.over = asyncio.Event()  # the session is, and its verdict stands
+        self.over = asyncio.Event()  # the session has ended, and its verdict is known
         self._away_seconds = away_seconds
-        self._message: bytes | str | None = None  # one, handed from the connection to the session
+        self._message: bytes | str | None = None  # on its way from a connection to the session, one at a time
         self._arrived, self._taken, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._left = False
-        self._ended = False
-        self._finals: deque[str] = deque()  # not confirmed; the first is number `_confirmed`
+        self._left = False  # the client has left for good
+        self._ended = False  # the client has ended its input
+        self._finals: deque[str] = deque()  # not confirmed; the first of them is number `_confirmed`
         self._confirmed = 0
         self._partial: str | None = None
         self._verdict: Close | None = None
@@ -73,7 +77,10 @@ class ResumableConnection:
     # ---- the session's side ------------------------------------------------------------------------------------------
 
     async def receive(self) -> bytes | str | None:
-        """Return the next message, of whichever connection; None once the client has left for good."""
+        """Return the next message, from whichever connection; None once the client has left for good.
+
+        Cancellation: no message is lost.
+        """
         while self._message is None and not self._left:
             self._arrived.clear()
             await self._arrived.wait()
@@ -82,7 +89,7 @@ class ResumableConnection:
         return message
 
     async def send(self, text: str) -> None:
-        """Keep a response for the client. Never waits: a final is kept until it is confirmed, a partial replaced.
+        """Keep a response for the client. Never waits. A final is kept until it is confirmed, a partial until the next.
 
         Raises UnicodeEncodeError for half of a surrogate pair, which no connection can send.
         """
@@ -98,49 +105,46 @@ class ResumableConnection:
         self._changed.set()
 
     def end(self, verdict: Close) -> None:
-        """Have the client told how the session ended, once it has all finals."""
+        """Close the client's connection with this verdict once it has all finals."""
         self._verdict = self._verdict or verdict
         self.over.set()
         self._changed.set()
 
     # ---- the connections' side ---------------------------------------------------------------------------------------
 
-    async def serve(self, connection: Connection, session_id: str, finals: int = 0) -> None:
-        """Be this connection's life. The one before it is closed first.
+    async def serve(self, connection: Connection, finals: int = 0) -> None:
+        """Serve one connection until it ends. The connection before it is closed first.
 
-        Cancellation: the connection is done with, the line is not.
+        Cancellation: this connection is no longer served; the client may resume on another.
         """
-        async with self._handover:  # several may come back at once; each takes over from the one before it
+        async with self._handover:  # several may resume at once; each takes over from the one before it
             if not self._confirmed <= finals <= self._confirmed + len(self._finals):
                 await connection.close(NOT_KEPT)
                 return
             if self._serving is not None:
-                self._serving.cancel()
-                await asyncio.gather(self._serving, return_exceptions=True)
-            serving = asyncio.create_task(self._serve(connection, session_id, finals), name=f"{session_id}-connection")
+                await cancel_and_wait(self._serving)
+            serving = asyncio.create_task(self._serve(connection, finals), name=f"{self.session_id}-connection")
             self._serving = serving
         try:
             await asyncio.shield(serving)
         except asyncio.CancelledError:
-            if not serving.cancelled():  # we are, not it
+            if not serving.cancelled():  # we were cancelled, and not `serving`
                 serving.cancel()
                 raise
             await connection.close(TAKEN_OVER)
 
-    async def _serve(self, connection: Connection, session_id: str, finals: int) -> None:
+    async def _serve(self, connection: Connection, finals: int) -> None:
         if self._away is not None:
             self._away.cancel()
         self._confirm(finals)
-        await connection.send(Greeting(session_id, self.key, self.received).encode())
+        await connection.send(Greeting(self.session_id, self.key, self.received).encode())
         reading = asyncio.create_task(self._read(connection))
         writing = asyncio.create_task(self._write(connection, finals))
         both = {reading, writing}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
+            await cancel_and_wait(*both)
             if connection.closed_cleanly and not self.over.is_set():
                 self._leave()
             self._away = asyncio.get_running_loop().call_later(self._away_seconds, self._leave)
@@ -156,7 +160,8 @@ class ResumableConnection:
                 await self._taken.wait()
             self._message = message
             self._arrived.set()
-            # No await since it was handed over: either it is, and counted, or it is not and comes again.
+            # No await since it was handed over. So it is either handed over and counted, or neither: then it is sent
+            # again when the client resumes.
             if isinstance(message, bytes):
                 self.received += len(message)
             elif message == EOS:
@@ -164,7 +169,7 @@ class ResumableConnection:
             self._changed.set()
 
     async def _write(self, connection: Connection, sent: int) -> None:
-        """Send what there is to send, the most important first; end with the verdict."""
+        """Send what is to be sent, the most important first, and in the end the verdict. `sent` finals were sent."""
         shown: str | None = None
         acknowledged = self.received
         while True:
@@ -191,7 +196,7 @@ class ResumableConnection:
             self._confirmed += 1
 
     def _leave(self) -> None:
-        """Take it that the client has left. Should it come back after all, what it still had to say was not heard."""
+        """Note that the client has left for good. If it resumes nevertheless, it learns that audio was lost."""
         self._left = True
         if not self._ended:
             self._verdict = self._verdict or UNKNOWN
@@ -199,44 +204,44 @@ class ResumableConnection:
 
 
 class ResumableConnections:
-    """The lines that can be come back to, by their keys. Those whose session has ended stay for a while."""
+    """The resumable streams, by their keys. A stream stays for a while after its session has ended."""
 
-    def __init__(self, *, away_seconds: float, most: int) -> None:
-        self._away_seconds = away_seconds
-        self._most = most
-        self._lines: dict[str, tuple[ResumableConnection, str]] = {}
+    def __init__(self, settings: SessionSettings) -> None:
+        self._away_seconds = settings.resume_seconds
+        self._most_ended = settings.max_sessions
+        self._streams: dict[str, ResumableConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, session_id: str) -> ResumableConnection:
-        """Make a line, which stays until `forget`."""
-        line = ResumableConnection(away_seconds=self._away_seconds)
-        self._lines[line.key] = line, session_id
-        return line
+        """Make the connection of a new session, to be run with `run`."""
+        stream = ResumableConnection(session_id, away_seconds=self._away_seconds)
+        self._streams[stream.key] = stream
+        return stream
 
-    def find(self, key: str) -> tuple[ResumableConnection, str] | None:
-        """Return a line and its session's id."""
-        return self._lines.get(key)
+    def find(self, key: str) -> ResumableConnection | None:
+        """Return the stream of a key, None if there is none (any more)."""
+        return self._streams.get(key)
 
-    def run(self, line: ResumableConnection, session: Coroutine[Any, Any, Close]) -> None:
-        """Run a line's session in a task of its own: it outlives the connection that began it."""
+    def run(self, stream: ResumableConnection, session: Coroutine[Any, Any, Close]) -> None:
+        """Run a stream's session in a task of its own: it outlives the connection on which it began."""
 
         async def live() -> None:
             try:
-                line.end(await session)
+                stream.end(await session)
             finally:
-                line.over.set()
-                self._retire(line)
+                stream.over.set()
+                self._retire(stream)
 
-        task = asyncio.create_task(live(), name="durable-session")
+        task = asyncio.create_task(live(), name="resumable-session")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _retire(self, line: ResumableConnection) -> None:
-        """Keep an ended line for whoever was cut off during its last words; the oldest go when there are many."""
-        ended = [key for key, (known, _) in self._lines.items() if known.over.is_set()]
-        for key in ended[: max(0, len(ended) - self._most)]:
+    def _retire(self, stream: ResumableConnection) -> None:
+        """Keep a stream that ended for a client that was cut off before its last results; evict the oldest of many."""
+        ended = [key for key, known in self._streams.items() if known.over.is_set()]
+        for key in ended[: max(0, len(ended) - self._most_ended)]:
             self._forget(key)
-        asyncio.get_running_loop().call_later(self._away_seconds, self._forget, line.key)
+        asyncio.get_running_loop().call_later(self._away_seconds, self._forget, stream.key)
 
     def _forget(self, key: str) -> None:
-        self._lines.pop(key, None)
+        self._streams.pop(key, None)

@@ -1,8 +1,8 @@
-"""One conversation: a client's line on one side, an upstream through a bridge on the other.
+"""One stream: a client's connection on one side, an upstream through a bridge on the other.
 
-Two tasks. The session's own reads the upstream's responses and alone writes to the line. The listener alone reads
-from the line, and feeds the bridge: its back-pressure is the client's. They tell each other nothing directly: the
-listener ends or cancels the bridge, and the session sees its responses end.
+A session has two tasks. Its own task reads the upstream's responses, and it alone writes to the connection. The
+listener alone reads from the connection and feeds the bridge, whose back-pressure thus reaches the client. The two
+never talk to each other: the listener ends or cancels the bridge, and the session sees the responses end.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from speechbridge.engines import UpstreamClosed
 from speechbridge.logs import session_id as current_session
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
 from speechbridge.protocol.messages import EOS, kind_of
+from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
-from syncbridge import Bridge, Broken, Closed, Limits, Overloaded
+from speechbridge.tasks import cancel_and_wait
+from syncbridge import Bridge, Broken, Closed, Limits, Overloaded, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -27,73 +29,74 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Engine, Upstream
     from speechbridge.protocol.request import StreamRequest
-    from speechbridge.server.processors import Processors
-    from syncbridge import Direction, Statistics, WorkerPool
+    from speechbridge.settings import SessionSettings
+    from syncbridge import Direction, Statistics
 
 logger = logging.getLogger(__name__)
 
-# Bytes, 2 s of 16 kHz mono. The bridge counts chunks; this bounds what one may weigh, so that a client's 8 MiB
-# message does not make 32 of them.
+# Bytes, 2 s of 16 kHz mono. The bridge counts chunks; this bounds the size of each, so that 32 messages of 8 MiB do not
+# wait in it.
 CHUNK = 2**16
 
-# From so many sessions on, audio in short messages goes to the SDKs' threads in pieces of this length: to wake a thread
-# costs as much as five more messages. Few recognizers have more to say in that time.
-COALESCE_FROM = 100  # with one fewer, messages of 20 ms take not quite half a core
-COALESCE_SECONDS = 0.1  # seconds
+# With many sessions, audio in short messages goes to the SDKs' threads in pieces of 100 ms: waking a thread costs as
+# much as five more messages, and few recognizers respond more often than that.
+COALESCE_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
+COALESCE_SECONDS = 0.1
 
-# An aborted SDK stops within milliseconds; one that does not is not worth making its client wait for the close.
+# An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
 
 Verdict = tuple[Outcome, Close]
 
-GOING_AWAY: Verdict = (
+DRAINED: Verdict = (
     "drained",
     Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly"),
 )
 TOO_LONG: Verdict = (
     "limited",
-    Close(CloseCode.TOO_LONG, "the stream is as long as one may be: go on with a new one"),
+    Close(CloseCode.TOO_LONG, "the stream has reached the longest duration allowed: continue with a new one"),
 )
 
 
 def new_id() -> str:
-    """Make up a session's id."""
+    """Generate a session's id."""
     return secrets.token_urlsafe(9)
 
 
-class Line(Protocol):
-    """The client's end of a conversation."""
+class ClientConnection(Protocol):
+    """The client's end of a session."""
 
     async def receive(self) -> bytes | str | None:
         """Return the next message, or None once the client has left."""
 
     async def send(self, text: str) -> None:
-        """Send a message. To a client that has left it does nothing."""
+        """Send a message. Does nothing once the client has left."""
 
 
 class Sessions:
-    """What sessions share, and which are alive."""
+    """All sessions: what they share, which are running, and what those that ended have added up to.
 
-    def __init__(  # noqa: PLR0913 # all but two have defaults, and names
+    `waited` is told the direction and the seconds that items wait between the event loop and an SDK's thread.
+    """
+
+    def __init__(
         self,
         engine: Engine,
-        pool: WorkerPool,
+        settings: SessionSettings,
         *,
-        drain_seconds: float,
-        session_seconds: float = 0.0,
         processors: Processors | None = None,
         waited: Callable[[Direction, float], object] | None = None,
     ) -> None:
         self.engine = engine
-        self.pool = pool
-        self.drain_seconds = drain_seconds
-        self.session_seconds = session_seconds  # how long one may last; 0: as long as it likes
-        self.processors = processors
+        self.pool = WorkerPool(settings.max_sessions)
+        self.drain_seconds = settings.drain_seconds
+        self.session_seconds = settings.session_seconds
+        self.processors = processors or Processors()
         self.waited = waited
-        self.draining = False  # no new ones: whoever lets clients in looks at it
+        self.draining = False  # then no session begins; handshakes are refused
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
-        self._past = Totals()  # of those that are over
+        self._past = Totals()  # of the sessions that have ended
         self._none_alive = asyncio.Event()
         self._none_alive.set()
 
@@ -112,19 +115,19 @@ class Sessions:
 
     async def run(
         self,
-        line: Line,
+        connection: ClientConnection,
         request: StreamRequest,
         greet: Callable[[str], Coroutine[Any, Any, None]] | None = None,
         *,
         session_id: str | None = None,
     ) -> Close:
-        """Hold one conversation; return how the line is to be closed. `greet` is awaited with the session's id.
+        """Run one session; return how the connection is to be closed. `greet` is awaited with the session's id.
 
-        Cancellation: the upstream is aborted, the line left as it is.
+        Cancellation: the upstream is aborted, and the connection stays open.
         """
-        if self.draining:  # its client came in before that: one may begin several, one after the other
-            return GOING_AWAY[1]
-        session = Session(self, line, request, session_id or new_id())
+        if self.draining:  # its client connected before: on one connection, streams may follow each other
+            return DRAINED[1]
+        session = Session(self, connection, request, session_id or new_id())
         self._alive.add(session)
         self._none_alive.clear()
         within = current_session.set(session.id)
@@ -139,55 +142,67 @@ class Sessions:
                 self._none_alive.set()
 
     async def drain(self, seconds: float | None = None) -> None:
-        """End every session's input, and wait until each has said its last words or its time is up.
+        """End every session's input; wait until each has sent its last results, at most so many seconds.
 
-        A session whose client does not read may stay behind: it is for the server to drop that connection.
+        A session whose client does not read may stay behind: the server has to drop that connection.
+
+        Cancellation: the sessions go on to their end, and nobody waits for them.
         """
         self.draining = True
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         for session in self._alive:
-            session.end(GOING_AWAY, seconds)
+            session.end(DRAINED, seconds)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds + LIMITS.grace + 0.5):
                 await self._none_alive.wait()
 
 
 class Session:
-    """One conversation, from the client's first byte to the verdict that closes its line."""
+    """One session, from the client's first byte to the verdict that closes its connection.
 
-    def __init__(self, sessions: Sessions, line: Line, request: StreamRequest, session_id: str) -> None:
+    The verdict is an outcome and a close frame. The first of these that applies decides:
+
+        `end` was called, or the client broke the protocol    what was said there
+        the responses came to their end                       completed, or left if the client had left; 1000
+        the bridge was cancelled, or time was up              left; 1011
+        the upstream ended or refused the stream              upstream; its close code, in a form fit for clients
+        no worker was free                                    refused; 4029
+        the SDK raised something else                         failed; 1011
+    """
+
+    def __init__(
+        self, sessions: Sessions, connection: ClientConnection, request: StreamRequest, session_id: str
+    ) -> None:
         self.id = session_id
         self._sessions = sessions
-        self._line = line
+        self._connection = connection
         self._request = request
         self._upstream: Upstream | None = None
         self._bridge: Bridge[bytes, str] | None = None
-        self._verdict: Verdict | None = None  # ours, where it is not the upstream's ending that decides
-        self._time = asyncio.timeout(None)  # for all of it; without end, until `end` sets one
-        self._ended = False  # the client said so
-        self._left = False
+        self._verdict: Verdict | None = None  # ours, if it is not how the upstream ends that decides
+        self._time = asyncio.timeout(None)  # for the whole session; `end` sets the deadline
+        self._ended = False  # the client has ended its input
+        self._left = False  # the client has closed or vanished
         self._received = self._fed = 0  # bytes
-        self._piece = int(
-            COALESCE_SECONDS * (request.content_type.byte_rate or 0)
-        )  # bytes; 0 where only decoding would tell
+        self._piece = int(COALESCE_SECONDS * (request.content_type.byte_rate or 0))  # bytes; 0: not known
         self._responses = Counter(partial=0, final=0, other=0)
-        self.outcome: Outcome = "cancelled"  # until another stands
+        self.outcome: Outcome = "cancelled"  # until there is another
 
     async def run(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         verdict: Verdict
         try:
             close = await self._in_time(greet)
             verdict = "left" if self._left else "completed", close
-        except Closed:  # we cancelled the bridge: for a reason that stands in the verdict, or nobody was there any more
+        except Closed:  # we cancelled the bridge: `_verdict` says why, or the client had left and time was up
             verdict = "left", Close(CloseCode.INTERNAL, "the stream was cut")
         except UpstreamClosed as ending:
             verdict = "upstream", ending.close.for_client()
         except Overloaded:
             total = self._sessions.pool.total
-            text = f"all {total} sessions are taken: try again when one has ended"
+            text = f"all {total} streams are in use: try again when one has ended"
             verdict = "refused", Close(CloseCode.TOO_MANY, text)
         except Exception as error:
-            # Whatever the SDK raised, of which nothing is known. Its text may hold secrets, so only its type is told.
+            # The SDK may raise anything. The text may hold secrets, so the client is told the type only.
             logger.exception("the speech SDK failed")
             verdict = "failed", Close(CloseCode.INTERNAL, f"the speech SDK failed: {type(error).__name__}")
         self.outcome, close = self._verdict or verdict
@@ -195,7 +210,7 @@ class Session:
         return close
 
     def totals(self) -> Totals:
-        """Say what it has done so far."""
+        """Return what this session has done so far."""
         upstream = self._upstream.statistics() if self._upstream and self._upstream.statistics else None
         given, replayed, evicted = (
             (upstream.given, upstream.replayed, upstream.evicted) if upstream else (self._fed, 0, 0)
@@ -222,11 +237,11 @@ class Session:
     def _log_end(self, close: Close) -> None:
         totals = self.totals()
         counts = self.bridge_statistics()
-        told: dict[str, object] = {"outcome": self.outcome, "code": int(close.code), "reason": close.reason}
+        fields: dict[str, object] = {"outcome": self.outcome, "code": int(close.code), "reason": close.reason}
         if counts is None:
-            logger.info("refused with %s", close, extra=told)
+            logger.info("refused with %s", close, extra=fields)
             return
-        told |= {
+        fields |= {
             "chunks": counts.sent,
             "chunks_upstream": counts.fed,
             "responses": counts.yielded,
@@ -237,10 +252,10 @@ class Session:
         }
         text = "closed with %s after %.1f s of audio: %d chunks in, %d of them upstream, %d responses, %d of them out"
         numbers = (totals.received, counts.sent, counts.fed, counts.yielded, counts.received)
-        logger.info(text, close, *numbers, extra=told)
+        logger.info(text, close, *numbers, extra=fields)
 
     def end(self, verdict: Verdict | None = None, seconds: float | None = None) -> None:
-        """End the input; what the upstream has not said so many seconds later is cut off."""
+        """End the input. After so many seconds the session is cut, whatever is still to come from the upstream."""
         self._verdict = self._verdict or verdict
         seconds = self._sessions.drain_seconds if seconds is None else seconds
         if self._bridge is not None and self._time.when() is None:
@@ -248,21 +263,21 @@ class Session:
             self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
     async def _in_time(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
-        """Converse. Raises Closed when time is up, wherever a response is then: upstream, in a processor, going out."""
+        """Run the stream. Raises Closed when time is up, be it in the upstream, in a processor or in a send."""
         try:
             async with self._time:
-                return await self._converse(greet)
+                return await self._stream(greet)
         except TimeoutError:
             if not self._time.expired():  # the SDK's own
                 raise
             raise Closed("its time is up") from None
 
-    async def _converse(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+    async def _stream(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         upstream = self._sessions.engine(self._request)
         sessions = self._sessions
 
         def start(audio: Iterator[bytes]) -> Iterable[str]:
-            # One with statistics counts what it is given.
+            # An upstream with statistics counts the audio that it is given.
             return upstream.start(audio if upstream.statistics else map(self._fed_with, audio))
 
         async with Bridge(
@@ -278,7 +293,7 @@ class Session:
             logger.info(
                 "opened, %s", self._request.content_type, extra={"content_type": str(self._request.content_type)}
             )
-            process = sessions.processors.begin() if sessions.processors else None
+            process = sessions.processors.begin()
             if greet is not None:
                 await greet(self.id)
             listener = asyncio.create_task(self._listen(bridge), name=f"{self.id}-listener")
@@ -287,27 +302,26 @@ class Session:
             try:
                 async for response in bridge:
                     self._count(response)
-                    for message in await process(response) if process else (response,):
-                        await self._line.send(message)
+                    for message in await process(response):
+                        await self._connection.send(message)
             finally:
                 if limit is not None:
                     limit.cancel()
-                listener.cancel()
-                await asyncio.gather(listener, return_exceptions=True)
+                await cancel_and_wait(listener)
         return Close(CloseCode.NORMAL, END_OF_INPUT)
 
     async def _listen(self, bridge: Bridge[bytes, str]) -> None:
         try:
-            await self._take_in(bridge)
-        except Exception:  # nothing is expected to; but a session whose listener died would wait for ever
+            await self._read(bridge)
+        except Exception:  # nothing is expected here, but without a listener the session would wait for ever
             logger.exception("the listener failed")
             self._verdict = "failed", Close(CloseCode.INTERNAL, "the service failed")
             bridge.cancel()
 
-    async def _take_in(self, bridge: Bridge[bytes, str]) -> None:
-        while (message := await self._line.receive()) is not None:
+    async def _read(self, bridge: Bridge[bytes, str]) -> None:
+        while (message := await self._connection.receive()) is not None:
             if isinstance(message, bytes):
-                await self._hear(message, bridge)
+                await self._feed(message, bridge)
             elif message == EOS:
                 self._ended = True
                 bridge.end()
@@ -316,24 +330,24 @@ class Session:
                 self._verdict = "invalid", Close(CloseCode.INVALID, text)
                 bridge.cancel()
                 return
-            del message  # it would be held on to while the next is waited for
+            del message  # or it would stay in memory while the next one is waited for
         self._left = True
         self.end()
 
-    async def _hear(self, audio: bytes, bridge: Bridge[bytes, str]) -> None:
-        """Pass audio on. What comes after the end, ours or the upstream's, is read and thrown away, as Rev.ai does."""
+    async def _feed(self, audio: bytes, bridge: Bridge[bytes, str]) -> None:
+        """Pass audio on. What comes after the end, ours or the upstream's, is read and dropped, as Rev.ai does."""
         linger = 0.0
         if not self._ended:
             linger = self._linger(len(audio))
             self._received += len(audio)
         try:
-            for start in range(0, len(audio), CHUNK):  # of an empty message nothing is left: there is nothing to hear
+            for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
                 await bridge.send(audio[start : start + CHUNK], linger=linger)
         except (Closed, Broken):
             return
 
     def _linger(self, size: int) -> float:
-        """Return for how many seconds the next so many bytes may wait for more: in a crowd, to the end of a piece."""
+        """Return for how many seconds so much audio may wait for more: with many sessions, until a piece is full."""
         if self._piece == 0 or self._sessions.alive < COALESCE_FROM:
             return 0.0
         return COALESCE_SECONDS if self._received // self._piece == (self._received + size) // self._piece else 0.0

@@ -1,4 +1,4 @@
-"""What sessions did, added up: what the log, the metrics and tests read. Pure."""
+"""What sessions have done, added up. The log, the metrics and tests read it. Pure."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ if TYPE_CHECKING:
     from syncbridge import Statistics
 
 Outcome = Literal[
-    "completed",  # all was heard and said
-    "left",  # its client went before it had heard the end
-    "invalid",  # its client sent what is not understood
-    "upstream",  # the speech service ended or refused it
-    "failed",  # the SDK, or the service itself, broke
-    "refused",  # there was no slot
-    "drained",  # the service was told to end
-    "limited",  # it was as long as one may be
-    "cancelled",  # its task was
+    "completed",  # all audio was processed, and all results were sent
+    "left",  # the client left before the end
+    "invalid",  # the client broke the protocol
+    "upstream",  # the speech service ended or refused the stream
+    "failed",  # the SDK, or the service itself, failed
+    "refused",  # all slots were in use
+    "drained",  # the service was shut down
+    "limited",  # the stream reached the longest duration allowed
+    "cancelled",  # the session's task was cancelled
 ]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What sessions have done, added up. Seconds are known of raw 16-bit audio only; of other kinds they are 0."""
+    """What sessions have done, added up. Seconds are counted for raw 16-bit audio only; for other kinds they are 0."""
 
     received_bytes: int = 0
-    received: float = 0.0  # seconds of audio that clients sent before the end of their input
-    given: float = 0.0  # of these, to the SDK, each counted once
-    replayed: float = 0.0  # given again, after a connection broke
-    lost: float = 0.0  # not given when the session ended, or to be given again and not there any more
+    received: float = 0.0  # seconds of audio that clients sent before they ended their input
+    given: float = 0.0  # of these, given to the SDK; each second counts once
+    replayed: float = 0.0  # given again, after an upstream connection broke
+    lost: float = 0.0  # not given when the session ended; or evicted, and then needed again
     reconnects: int = 0
     breaks: int = 0
     partials: int = 0
     finals: int = 0
-    others: int = 0  # responses that are neither: a plain SDK says what it likes
+    others: int = 0  # responses that are neither; other SDKs have formats of their own
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
@@ -47,9 +47,9 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStatistics:
-    """All sessions at one moment, those that are over included."""
+    """All sessions at one moment, including those that have ended."""
 
     alive: int
     ended: Mapping[Outcome, int]
     totals: Totals
-    bridges: tuple[Statistics, ...]  # of those alive
+    bridges: tuple[Statistics, ...]  # of the sessions that are alive

@@ -191,7 +191,7 @@ async def test_never_ending_text_is_1009() -> None:
     ("answer", "said"),
     [
         (None, "Error: the external server closed without an answer"),
-        (b"\xff", "Error: the external server answered with bytes that are no text"),
+        (b"\xff", "Error: the external server answered with bytes that are not UTF-8"),
         (b"bytes", "External response: bytes"),
     ],
 )

@@ -52,7 +52,7 @@ async def test_it_is_not_ready_while_all_slots_are_taken() -> None:
             await socket.recv()
             assert await get(server, "/readyz") == (
                 503,
-                "not ready\nslots: all 1 are taken\nupstream: ok\ndrain: ok\n",
+                "not ready\nslots: all 1 are in use\nupstream: ok\ndrain: ok\n",
             )
             assert await get(server, "/livez") == (200, "alive\n")
             await socket.send("EOS")

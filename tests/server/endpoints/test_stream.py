@@ -228,7 +228,7 @@ async def test_one_session_too_many_is_refused_and_the_others_go_on() -> None:
         await first.send(b"b")
         assert await first.recv() == "Get b'b'"
     assert messages == []
-    assert close == Close(4029, "all 2 sessions are taken: try again when one has ended")
+    assert close == Close(4029, "all 2 streams are in use: try again when one has ended")
 
 
 async def test_the_slot_of_an_ended_session_is_free_once_its_client_knows() -> None:

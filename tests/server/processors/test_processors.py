@@ -176,7 +176,8 @@ async def test_a_failure_is_counted_each_time_and_logged_once_without_what_was_s
     consequences = [("broken", "the response goes on without it"), ("vital", "the response is dropped")]
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert warnings == [
-        f"the processor {name} raised {place}: {consequence}; said once a session" for name, consequence in consequences
+        f"the processor {name} raised {place}: {consequence}; logged once a session"
+        for name, consequence in consequences
     ]
     assert "4111" not in caplog.text
 
@@ -197,7 +198,7 @@ async def test_one_that_does_not_come_back_is_not_asked_again_until_it_does() ->
     assert asked == ["one"]
     assert processors.lanes.pool.active == 2
     release.set()
-    await until(processing._away[processors.steps[0]].done)
+    await until(processing._overdue[processors.steps[0]].done)
     assert await processing("three") == ["LATE"]
     processors.close()
     assert processors.statistics()[0].slow == 2
@@ -286,7 +287,7 @@ async def test_it_is_set_by_names_in_their_order() -> None:
         (f"{HERE}:MOST", "is not callable"),
         (f"{HERE}:takes_two", "does not take one message"),
         (f"{HERE}:generates", "is an async generator: return a list"),
-        (f"{HERE}:Unmade", "cannot be made: no licence"),
+        (f"{HERE}:Unmade", "cannot be instantiated: no licence"),
         (f"{HERE}:shout,{HERE}:gone", f"'{HERE}:gone' cannot be imported"),
         ("speechbridge.server.processors.keywords:Alerts", "SPEECHBRIDGE_KEYWORDS is empty"),
     ],

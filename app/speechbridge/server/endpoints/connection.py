@@ -1,4 +1,4 @@
-"""A client's WebSocket as a session sees it."""
+"""A client's WebSocket as a session, a flow and a resumable stream see it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 
 
 class WebSocketConnection:
-    """A client's WebSocket as a session sees it."""
+    """A client's WebSocket. Implements `ClientConnection` of sessions and `Connection` of resumable streams."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
-        self.closed_cleanly = False  # the client left with a close frame that says it meant to
-        self._gone = False
+        self.closed_cleanly = False  # the client left with a close frame that says so
+        self._left = False
 
     async def receive(self) -> bytes | str | None:
+        """Return the next message, None once the client has left. Cancellation: no message is lost."""
         message = await self._socket.receive()
-        if message["type"] == "websocket.disconnect":  # or told so: the gate may still pass on our last words
+        if message["type"] == "websocket.disconnect":  # or the gate says so; then what is sent still reaches the client
             self.closed_cleanly = message.get("code") in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
             return None
         text: str | None = message.get("text")
@@ -31,12 +32,14 @@ class WebSocketConnection:
         return data if text is None else text
 
     async def send(self, text: str) -> None:
-        if not self._gone:
+        """Send a message. Does nothing once the client has left. Cancellation: the message may have been sent."""
+        if not self._left:
             try:
                 await self._socket.send_text(text)
-            except (WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left; `receive` tells
-                self._gone = True
+            except (WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left
+                self._left = True  # `receive` tells how
 
     async def close(self, close: Close) -> None:
-        with suppress(WebSocketDisconnect, RuntimeError):  # it left first; starlette says so in one of these ways
+        """Close the WebSocket. Does nothing once the client has left."""
+        with suppress(WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left
             await self._socket.close(close.code, close.reason)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,115 +39,107 @@ from speechbridge.server.endpoints.connection import WebSocketConnection
 if TYPE_CHECKING:
     from typing import Self
 
-    from speechbridge.server.session import Line, Sessions
+    from speechbridge.server.session import ClientConnection, Sessions
+    from speechbridge.settings import FlowSettings
 
-BATCH = 2**18  # bytes gathered before a thread writes them: a guide's chunks are 1,024 bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Flows:
-    """What the flows need. Sizes in bytes, times in seconds."""
-
-    sessions: Sessions
-    files: Path
-    max_file: int
-    max_message: int
-    proxy: str  # a WebSocket URL; empty means that nobody set one
-    proxy_timeout: float
+BATCH = 2**18  # bytes gathered before a thread writes them; clients often send chunks of 1,024 bytes
 
 
 class Left(Exception):
     """The client has left in the middle of a flow."""
 
 
-class Wrong(Exception):
-    """A flow cannot go on. Its text goes to the client."""
+class FlowError(Exception):
+    """A flow has failed. Its text goes to the client."""
 
 
-class Refused(Wrong):
-    """Something is not taken, while its rest is on the way: binary messages, until an end or the next flow's name."""
+class Rejected(FlowError):
+    """A flow has failed while its input still arrives.
+
+    The rest of that input is skipped: binary messages, up to one of `end`, or to the name of the next flow.
+    """
 
     def __init__(self, text: str, end: tuple[str | bytes, ...]) -> None:
         super().__init__(text)
         self.end = end
 
 
-def router(flows: Flows) -> APIRouter:
+def router(sessions: Sessions, settings: FlowSettings) -> APIRouter:
     """Make the route."""
     routes = APIRouter()
     named = {
         TEXT: _text,
-        FILE: _File(flows).receive,
-        PROXY: _Proxy(flows).ask,
-        AUDIO: _Audio(flows).transcribe,
+        FILE: _File(settings).receive,
+        PROXY: _Proxy(settings).ask,
+        AUDIO: _Audio(sessions).transcribe,
     }
 
     @routes.websocket(PATH)
-    async def converse(socket: WebSocket) -> None:
+    async def run_flows(socket: WebSocket) -> None:
         """Run the flows that a client names."""
         await socket.accept()
-        line = WebSocketConnection(socket)
-        skipping: tuple[str | bytes, ...] = ()  # what ends the rest of something that was refused
+        connection = WebSocketConnection(socket)
+        skipping: tuple[str | bytes, ...] = ()  # what ends the rest of a rejected input
         with suppress(Left):
             while True:
-                name = await _next(line)
+                name = await _next(connection)
                 if skipping and (isinstance(name, bytes) or name in skipping):
                     skipping = () if name in skipping else skipping
                     continue
                 skipping = ()
                 flow = named.get(name) if isinstance(name, str) else None
                 try:
-                    answer = await flow(line) if flow else no_flow(name)
-                except Wrong as error:
+                    answer = await flow(connection) if flow else no_flow(name)
+                except FlowError as error:
                     answer = f"{ERROR}{error}"
-                    skipping = error.end if isinstance(error, Refused) else ()
-                await line.send(answer)
+                    skipping = error.end if isinstance(error, Rejected) else ()
+                await connection.send(answer)
 
     return routes
 
 
-async def _next(line: Line) -> bytes | str:
-    message = await line.receive()
+async def _next(connection: ClientConnection) -> bytes | str:
+    message = await connection.receive()
     if message is None:
         raise Left
     return message
 
 
-async def _next_text(line: Line, flow: str) -> str:
-    message = await _next(line)
+async def _next_text(connection: ClientConnection, flow: str) -> str:
+    message = await _next(connection)
     if isinstance(message, bytes):
-        raise Wrong(f"{flow} takes a text message, not a binary one")
+        raise FlowError(f"{flow} takes a text message, not a binary one")
     return message
 
 
-async def _text(line: Line) -> str:
-    return f"{ECHO}{await _next_text(line, TEXT)}"
+async def _text(connection: ClientConnection) -> str:
+    return f"{ECHO}{await _next_text(connection, TEXT)}"
 
 
 class _File:
-    """Stores what comes until EOF, whole or not at all."""
+    """Stores binary messages as a file, up to EOF: the whole file, or nothing."""
 
-    def __init__(self, flows: Flows) -> None:
-        self._folder = flows.files
-        self._max_size = flows.max_file
+    def __init__(self, settings: FlowSettings) -> None:
+        self._directory = settings.files_dir
+        self._max_size = settings.max_file_bytes
 
-    async def receive(self, line: Line) -> str:
+    async def receive(self, connection: ClientConnection) -> str:
         try:
-            with _Upload(self._folder) as upload:
-                await self._fill(upload, line)
+            with _Upload(self._directory) as upload:
+                await self._fill(upload, connection)
                 await anyio.to_thread.run_sync(upload.keep)
         except OSError as error:
-            raise Refused(f"the file cannot be stored: {error.strerror}", END_OF_FILE) from None
+            raise Rejected(f"the file cannot be stored: {error.strerror}", END_OF_FILE) from None
         return STORED
 
-    async def _fill(self, upload: _Upload, line: Line) -> None:
+    async def _fill(self, upload: _Upload, connection: ClientConnection) -> None:
         batch, size = bytearray(), 0
-        while (chunk := await _next(line)) not in END_OF_FILE:
+        while (chunk := await _next(connection)) not in END_OF_FILE:
             if isinstance(chunk, str):
-                raise Wrong(f"file takes binary messages, then {EOF}; nothing was stored")
+                raise FlowError(f"file takes binary messages, then {EOF}; nothing was stored")
             size += len(chunk)
             if size > self._max_size:
-                raise Refused(f"the file is larger than {self._max_size} bytes; nothing was stored", END_OF_FILE)
+                raise Rejected(f"the file is larger than {self._max_size} bytes; nothing was stored", END_OF_FILE)
             batch += chunk
             if len(batch) >= BATCH:
                 await anyio.to_thread.run_sync(upload.write, batch)
@@ -157,14 +148,14 @@ class _File:
 
 
 class _Upload:
-    """A file under a temporary name, gone when the context is left, unless it was kept. Its methods block."""
+    """A file under a temporary name. Leaving the context deletes it, unless it was kept. The methods block."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._folder)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._directory)
         self._temporary = Path(name)
         return self
 
@@ -178,24 +169,24 @@ class _Upload:
             view = view[os.write(self._descriptor, view) :]
 
     def keep(self) -> None:
-        """Give it its name: when it came, and what mkstemp made up. Nothing of it is the client's."""
+        """Give the file its final name: the time, and mkstemp's random part. The client chooses no part of it."""
         os.fsync(self._descriptor)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        self._temporary.rename(self._folder / f"{stamp}-{self._temporary.stem.strip('.')}")
+        self._temporary.rename(self._directory / f"{stamp}-{self._temporary.stem.strip('.')}")
 
 
 class _Proxy:
-    """Asks another WebSocket server, one connection a question."""
+    """Asks another WebSocket server, with a connection for each question."""
 
-    def __init__(self, flows: Flows) -> None:
-        self._address = Address.parse(flows.proxy) if flows.proxy else None
-        self._timeout = flows.proxy_timeout
-        self._max_size = flows.max_message
+    def __init__(self, settings: FlowSettings) -> None:
+        self._address = Address.parse(settings.proxy_url) if settings.proxy_url else None
+        self._timeout = settings.proxy_seconds
+        self._max_size = settings.max_message_bytes
 
-    async def ask(self, line: Line) -> str:
-        question = await _next_text(line, PROXY)
+    async def ask(self, connection: ClientConnection) -> str:
+        question = await _next_text(connection, PROXY)
         if self._address is None:
-            raise Wrong("there is no external server: SPEECHBRIDGE_PROXY_URL is not set")
+            raise FlowError("there is no external server: SPEECHBRIDGE_PROXY_URL is not set")
         try:
             async with (
                 asyncio.timeout(self._timeout),
@@ -204,50 +195,50 @@ class _Proxy:
                 await external.send(question)
                 answer = await external.recv()
         except NoConnection as error:
-            raise Wrong(str(error)) from None
+            raise FlowError(str(error)) from None
         except TimeoutError:
-            raise Wrong(f"the external server did not answer within {self._timeout:g} s") from None
+            raise FlowError(f"the external server did not answer within {self._timeout:g} s") from None
         except ConnectionClosed:
-            raise Wrong("the external server closed without an answer") from None
+            raise FlowError("the external server closed without an answer") from None
         try:
             return f"{EXTERNAL}{answer if isinstance(answer, str) else answer.decode()}"
         except UnicodeDecodeError:
-            raise Wrong("the external server answered with bytes that are no text") from None
+            raise FlowError("the external server answered with bytes that are not UTF-8") from None
 
 
 class _UntilEos:
-    """A line as a session sees it when the line goes on afterwards: what follows EOS is the next flow's."""
+    """A connection as the session of a flow sees it: it ends with EOS, and what follows is for the next flow."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
         self.ended = False
         self.left = False
 
     async def receive(self) -> bytes | str | None:
         if self.ended:
-            await asyncio.Event().wait()  # until the session, which has all it needs, cancels its listener
-        message = await self._line.receive()
+            await asyncio.Event().wait()  # until the session is over, and cancels its listener
+        message = await self._connection.receive()
         self.ended = message == EOS
         self.left = message is None
         return message
 
     async def send(self, text: str) -> None:
-        await self._line.send(text)
+        await self._connection.send(text)
 
 
 class _Audio:
-    """The transcription of /ws_a, in the middle of a connection."""
+    """Transcribes audio as /ws_a does, as one of several flows."""
 
-    def __init__(self, flows: Flows) -> None:
-        self._sessions = flows.sessions
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
 
-    async def transcribe(self, line: Line) -> str:
-        audio = _UntilEos(line)
+    async def transcribe(self, connection: ClientConnection) -> str:
+        audio = _UntilEos(connection)
         close = await self._sessions.run(audio, StreamRequest(ContentType.raw()))
         if audio.left:
             raise Left
         if not audio.ended:
-            raise Refused(f"the transcription ended early, with {close}", (EOS,))
+            raise Rejected(f"the transcription ended early, with {close}", (EOS,))
         if close.code != CloseCode.NORMAL:
-            raise Wrong(f"the transcription ended with {close}")
+            raise FlowError(f"the transcription ended with {close}")
         return TRANSCRIBED

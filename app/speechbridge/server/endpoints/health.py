@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it takes sessions, and how it does: for those who start, stop and watch it."""
+"""Liveness, readiness and metrics, for those who deploy and monitor the service."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
     from speechbridge.server.session import Sessions
 
-DRAINING = "the service is shutting down: connect elsewhere, or again shortly\n"
+DRAINING = "the service is shutting down: connect to another instance, or try again shortly\n"
 
 
 def router(sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | None]) -> APIRouter:
-    """Make the routes. `trouble` tells what is wrong upstream, None if nothing is."""
+    """Make the routes. `trouble` says what is wrong with the speech service, None if nothing is."""
     routes = APIRouter(default_response_class=PlainTextResponse)
 
     @routes.get("/livez")
     async def live() -> PlainTextResponse:
-        """Whether the event loop turns. It asks nothing else, so that trouble upstream restarts nobody."""
+        """Liveness: the event loop runs. Nothing else is checked, so that no upstream failure restarts the service."""
         return PlainTextResponse("alive\n")
 
     @routes.get("/readyz", responses={503: {"content": {"text/plain": {}}, "description": "Not ready, and why"}})
     async def ready() -> PlainTextResponse:
-        """Whether a stream that came now would be served; each thing that it needs has a line."""
+        """Readiness: a new stream would be served. Each thing that it needs has a line."""
         pool = sessions.pool
         free = pool.total - pool.active
         found = {
-            "slots": None if free > 0 else f"all {pool.total} are taken",
+            "slots": None if free > 0 else f"all {pool.total} are in use",
             "upstream": trouble(),
             "drain": DRAINING.strip() if sessions.draining else None,
         }
@@ -45,14 +45,14 @@ def router(sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | Non
 
     @routes.get("/metrics")
     async def scrape() -> Response:
-        """Everything that is counted, for Prometheus."""
+        """All metrics, in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 
 
 class RefuseWhileDraining:
-    """ASGI middleware: answer WebSockets with 503 once the sessions drain, before they are accepted."""
+    """ASGI middleware: answer WebSocket handshakes with 503 while the sessions drain."""
 
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
         self._app = app

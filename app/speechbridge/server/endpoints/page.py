@@ -1,7 +1,7 @@
 """The captions page: a few files, read once and served from memory.
 
-Their names stay when they change, so a browser asks each time and is told that nothing has (`no-cache` with an ETag,
-which is a hash: the same on every server that has the same files).
+Their names stay the same when they change, so browsers revalidate them each time (`no-cache`). The ETag is a hash: the
+same on every server that has the same files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 FILES = Path(__file__).parents[1] / "static"
 
-# By name, as a machine's own list of types may be wrong, and a browser runs no script of a wrong type.
+# By file name: the system's own list of types may be wrong, and browsers run no script of a wrong type.
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -22,7 +22,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 
-# 'self' is the WebSocket of the same origin too; in Safari since 15.5. The worklet is a script.
+# 'self' includes the WebSocket of the same origin, in Safari since 15.5. The worklet counts as a script.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -39,7 +39,7 @@ HEADERS = {
 
 
 def router() -> APIRouter:
-    """Make the routes. The files are read now."""
+    """Make the routes. The files are read once, here."""
     routes = APIRouter(default_response_class=Response)
     files = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in TYPES}
     tags = {name: f'"{sha256(content).hexdigest()[:32]}"' for name, content in files.items()}

@@ -1,10 +1,10 @@
-"""One WebSocket to another: no SDK, no threads, two tasks.
+"""A relay from one WebSocket to another: no SDK, no threads, two tasks.
 
-The near side is our client, the far side the server that `SPEECHBRIDGE_RELAY_URL` names; a client can never name it.
-Messages pass whole and in order, text as text and binary as binary. Whoever is slow slows the other down: each task
-reads its next message when its last one has been taken. Each leg has pings of its own.
+The near side is our client. The far side is the server that `SPEECHBRIDGE_RELAY_URL` names; a client cannot choose it.
+Messages pass whole and in order, text as text and binary as binary. Back-pressure passes too: each task reads the next
+message once the last one was sent. Each side has its own heartbeat.
 
-Closing is passed on with code and reason. Three codes stand for the lack of a close frame and may not be sent:
+A close is passed on with its code and reason. Some codes stand for a close frame that is missing, and may not be sent:
 
     the near side closed without a code (1005)    far: 1000
     the near side vanished (1006)                 far: 1001
@@ -25,22 +25,25 @@ from websockets.exceptions import ConnectionClosed
 from speechbridge.client.dial import NoConnection, dial, hang_up
 from speechbridge.protocol.address import Address
 from speechbridge.protocol.close import Close, CloseCode, fit_reason
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
-FAREWELL = 0.5  # seconds for the near side's close code to come, once a send to it has failed
-INBOUND = 4  # messages read ahead from the far side: what a slow client may cost, with the largest message
+    from speechbridge.settings import RelaySettings
+
+CLOSE_SECONDS = 0.5  # for the near side's close code to arrive, once a send to it has failed
+INBOUND = 4  # messages read ahead from the far side; each may have the largest size
 
 
-def router(url: str, *, open_timeout: float, max_size: int) -> APIRouter:
-    """Make the route to `url`; empty means that nobody set one. `max_size` is in bytes a message."""
+def router(settings: RelaySettings) -> APIRouter:
+    """Make the route."""
     routes = APIRouter()
-    address = Address.parse(url) if url else None
+    address = Address.parse(settings.relay_url) if settings.relay_url else None
 
     @routes.websocket("/relay")
     async def relay(near: WebSocket) -> None:
-        """Relay to the server that SPEECHBRIDGE_RELAY_URL names, and back."""
+        """Relay messages to the server that SPEECHBRIDGE_RELAY_URL names, and back."""
         if address is None:
             await near.accept()
             await near.close(CloseCode.BAD_GATEWAY, "no relay: SPEECHBRIDGE_RELAY_URL is not set")
@@ -48,7 +51,11 @@ def router(url: str, *, open_timeout: float, max_size: int) -> APIRouter:
         offered = near.scope["subprotocols"] or None
         try:
             async with dial(
-                address, open_timeout=open_timeout, max_size=max_size, inbound=INBOUND, subprotocols=offered
+                address,
+                open_timeout=settings.connect_seconds,
+                max_size=settings.max_message_bytes,
+                inbound=INBOUND,
+                subprotocols=offered,
             ) as far:
                 await near.accept(far.subprotocol)
                 await _relay(near, far)
@@ -66,24 +73,22 @@ async def _relay(near: WebSocket, far: ClientConnection) -> None:
     both = {forward, reverse}
     try:
         done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if reverse in done and reverse.result() is None:  # the near side has left; the other task may know how
-            await asyncio.wait({forward}, timeout=FAREWELL)
+        if reverse in done and reverse.result() is None:  # the near side has left; the other task may learn the code
+            await asyncio.wait({forward}, timeout=CLOSE_SECONDS)
     finally:
-        for task in both:
-            task.cancel()
-        await asyncio.gather(*both, return_exceptions=True)
+        await cancel_and_wait(*both)
     close = None if reverse.cancelled() else reverse.result()
     if not forward.cancelled():
         await hang_up(far, forward.result())
     elif close is None:
         await hang_up(far, Close(CloseCode.GOING_AWAY))
     else:
-        with suppress(WebSocketDisconnect, RuntimeError):  # it left in the same moment
+        with suppress(WebSocketDisconnect, RuntimeError):  # it has left meanwhile
             await near.close(close.code, close.reason)
 
 
 async def _forward(near: WebSocket, far: ClientConnection) -> Close:
-    """Pass on what the near side says; return how it went, in terms that the far side may be told."""
+    """Pass on the near side's messages; return how it closed, as a frame that may be sent to the far side."""
     while True:
         message = await near.receive()
         if message["type"] == "websocket.disconnect":
@@ -94,14 +99,14 @@ async def _forward(near: WebSocket, far: ClientConnection) -> Close:
             code: int = message["code"]
             return Close(substitutes.get(code, code), message.get("reason") or "")
         text = message.get("text")
-        with suppress(ConnectionClosed):  # the other task is told why; here is only nothing to send to
+        with suppress(ConnectionClosed):  # the other task learns why; here the message is dropped
             await far.send(message["bytes"] if text is None else text)
 
 
 async def _reverse(far: ClientConnection, near: WebSocket) -> Close | None:
-    """Pass on what the far side says; return how it went, in terms that the near side may be told.
+    """Pass on the far side's messages; return how it closed, as a frame that may be sent to the near side.
 
-    None if it is the near side that has left.
+    None if it was the near side that has left.
     """
     with suppress(ConnectionClosed):
         while True:

@@ -1,4 +1,4 @@
-"""The two faces for streaming: Rev.ai's wire protocol, and the plain one."""
+"""The endpoints for streams: one with Rev.ai's protocol, one without any."""
 
 from __future__ import annotations
 
@@ -9,62 +9,54 @@ from speechbridge.protocol.messages import Connected
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
-from speechbridge.server.resumable import UNKNOWN, ResumableConnections
+from speechbridge.server.resumable import UNKNOWN, ResumableConnection, ResumableConnections
 from speechbridge.server.session import Sessions, new_id
 
-PATHS = (PATH, "/" + PATH)  # SDKs join a base and a path; a base that ends in a slash gives two
+PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path: a base URL that ends in a slash makes two of them
 
 
-def router(sessions: Sessions, durable: ResumableConnections) -> APIRouter:
-    """Make the routes, for these sessions and those of their lines that can be come back to."""
+def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
+    """Make the routes. `resumable` keeps the connections of those sessions whose clients may resume."""
     routes = APIRouter()
 
     @routes.websocket("/ws_a")
     async def plain(socket: WebSocket) -> None:
-        """16 kHz mono S16LE in, each response out, untouched. The text `EOS` or a close ends the input."""
+        """16 kHz mono S16LE in, each response out, unchanged. The text `EOS` or a close ends the input."""
         await socket.accept()
-        line = WebSocketConnection(socket)
-        await line.close(await sessions.run(line, StreamRequest(ContentType.raw())))
+        connection = WebSocketConnection(socket)
+        await connection.close(await sessions.run(connection, StreamRequest(ContentType.raw())))
 
     @routes.websocket(PATHS[1])
     @routes.websocket(PATHS[0])
-    async def stream(socket: WebSocket) -> None:
+    async def revai(socket: WebSocket) -> None:
         """Rev.ai's streaming protocol. A refusal is a close frame after the handshake, so that clients see why."""
         await socket.accept()
-        line = WebSocketConnection(socket)
+        connection = WebSocketConnection(socket)
         query = socket.scope["query_string"].decode("latin-1")
         resume = Resume.parse(query)
         if resume is not None and resume.key is not None:
-            await come_back(line, resume.key, resume.finals)
+            stream = resumable.find(resume.key)
+            await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, resume.finals))
             return
         try:
             request = StreamRequest.parse(query)
         except BadRequest as error:
-            await line.close(Close(CloseCode.BAD_REQUEST, str(error)))
+            await connection.close(Close(CloseCode.BAD_REQUEST, str(error)))
             return
         if resume is not None:
-            session_id = new_id()
-            lasting = durable.begin(session_id)
+            stream = resumable.begin(new_id())
 
-            async def outlive() -> Close:
-                with socket.scope["visit"].held():  # whoever drops the connection has not left yet
-                    return await sessions.run(lasting, request, session_id=session_id)
+            async def run(stream: ResumableConnection) -> Close:
+                with socket.scope["lease"].held():  # a client that drops its connection still has its stream
+                    return await sessions.run(stream, request, session_id=stream.session_id)
 
-            durable.run(lasting, outlive())
-            await lasting.serve(line, session_id)
+            resumable.run(stream, run(stream))
+            await stream.serve(connection)
             return
 
         async def greet(session_id: str) -> None:
-            await line.send(Connected(session_id).encode())
+            await connection.send(Connected(session_id).encode())
 
-        await line.close(await sessions.run(line, request, greet))
-
-    async def come_back(line: WebSocketConnection, key: str, finals: int) -> None:
-        found = durable.find(key)
-        if found is None:
-            await line.close(UNKNOWN)
-        else:
-            lasting, session_id = found
-            await lasting.serve(line, session_id, finals)
+        await connection.close(await sessions.run(connection, request, greet))
 
     return routes

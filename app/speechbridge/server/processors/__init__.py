@@ -1,19 +1,19 @@
-"""What may happen to a response before it goes back: functions of anybody's, one after the other.
+"""Post-processing: functions of the user's that each response passes through, one after the other.
 
-A processor takes one response, as the text that the client would get, and returns what the client gets in its place:
+A processor takes one response, as the text that the client would get, and returns what the client gets instead:
 
     def process(message: str) -> str | None | Iterable[str]      # changed, dropped, or several
 
-It may be `async def`. Of a class an instance is made, once and without arguments, and the instance is called. It takes
-text and not parsed messages, as a plain SDK says what it likes, and as parsing drops what it does not know;
-`speechbridge.protocol.messages.parse_message` is there for those who want it.
+It may be `async def`. If it is a class, one instance is made, without arguments, and that is called. It takes text and
+not parsed messages: other SDKs have formats of their own, and parsing drops fields that it does not know.
+`speechbridge.protocol.messages.parse_message` parses Rev.ai's.
 
-Each session's responses are processed one after the other, so their order stays. Async processors run in the session's
-task. Sync ones run in threads of their own, so that one that blocks stops nobody else.
+The responses of a session are processed one after the other, so their order stays. Async processors run in the
+session's task. Sync ones run in threads of their own, so that one that blocks holds up nobody else.
 
-**What if one fails.** One that raises, or is not done in time, is counted and logged, and the response goes on as if it
-were not there. Where that must not be (redaction, say) it declares `required = True`, and the response is dropped
-instead, and counted. A sync one that does not come back is not asked again in that session until it does.
+**Failures.** If a processor raises or is not done in time, that is counted and logged, and the response goes on without
+it. If that must not happen (as with redaction), the processor declares `required = True`: then the response is dropped
+and counted. A sync processor that does not return is not called again in that session until it does.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ import asyncio
 import inspect
 import logging
 import traceback
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from speechbridge.engines.function import load
+from speechbridge.loading import load
 from speechbridge.server.processors.lanes import Lanes
+from speechbridge.settings import WrongSetting, split
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from speechbridge.settings import ProcessorSettings
 
 logger = logging.getLogger(__name__)
 
-MOST = 100  # messages that one may become: an endless generator ends here
+MOST = 100  # messages that one response may become. An endless generator is stopped here
 
 Failure = Literal["raised", "slow"]
 FAILURES: tuple[Failure, ...] = get_args(Failure)
@@ -49,28 +52,42 @@ class ProcessorStatistics:
     name: str
     raised: int
     slow: int
-    withheld: int  # responses that were dropped, because it is required and failed
+    withheld: int  # responses dropped because it is required and failed
 
 
 class Processors:
-    """The processors of a service, in their order, shared by its sessions. `seconds` is what each has for a response.
+    """The processors of a service, in their order, shared by its sessions. Each has `seconds` for a response.
 
-    Sync ones share `threads`. When all are taken by some that do not come back, the others count as slow at once.
+    Sync ones share `threads`. If all of these are taken by calls that do not return, further calls fail as too slow at
+    once.
     """
 
-    def __init__(self, named: Iterable[tuple[str, Callable[[str], Any]]], *, seconds: float, threads: int) -> None:
+    def __init__(
+        self, named: Iterable[tuple[str, Callable[[str], Any]]] = (), *, seconds: float = 1.0, threads: int = 1
+    ) -> None:
         self.seconds = seconds
         self.lanes = Lanes(threads)
         self.steps = tuple(Step(name, function) for name, function in named)
 
     @classmethod
-    def load(cls, paths: str, *, seconds: float, threads: int) -> Processors:
-        """Import `package.module:callable,...`. Raises ValueError with the one that is wrong, and why."""
-        named = [(path, _usable(path)) for path in map(str.strip, paths.split(",")) if path]
-        return cls(named, seconds=seconds, threads=threads)
+    def choose(cls, settings: ProcessorSettings, *, threads: int) -> Processors:
+        """Import those that the settings name. Raises WrongSetting with the one that cannot be used, and why."""
+        try:
+            named = [(path, _usable(path)) for path in split(settings.processors)]
+        except ValueError as error:
+            raise WrongSetting(f"SPEECHBRIDGE_PROCESSORS: {error}") from None
+        return cls(named, seconds=settings.processor_seconds, threads=threads)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """End the threads when the context ends."""
+        try:
+            yield
+        finally:
+            self.close()
 
     def begin(self) -> Processing:
-        """Begin a session's."""
+        """Return what processes the responses of one session."""
         return Processing(self)
 
     def statistics(self) -> list[ProcessorStatistics]:
@@ -78,7 +95,7 @@ class Processors:
         return [ProcessorStatistics(step.name, **step.failures, withheld=step.withheld) for step in self.steps]
 
     def close(self) -> None:
-        """End the threads that are idle; the others end when they are."""
+        """End the idle threads now, and each other one when its call has returned. Never waits."""
         self.lanes.close()
 
 
@@ -95,7 +112,7 @@ class Step:
 
 
 class _Slow(Exception):
-    """A processor did not answer in time."""
+    """A processor was not done in time."""
 
 
 class Processing:
@@ -103,8 +120,8 @@ class Processing:
 
     def __init__(self, processors: Processors) -> None:
         self._processors = processors
-        self._away: dict[Step, asyncio.Future[list[str]]] = {}  # calls that did not come back in time
-        self._told: set[tuple[Step, Failure]] = set()  # the log is told once a session; the metrics count each
+        self._overdue: dict[Step, asyncio.Future[list[str]]] = {}  # calls that did not return in time
+        self._logged: set[tuple[Step, Failure]] = set()  # logged once a session; the metrics count each
 
     async def __call__(self, response: str) -> list[str]:
         """Return what the client gets for a response. Cancellation: safe."""
@@ -118,7 +135,7 @@ class Processing:
             return await (self._await(step, message) if step.is_async else self._call(step, message))
         except _Slow:
             self._report(step, "slow")
-        except Exception as error:  # noqa: BLE001 # whatever somebody's function raises; its text may hold what was said
+        except Exception as error:  # noqa: BLE001 # a user's function may raise anything; its text may hold speech
             self._report(step, "raised", error)
         if step.required:
             step.withheld += 1
@@ -138,28 +155,29 @@ class Processing:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # Its own: the first would pass for the session's cancellation, the others end the whole service.
+            # The processor raised it. Passed on, the first would look like the session's cancellation, and the others
+            # would end the whole service.
             raise RuntimeError(type(error).__name__).with_traceback(error.__traceback__) from None
 
     async def _call(self, step: Step, message: str) -> list[str]:
-        if step in self._away and not self._away[step].done():
+        if step in self._overdue and not self._overdue[step].done():
             raise _Slow
         call = self._processors.lanes.run(lambda: _messages(step.function(message)))
         if call is None:
             raise _Slow
         await asyncio.wait({call}, timeout=self._processors.seconds)
         if not call.done():
-            self._away[step] = call
+            self._overdue[step] = call
             raise _Slow
         return call.result()
 
     def _report(self, step: Step, failure: Failure, error: Exception | None = None) -> None:
         step.failures[failure] += 1
-        if (step, failure) not in self._told:
-            self._told.add((step, failure))
+        if (step, failure) not in self._logged:
+            self._logged.add((step, failure))
             what = f"raised {_place(error)}" if error else f"was not done within {self._processors.seconds:g} s"
             consequence = "the response is dropped" if step.required else "the response goes on without it"
-            logger.warning("the processor %s %s: %s; said once a session", step.name, what, consequence)
+            logger.warning("the processor %s %s: %s; logged once a session", step.name, what, consequence)
 
 
 def _messages(made: Any) -> list[str]:
@@ -187,10 +205,10 @@ def _usable(path: str) -> Callable[[str], Any]:
     if isinstance(found, type):
         try:
             found = found()
-        except Exception as error:  # whatever a class of somebody's raises
-            raise ValueError(f"{path!r} cannot be made: {error}") from error
+        except Exception as error:  # a user's class may raise anything
+            raise ValueError(f"{path!r} cannot be instantiated: {error}") from error
     try:
-        with suppress(ValueError):  # some callables of C have no signature
+        with suppress(ValueError):  # some callables written in C have no signature
             inspect.signature(found).bind("message")
     except TypeError:
         raise ValueError(f"{path!r} does not take one message") from None

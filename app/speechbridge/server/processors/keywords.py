@@ -1,10 +1,10 @@
-"""Marks finals in which certain words were said, and tells the log.
+"""Keyword alerts: marks finals in which certain words were said, and logs them.
 
     SPEECHBRIDGE_PROCESSORS=speechbridge.server.processors.keywords:Alerts
     SPEECHBRIDGE_KEYWORDS="refund,my lawyer"
 
-A final of Rev.ai's protocol gets one more field, `"alerts": ["refund"]`. It is a field and not a message of its own, so
-that no client meets a message that it does not know, and finals keep their numbers.
+A final of Rev.ai's protocol gets one more field, `"alerts": ["refund"]`. A message of its own would be unknown to
+clients, and would change the numbers of the finals after it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 
 class Alerts:
-    """The processor. Words are found whole, in any case, across elements; without any given, those of the setting."""
+    """The processor. Finds whole words and phrases, in any case, across elements; by default those of the setting."""
 
     def __init__(self, keywords: Iterable[str] | None = None) -> None:
         given = Settings.read().keywords.split(",") if keywords is None else keywords
         self._keywords = {" ".join(word.split()) for word in given} - {""}
         if not self._keywords:
-            raise ValueError("SPEECHBRIDGE_KEYWORDS is empty: set the words to look for, with commas between them")
+            raise ValueError("SPEECHBRIDGE_KEYWORDS is empty: set the words to look for, separated by commas")
         spaced = {word: r"\s+".join(map(re.escape, word.split())) for word in sorted(self._keywords)}
         self._patterns = {
             word: re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE) for word, pattern in spaced.items()

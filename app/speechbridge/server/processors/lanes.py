@@ -1,7 +1,8 @@
-"""Threads for calls that may block, or never come back: few while all is well, never more than a number.
+"""Threads for calls that may block, or never return: few as long as calls return, never more than a fixed number.
 
-Neither of the ready-made pools will do. asyncio's default one has six threads here, and DNS waits in it. The threads of
-ThreadPoolExecutor and of anyio are no daemons: one call that never returns keeps the process from exiting.
+Neither of the ready-made pools fits. asyncio's default pool has six threads on two cores, and DNS lookups wait in it.
+The threads of ThreadPoolExecutor and of anyio are not daemons: one call that never returns would keep the process from
+exiting.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ T = TypeVar("T")
 
 
 class _Lane(SimpleQueue["Callable[[], Callable[[], object]] | None"]):
-    """What one thread has to do: the work, then what that returns, once the lane is idle again; None ends it."""
+    """What one thread has to call: each item, then what that returned, once the lane is idle again. None ends it."""
 
 
 class Lanes:
-    """At most `total` daemon threads, each with one call at a time. Idle ones are used again."""
+    """At most `total` daemon threads, each with one call at a time. Idle threads are reused."""
 
     def __init__(self, total: int) -> None:
         self.pool = WorkerPool(total)
@@ -34,34 +35,34 @@ class Lanes:
         self._closed = False
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T] | None:
-        """Begin a call, in the caller's context; None at once when every thread is taken.
+        """Begin a call, in the caller's context; return None at once if every thread is taken.
 
-        Cancellation of the future: the call goes on, and nobody is told how it ended.
+        Cancellation of the future: the call goes on, and its result is dropped.
         """
         lane = self._idle.pop() if self._idle else self._open()
         if lane is None:
             return None
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
         result: asyncio.Future[T] = loop.create_future()
-        result.add_done_callback(_look)
+        result.add_done_callback(_retrieve_error)
 
         def work() -> Callable[[], object]:
             try:
                 settle = partial(_settle, result, context.run(function))
-            except BaseException as error:  # noqa: BLE001 # the caller's to see, not the thread's
+            except BaseException as error:  # noqa: BLE001 # for the caller to see, not for the thread
                 settle = partial(_fail, result, error)
 
-            def call_home() -> None:
-                with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is left to be told
+            def report() -> None:
+                with suppress(RuntimeError):  # the loop was closed meanwhile, and with it whoever waited
                     loop.call_soon_threadsafe(settle)
 
-            return call_home
+            return report
 
         lane.put(work)
         return result
 
     def close(self) -> None:
-        """End the threads that are idle, and each other one when its call has come back. Never waits."""
+        """End the idle threads now, and each other one when its call has returned. Never waits."""
         self._closed = True
         while self._idle:
             self._idle.pop().put(None)
@@ -73,17 +74,17 @@ class Lanes:
         lane = _Lane()
         try:
             slot.run(partial(self._live, lane), name="processor", done=lambda: None)
-        except RuntimeError:  # the system has no thread to give
+        except RuntimeError:  # the system cannot start another thread
             return None
         return lane
 
     def _live(self, lane: _Lane) -> None:
         while (work := lane.get()) is not None:
-            call_home = work()
+            report = work()
             self._idle.append(lane)
-            if self._closed:  # close() may have looked already
+            if self._closed:  # close() may have looked at the idle lanes before
                 lane.put(None)
-            call_home()
+            report()
 
 
 def _settle(result: asyncio.Future[T], value: T) -> None:
@@ -93,12 +94,12 @@ def _settle(result: asyncio.Future[T], value: T) -> None:
 
 def _fail(result: asyncio.Future[T], error: BaseException) -> None:
     if not result.done():
-        # A StopIteration would pass for its awaiter's own end, a SystemExit for the loop's.
+        # A StopIteration would end its awaiter's own iteration, and a SystemExit the event loop.
         fits = isinstance(error, Exception) and not isinstance(error, StopIteration)
         result.set_exception(error if fits else RuntimeError(type(error).__name__))
 
 
-def _look(result: asyncio.Future[T]) -> None:
-    """Take notice of an error that nobody waits for any more; asyncio would log its text."""
+def _retrieve_error(result: asyncio.Future[T]) -> None:
+    """Mark an error as seen, though perhaps nobody waits for it any more; asyncio would log its text."""
     if not result.cancelled():
         result.exception()

@@ -1,0 +1,153 @@
+"""How much each API key and each client address may use: connections, handshakes a minute, bytes and messages a second.
+
+Each key and each address has one `Account` while it is connected. Loopback addresses have none: a proxy on this machine
+must say for whom it connects (`SPEECHBRIDGE_TRUSTED_PROXIES`), or only keys are limited.
+
+The only import of throttled.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Literal
+from weakref import WeakValueDictionary
+
+from throttled import MemoryStore, RateLimiterType, Throttled, per_min
+
+from speechbridge.protocol.close import Close, CloseCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from speechbridge.settings import LimitSettings
+
+REMEMBERED = 2**16  # keys and addresses whose handshakes are counted: about 20 MB. The least recent are evicted first
+
+Kind = Literal["key", "address"]
+
+
+class Refused(Exception):
+    """A connection is refused. `close` is what its client is told."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.close = Close(code, reason)
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Account:
+    """What a key or an address uses at the moment."""
+
+    kind: Kind
+    most: int  # connections at once; 0: no limit
+    connections: int = 0
+    _second: int = 0
+    _bytes: int = 0
+    _messages: int = 0
+
+    def count(self, size: int, second: int, limits: LimitSettings) -> Close | None:
+        """Count a message; return what its sender is told if that was too much for one second."""
+        if second != self._second:
+            self._second, self._bytes, self._messages = second, 0, 0
+        self._bytes += size
+        self._messages += 1
+        if self._bytes > limits.bytes_per_second > 0:
+            text = f"more than {limits.bytes_per_second} bytes a second from this {self.kind}: send slower"
+            return Close(CloseCode.TOO_MANY_BYTES, text)
+        if self._messages > limits.messages_per_second > 0:
+            text = f"more than {limits.messages_per_second} messages a second from this {self.kind}: send longer ones"
+            return Close(CloseCode.TOO_MANY_MESSAGES, text)
+        return None
+
+
+class Lease:
+    """The right to one connection. It takes up a place in the accounts for as long as anybody holds it.
+
+    Its connection holds it, and so does a resumable stream, which outlives that connection.
+    """
+
+    def __init__(self, accounts: tuple[Account, ...], limits: LimitSettings, *, takes_place: bool) -> None:
+        self._accounts = accounts
+        self._limits = limits
+        self._places = int(takes_place)
+        self._holders = 0
+        self.is_metered = bool(accounts and (limits.bytes_per_second or limits.messages_per_second))
+
+    def count(self, size: int, now: float) -> Close | None:
+        """Count a message of `size` bytes at a time in seconds; return what its sender is told if it was too much."""
+        second, verdict = int(now), None
+        for account in self._accounts:
+            verdict = account.count(size, second, self._limits) or verdict
+        return verdict
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lease for the time of a `with`. Several may; it ends with the last of them."""
+        self._hold(1)
+        try:
+            yield
+        finally:
+            self._hold(-1)
+
+    def _hold(self, more: int) -> None:
+        was_held, self._holders = self._holders > 0, self._holders + more
+        for account in self._accounts:
+            account.connections += self._places * ((self._holders > 0) - was_held)
+
+
+class Limits:
+    """The accounts of those who are connected, and the rates of handshakes. For the event loop only."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._settings = settings
+        self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
+        rate = settings.handshakes_per_minute
+        self._handshakes = rate and Throttled(
+            using=RateLimiterType.GCRA.value,
+            quota=per_min(rate, burst=rate),
+            store=MemoryStore(options={"MAX_SIZE": REMEMBERED}),
+        )
+
+    def count_handshake(self, kind: Kind, who: str) -> None:
+        """Count a handshake of a key or an address. Raises Refused if there were too many in the last minute."""
+        if self._handshakes:
+            result = self._handshakes.limit(f"{kind} {who}")
+            if result.limited:
+                wait = math.ceil(result.state.retry_after)
+                text = f"more than {self._settings.handshakes_per_minute} connections a minute from this {kind}"
+                raise Refused(CloseCode.TOO_OFTEN, f"{text}: try again in {wait} s")
+
+    def lease(self, address: str, key_name: str, *, is_resuming: bool) -> Lease:
+        """Return a lease for an address and a key, each "" for none. Raises Refused if there are too many connections.
+
+        A connection that resumes a stream takes up no place: its stream holds one already.
+        """
+        accounts = []
+        if address:
+            accounts.append(self._account("address", address, self._settings.sessions_per_address))
+        if key_name:
+            accounts.append(self._account("key", key_name, self._settings.sessions_per_key))
+        for account in accounts:
+            if not is_resuming and 0 < account.most <= account.connections:
+                text = f"this {account.kind} has {account.connections} connections: try again when one has ended"
+                raise Refused(CloseCode.CROWDED, text)
+        return Lease(tuple(accounts), self._settings, takes_place=not is_resuming)
+
+    def _account(self, kind: Kind, who: str, most: int) -> Account:
+        return self._accounts.setdefault(f"{kind} {who}", Account(kind, most))
+
+
+def limited_address(address: str) -> str:
+    """Return what counts as one address: of IPv6 the /64 that one network has. "" for loopback, which has no limits."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address and "unknown"  # all of these count as one: anybody can make up names, of any length
+    if isinstance(ip, IPv6Address):
+        ip = ip.ipv4_mapped or ip
+    if ip.is_loopback:
+        return ""
+    return str(ip) if isinstance(ip, IPv4Address) else str(ip_network((ip, 64), strict=False))

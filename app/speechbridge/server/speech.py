@@ -1,0 +1,81 @@
+"""Which speech service the streams use, and what of it must be looked after."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speechbridge.engines.embedded import EmbeddedRecognizer
+from speechbridge.engines.function import plain
+from speechbridge.engines.reconnect import Patience, resuming
+from speechbridge.engines.rev import RevEngine, Timeouts
+from speechbridge.loading import load
+from speechbridge.settings import WrongSetting
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from speechbridge.engines import Engine
+    from speechbridge.settings import UpstreamSettings
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechService:
+    """How a stream is opened: `engine` opens one. What must be looked after beside it, if anything."""
+
+    engine: Engine
+    rev: RevEngine | None = None
+    recognizer: EmbeddedRecognizer | None = None
+
+    @classmethod
+    def choose(
+        cls,
+        settings: UpstreamSettings,
+        connected: Callable[[float | None], object],
+        stream_client_start: Callable[..., Iterable[str]] | None = None,
+    ) -> SpeechService:
+        """Choose one: `stream_client_start` if given, or what the settings name, or the embedded recognizer.
+
+        `connected` is told how many seconds each connection of Rev.ai's SDK took to make, None for one that failed.
+        Raises WrongSetting.
+        """
+        if stream_client_start is not None:
+            return cls(plain(stream_client_start))
+        if settings.start:
+            try:
+                return cls(plain(load(settings.start)))
+            except ValueError as error:
+                raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
+        timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
+        patience = Patience(settings.upstream_lifetime, settings.upstream_silence, settings.replay_pace)
+        if url := settings.upstream_url:
+            token = settings.revai_access_token.get_secret_value() or "none"
+            rev = RevEngine(lambda: url, token, timeouts, connected)
+            return cls(resuming(rev, patience), rev)
+        recognizer = _embedded(settings)
+        rev = RevEngine(recognizer.url, "embedded", timeouts, connected)
+        return cls(resuming(rev, patience), rev, recognizer)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the embedded recognizer, if that is what is used, for as long as the context lasts."""
+        if self.recognizer is None:
+            yield
+            return
+        async with self.recognizer:
+            yield
+
+    def trouble(self) -> str | None:
+        """Say what is wrong with the speech service; None if nothing is known to be."""
+        return self.rev.trouble() if self.rev is not None else None
+
+    def is_failing(self) -> bool:
+        """Whether its circuit breaker is open: it fails for everybody."""
+        return self.rev is not None and self.rev.circuit.is_open
+
+
+def _embedded(settings: UpstreamSettings) -> EmbeddedRecognizer:
+    processes = ["--processes", str(settings.recognizer_processes)] if settings.recognizer_processes else []
+    streams = ["--streams", str(settings.recognizer_streams)]
+    return EmbeddedRecognizer(*processes, *streams, "--log-format", settings.log_format)

@@ -1,0 +1,188 @@
+"""The settings, read from the environment. The only import of pydantic-settings.
+
+`Settings` is all groups in one: it reads the SPEECHBRIDGE_ variables, and each room takes it as its own group, and so
+sees no other setting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from pydantic import SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from speechbridge.settings.groups import (
+    REVAI_CLOUD,
+    AccessSettings,
+    ClientSettings,
+    FlowSettings,
+    Group,
+    LimitSettings,
+    ListenSettings,
+    LogSettings,
+    ProcessorSettings,
+    RelaySettings,
+    SessionSettings,
+    UpstreamSettings,
+    split,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic.fields import FieldInfo
+
+__all__ = [
+    "GROUPS",
+    "REVAI_CLOUD",
+    "AccessSettings",
+    "ClientSettings",
+    "FlowSettings",
+    "LimitSettings",
+    "ListenSettings",
+    "LogSettings",
+    "ProcessorSettings",
+    "RelaySettings",
+    "SessionSettings",
+    "Settings",
+    "UpstreamSettings",
+    "WrongSetting",
+    "describe",
+    "environment_warnings",
+    "split",
+]
+
+PREFIX = "SPEECHBRIDGE_"
+SHOWN = 40  # characters of a wrong value that an error shows
+
+
+class WrongSetting(Exception):
+    """A setting has a value that is not allowed. Its text names the setting and what is allowed."""
+
+
+GROUPS: tuple[type[Group], ...] = (
+    ListenSettings,
+    AccessSettings,
+    SessionSettings,
+    UpstreamSettings,
+    RelaySettings,
+    FlowSettings,
+    ProcessorSettings,
+    LogSettings,
+    ClientSettings,
+)
+
+
+class Settings(
+    ListenSettings,
+    AccessSettings,
+    SessionSettings,
+    UpstreamSettings,
+    RelaySettings,
+    FlowSettings,
+    ProcessorSettings,
+    ClientSettings,
+    BaseSettings,
+):
+    """All settings. Each is read from SPEECHBRIDGE_ and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
+
+    @classmethod
+    def read(cls, **overrides: object) -> Settings:
+        """Read the environment; what is given here and is not None comes before it. Raises WrongSetting."""
+        try:
+            settings = cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # checked there
+        except ValidationError as error:
+            raise WrongSetting(_explained(error)) from None
+        found = {}
+        if token := _content("REVAI_ACCESS_TOKEN_FILE", settings.revai_access_token_file).strip():
+            found["revai_access_token"] = SecretStr(token)
+        lines = _content("API_KEYS_FILE", settings.api_keys_file).splitlines()
+        if keys := [line for line in lines if not line.startswith("#")]:
+            found["api_keys"] = SecretStr(",".join([*keys, settings.api_keys.get_secret_value()]))
+        return settings.model_copy(update=found)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_addresses(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if not _is_misplaced_address(name, value)}
+
+    def for_this_machine(self) -> Settings:
+        """Return these settings for a service that only this machine reaches: on a free port, without keys."""
+        return self.model_copy(
+            update={"host": "127.0.0.1", "port": 0, "published_on": "", "api_keys": SecretStr("")},
+        )
+
+
+# ---- what is said about them -----------------------------------------------------------------------------------------
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """List every setting: its variable, its default, what it is."""
+    fields = {name: field for group in GROUPS for name, field in group.model_fields.items()}
+    return [
+        (PREFIX + name.upper(), "" if field.default is None else str(field.default), field.description or "")
+        for name, field in fields.items()
+    ]
+
+
+def environment_warnings() -> list[str]:
+    """Say what is odd about the environment, in a sentence each. For the log, when the service starts."""
+    names = [name for name, _, _ in describe()]
+    ours = {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)}
+    addresses = [
+        name for name, value in ours.items() if _is_misplaced_address(name.removeprefix(PREFIX).lower(), value)
+    ]
+    warnings = [
+        f"{name} is not a setting: is {meant} meant?"
+        for name in ours.keys() - names
+        for meant in difflib.get_close_matches(name, names, 1, 0.9)
+    ]
+    if addresses:
+        why = "an address stands where a number belongs (Kubernetes sets such variables for a service of this name)"
+        warnings.append(f"ignored, as {why}: {', '.join(addresses)}")
+    return warnings
+
+
+def _is_misplaced_address(name: str, value: object) -> bool:
+    """Tell whether a value is an address, such as tcp://10.96.12.7:8000, where a number belongs."""
+    field = Settings.model_fields.get(name)
+    is_number = field is not None and field.annotation in (int, float)
+    return is_number and isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]*://", value) is not None
+
+
+def _explained(error: ValidationError) -> str:
+    """Say in our words which setting is wrong, and what is allowed."""
+    wrong = error.errors(include_url=False)[0]
+    place = str(wrong["loc"][0])
+    name = place if place.isupper() else PREFIX + place.upper()
+    if wrong["type"] == "value_error":  # raised by one of the functions above
+        return f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
+    shown = str(wrong["input"])
+    shown = shown if len(shown) <= SHOWN else shown[:SHOWN] + "..."
+    return f"{name}: {shown!r} is not {_allowed(Settings.model_fields[place])}"
+
+
+def _allowed(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is Literal:
+        return f"one of {', '.join(get_args(field.annotation))}"
+    what = {int: "a whole number", float: "a number"}.get(field.annotation, "of the right type")  # type: ignore[arg-type] # it may be anything
+    bounds = {
+        name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le") if hasattr(rule, name)
+    }
+    if {"ge", "le"} <= bounds.keys():
+        return f"{what} from {bounds['ge']} to {bounds['le']}"
+    least = f" of at least {bounds['ge']}" if "ge" in bounds else f" above {bounds['gt']}" if "gt" in bounds else ""
+    most = f" and at most {bounds['le']}" if "le" in bounds else ""
+    return what + least + most
+
+
+def _content(name: str, path: Path | None) -> str:
+    try:
+        return path.read_text() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongSetting(f"{PREFIX}{name}: {path} cannot be read: {type(error).__name__}") from None

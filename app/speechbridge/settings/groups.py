@@ -1,0 +1,250 @@
+"""The settings, in one group for each room.
+
+A group is a frozen model that knows nothing of the environment: tests make one with the values that they need. Groups
+that share a setting share a base.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+
+from speechbridge.logs import Format  # noqa: TC001 # pydantic reads the annotations
+from speechbridge.protocol.address import Address, is_loopback
+
+REVAI_CLOUD = "wss://api.rev.ai"
+
+
+def split(text: str) -> list[str]:
+    """Split a comma-separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _websocket_url(url: str) -> str:
+    if url and not url.startswith(("ws://", "wss://")):
+        raise ValueError("it must start with ws:// or wss://")
+    if url:
+        Address.parse(url)
+    return url
+
+
+def _networks(text: str) -> str:
+    for network in split(text):
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ValueError(f"{network!r} is not an address or a network: write 192.0.2.1 or 10.0.0.0/8") from None
+    return text
+
+
+def _origins(text: str) -> str:
+    for origin in split(text):
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin, re.IGNORECASE):
+            raise ValueError(f"{origin!r} is not an origin: write https://example.org, without a path")
+    return text
+
+
+WebSocketUrl = Annotated[str, AfterValidator(_websocket_url)]
+
+
+class Group(BaseModel):
+    """Settings of one room."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+# ---- settings that several groups share ------------------------------------------------------------------------------
+
+
+class ReachSettings(Group):
+    """Who can reach the service."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    published_on: str = Field(
+        "", description="address on which a container engine or a proxy publishes this service, if it is not the host"
+    )
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine reaches the service."""
+        return is_loopback(self.published_on or self.host)
+
+
+class MessageSettings(Group):
+    """How large a message may be."""
+
+    max_message_bytes: int = Field(
+        8 * 2**20,
+        ge=2**10,
+        le=2**30,
+        description="largest message that a client may send; a larger one closes its connection with 1009",
+    )
+
+
+class ConnectSettings(Group):
+    """How long connecting may take."""
+
+    connect_seconds: float = Field(
+        5.0, gt=0, le=300, description="timeout for connecting to the speech service, and to the server of /relay"
+    )
+
+
+# ---- the groups ------------------------------------------------------------------------------------------------------
+
+
+class ListenSettings(ReachSettings, MessageSettings):
+    """Where the server listens, and what it takes from a connection."""
+
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        "127.0.0.1,::1", description="addresses and networks of the proxies whose X-Forwarded-For header is trusted"
+    )
+
+
+class LimitSettings(Group):
+    """How much each key and each client address may use."""
+
+    sessions_per_key: int = Field(0, ge=0, description="connections at once per key; 0: no limit")
+    sessions_per_address: int = Field(
+        50,
+        ge=0,
+        description="connections at once per client address (loopback exempt, an IPv6 /64 counts as one); 0: no limit",
+    )
+    handshakes_per_minute: int = Field(
+        120, ge=0, description="handshakes per minute, per key and per client address (loopback exempt); 0: no limit"
+    )
+    bytes_per_second: int = Field(
+        0, ge=0, description="bytes received per second, per key and per client address (loopback exempt); 0: no limit"
+    )
+    messages_per_second: int = Field(
+        0,
+        ge=0,
+        description="messages received per second, per key and per client address (loopback exempt); 0: no limit",
+    )
+
+
+class AccessSettings(ReachSettings, LimitSettings):
+    """Who may connect, and for how long without traffic."""
+
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="API keys that may connect: comma-separated lines that `speechbridge key NAME` prints; empty: no"
+        " key is needed",
+    )
+    api_keys_file: Path | None = Field(None, description="file with more such lines; an empty file adds none")
+    origins: Annotated[str, AfterValidator(_origins)] = Field(
+        "",
+        description="origins of web pages that may connect, comma-separated, for example https://example.org; this"
+        " service's own page always may, on loopback or with a key",
+    )
+    idle_seconds: float = Field(
+        600.0, ge=0, description="how long a connection may stay open without traffic; 0: no limit"
+    )
+
+
+class SessionSettings(Group):
+    """How many streams there may be, and how long each may last."""
+
+    max_sessions: int = Field(200, ge=1, le=100_000, description="streams at once; one more is refused with 4029")
+    session_seconds: float = Field(0.0, ge=0, description="longest duration of a stream; 0: no limit")
+    drain_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=600,
+        description="how long streams may finish after SIGTERM (after Ctrl-C 3 s at most), and after their client left",
+    )
+    resume_seconds: float = Field(
+        60.0, ge=0, le=3600, description="how long a client that connected with resume=true may be away"
+    )
+
+
+class LogSettings(Group):
+    """What is logged, and how."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    log_format: Format = Field("auto", description="text or json; auto: text on a terminal, json elsewhere")
+
+
+class UpstreamSettings(ConnectSettings, LogSettings):
+    """Which speech service is used, and how its connections are looked after."""
+
+    revai_access_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("SPEECHBRIDGE_REVAI_ACCESS_TOKEN", "REVAI_ACCESS_TOKEN"),
+        description="access token for Rev.ai's cloud, which is then used; REVAI_ACCESS_TOKEN is read too",
+    )
+    revai_access_token_file: Path | None = Field(
+        None, description="file that holds this token; an empty file holds none"
+    )
+    revai_url: WebSocketUrl = Field(
+        "", description="server to use instead of Rev.ai's cloud, for example ws://recognizer:8001"
+    )
+    recognizer_url: WebSocketUrl = Field(
+        "", description="a `python -m speechbridge.recognizer` that runs elsewhere; used when there is no token"
+    )
+    start: str = Field("", description="package.module:callable, a sync generator to use instead of Rev.ai's SDK")
+    answer_seconds: float = Field(
+        30.0, gt=0, le=3600, description="how long to wait for the last results after the end of the input"
+    )
+    upstream_lifetime: float = Field(
+        10_200.0,
+        gt=0,
+        description="seconds after which a stream moves to a new upstream connection (Rev.ai closes one after 3 h)",
+    )
+    upstream_silence: float = Field(
+        20.0, gt=0, description="seconds without an answer to speech after which an upstream connection is replaced"
+    )
+    replay_pace: float = Field(
+        0.0,
+        ge=0,
+        description="speed at which audio is sent again to a new upstream connection, as a multiple of real time; 0: no"
+        " limit",
+    )
+    recognizer_processes: int = Field(
+        0, ge=0, le=1024, description="decoding processes of the embedded recognizer; 0: one per core"
+    )
+    recognizer_streams: int = Field(4, ge=1, le=64, description="streams at once per decoding process")
+
+    @property
+    def upstream_url(self) -> str:
+        """The server that the SDK talks to; empty for the embedded recognizer."""
+        if self.revai_url:
+            return self.revai_url.rstrip("/")
+        return REVAI_CLOUD if self.revai_access_token.get_secret_value() else self.recognizer_url.rstrip("/")
+
+
+class RelaySettings(ConnectSettings, MessageSettings):
+    """Where /relay leads."""
+
+    relay_url: WebSocketUrl = Field("", description="server that /relay connects to, ws:// or wss://")
+
+
+class FlowSettings(MessageSettings):
+    """What the flows of /ws need."""
+
+    proxy_url: WebSocketUrl = Field("", description="server that the proxy flow of /ws asks, ws:// or wss://")
+    proxy_seconds: float = Field(10.0, gt=0, le=300, description="how long the proxy flow waits for an answer")
+    files_dir: Path = Field(Path("files"), description="directory in which the file flow of /ws stores files")
+    max_file_bytes: int = Field(2**30, ge=0, description="largest file that the file flow accepts")
+
+
+class ProcessorSettings(Group):
+    """What responses pass through."""
+
+    processors: str = Field(
+        "", description="package.module:callable,...: functions that each response passes through, in this order"
+    )
+    processor_seconds: float = Field(1.0, gt=0, le=60, description="how long a processor may take per response")
+    keywords: str = Field(
+        "", description="word,some words,...: what speechbridge.server.processors.keywords:Alerts looks for"
+    )
+
+
+class ClientSettings(Group):
+    """What our own commands use."""
+
+    key: SecretStr = Field(SecretStr(""), description="API key that our own commands (transcribe, mic, send) use")
