@@ -1,4 +1,4 @@
-"""Samples on their way to a recognizer: any rate, any number of channels, to 16 kHz mono."""
+"""Audio for a recognizer: from any sample rate and any number of channels to 16 kHz mono."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import math
 import numpy as np
 import soxr  # type: ignore[import-untyped] # ships no stubs
 
-RATE = 16000  # samples a second; what the recognizer's models were trained on
+RATE = 16000  # samples a second: the rate that the recognizer's models were trained at
 SAMPLE = 2  # bytes of one S16LE sample
 
 
 class Converter:
     """Turn interleaved S16LE into 16 kHz mono S16LE, piece by piece.
 
-    Pieces may be of any length: what does not fill a frame (one sample of each channel) waits for the next piece.
-    Channels are averaged. 16 kHz mono comes out as it came in. Memory is bounded by one piece and the resampler's
-    own delay of some milliseconds.
+    Pieces may be of any length: an incomplete frame (one sample of each channel) waits for the next piece. Channels are
+    averaged. 16 kHz mono is not changed. Memory is bounded by one piece, and the resampler's delay of some milliseconds.
     """
 
     def __init__(self, rate: int, channels: int = 1) -> None:
@@ -26,7 +25,7 @@ class Converter:
         self._rest = b""
 
     def feed(self, pcm: bytes) -> bytes:
-        """Return what can be said of the audio so far: often a little less than was fed, as a filter looks ahead."""
+        """Return the converted audio so far: often a little less than was fed, because the filter looks ahead."""
         pcm = self._rest + pcm
         whole = len(pcm) - len(pcm) % (SAMPLE * self._channels)
         self._rest = pcm[whole:]
@@ -35,7 +34,7 @@ class Converter:
         return self._convert(pcm[:whole])
 
     def finish(self) -> bytes:
-        """Return the resampler's last samples. An incomplete frame at the very end is no sound and is left out.
+        """Return the resampler's last samples. An incomplete frame at the very end is dropped.
 
         Nothing may be fed afterwards.
         """
@@ -51,6 +50,6 @@ class Converter:
 
 
 def loudness(pcm: bytes) -> float:
-    """Return the root mean square of S16LE samples, 0 to 32,768; every eighth of them will do for that."""
+    """Return the root mean square of S16LE samples, 0 to 32,768, estimated from every eighth of them."""
     samples = np.frombuffer(pcm, "<i2", len(pcm) // SAMPLE)[::8].astype(np.float32)
     return math.sqrt(samples.dot(samples) / samples.size) if samples.size else 0.0

@@ -1,7 +1,7 @@
-"""What is logged: one line an event, as JSON where no person watches. The only import of python-json-logger.
+"""The format of the log: one line per event, JSON unless stderr is a terminal. The only import of python-json-logger.
 
-The code logs through the standard library. A line that belongs to a session carries its id: the session's task sets it,
-and the worker thread has a copy of that task's context. What a thread of an SDK's own may log has none.
+The code logs through the standard library. A line that belongs to a session has its id. The session's task sets it, and
+the worker thread runs in a copy of that task's context. Threads that an SDK starts itself have no session id.
 """
 
 from __future__ import annotations
@@ -40,36 +40,36 @@ session_id: ContextVar[str] = ContextVar("session_id")
 def configure(level: str, form: Format = "auto") -> None:
     """Log to stderr from now on: `auto` is text on a terminal, JSON elsewhere.
 
-    Warnings, and what a thread or the program dies of, are logged as well: nothing else writes to stderr.
+    Python's warnings and uncaught exceptions are logged as well, so that nothing else writes to stderr.
     """
     handler = Stderr()
     handler.addFilter(add_session)
     handler.setFormatter(TEXT if form == "text" or (form == "auto" and sys.stderr.isatty()) else JSON)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    sys.excepthook = _died
-    threading.excepthook = _thread_died
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_thread_uncaught
 
 
 class Stderr(logging.StreamHandler[TextIO]):
-    """Where lines go. None of ours holds a token; should a library's, or an exception's, it is cut out here."""
+    """Writes to stderr, without access tokens. Our own lines hold none, but a library's or an exception's may."""
 
     def format(self, record: logging.LogRecord) -> str:
         return TOKEN.sub(r"\1...", super().format(record))
 
 
 def add_session(record: logging.LogRecord) -> bool:
-    """Give a record its session's id, if it was made within one. A filter that lets everything pass."""
+    """Add the session's id to a record that was made within one. A filter that lets every record pass."""
     if (session := session_id.get(None)) is not None:
         record.session = session
     return True
 
 
-def _died(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    logger.critical("died of %s", kind.__name__, exc_info=(kind, error, trace))
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logger.critical("the program ends with %s", kind.__name__, exc_info=(kind, error, trace))
 
 
-def _thread_died(died: threading.ExceptHookArgs) -> None:
+def _log_thread_uncaught(died: threading.ExceptHookArgs) -> None:
     if died.exc_type is not SystemExit and died.exc_value is not None:
         name = died.thread.name if died.thread else "?"
         logger.error("thread %s died", name, exc_info=(died.exc_type, died.exc_value, died.exc_traceback))

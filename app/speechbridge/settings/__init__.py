@@ -139,7 +139,8 @@ def environment_warnings() -> list[str]:
     ]
     warnings = [
         f"{name} is not a setting: is {meant} meant?"
-        for name in ours.keys() - names
+        for name in ours
+        if name not in names
         for meant in difflib.get_close_matches(name, names, 1, 0.9)
     ]
     if addresses:

@@ -1,19 +1,19 @@
-"""Takes card numbers, e-mail addresses and phone numbers out of what was said, written or spelled.
+"""Redaction: removes card numbers, e-mail addresses and phone numbers from transcripts, written or spelled out.
 
     SPEECHBRIDGE_PROCESSORS=speechbridge.server.processors.redaction:Redaction
 
-In Rev.ai's messages the elements are what is searched, joined as they are read: a card number may be one of them, or
-sixteen. What is found becomes one element, `[card]`, `[email]` or `[phone]`, with the times of all that it replaces;
-the message's own `ts` and `end_ts` stay, and so does every other element. Other JSON is searched string by string, and
-what is no JSON as the text that it is. A message in which nothing is found passes as it came, byte for byte.
+In Rev.ai's messages it searches the elements, joined into one text: a card number may be one element, or sixteen. Each
+match becomes one element, `[card]`, `[email]` or `[phone]`, with the times of all that it replaces. The message's own
+`ts` and `end_ts` stay, and so do all other elements. Other JSON is searched string by string, other text as a whole. A
+message without a match passes unchanged, byte for byte.
 
-    a card     13 to 19 digits that pass Luhn's check, wherever in a row they begin; in long rows some always do
-    a phone    a row of 10 to 15 digits, of 7 to 15 after a plus, or 555-1234
-    a row      digits and spelled digits ("four one double two", "forty one eleven"), however they are grouped
-    an e-mail  tom@example.com, and "tom dot smith at example dot com"
+    card     13 to 19 digits that pass Luhn's check, at any place in a run of digits; in long runs some always do
+    phone    a run of 10 to 15 digits, of 7 to 15 after a plus, or 555-1234
+    run      digits and spelled digits ("four one double two", "forty one eleven"), grouped in any way
+    e-mail   tom@example.com, and "tom dot smith at example dot com"
 
-It would rather take too much than too little. In a partial, more than six digits at its end are taken too, as
-`[digits]`: the rest of a card may come. What it cannot see is a number that a pause has divided into two finals.
+It prefers to remove too much. In a partial it also removes seven or more digits at the end, as `[digits]`: they may be
+the beginning of a card number. It cannot see a number that a pause has divided into two finals.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CARD = range(13, 20)  # digits: ISO/IEC 7812
 PHONE = range(10, 16)  # E.164 has 15 at most
 PHONE_AFTER_PLUS = range(7, 16)
-UNFINISHED = 7  # digits at a partial's end that may become a card: a row of six has no name yet
+UNFINISHED = 7  # digits at the end of a partial that may become a card number
 
 ONES = dict(
     zip(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], "0123456789", strict=True)
@@ -46,7 +46,7 @@ TENS = dict(
 )
 TIMES = {"double": 2, "triple": 3, "treble": 3, "quadruple": 4}
 
-# Between the digits of one row; written dashes are of any length.
+# What may stand between the digits of one run. Dashes of any length count.
 GAP = r"(?:[\s\-\u2010-\u2015.,()/]|\b(?:dash|hyphen|uh|um)\b){0,5}"
 
 
@@ -54,7 +54,7 @@ def _any(words: dict[str, Any]) -> str:
     return "|".join(words)
 
 
-# A row's next piece: one digit, or what is spelled. Groups: digit, tens (and ones after it), times and ones, a word.
+# The next piece of a run: a digit, or a spelled number. Groups: digit, tens (and ones after it), times and ones, word.
 PIECE = re.compile(
     rf"(?P<digit>\d)"
     rf"|\b(?P<tens>{_any(TENS)})(?:[\s-]+(?P<tens_ones>{_any(dict(list(ONES.items())[1:10]))}))?\b"
@@ -63,11 +63,11 @@ PIECE = re.compile(
     re.IGNORECASE,
 )
 JOINED = re.compile(GAP)
-HANGING = re.compile(rf"{GAP}(?:{_any(TIMES)})?\s*", re.IGNORECASE)  # "four double", and the rest may come
+HANGING = re.compile(rf"{GAP}(?:{_any(TIMES)})?\s*", re.IGNORECASE)  # "four double", with more to come
 PLUS = re.compile(r"(?:\+|\bplus)[\s(]{0,2}$", re.IGNORECASE)
 LOCAL = re.compile(r"\d{3}-\d{4}")
 
-# Each part is bounded, by what RFC 5321 allows, so that no text takes long.
+# Each part is bounded, by what RFC 5321 allows, so that no text takes long to search.
 _DOT = r"(?:\.|\s\.\s|\sdot\s)"
 EMAIL = re.compile(
     rf"(?:[\w+%-]{{1,64}}(?:{_DOT}|\s(?:underscore|dash|hyphen|plus)\s)){{0,8}}[\w+%-]{{1,64}}"
@@ -79,7 +79,7 @@ EMAIL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where something is in a text, and what stands there instead."""
+    """A match in a text, and the name that replaces it."""
 
     start: int
     end: int
@@ -87,7 +87,7 @@ class Span:
 
 
 class Redaction:
-    """The processor. Required: what it fails on is not sent."""
+    """The processor. It is required: a response on which it fails is not sent."""
 
     required = True
 
@@ -96,14 +96,14 @@ class Redaction:
             parsed = json.loads(message)
         except ValueError:
             parsed = None
-        if not isinstance(parsed, dict | list):  # a text; one of digits alone would pass for JSON
+        if not isinstance(parsed, dict | list):  # plain text; one of digits alone would be valid JSON
             return _redacted(message)
         redacted = _walk(parsed)
         return message if redacted is parsed else json.dumps(redacted)
 
 
 def find(text: str, *, may_go_on: bool = False) -> list[Span]:
-    """Find what is to be taken out, in order and without overlaps. `may_go_on`: the text's end is not the last word."""
+    """Find what is to be removed, in order and without overlaps. `may_go_on`: more text may follow, as in a partial."""
     found = [Span(email.start(), email.end(), "[email]") for email in EMAIL.finditer(text)]
     for row in _rows(text):
         found += _numbers(text, row, may_go_on=may_go_on)
@@ -117,14 +117,14 @@ def find(text: str, *, may_go_on: bool = False) -> list[Span]:
 
 
 def luhn(digits: str) -> bool:
-    """Tell whether digits end in the right check digit: ISO/IEC 7812-1, annex B."""
+    """Tell whether the last digit is the correct check digit: ISO/IEC 7812-1, annex B."""
     doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Digit:
-    """A digit, and where it was said: the two of "forty one" in the same place."""
+    """A digit, and its place in the text: both digits of "forty one" have the same place."""
 
     value: str
     start: int
@@ -132,7 +132,7 @@ class _Digit:
 
 
 def _rows(text: str) -> Iterator[list[_Digit]]:
-    """Yield each row of digits that nothing but gaps divides."""
+    """Yield each run of digits: those with nothing but gaps between them."""
     row: list[_Digit] = []
     for piece in PIECE.finditer(text):
         if row and not JOINED.fullmatch(text, row[-1].end, piece.start()):
@@ -157,7 +157,7 @@ def _digits(piece: re.Match[str]) -> str:
 
 
 def _numbers(text: str, row: list[_Digit], *, may_go_on: bool) -> Iterator[Span]:
-    """Yield the cards of a row; then the phone numbers of what is left."""
+    """Yield the card numbers of a run, and the phone numbers in the rest of it."""
     begun = 0
     for start, stop in _cards("".join(digit.value for digit in row)):
         yield from _phone(text, row[begun:start])
@@ -171,7 +171,7 @@ def _numbers(text: str, row: list[_Digit], *, may_go_on: bool) -> Iterator[Span]
 
 
 def _cards(digits: str) -> list[tuple[int, int]]:
-    """Find where cards are; those that overlap, or touch, are one place."""
+    """Find where card numbers are; those that overlap or touch are merged."""
     places: list[tuple[int, int]] = []
     for start in range(len(digits) - CARD.start + 1):
         for length in reversed(CARD):
@@ -199,7 +199,7 @@ def _redacted(text: str) -> str:
 
 
 def _walk(value: Any) -> Any:
-    """Return a JSON value without what is to be taken out: the same object where nothing was found."""
+    """Return a JSON value without what is to be removed: the same object if nothing was found."""
     if isinstance(value, str):
         return _redacted(value)
     if isinstance(value, list):
@@ -221,13 +221,13 @@ def _same(old: Any, new: Any) -> Any:
 
 
 def _said(element: dict[str, Any]) -> str:
-    """Return what clients read of an element, whatever its value is."""
+    """Return an element's value as clients show it, of whatever type it is."""
     return str(element.get("value", ""))
 
 
 def _elements(elements: list[dict[str, Any]], *, is_partial: bool) -> list[dict[str, Any]]:
-    """Search elements as one text. The first of those that a find lies in takes its name, and the times of all."""
-    # Only finals of Rev.ai's have elements that stand between words.
+    """Search elements as one text. The first element of a match gets its name, and the times of all its elements."""
+    # Only Rev.ai's finals have elements that separate words.
     glue = "" if any(element.get("type") == "punct" for element in elements) else " "
     text = glue.join(map(_said, elements))
     spans = find(text, may_go_on=is_partial)
@@ -238,7 +238,7 @@ def _elements(elements: list[dict[str, Any]], *, is_partial: bool) -> list[dict[
     for element in elements:
         end = begin + len(_said(element))
         here = [span for span in spans if span.start < end and begin < span.end]
-        if here and here[0].start < begin:  # it goes on from an element before
+        if here and here[0].start < begin:  # the match began in an element before
             _stretch(kept[-1], element)
         value = _outside(text, here, begin, end)
         if not here:
@@ -251,7 +251,7 @@ def _elements(elements: list[dict[str, Any]], *, is_partial: bool) -> list[dict[
 
 
 def _outside(text: str, spans: list[Span], begin: int, end: int) -> str:
-    """Return a stretch of a text with the names of the spans that begin in it, and without what they cover."""
+    """Return a part of a text with the names of the spans that begin in it, and without what spans cover."""
     pieces = []
     for span in spans:
         if span.start >= begin:
@@ -261,8 +261,8 @@ def _outside(text: str, spans: list[Span], begin: int, end: int) -> str:
 
 
 def _stretch(name: dict[str, Any], element: dict[str, Any]) -> None:
-    """Have what stands for several elements last until the end of this one."""
+    """Extend an element that replaces several to the end of this one."""
     if "ts" in element:
-        name.setdefault("ts", element["ts"])  # it began with a "+", which has no times
+        name.setdefault("ts", element["ts"])  # the match began with a "+", which has no times
     if "end_ts" in element:
         name["end_ts"] = element["end_ts"]
