@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncbridge import Attempt, Bridge, Resumable, Resumption, pump
-from syncbridge.resumable import Stuck
+from syncbridge import Attempt, Bridge, Resumable, Resumption, Stuck, pump
 from syncbridge.ring import BLOCK, Ring
 from tests.helpers.puppet import PATIENCE, until
 
