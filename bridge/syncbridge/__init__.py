@@ -1,4 +1,4 @@
-"""Any sync-generator SDK as an async context manager. See README.md beside this file."""
+"""Any sync-generator SDK as an async context manager. See README.md in the folder above."""
 
 from syncbridge.bridge import Bridge, pump
 from syncbridge.errors import BridgeError, Broken, Closed, Overloaded, Stuck

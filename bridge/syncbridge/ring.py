@@ -1,4 +1,4 @@
-"""Input that may be needed again, addressed by absolute position. Pure; whoever shares one guards it."""
+"""Input that may be needed again, addressed by absolute position. Pure: not thread-safe."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Bytes: smaller chunks are kept together, and given again together, so that thousands of them cost no more. Larger ones
-# are copied only behind smaller ones.
+# Bytes: smaller chunks are merged up to this size, and given again merged, so that thousands of them cost no more. A
+# larger chunk is copied only where it follows a smaller one.
 BLOCK = 3200
 
 
@@ -33,7 +33,7 @@ class Ring:
         self.end += len(chunk)
 
     def release(self, position: int) -> None:
-        """Let go of everything before a position, in whole units."""
+        """Drop everything before a position, in whole units."""
         position -= position % self.unit
         self.start, ahead = max(self.start, min(position, self.end - self.end % self.unit)), self.start - self._skip
         gone = 0

@@ -68,7 +68,7 @@ def test_each_event_leads_where_the_table_says(state: State, event: Event) -> No
 
 
 @pytest.mark.parametrize("state", State)
-def test_it_asks_to_be_called_exactly_while_something_waits(state: State) -> None:
+def test_it_is_due_exactly_while_something_waits(state: State) -> None:
     assert math.isfinite(in_state(state).due) == (state in {State.UNJUDGED, State.WAITING})
 
 
@@ -112,7 +112,7 @@ def test_from_the_third_mute_attempt_on_each_has_twice_the_time(mute: int, times
     assert dog.mute == 0
 
 
-def test_without_a_limit_it_never_asks_to_be_called() -> None:
+def test_without_a_limit_it_is_never_due() -> None:
     dog = Watchdog(None)
     dog.given(0, 10.0)
     assert dog.due == math.inf
