@@ -75,6 +75,8 @@ class Bridge(Generic[In, Out]):
             async for response in bridge:  # ... while another reads
                 ...
 
+    Several tasks may send, or read: each item goes to the SDK once, each response to one of the readers.
+
     `start` is the SDK (see `Start`). `abort`, if given, must wake a thread that waits inside the SDK. It is called
     from the loop or the worker, must not block, and may be called twice, also before the SDK has connected. `join`,
     if given, makes one item of all that wait in the queue, for an SDK to which their boundaries mean nothing (for
@@ -163,7 +165,7 @@ class Bridge(Generic[In, Out]):
         Cancellation: the item was not taken.
         """
         if self._slot is None:
-            raise RuntimeError("send() goes inside `async with`: nothing takes items yet")
+            raise RuntimeError("send inside `async with`: nothing takes items yet")
         try:
             await self._inbound.send(item, linger)
         except AsyncQueueShutDown:
@@ -198,6 +200,8 @@ class Bridge(Generic[In, Out]):
 
         Cancellation: no response is lost.
         """
+        if self._slot is None:
+            raise RuntimeError("iterate inside `async with`: nothing gives responses yet")
         try:
             return await self._outbound.receive()
         except AsyncQueueShutDown:
