@@ -13,7 +13,7 @@ import pytest
 from speechbridge.client import dial
 from speechbridge.client.dial import Refused, TimedOut, Unreachable
 from speechbridge.client.stream import Broken, Closed, Stream, Unreadable, connect
-from speechbridge.protocol.close import CURES, END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close, CloseCode, explain
+from speechbridge.protocol.close import END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close, explain
 from speechbridge.protocol.messages import Connected, Element, Final, Partial
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from tests.helpers.far_side import hear, serving
@@ -350,11 +350,6 @@ async def test_leaving_early_does_not_wait_for_a_service_that_reads_no_more(monk
                 await asyncio.sleep(0)
         await asyncio.gather(sending, return_exceptions=True)
         left.set()
-
-
-def test_every_code_that_may_end_a_stream_has_its_cure() -> None:
-    unheard_of = {CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_CODE}  # told by their reason, ours, or nothing
-    assert set(CloseCode) - unheard_of == set(CURES)
 
 
 def _base(server: asyncio.Server) -> str:

@@ -26,11 +26,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidProxy, InvalidStatus, WebSocketException
 
 from speechbridge.protocol.address import Address
-from speechbridge.protocol.close import Close
+from speechbridge.protocol.close import Close, CloseCode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from websockets.exceptions import ConnectionClosed
     from websockets.typing import Subprotocol
 
 OPEN_TIMEOUT = 10.0  # seconds
@@ -139,6 +140,11 @@ async def hang_up(websocket: ClientConnection, close: Close | None = None) -> No
     finally:
         websocket.transport.abort()  # no effect on a closed one
         await websocket.wait_closed()
+
+
+def close_of(closed: ConnectionClosed) -> Close:
+    """Return how the other side ended a connection; 1006 if it sent no close frame."""
+    return Close(closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else Close(CloseCode.ABNORMAL)
 
 
 def _http_cure(status: int) -> str:

@@ -30,7 +30,6 @@ more use, and says so by Busy; open another one.
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -38,9 +37,9 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from websockets.exceptions import ConnectionClosed
 
-from speechbridge.client.dial import OPEN_TIMEOUT, dial, service_address
+from speechbridge.client.dial import OPEN_TIMEOUT, close_of, dial, service_address
 from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable
-from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol import flows as wire
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from speechbridge.protocol.request import encode_query
 from speechbridge.tasks import cancel_and_wait
@@ -53,16 +52,9 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.messages import Connected
 
-PATH = "/ws"
-EOF = b"EOF"
-STORED = "File received successfully"
-TRANSCRIBED = "Audio transcribed"
+END = wire.EOF.encode()
 CHUNK = 2**16  # bytes of a file in one message. A ping waits behind two or three of them at most
 LARGEST = 2**24  # bytes of an answer. An echo is as large as its text, and the service takes 8 MiB as a rule
-
-ERROR = "Error: "
-# The answers to audio that was on its way when the service had ended the flow already. They belong to no flow.
-STRAY = re.compile(r"Error: ('EOS'|a binary message of \d+ bytes) is no flow")
 
 
 class Failed(StreamError):
@@ -85,8 +77,8 @@ async def flows(url: str, *, key: str = "", open_timeout: float = OPEN_TIMEOUT) 
 
     Cancellation: while opening, the connection is dropped; on leaving, the farewell is cut short.
     """
-    address = service_address(url, f"{PATH}?{encode_query({'access_token': key})}" if key else PATH)
-    async with dial(address, open_timeout=open_timeout, max_size=LARGEST) as websocket:
+    path = f"{wire.PATH}?{encode_query({'access_token': key})}" if key else wire.PATH
+    async with dial(service_address(url, path), open_timeout=open_timeout, max_size=LARGEST) as websocket:
         yield Connection(_Line(websocket))
 
 
@@ -101,14 +93,14 @@ class Connection:
 
         Raises Failed, Unreadable, Broken and Busy; ValueError, before anything is sent, for half a surrogate pair.
         """
-        return await self._ask("text", text, "Echo: ")
+        return await self._ask(wire.TEXT, text, wire.ECHO)
 
     async def proxy(self, question: str) -> str:
         """Ask the external server that the service knows; return its answer, without `External response: `.
 
         Raises what `text` raises. The service has a time limit for the answer: it is Failed, too.
         """
-        return await self._ask("proxy", question, "External response: ")
+        return await self._ask(wire.PROXY, question, wire.EXTERNAL)
 
     async def file(
         self, content: Path | bytes | AsyncIterable[bytes], *, sent: Callable[[int], None] = lambda _bytes: None
@@ -140,8 +132,8 @@ class Connection:
 
         Raises Broken and Busy; on leaving early also what the iteration raises.
         """
-        self._line.begin("audio")
-        await self._line.send("audio")
+        self._line.begin(wire.AUDIO)
+        await self._line.send(wire.AUDIO)
         audio = Audio(self._line)
         yield audio
         if self._line.flow:
@@ -161,8 +153,8 @@ class Connection:
         return answer.removeprefix(prefix)
 
     async def _upload(self, pieces: AsyncIterable[bytes], sent: Callable[[int], None]) -> None:
-        self._line.begin("file")
-        await self._line.send("file")
+        self._line.begin(wire.FILE)
+        await self._line.send(wire.FILE)
         pouring = asyncio.create_task(self._pour(pieces, sent))
         answering = asyncio.create_task(self._line.receive())
         try:
@@ -172,8 +164,8 @@ class Connection:
             answer = await answering
         finally:
             await cancel_and_wait(pouring, answering)
-        if answer != STORED:
-            raise Unreadable(_no_answer(answer, "file"))
+        if answer != wire.STORED:
+            raise Unreadable(_no_answer(answer, wire.FILE))
         self._line.finish()
 
     async def _pour(self, pieces: AsyncIterable[bytes], sent: Callable[[int], None]) -> None:
@@ -184,7 +176,7 @@ class Connection:
                     await self._line.send(chunk)
                     size += len(chunk)
                     sent(size)
-            await self._line.send(EOF)
+            await self._line.send(END)
 
 
 class Audio:
@@ -242,7 +234,7 @@ class Audio:
             except Failed as failure:
                 self._over, self._failure = True, failure
                 break
-            if received == TRANSCRIBED:
+            if received == wire.TRANSCRIBED:
                 self._line.finish()
                 self._over = True
                 if not self._ended:
@@ -276,7 +268,7 @@ class _Line:
             await self._websocket.send(message)
             await asyncio.sleep(0)  # a wire that always has room would never let another task run
         except ConnectionClosed as closed:
-            raise Broken(_close(closed)) from closed
+            raise Broken(close_of(closed)) from closed
 
     async def receive(self) -> str:
         """Return the flow's next message. An error ends the flow and raises Failed."""
@@ -284,15 +276,15 @@ class _Line:
             try:
                 message = await self._websocket.recv()
             except ConnectionClosed as closed:
-                raise Broken(_close(closed)) from closed
+                raise Broken(close_of(closed)) from closed
             if isinstance(message, bytes):
                 raise Unreadable(f"{self.flow}: the service answered in binary: check the address")
-            if STRAY.match(message):
+            if wire.answers_leftover(message):
                 continue
-            if message.startswith(ERROR):
+            if message.startswith(wire.ERROR):
                 flow = self.flow
                 self.finish()
-                raise Failed(f"{flow}: {message.removeprefix(ERROR)}")
+                raise Failed(f"{flow}: {message.removeprefix(wire.ERROR)}")
             return message
 
 
@@ -300,7 +292,7 @@ def cut(piece: bytes) -> Iterator[bytes]:
     """Cut a piece of a file into chunks, none of which means that the file ends."""
     for start in range(0, len(piece), CHUNK):
         chunk = piece[start : start + CHUNK]
-        if chunk == EOF:
+        if chunk == END:
             yield chunk[:1]
             yield chunk[1:]
         else:
@@ -316,15 +308,11 @@ async def _once(piece: bytes) -> AsyncGenerator[bytes, None]:
     yield piece
 
 
-def _close(closed: ConnectionClosed) -> Close:
-    return Close(closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else Close(CloseCode.ABNORMAL)
-
-
 def _read(received: str) -> Connected | Partial | Final | None:
     try:
         return parse_message(received)
-    except (ValueError, RecursionError) as error:  # RecursionError: brackets nested a thousand deep
-        raise Unreadable(_no_answer(received, "audio")) from error
+    except ValueError as error:
+        raise Unreadable(_no_answer(received, wire.AUDIO)) from error
 
 
 def _no_answer(answer: str, flow: str) -> str:

@@ -12,18 +12,24 @@ iteration raises.
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed
 
 from speechbridge.backoff import Backoff
-from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, dial
+from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, close_of, dial
 from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, stream_address
 from speechbridge.protocol.close import Close, CloseCode
-from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
-from speechbridge.protocol.request import StreamRequest, encode_query
+from speechbridge.protocol.messages import EOS, Final, Partial
+from speechbridge.protocol.resume import (
+    RECONNECT_CODES,
+    AudioReceived,
+    FinalsReceived,
+    Greeting,
+    Resume,
+    parse_message,
+)
 from speechbridge.tasks import cancel_and_wait
 from syncbridge import Ring
 
@@ -34,15 +40,14 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from speechbridge.protocol.address import Address
+    from speechbridge.protocol.messages import Message
+    from speechbridge.protocol.request import StreamRequest
 
 ROOM = 2**21  # bytes of audio kept: a minute of 16 kHz mono
 PIECE = 3200  # bytes in one message: 100 ms of 16 kHz mono. A wire that is cut often lets small ones through
 AHEAD = 64  # messages read ahead of their use
 AWAY_SECONDS = 60.0  # how long to try to come back: as long as a service waits
 BACKOFF = Backoff(0.1, 2.0)  # seconds between two tries
-
-# What may be a cut: no close frame, or one of a proxy, of a server that restarts, of a keepalive.
-CUTS = (CloseCode.ABNORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL, 1012, CloseCode.BAD_GATEWAY)
 
 
 @asynccontextmanager
@@ -169,7 +174,7 @@ class ResumableStream:
             if close is not None:
                 # What may be a cut, but comes again with nothing in between, is the service's last word.
                 repeated = close == last and close.code != CloseCode.ABNORMAL
-                if self._key is None or close.code not in CUTS or repeated:
+                if self._key is None or close.code not in RECONNECT_CODES or repeated:
                     return self._conclude(close)
                 last = close
             self.cuts += 1
@@ -192,22 +197,21 @@ class ResumableStream:
             raise Broken(close)
 
     def _address(self) -> Address:
-        if self._key is None:
-            return stream_address(self._base, f"{self._request.query()}&resume=true")
-        return stream_address(self._base, encode_query({"resume": self._key, "finals": self._finals}))
+        resume = Resume(self._key, self._finals).query()
+        return stream_address(self._base, f"{self._request.query()}&{resume}" if self._key is None else resume)
 
     async def _converse(self, websocket: ClientConnection) -> Close:
         """Send and receive on one connection until it ends; return how."""
         try:
             await self._greet(websocket)
         except ConnectionClosed as closed:
-            return _ending(closed)
+            return close_of(closed)
         sending = asyncio.create_task(self._send(websocket))
         try:
             while True:
                 await self._take(await websocket.recv(), websocket)
         except ConnectionClosed as closed:
-            return _ending(closed)
+            return close_of(closed)
         finally:
             await cancel_and_wait(sending)
 
@@ -217,26 +221,23 @@ class ResumableStream:
                 greeting = _read(await websocket.recv())
         except TimeoutError:
             raise TimedOut(f"the service has said nothing within {self._patience:g} s: try again later") from None
-        if not isinstance(greeting.get("resume"), str) or not isinstance(greeting.get("position"), int):
+        if not isinstance(greeting, Greeting):
             raise StreamError("this service cannot resume streams: use speechbridge.client.stream.connect")
-        self._key = greeting["resume"]
-        self._sent = greeting["position"]
+        self._key, self._sent = greeting.key, greeting.position
         self._release(self._sent)
         self._has_begun.set()
 
     async def _take(self, received: str | bytes, websocket: ClientConnection) -> None:
         message = _read(received)
-        if message.get("type") == "received":
-            self._release(int(message.get("position", 0)))
-            return
-        hypothesis = parse_message(received if isinstance(received, str) else received.decode())
-        if isinstance(hypothesis, Final):
+        if isinstance(message, AudioReceived):
+            self._release(message.position)
+        elif isinstance(message, Final):
             self._finals += 1
-            await self._messages.put(hypothesis)
+            await self._messages.put(message)
             with suppress(ConnectionClosed):  # `recv` tells of it, after what had arrived by then
-                await websocket.send(json.dumps({"type": "received", "finals": self._finals}))
-        elif isinstance(hypothesis, Partial):
-            await self._messages.put(hypothesis)
+                await websocket.send(FinalsReceived(self._finals).encode())
+        elif isinstance(message, Partial):
+            await self._messages.put(message)
 
     async def _send(self, websocket: ClientConnection) -> None:
         """Send what the service has not got, then what comes; then EOS."""
@@ -257,16 +258,8 @@ class ResumableStream:
         self._has_room.set()
 
 
-def _ending(closed: ConnectionClosed) -> Close:
-    frame = closed.rcvd
-    return Close(frame.code, frame.reason) if frame else Close(CloseCode.ABNORMAL)
-
-
-def _read(received: str | bytes) -> dict[str, Any]:
+def _read(received: str | bytes) -> Message | Greeting | AudioReceived | None:
     try:
-        message = json.loads(received)
-    except (ValueError, RecursionError):
-        message = None
-    if not isinstance(message, dict):
-        raise Unreadable("a message is no JSON of Rev.ai's protocol: check the address")
-    return message
+        return parse_message(received)
+    except ValueError as error:
+        raise Unreadable("a message is no JSON of Rev.ai's protocol: check the address") from error

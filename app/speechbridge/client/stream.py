@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Self
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, dial, service_address
-from speechbridge.protocol.close import Close, CloseCode, explain
+from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, close_of, dial, service_address
+from speechbridge.protocol.close import explain
 from speechbridge.protocol.messages import EOS, Connected, Final, Partial, parse_message
 from speechbridge.protocol.request import PATH, StreamRequest
 from speechbridge.tasks import cancel_and_wait
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from speechbridge.protocol.address import Address
+    from speechbridge.protocol.close import Close
 
 __all__ = ["Broken", "Closed", "NoConnection", "Stream", "StreamError", "Unreadable", "connect", "live"]
 
@@ -190,8 +191,7 @@ class Stream:
                 return message
 
     def _closed(self, closed: ConnectionClosed) -> Close:
-        frame = closed.rcvd
-        self._close = Close(frame.code, frame.reason) if frame else Close(CloseCode.ABNORMAL)
+        self._close = close_of(closed)
         return self._close
 
 
@@ -200,7 +200,7 @@ def _read(received: str | bytes) -> Connected | Partial | Final | None:
         return None  # the protocol knows no binary answers
     try:
         return parse_message(received)
-    except (ValueError, RecursionError) as error:  # RecursionError: brackets nested a thousand deep
+    except ValueError as error:
         raise Unreadable(
             f"a message of {len(received)} characters is no JSON of Rev.ai's protocol: check the address",
         ) from error

@@ -30,6 +30,8 @@ class CloseCode(IntEnum):
     POLICY = 1008
     TOO_BIG = 1009
     INTERNAL = 1011
+    SERVICE_RESTART = 1012  # of other servers and of proxies; see `Close.for_client`
+    TRY_AGAIN_LATER = 1013  # likewise
     BAD_GATEWAY = 1014
     UNAUTHORIZED = 4001
     BAD_REQUEST = 4002
@@ -82,7 +84,10 @@ class Close:
         Those below 1000, 1004 to 1006 and 1015 are nobody's to send. 1012 and 1013 are lawful, but rev_ai's
         Python client breaks on them, so their Rev.ai equivalents stand in.
         """
-        substitutes: dict[int, int] = {1012: CloseCode.SHUTTING_DOWN, 1013: CloseCode.UNAVAILABLE}
+        substitutes: dict[int, int] = {
+            CloseCode.SERVICE_RESTART: CloseCode.SHUTTING_DOWN,
+            CloseCode.TRY_AGAIN_LATER: CloseCode.UNAVAILABLE,
+        }
         code = substitutes.get(self.code, self.code)
         unsendable = not 1000 <= code < 5000 or code in (1004, 1005, 1006, 1015) or 1015 < code < 3000  # RFC 6455, 7.4
         return Close(CloseCode.INTERNAL if unsendable else code, fit_reason(self.reason))
@@ -94,11 +99,16 @@ def fit_reason(reason: str) -> str:
 
 
 CURES: Mapping[int, tuple[str, str]] = {
+    CloseCode.NORMAL: ("the service ended the stream before your end of the input", "try again"),
+    CloseCode.GOING_AWAY: ("the service, or a proxy before it, is going away", "try again in a moment"),
+    CloseCode.NO_CODE: ("the service, or a proxy before it, closed without saying why", "try again"),
     CloseCode.ABNORMAL: ("the connection broke off", "try again"),
     CloseCode.INVALID: ("the service could not read what was sent", "send audio as binary messages only"),
     CloseCode.POLICY: ("the client asked too much of the service", "send fewer pings"),
     CloseCode.TOO_BIG: ("a message was too big", "send smaller chunks: 100 ms will do"),
     CloseCode.INTERNAL: ("the service failed", "try again, and if it stays look into the service's log"),
+    CloseCode.SERVICE_RESTART: ("the service is restarting", "try again in a moment"),
+    CloseCode.TRY_AGAIN_LATER: ("the service has no room at the moment", "try again later"),
     CloseCode.BAD_GATEWAY: ("the server behind the service cannot be reached", "try again later"),
     CloseCode.UNAUTHORIZED: (
         "the API key or token is not accepted",
@@ -119,7 +129,7 @@ CURES: Mapping[int, tuple[str, str]] = {
     CloseCode.IDLE: ("nothing came for too long", "keep sending, silence at least, or end the input"),
     CloseCode.FOREIGN: ("pages of this origin may not connect", "have SPEECHBRIDGE_ORIGINS name it"),
 }
-"""What a close code means, and the cure."""
+"""What each close code means, and the cure."""
 
 EARLY: Mapping[str, tuple[str, str]] = {
     NO_DATA: ("no audio came for too long", "keep sending, silence at least, or end the input"),

@@ -111,18 +111,28 @@ def end_of_final(text: str) -> float | None:
     return _number(message.get("end_ts")) if isinstance(message, dict) and message.get("type") == "final" else None
 
 
-def parse_message(text: str) -> Message | None:
-    """Read a server's text message; None for one of a type that we do not know.
+def parse_message(text: str | bytes) -> Message | None:
+    """Read a server's message; None for one of a type that we do not know.
 
     Missing elements, missing times and fields of odd types are tolerated. Raises ValueError for what is not a
     JSON object with a type.
     """
+    return from_object(parse_object(text))
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Read a JSON object with a type. Raises ValueError for anything else."""
     try:
         message = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(message, dict) or "type" not in message:
         raise ValueError("not a JSON object with a type")
+    return message
+
+
+def from_object(message: dict[str, Any]) -> Message | None:
+    """Return what an object with a type says; None for a type that we do not know."""
     match message["type"]:
         case "connected":
             return Connected(str(message.get("id", "")))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.resume import Resume
 from speechbridge.server.admission import Refused, Visitor
 from speechbridge.server.endpoints import stream
-from speechbridge.server.resumable import Resume
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

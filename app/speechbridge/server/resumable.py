@@ -8,27 +8,19 @@ time: `serve` is the life of one of them. What both sides keep makes that safe:
 - The service keeps the finals that the client has not confirmed; one that comes back says how many it has, and gets
   the rest. Of the partials only the latest counts, so a reader that is slow, or was away, gets fewer of them.
 
-Finals are numbered by their order, so nothing on the wire need carry a number. What this adds to Rev.ai's protocol, for
-clients that ask for it with `resume=true`:
-
-    the service says  {"type": "connected", "id": ..., "resume": KEY, "position": 0}
-                      {"type": "received", "position": BYTES}                   audio up to there may be forgotten
-    the client says   {"type": "received", "finals": COUNT}                     finals up to there may be forgotten
-    and comes back    with the query resume=KEY&finals=COUNT, to be told the position in `connected` again
+What is said on the wire stands in `speechbridge.protocol.resume`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import parse_qsl
 
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, kind_of
+from speechbridge.protocol.resume import UNKNOWN_STREAM, AudioReceived, FinalsReceived, Greeting
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -39,25 +31,9 @@ KEPT_FINALS = 1000  # not confirmed: half an hour of speech. One that lets more 
 ACKNOWLEDGE = 8000  # bytes between two acknowledgements: 250 ms of 16 kHz mono
 
 TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection has taken this stream over")
-UNKNOWN = Close(CloseCode.BAD_REQUEST, "resume: there is no such stream; it has ended, or its client was away too long")
+UNKNOWN = Close(UNKNOWN_STREAM, "resume: there is no such stream; it has ended, or its client was away too long")
 NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: more were confirmed before, or fewer were ever sent")
 TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals wait to be confirmed")
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """What a URL asks for: a line that can be come back to, or (`key`) to come back, having so many finals."""
-
-    key: str | None
-    finals: int
-
-    @classmethod
-    def parse(cls, query: str) -> Resume | None:
-        given = dict(parse_qsl(query))
-        key, finals = given.get("resume", "false"), given.get("finals", "0")
-        if key.lower() == "false":
-            return None
-        return cls(None if key.lower() == "true" else key, int(finals) if finals.isdecimal() and len(finals) < 9 else 0)
 
 
 class Connection(Protocol):
@@ -155,8 +131,7 @@ class ResumableConnection:
         if self._away is not None:
             self._away.cancel()
         self._confirm(finals)
-        greeting = {"type": "connected", "id": session_id, "resume": self.key, "position": self.received}
-        await connection.send(json.dumps(greeting))
+        await connection.send(Greeting(session_id, self.key, self.received).encode())
         reading = asyncio.create_task(self._read(connection))
         writing = asyncio.create_task(self._write(connection, finals))
         both = {reading, writing}
@@ -172,9 +147,9 @@ class ResumableConnection:
 
     async def _read(self, connection: Connection) -> None:
         while (message := await connection.receive()) is not None:
-            confirmed = _confirmed_finals(message) if isinstance(message, str) else None
+            confirmed = FinalsReceived.parse(message) if isinstance(message, str) else None
             if confirmed is not None:
-                self._confirm(confirmed)
+                self._confirm(confirmed.finals)
                 continue
             while self._message is not None:
                 self._taken.clear()
@@ -203,7 +178,7 @@ class ResumableConnection:
                 await connection.send(shown)
             elif self.received - acknowledged >= ACKNOWLEDGE or (self._ended and self.received > acknowledged):
                 acknowledged = self.received
-                await connection.send(json.dumps({"type": "received", "position": acknowledged}))
+                await connection.send(AudioReceived(acknowledged).encode())
             elif self._verdict is not None and self.over.is_set():
                 await connection.close(self._verdict)
                 return
@@ -221,15 +196,6 @@ class ResumableConnection:
         if not self._ended:
             self._verdict = self._verdict or UNKNOWN
         self._arrived.set()
-
-
-def _confirmed_finals(message: str) -> int | None:
-    """Read a client's confirmation; None for a text that is none."""
-    try:
-        finals = json.loads(message)["finals"]
-    except (ValueError, TypeError, KeyError, RecursionError):  # RecursionError: brackets nested a thousand deep
-        return None
-    return finals if isinstance(finals, int) else None
 
 
 class ResumableConnections:

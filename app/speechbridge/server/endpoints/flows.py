@@ -1,12 +1,4 @@
-"""One connection, any number of flows one after the other: a text frame names a flow, and the flow has the line.
-
-    text     the next text comes back as `Echo: ...`
-    file     binary until a frame of exactly `EOF`, which is stored; then `File received successfully`
-    proxy    the next text goes to the server that is set; its answer comes back as `External response: ...`
-    audio    16 kHz mono S16LE until the text `EOS`, each response as a text; then `Audio transcribed`
-
-What goes wrong is answered by one line of text, and the connection stays usable.
-"""
+"""The flows of `/ws`, which `speechbridge.protocol.flows` describes: any number on one connection."""
 
 from __future__ import annotations
 
@@ -26,6 +18,21 @@ from websockets.exceptions import ConnectionClosed
 from speechbridge.client.dial import NoConnection, dial
 from speechbridge.protocol.address import Address
 from speechbridge.protocol.close import CloseCode
+from speechbridge.protocol.flows import (
+    AUDIO,
+    ECHO,
+    END_OF_FILE,
+    EOF,
+    ERROR,
+    EXTERNAL,
+    FILE,
+    PATH,
+    PROXY,
+    STORED,
+    TEXT,
+    TRANSCRIBED,
+    no_flow,
+)
 from speechbridge.protocol.messages import EOS
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.server.endpoints.connection import WebSocketConnection
@@ -35,10 +42,7 @@ if TYPE_CHECKING:
 
     from speechbridge.server.session import Line, Sessions
 
-EOF = "EOF"
-END_OF_FILE = (EOF, EOF.encode())  # as a text or a binary message: both are met
 BATCH = 2**18  # bytes gathered before a thread writes them: a guide's chunks are 1,024 bytes
-EXPECTED = "send the name of a flow: text, file, proxy or audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,13 @@ def router(flows: Flows) -> APIRouter:
     """Make the route."""
     routes = APIRouter()
     named = {
-        "text": _text,
-        "file": _File(flows).receive,
-        "proxy": _Proxy(flows).ask,
-        "audio": _Audio(flows).transcribe,
+        TEXT: _text,
+        FILE: _File(flows).receive,
+        PROXY: _Proxy(flows).ask,
+        AUDIO: _Audio(flows).transcribe,
     }
 
-    @routes.websocket("/ws")
+    @routes.websocket(PATH)
     async def converse(socket: WebSocket) -> None:
         """Run the flows that a client names."""
         await socket.accept()
@@ -94,9 +98,9 @@ def router(flows: Flows) -> APIRouter:
                 skipping = ()
                 flow = named.get(name) if isinstance(name, str) else None
                 try:
-                    answer = await flow(line) if flow else f"Error: {_shown(name)} is no flow: {EXPECTED}"
+                    answer = await flow(line) if flow else no_flow(name)
                 except Wrong as error:
-                    answer = f"Error: {error}"
+                    answer = f"{ERROR}{error}"
                     skipping = error.end if isinstance(error, Refused) else ()
                 await line.send(answer)
 
@@ -117,14 +121,8 @@ async def _next_text(line: Line, flow: str) -> str:
     return message
 
 
-def _shown(message: bytes | str) -> str:
-    if isinstance(message, bytes):
-        return f"a binary message of {len(message)} bytes"
-    return repr(message if len(message) <= 40 else message[:37] + "...")
-
-
 async def _text(line: Line) -> str:
-    return f"Echo: {await _next_text(line, 'text')}"
+    return f"{ECHO}{await _next_text(line, TEXT)}"
 
 
 class _File:
@@ -141,7 +139,7 @@ class _File:
                 await anyio.to_thread.run_sync(upload.keep)
         except OSError as error:
             raise Refused(f"the file cannot be stored: {error.strerror}", END_OF_FILE) from None
-        return "File received successfully"
+        return STORED
 
     async def _fill(self, upload: _Upload, line: Line) -> None:
         batch, size = bytearray(), 0
@@ -195,7 +193,7 @@ class _Proxy:
         self._max_size = flows.max_message
 
     async def ask(self, line: Line) -> str:
-        question = await _next_text(line, "proxy")
+        question = await _next_text(line, PROXY)
         if self._address is None:
             raise Wrong("there is no external server: SPEECHBRIDGE_PROXY_URL is not set")
         try:
@@ -212,7 +210,7 @@ class _Proxy:
         except ConnectionClosed:
             raise Wrong("the external server closed without an answer") from None
         try:
-            return f"External response: {answer if isinstance(answer, str) else answer.decode()}"
+            return f"{EXTERNAL}{answer if isinstance(answer, str) else answer.decode()}"
         except UnicodeDecodeError:
             raise Wrong("the external server answered with bytes that are no text") from None
 
@@ -252,4 +250,4 @@ class _Audio:
             raise Refused(f"the transcription ended early, with {close}", (EOS,))
         if close.code != CloseCode.NORMAL:
             raise Wrong(f"the transcription ended with {close}")
-        return "Audio transcribed"
+        return TRANSCRIBED

@@ -7,8 +7,9 @@ from fastapi import APIRouter, WebSocket
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
+from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
-from speechbridge.server.resumable import UNKNOWN, ResumableConnections, Resume
+from speechbridge.server.resumable import UNKNOWN, ResumableConnections
 from speechbridge.server.session import Sessions, new_id
 
 PATHS = (PATH, "/" + PATH)  # SDKs join a base and a path; a base that ends in a slash gives two

@@ -1,0 +1,76 @@
+"""What a client asks for in its URL: read, written, refused with a reason."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechbridge.protocol.close import fit_reason
+from speechbridge.protocol.request import BadRequest, ContentType, StreamRequest
+from tests.helpers.secrets import secret
+
+RAW = "audio/x-raw;layout=interleaved;rate=16000;format=S16LE;channels=1"
+
+
+def test_a_query_is_read_percent_encoded_or_not() -> None:
+    """Python encodes it; Node and Java send `;` and `/` as they are."""
+    encoded = StreamRequest.parse("access_token=t&content_type=" + RAW.replace(";", "%3B").replace("/", "%2F"))
+    plain = StreamRequest.parse("content_type=" + RAW + "&access_token=t")
+    assert encoded == plain == StreamRequest(ContentType.raw(), {}, "t")
+    assert str(plain.content_type) == RAW
+
+
+def test_options_have_their_types_and_strangers_are_ignored() -> None:
+    request = StreamRequest.parse(
+        f"content_type={RAW}&start_ts=1.5&filter_profanity=TRUE&detailed_partials=false&metadata=a%26b"
+        "&delete_after_seconds=0&max_segment_duration_seconds=5&user_agent=x&nonsense=1&language=",
+    )
+    assert request.options == {
+        "start_ts": 1.5,
+        "filter_profanity": True,
+        "detailed_partials": False,
+        "metadata": "a&b",
+        "delete_after_seconds": 0,
+        "max_segment_duration_seconds": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "content_type is missing"),
+        ("content_type=", "content_type is missing"),
+        ("content_type=audio/mpeg", "send audio/x-raw, audio/x-wav or audio/x-flac"),
+        ("content_type=audio/x-raw", "lacks layout, rate, format, channels"),
+        ("content_type=audio/x-raw;layout=interleaved;rate=16000;channels=1", "lacks format"),
+        (f"content_type={RAW.replace('16000', '7999')}", "from 8000 to 48000"),
+        (f"content_type={RAW.replace('16000', '1e4')}", "from 8000 to 48000"),
+        (f"content_type={RAW.replace('channels=1', 'channels=11')}", "from 1 to 10"),
+        (f"content_type={RAW.replace('interleaved', 'sideways')}", "layout='sideways'"),
+        (f"content_type={RAW.replace('S16LE', 'S16LE%0A2026-01-01 CRITICAL [-] died')}", "format='S16LE.*send S16LE"),
+        (f"content_type={RAW}&start_ts=nan", "0 or more"),
+        (f"content_type={RAW}&start_ts=-1", "0 or more"),
+        (f"content_type={RAW}&filter_profanity=perhaps", "true or false"),
+        (f"content_type={RAW}&max_segment_duration_seconds=31", "from 5 to 30"),
+        (f"content_type={RAW}&" + "&".join(f"a{n}=1" for n in range(101)), "more than 100"),
+    ],
+)
+def test_a_bad_request_says_what_to_send(query: str, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        StreamRequest.parse(query)
+
+
+def test_a_request_survives_the_way_through_a_url_and_hides_its_token() -> None:
+    request = StreamRequest(ContentType.raw(44100, 2), {"metadata": "ä &;=", "filter_profanity": True}, secret())
+    assert StreamRequest.parse(request.query()) == request
+    assert secret() not in repr(request)
+
+
+@given(st.text())
+def test_any_query_is_read_or_refused_with_a_reason_that_fits(query: str) -> None:
+    try:
+        StreamRequest.parse(query)
+    except BadRequest as error:
+        reason = str(error)
+        assert reason == fit_reason(reason)  # some queries are fine, so pytest.raises cannot say it
