@@ -24,7 +24,7 @@ VENDORS = {
     "soundfile": "speechbridge.cli.transcribe",
     "soxr": "speechbridge.audio",
     "throttled": "speechbridge.server.admission",
-    "uvicorn": "speechbridge.server.run",
+    "uvicorn": "speechbridge.server.websocket",
     "websocket": "speechbridge.engines.rev_socket",
     "websockets.asyncio.client": "speechbridge.client.dial",
     "websockets.asyncio.server": "speechbridge.recognizer.server",

@@ -252,8 +252,8 @@ async def test_a_client_that_is_away_too_long_has_left() -> None:
         async with client(server, STREAM + "&resume=true") as first:
             key = json.loads(await first.recv())["resume"]
             first.transport.abort()
-        sessions = server.config.app.state.sessions  # type: ignore[union-attr] # ours
-        lines = server.config.app.state.durable._lines  # type: ignore[union-attr] # ours
+        sessions = server.sessions
+        lines = server.app.state.durable._lines
         await until(lambda: not sessions.alive and key not in lines)
         async with client(server, f"/speechtotext/v1/stream?resume={key}&finals=0") as second:
             assert (await ending(second))[1].code == 4002
@@ -272,7 +272,7 @@ async def test_a_client_that_says_goodbye_has_left_at_once() -> None:
     async with service(counting) as server:
         async with client(server, STREAM + "&resume=true") as socket:
             await socket.recv()
-        sessions = server.config.app.state.sessions  # type: ignore[union-attr] # ours
+        sessions = server.sessions
         async with asyncio.timeout(PATIENCE):
             await sessions._none_alive.wait()
 

@@ -124,7 +124,7 @@ async def test_one_address_is_limited_and_its_neighbour_is_not() -> None:
             assert await refusal(server, **frm("203.0.113.8")) is None
             await socket.send("EOS")
             await ending(socket)
-        await until(lambda: not server.server_state.connections)
+        await until(lambda: not server.connections)
         assert await refusal(server, **frm("203.0.113.7")) is None
         assert await refusal(server, **frm("203.0.113.7")) == CloseCode.TOO_OFTEN
         assert await refusal(server, **frm("203.0.113.8")) is None
@@ -139,15 +139,15 @@ async def test_a_forwarded_address_is_believed_of_a_trusted_proxy_only() -> None
 async def test_a_stream_that_lost_its_client_keeps_its_place_and_is_come_back_to() -> None:
     """Or whoever opens and drops connections with resume=true holds any number of streams."""
     async with service(sessions_per_address=1, resume_seconds=60) as server:
-        sessions = server.config.app.state.sessions  # type: ignore[union-attr] # ours
+        sessions = server.sessions
         async with client(server, f"{STREAM}&resume=true", **frm("203.0.113.7")) as socket:
             key = str(await socket.recv()).split('"resume": "')[1].split('"')[0]
             socket.transport.abort()
-        await until(lambda: not server.server_state.connections)
+        await until(lambda: not server.connections)
         assert sessions.alive == 1
         assert await refusal(server, **frm("203.0.113.7")) == CloseCode.CROWDED
         assert await refusal(server, f"{STREAM}&resume={key}", **frm("203.0.113.7")) is None
-        await until(lambda: sessions.alive == 0 and not server.server_state.connections)
+        await until(lambda: sessions.alive == 0 and not server.connections)
         assert await refusal(server, **frm("203.0.113.7")) is None
 
 

@@ -72,12 +72,12 @@ async def scrape(server: Server) -> dict[str, float]:
 
 
 def state(server: Server) -> Any:
-    return server.config.app.state  # type: ignore[union-attr] # ours
+    return server.app.state
 
 
 async def finished(server: Server) -> bytes:
     """Return the metrics once no connection is left: the last codes are counted a moment after clients know them."""
-    await until(lambda: not server.server_state.connections)
+    await until(lambda: not server.connections)
     text: bytes = state(server).metrics.text()
     return text
 
@@ -146,7 +146,7 @@ class Stage:
 
     async def quiet(self) -> None:
         """Wait until all is over: a connection, its session and its thread end in any order."""
-        sessions, connections = self.sessions, self.server.server_state.connections
+        sessions, connections = self.sessions, self.server.connections
         await until(lambda: not connections and sessions.alive == 0 and sessions.pool.active == 0)
 
 
@@ -301,7 +301,7 @@ async def is_cancelled(stage: Stage) -> Figures:
 async def is_sent_away(stage: Stage) -> Figures:
     async with stage.stream() as socket:
         await say(socket, 1)
-        stage.server.should_exit = True
+        stage.server.stop()
         assert (await ending(socket))[1].code == 4010
     return told("drained", 4010, received=1, heard=1)
 

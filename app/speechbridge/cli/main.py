@@ -50,7 +50,7 @@ def serve(
     for name, meant in misspelled():
         logger.warning("%s is no setting: is %s meant?", name, meant)
     server = Server(create_app(settings), settings)
-    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:  # uvloop's, where there is one
+    with asyncio.Runner(loop_factory=server.loop_factory) as runner:  # uvloop's, where there is one
         runner.run(_serve(server))
 
 

@@ -270,8 +270,8 @@ async def test_no_audio_flow_begins_while_the_service_drains() -> None:
     async with service(holds) as server, client(server) as other, client(server, "/ws") as socket:
         await other.send(b"audio")
         await other.recv()
-        server.should_exit = True
-        sessions = server.config.app.state.sessions  # type: ignore[union-attr] # ours
+        server.stop()
+        sessions = server.sessions
         await until(lambda: sessions.draining)
         await socket.send("audio")
         assert "with 4010 (the service is shutting down" in str(await socket.recv())

@@ -69,7 +69,7 @@ async def test_chunks_that_wait_for_the_upstream_go_as_one_where_it_takes_a_stre
             yield chunk.decode()
 
     async with service() as server:
-        sessions = server._sessions
+        sessions = server.sessions
         sessions.engine = lambda _request: Upstream(slow, join=b"".join)
         async with client(server) as socket:
             for chunk in (b"one", b"two", b"three"):
@@ -93,7 +93,7 @@ async def test_in_a_crowd_short_messages_go_to_the_upstream_in_pieces_of_100_ms(
 
     monkeypatch.setattr(Bridge, "send", send)
     async with service() as server:
-        sessions = server._sessions
+        sessions = server.sessions
         sessions.engine = lambda _request: Upstream(lambda audio: (str(len(chunk)) for chunk in audio), join=b"".join)
         async with client(server) as socket:
             await socket.send(bytes(640))
@@ -283,7 +283,7 @@ async def test_shutdown_lets_streams_say_their_last_words_and_closes_with_4010()
     async with service(stub) as server, client(server) as socket:
         await socket.send(b"audio")
         await socket.recv()
-        server.should_exit = True
+        server.stop()
         last_words.set()
         messages, close = await ending(socket)
     assert messages == ["last words"]
@@ -303,8 +303,8 @@ async def test_while_it_drains_it_is_not_ready_and_refuses_with_503_before_the_h
         await socket.send(b"audio")
         await socket.recv()
         assert (await http.get(f"{url}/readyz")).status_code == 200
-        server.should_exit = True
-        await until(lambda: server.config.app.state.sessions.draining)  # type: ignore[union-attr] # ours
+        server.stop()
+        await until(lambda: server.app.state.sessions.draining)
         assert (await http.get(f"{url}/readyz")).status_code == 503
         assert (await http.get(f"{url}/livez")).status_code == 200
         with pytest.raises(InvalidStatus, match="HTTP 503"):
@@ -326,7 +326,7 @@ async def test_shutdown_does_not_wait_for_an_sdk_that_says_nothing() -> None:
     async with service(stub, drain_seconds=0) as server, client(server) as socket:
         await socket.send(b"audio")
         await socket.recv()
-        server.should_exit = True
+        server.stop()
         _, close = await ending(socket)
         release.set()
     assert close.code == 4010
@@ -375,6 +375,6 @@ async def test_when_the_drain_s_time_is_up_a_response_in_a_processor_is_not_wait
         await socket.recv()
         await socket.send(b"\0" * 3200)
         await until(IN_PROCESSOR.is_set)
-        await server.config.app.state.sessions.drain()  # type: ignore[union-attr] # ours
+        await server.app.state.sessions.drain()
         _, close = await ending(socket)
     assert close.code == 4010

@@ -251,7 +251,7 @@ async def test_calls_use_one_thread_while_all_is_well_and_see_their_sessions_id(
             yield "word"
 
     async with service(sdk) as server:
-        sessions = server.config.app.state.sessions  # type: ignore[union-attr] # ours
+        sessions = server.sessions
         sessions.processors = Processors([("note", note)], seconds=PATIENCE, threads=9)
         async with client(server, STREAM) as socket:
             connected = str(await socket.recv())
@@ -311,7 +311,7 @@ async def test_finals_that_were_made_or_dropped_keep_their_count_on_a_line_that_
 
     async with service(sdk) as server:
         processors = Processors([("edit", edit)], seconds=PATIENCE, threads=1)
-        server.config.app.state.sessions.processors = processors  # type: ignore[union-attr] # ours
+        server.app.state.sessions.processors = processors
         async with client(server, STREAM + "&resume=true") as socket:
             key = json.loads(await socket.recv())["resume"]
             await socket.send("EOS")

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import expect
 
 from speechbridge.server.admission import make_key
-from speechbridge.server.run import Protocol
+from speechbridge.server.websocket import WebSocketProtocol
 from tests.helpers.browser import ALLOWED, FAKE, opened, silence, speech, state, wav
 from tests.helpers.cutting import cut_wire
 from tests.helpers.puppet import until
@@ -242,11 +242,11 @@ async def test_a_key_is_asked_for_and_goes_with_every_handshake(tmp_path: Path) 
         await page.keyboard.press("Enter")
         await state(page, "live")
         await nothing_said(page)
-        (first,) = [found for found in server.server_state.connections if isinstance(found, Protocol)]
+        (first,) = [found for found in server.connections if isinstance(found, WebSocketProtocol)]
         first.transport.abort()
-        await until(lambda: any(isinstance(c, Protocol) and c is not first for c in server.server_state.connections))
+        await until(lambda: any(isinstance(c, WebSocketProtocol) and c is not first for c in server.connections))
         await state(page, "live")
-        assert server.config.app.state.sessions.alive == 1  # type: ignore[union-attr] # ours; it came back to the same
+        assert server.app.state.sessions.alive == 1  # it came back to the same
         assert await page.evaluate("JSON.stringify(localStorage)") == "{}"
 
 

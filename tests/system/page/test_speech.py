@@ -133,7 +133,7 @@ async def test_a_restarted_service_is_given_what_no_final_has_covered(tmp_path: 
         await page.get_by_role("button", name="Start").click()
         await recorded(page, 1)
         wire.target = second.url
-        first.should_exit = True
+        first.stop()
         await recorded(page, 4)
         await page.get_by_role("button", name="Stop").click()
         await state(page, "ended")
