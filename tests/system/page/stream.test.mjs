@@ -208,10 +208,7 @@ test("a long network outage never ends the stream, and the evicted audio is repo
     last().say({ type: "received", position: 32_000 + last().audio.length });
   }
   const silent = last().audio.findIndex(Boolean);
-  assert.ok(
-    Math.abs(silent / 32_000 - lost) < 0.1,
-    `silence replaces ${silent / 32_000} s, but ${lost} s were lost`,
-  );
+  assert.ok(Math.abs(silent / 32_000 - lost) < 0.1, `silence replaces ${silent / 32_000} s, but ${lost} s were lost`);
   assert.equal(last().audio.length, 100 * 32_000);
   assert.deepEqual(seen.over, []);
 });

@@ -94,7 +94,9 @@ export class ResumableStream {
   end() {
     if (this.#isEnded || this.#isOver) return;
     this.#isEnded = true;
-    this.#later("lastWords", LAST_WORDS, () => this.#finish({ code: 0, reason: "timed out waiting for the last words" }));
+    this.#later("lastWords", LAST_WORDS, () =>
+      this.#finish({ code: 0, reason: "timed out waiting for the last words" }),
+    );
     this.#flush();
   }
 
@@ -124,7 +126,9 @@ export class ResumableStream {
       this.#socket = new WebSocket(`${this.#url}${PATH}?${new URLSearchParams(query)}`, protocols);
     } catch {
       // A SyntaxError: the key has characters that a handshake cannot carry, so it is not a valid key.
-      this.#later("retry", 0, () => this.#finish({ code: 4001, reason: "an API key has only letters, digits, - and _" }));
+      this.#later("retry", 0, () =>
+        this.#finish({ code: 4001, reason: "an API key has only letters, digits, - and _" }),
+      );
       return;
     }
     this.#socket.onmessage = ({ data }) => this.#receive(read(data));

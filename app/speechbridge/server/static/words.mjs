@@ -95,7 +95,10 @@ const CLOSES = {
     "A message was too large for the service",
     "Reload the page. If this happens again, tell the operator of the service.",
   ],
-  1011: ["The speech service failed", "Try again. If it fails again, the operator finds the cause in the service’s log."],
+  1011: [
+    "The speech service failed",
+    "Try again. If it fails again, the operator finds the cause in the service’s log.",
+  ],
   1014: ["The speech service cannot be reached", "Try again in a moment."],
   4001: ["An API key is required", "Ask the operator of the service for one. It is kept until you close this tab."],
   4002: ["The service rejected the request", "Reload the page. The reason tells what is wrong."],
