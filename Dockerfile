@@ -18,8 +18,8 @@ CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile"]
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-# The lock holds the developers' tools too. All that it names is fetched and checked by its hash; then only what the
-# service itself asks for is installed, from those files and nowhere else.
+# What the lock names (the service's packages, and hatchling to build our own) is fetched and checked by its hash. What
+# the service needs of that is then installed from those files and nowhere else; hatchling stays behind.
 COPY requirements.lock ./
 RUN python -m pip download --quiet --require-hashes --no-deps --only-binary :all: --dest wheels -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./

@@ -1,32 +1,34 @@
-PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+BIN := .venv/bin
 
-.PHONY: install run test lint bench lock
+.PHONY: run install develop check test lint bench lock
 
-install: $(VENV)/installed
-
-$(VENV)/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
-	touch $@
+# What runs the service, and no more. Python 3.11 or newer is taken from the PATH, or from PYTHON=/path/to/python.
+install:
+	@./install.sh requirements.lock
 
 run: install
 	@exec $(BIN)/speechbridge serve
 
-test: install
+# The same, with the developers' tools.
+develop:
+	@./install.sh requirements-dev.lock
+
+test: develop
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: install
+lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install
+bench: develop
 	$(BIN)/python -m tests.bench
 
-# Needs uv; everything else needs only Python and make.
+# Both locks from pyproject.toml: what runs the service, and that with the developers' tools. Needs uv; everything else
+# needs only Python and make. What is pinned already stays, unless UPGRADE=--upgrade is given.
+COMPILE := uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url $(UPGRADE) pyproject.toml
+
 lock:
-	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --group dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --group dev --output-file requirements-dev.lock
+	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements.lock

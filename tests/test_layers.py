@@ -25,10 +25,10 @@ VENDORS = {
     "soxr": "speechbridge.audio",
     "throttled": "speechbridge.server.limits",
     "uvicorn": "speechbridge.server.websocket",
-    "websocket": "speechbridge.engines.rev",
+    "websocket": "speechbridge.engines.rev_socket",
     "websockets.asyncio.client": "speechbridge.client.dial",
     "websockets.asyncio.server": "speechbridge.recognizer.server",
-    "wsaccel": "speechbridge.engines.rev",
+    "websockets.speedups": "speechbridge.engines.rev_socket",
 }
 
 # What each room may import beside itself and the small rooms.

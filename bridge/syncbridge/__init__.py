@@ -1,10 +1,10 @@
-"""Any sync-generator SDK as an async context manager. See README.md beside this file."""
+"""Any sync-generator SDK as an async context manager. See README.md in the folder above."""
 
 from syncbridge.bridge import Bridge, pump
-from syncbridge.errors import BridgeError, Broken, Closed, Overloaded
+from syncbridge.errors import BridgeError, Broken, Closed, Overloaded, Stuck
 from syncbridge.feed import queue_to_generator
 from syncbridge.pool import WorkerPool
-from syncbridge.resumable import Resumable, ResumeStatistics, Resumption, Stuck
+from syncbridge.resumable import Resumable, ResumeStatistics, Resumption
 from syncbridge.ring import Ring
 from syncbridge.types import Abandoned, Attempt, Direction, Failed, Finished, Limits, Outcome, Start, State, Statistics
 

@@ -1,6 +1,6 @@
 """The bridge: a sync-generator SDK on one side, an event loop on the other.
 
-An SDK of this kind is a function: an iterator of input goes in, an iterator of responses comes out, and both block.
+An SDK of this kind is a function: it takes an iterator of input and returns an iterator of responses, and both block.
 Who runs where:
 
     the loop                           the worker, a thread of the pool        a thread of the SDK's own, often
@@ -11,22 +11,24 @@ Who runs where:
 The worker alone calls `start`, iterates the responses and closes them. The feed is a generator over the inbound
 channel; the SDK iterates it wherever it likes.
 
-**Five waits** can last for ever, so each has a waker on every way a bridge can end:
+**Five waits** can last for ever, so each is woken by every way in which a bridge can end:
 
     1. the loop in send(), inbound full         woken by room, or by the channel's end
-    2. the SDK in the feed, inbound empty       woken by an item (one may linger), or by the channel's end
+    2. the SDK in the feed, inbound empty       woken by an item (perhaps after `linger`), or by the channel's end
     3. the worker in put(), outbound full       woken by room, or by the channel's end
     4. the loop in `async for`, outbound empty  woken by a response, or by the channel's end
     5. a thread inside the SDK (recv, send)     woken by `abort` only; while it connects, by its own timeout only
 
 **Five ways to end**, and what each does:
 
-    end()                   inbound finishes: the feed gives the rest and stops; the SDK says its last; outbound drains
+    end()                   inbound finishes: the feed gives the rest and stops; the SDK gives its last responses;
+                            outbound drains
     the SDK finishes        inbound is cut (wakes 1, 2); outbound finishes: it drains, then ends the iteration
     the SDK raises          the same; after the last response the iteration raises the SDK's exception
     cancel(), or the body   both channels are cut (wakes 1 to 4), abort is called (wakes 5); leaving waits for the
     raises or is cancelled  worker, at most the grace
-    the worker stays        after the grace it is abandoned: counted, logged with its stack; its slot stays taken
+    the worker does not     after the grace it is abandoned: counted, logged with its stack; its slot stays taken
+    stop
 
 **What is guaranteed.** Order. No loss while nobody cancels and the SDK takes its input: what send() accepted comes
 out of the feed, what the SDK yielded comes out of the iteration. One outcome, set before the outbound channel ends,
@@ -73,12 +75,13 @@ class Bridge(Generic[In, Out]):
             async for response in bridge:  # ... while another reads
                 ...
 
+    Several tasks may send, or read: each item goes to the SDK once, each response to one of the readers.
+
     `start` is the SDK (see `Start`). `abort`, if given, must wake a thread that waits inside the SDK. It is called
     from the loop or the worker, must not block, and may be called twice, also before the SDK has connected. `join`,
-    if given, makes one item of those that wait in the queue, for an SDK that does not care where one ends (of audio
-    as bytes: `b"".join`). `pool` gives the thread; `name` names it. `waited` is told, of some items, the direction and
-    for how many seconds the item lay between the loop and the worker; it is called from either side, and must not
-    block.
+    if given, makes one item of all that wait in the queue, for an SDK to which their boundaries mean nothing (for
+    audio as bytes: `b"".join`). `pool` gives the thread; `name` names it. `waited` is called with a direction and the
+    seconds that an item was queued, for one item in 16; it is called on the loop and in threads, and must not block.
 
     Entering raises Overloaded at once when the pool has no worker free. Leaving, whichever way, cancels what still
     runs and waits for the worker, at most `limits.grace` seconds; it never masks the body's exception.
@@ -123,12 +126,12 @@ class Bridge(Generic[In, Out]):
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
 
-        def call_home() -> None:
-            with suppress(RuntimeError):  # the loop was closed under the worker: nobody is left to be told
+        def notify() -> None:
+            with suppress(RuntimeError):  # the loop was closed while the worker ran: nobody waits for it any more
                 loop.call_soon_threadsafe(self._on_worker_over)
 
         try:
-            self._slot.run(lambda: context.run(self._work), name=self._name, done=call_home)
+            self._slot.run(lambda: context.run(self._work), name=self._name, done=notify)
         except RuntimeError as error:
             raise Overloaded("the system has no thread to give") from error
         return self
@@ -145,16 +148,16 @@ class Bridge(Generic[In, Out]):
         finally:
             self._inbound.cut()
             self._outbound.cut()
-            self._inbound.wake()  # nothing of it stays in the loop's timers
+            self._inbound.wake()  # cancels its timer
 
     # ---- the loop's side ---------------------------------------------------------------------------------------------
 
     async def send(self, item: In, *, linger: float = 0.0) -> None:
         """Give one item to the SDK, waiting while `limits.inbound` items are ahead of it.
 
-        An SDK that waits for input need not be woken for each of many small items: with `linger` it may wait for
-        company, up to so many seconds from the first that does, or until an item comes without or finds no room, or
-        until `end`.
+        An SDK that waits for input need not be woken for each of many small items. With `linger`, it is woken so many
+        seconds after the first item that lingers; or before, when an item comes without `linger`, or finds no room, or
+        the input ends.
 
         Raises Closed after `end` or `cancel` or once the SDK has finished, Broken once it has failed; the item was
         not taken then. A send that waits for room while `end` is called is refused likewise.
@@ -162,7 +165,7 @@ class Bridge(Generic[In, Out]):
         Cancellation: the item was not taken.
         """
         if self._slot is None:
-            raise RuntimeError("send() goes inside `async with`: nothing takes items yet")
+            raise RuntimeError("send inside `async with`: nothing takes items yet")
         try:
             await self._inbound.send(item, linger)
         except AsyncQueueShutDown:
@@ -176,7 +179,7 @@ class Bridge(Generic[In, Out]):
     def cancel(self) -> None:
         """Stop now: drop both queues and abort the SDK. Idempotent, thread-safe, never waits.
 
-        What was not read yet is lost, and counted. Leaving the bridge waits for the worker.
+        Responses that were not read yet are lost, and counted. Leaving the bridge waits for the worker.
         """
         if self._cancelled:
             return
@@ -197,6 +200,8 @@ class Bridge(Generic[In, Out]):
 
         Cancellation: no response is lost.
         """
+        if self._slot is None:
+            raise RuntimeError("iterate inside `async with`: nothing gives responses yet")
         try:
             return await self._outbound.receive()
         except AsyncQueueShutDown:
@@ -259,7 +264,7 @@ class Bridge(Generic[In, Out]):
         stack = self._slot.abandon()
         self._settle(Abandoned(stack))
         logger.warning("%s: the worker did not stop and is abandoned; it stands at\n%s", self._name, stack)
-        self._worker_over.set()  # not so, but whoever waits to leave has waited enough
+        self._worker_over.set()  # it still runs, but leaving has waited long enough
 
     # ---- the worker's side -------------------------------------------------------------------------------------------
 
@@ -268,48 +273,49 @@ class Bridge(Generic[In, Out]):
         try:
             responses = self._start(queue_to_generator(self._inbound, self._join))
             if self._cancelled:
-                # cancel() came while `start` connected, when abort had nothing to shut yet. If it comes after this
-                # line instead, its own abort finds the connection: no order of the two is missed.
+                # cancel() came while `start` connected, when abort had nothing to close yet. If it comes after this
+                # line instead, its own abort finds the connection: both orders are covered.
                 self._call_abort()
             for response in responses:
                 self._outbound.put(response)
         except SyncQueueShutDown as error:
-            # From put(), when the caller has left: what the SDK had still to say interests nobody. On Python 3.13 this
-            # is queue.ShutDown, which an SDK may also raise for reasons of its own.
+            # From put(), when the caller has left: nobody reads further responses. On Python 3.13 this is
+            # queue.ShutDown, which an SDK may also raise for reasons of its own.
             self._settle(Finished() if self._cancelled else Failed(error))
-        except BaseException as error:  # noqa: BLE001 # whatever an SDK raises is its caller's to see, not the thread's
+        except BaseException as error:  # noqa: BLE001 # an SDK may raise anything; the reader of the responses gets it
             self._settle(Failed(error))
         else:
             self._settle(Finished())
-        # The outcome stands before anybody wakes up and looks for it. The input is cut before the responses are
-        # closed, because closing may wait for an SDK thread which waits in the feed.
+        # The outcome is set before anybody is woken who may read it. The input is cut before the responses are closed,
+        # because closing may wait for an SDK thread that waits in the feed.
         self._inbound.cut()
         self._close(responses)
         self._outbound.finish()
 
     def _settle(self, outcome: Outcome) -> None:
-        with self._outcome_lock:  # the worker and the loop may both come, the loop to abandon the worker
+        with self._outcome_lock:  # the worker sets it, and the loop when it abandons the worker
             self._outcome = self._outcome or outcome
 
     def _close(self, responses: Iterable[Out]) -> None:
         try:
             getattr(responses, "close", lambda: None)()
-        except Exception:  # whatever an SDK's clean-up raises comes after the outcome, and changes nothing
+        except Exception:  # an SDK's clean-up may raise anything; the outcome is set already
             logger.exception("%s: closing the SDK's responses failed", self._name)
 
     def _call_abort(self) -> None:
         try:
             if self._abort is not None:
                 self._abort()
-        except Exception:  # an SDK's abort may find its socket gone, or worse; the bridge ends all the same
+        except Exception:  # an SDK's abort may raise anything, as when its socket is gone; the bridge ends all the same
             logger.exception("%s: abort failed", self._name)
 
 
 def _presentable(error: BaseException) -> BaseException:
     """Return what to raise from `__anext__` for an SDK's error: the error itself, wherever that is possible.
 
-    These cannot pass: asyncio would take StopAsyncIteration for the end, CancelledError for a cancellation of the
-    reading task, SystemExit and KeyboardInterrupt for its own end; and StopIteration cannot leave a coroutine.
+    These cannot be raised there. asyncio would take StopAsyncIteration for the end of the iteration, CancelledError for
+    a cancellation of the reading task, SystemExit and KeyboardInterrupt for its own end. StopIteration cannot leave a
+    coroutine.
     """
     if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
         return error
@@ -321,7 +327,7 @@ def _presentable(error: BaseException) -> BaseException:
 async def pump(source: AsyncIterable[In], bridge: Bridge[In, Out]) -> bool:
     """Send everything of `source`, then end the input. Returns whether everything was taken.
 
-    False: the bridge ended first. Why, whoever reads the responses is told; it is not raised here as well.
+    False: the bridge ended first. The reader of the responses gets the reason; it is not raised here as well.
     What `source` raises is raised, and the input is left open then, so that half a stream is not taken for a whole.
 
     Cancellation: the item at hand was not sent, and the input is left open.

@@ -30,7 +30,7 @@ TIMED = 16  # the wait of one item in so many is measured: two clock calls then,
 class Channel(Generic[T]):
     """A FIFO of at most `room` items, used in one direction.
 
-    The loop calls `send` and `receive`, the thread `put` and `get`; a channel uses one of each. `finish` is the
+    The loop calls `send` and `receive`, from any number of tasks; one thread calls `put` or `get`. `finish` is the
     natural end, called by the putting side: what is in the queue still comes out. `cut` is the abrupt one, callable
     from any thread: the queue is emptied and every wait on either side ends at once.
 
@@ -44,10 +44,10 @@ class Channel(Generic[T]):
         self._queue: janus.Queue[T] = janus.Queue(room)
         self._sync, self._async = self._queue.sync_q, self._queue.async_q
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_waiter: asyncio.Future[None] | None = None  # touched on the loop only
+        self._loop_waiters: list[asyncio.Future[None]] = []  # touched on the loop only
         self._since_yield = 0  # items handled on the loop
         self._waited = waited
-        self.awaited = False  # the loop waits: the thread must notify it
+        self.awaited = False  # somebody waits on the loop: the thread must notify it
         self._thread_waiter = threading.Lock()  # the thread waits by acquiring it; to release it wakes the thread
         self._thread_waiter.acquire()
         self._lingering: asyncio.TimerHandle | None = None
@@ -111,10 +111,14 @@ class Channel(Generic[T]):
         self._since_yield = 0
         self.wake()  # nothing lingers while the loop waits
         self._loop = asyncio.get_running_loop()
-        self._loop_waiter = self._loop.create_future()
-        self.awaited = True
-        if is_stuck():
-            await self._loop_waiter
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._loop_waiters.append(waiter)
+        try:
+            self.awaited = True
+            if is_stuck():
+                await waiter
+        finally:
+            self._loop_waiters.remove(waiter)
 
     def wake(self) -> None:
         """Wake the thread if it waits. On the loop."""
@@ -196,8 +200,10 @@ class Channel(Generic[T]):
                 self._loop = None
 
     def _release_loop(self) -> None:
-        if self._loop_waiter is not None and not self._loop_waiter.done():
-            self._loop_waiter.set_result(None)
+        """Have all that wait on the loop look again: one that is cancelled now must not keep the change to itself."""
+        for waiter in self._loop_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def finish(self) -> None:
         """End after what is in the queue. For the putting side, after its last put: one that still waits is refused."""

@@ -1,9 +1,10 @@
-"""How a bridge says no.
+"""The errors of this package.
 
     BridgeError
-    ├── Closed       you ended it, or the SDK finished: nothing more can go this way
+    ├── Closed       you ended the bridge, or the SDK finished: nothing more can be sent
     ├── Broken       the SDK failed; `__cause__` is its own exception
-    └── Overloaded   no worker is free: try again later, or elsewhere
+    ├── Overloaded   no worker is free: try again later, or elsewhere
+    └── Stuck        an attempt of a resumable stream was given speech and did not answer
 
 An SDK's failure reaches the reader of the responses as the SDK's own exception, unchanged.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 
 class BridgeError(Exception):
-    """The root of what a bridge raises by itself."""
+    """The root of what this package raises by itself."""
 
 
 class Closed(BridgeError):
@@ -25,3 +26,7 @@ class Broken(BridgeError):
 
 class Overloaded(BridgeError):
     """Every worker of the pool is taken."""
+
+
+class Stuck(BridgeError):
+    """An attempt was given speech for a long time, and did not answer."""

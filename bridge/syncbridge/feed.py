@@ -1,4 +1,4 @@
-"""From the sync face of a queue to the generator an SDK wants."""
+"""From the synchronous side of a queue to the generator an SDK takes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class SyncSource(Protocol[T_co]):
 def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None = None) -> Generator[T]:
     """Yield what comes out of `queue`, in order, until it is shut down.
 
-    With `join` (of bytes: `b"".join`) whatever lies in the queue is yielded as one item. Nothing waits for that: an SDK
-    that keeps up gets every item by itself, and one that fell behind has fewer to catch up with.
+    With `join` (for bytes: `b"".join`) all that lies in the queue is yielded as one item. Nothing waits for that: an
+    SDK that keeps up gets each item by itself, and one that fell behind gets fewer and larger ones.
 
-    The generator ends and never raises: most SDKs run it in a thread of their own, where an exception is seen by
-    nobody and leaves the SDK waiting for an end of input that was never sent.
+    The generator ends and never raises: most SDKs run it in a thread of their own, where nobody catches an exception,
+    and the SDK would wait for an end of input that was never sent.
 
     Cancellation: shut the queue down. A generator cannot be closed while another thread waits in it.
     """
@@ -39,12 +39,12 @@ def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None
         except SyncQueueShutDown:
             return
         if join is not None and (waiting := queue.qsize()):
-            item = join([item, *_taken(queue, waiting)])  # and no more: what comes meanwhile may have no end
+            item = join([item, *_taken(queue, waiting)])  # no more than these: the sender may refill the queue as fast
         yield item
-        del item  # it would be held on to while the next is waited for
+        del item  # otherwise it would be kept in memory while the next is waited for
 
 
 def _taken(queue: SyncSource[T], number: int) -> Iterator[T]:
-    with suppress(SyncQueueShutDown):  # cut while we looked: what was taken is given, then it is over
+    with suppress(SyncQueueShutDown):  # cut meanwhile: what was taken already is given to the SDK
         for _ in range(number):
             yield queue.get()

@@ -1,4 +1,4 @@
-"""Threads for bridges: a fixed number, counted until they die."""
+"""Threads for bridges: a fixed number, counted until they end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 class WorkerPool:
     """At most `total` daemon threads at once, one a bridge.
 
-    Not asyncio's default executor: it has few threads (six on two cores), and DNS lookups wait in it. Not a
-    ThreadPoolExecutor: its threads are not daemons, so one SDK that never returns keeps the process from exiting.
+    asyncio's default executor would not do: it has few threads (six on two cores), and DNS lookups wait in it. Nor
+    would a ThreadPoolExecutor: its threads are not daemons, so one SDK that never returns keeps the process alive.
 
-    A slot is freed by its thread's death and by nothing else, so what the pool counts is what really runs.
+    A slot is freed by the end of its thread and by nothing else, so the pool counts the threads that really run.
     All methods are thread-safe and never wait.
     """
 
@@ -36,7 +36,7 @@ class WorkerPool:
 
     @property
     def abandoned(self) -> int:
-        """Of these, threads that did not stop in time and that nobody waits for any more."""
+        """Of these, threads that did not stop in time; nobody waits for them any more."""
         return self._abandoned
 
     def try_acquire(self) -> Slot | None:

@@ -1,4 +1,4 @@
-"""The words a bridge is described with."""
+"""The types that a bridge is made and described with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Called, iterated and closed by one thread, which may block in any of the three.
 
 @dataclass(frozen=True)
 class Attempt(Generic[In, Out]):
-    """One stream through an SDK, not yet started, how to wake it from another thread, how to join its input."""
+    """One stream through an SDK, not yet started: how to start it, how to wake it, how to join its input."""
 
     start: Start[In, Out]
     abort: Callable[[], object] | None = None
@@ -27,9 +27,9 @@ class Attempt(Generic[In, Out]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a bridge holds, and how long it waits.
+    """How much a bridge holds, and how long leaving it waits.
 
-    `inbound` and `outbound` count items, not bytes: whoever sends chooses their size. `grace` is in seconds.
+    `inbound` and `outbound` count items, not bytes: the sender chooses their size. `grace` is in seconds.
     """
 
     inbound: int = 32  # 100 ms chunks: 3.2 s of audio, about 100 KiB at 16 kHz

@@ -1,6 +1,6 @@
 """Break the upstream of many streams at random, for as long as you like, and count what is lost.
 
-For example, what issue 4 asks for: python -m tests.chaos --streams 20 --minutes 10 --pace 10 --seed 1
+For example: python -m tests.chaos --streams 20 --minutes 10 --pace 10 --seed 1
 """
 
 from __future__ import annotations

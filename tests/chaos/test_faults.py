@@ -1,4 +1,4 @@
-"""Whatever becomes of the upstream's connections, a client sees one stream, whole and in order."""
+"""However the upstream's connections break, a client sees one stream, complete and in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_not_one_word_is_lost_or_doubled_whatever_breaks(kind: str) -> None:
+async def test_no_word_is_lost_or_doubled_whatever_breaks(kind: str) -> None:
     crowd = Crowd(streams=3, seconds=10, kinds=(kind,), every=4)
     async with service_before(crowd.upstream) as server:
         with anyio.fail_after(PATIENCE):
@@ -29,7 +29,7 @@ async def test_not_one_word_is_lost_or_doubled_whatever_breaks(kind: str) -> Non
     assert result.breaks[kind] > 0
 
 
-async def test_not_one_word_is_lost_or_doubled_when_everything_breaks() -> None:
+async def test_no_word_is_lost_or_doubled_when_everything_breaks() -> None:
     crowd = Crowd(streams=8, seconds=20, kinds=KINDS, seed=2)
     async with service_before(crowd.upstream) as server:
         with anyio.fail_after(PATIENCE):
@@ -38,7 +38,7 @@ async def test_not_one_word_is_lost_or_doubled_when_everything_breaks() -> None:
     assert len(result.breaks) > len(KINDS) / 2
 
 
-async def test_rotation_loses_and_doubles_nothing_and_takes_one_connection_at_a_time() -> None:
+async def test_rotation_loses_and_doubles_nothing_and_holds_one_connection_at_a_time() -> None:
     crowd = Crowd(streams=4, seconds=60)
     async with service_before(crowd.upstream, upstream_lifetime=0.3, upstream_silence=PATIENCE) as server:
         with anyio.fail_after(PATIENCE):
@@ -51,7 +51,7 @@ async def test_rotation_loses_and_doubles_nothing_and_takes_one_connection_at_a_
 
 @pytest.mark.parametrize("code", [4001, 4002, 4003])
 @pytest.mark.parametrize("heard", [0, 6400])
-async def test_a_refusal_is_passed_on_and_not_tried_again(code: int, heard: int) -> None:
+async def test_a_permanent_error_reaches_the_client_and_is_not_retried(code: int, heard: int) -> None:
     scripted = Scripted((Greet(), Wait(audio=heard), End(code, "refused")))
     async with service_before(scripted) as server, client(server, STREAM) as socket:
         await socket.send(bytes(6400))
@@ -61,7 +61,7 @@ async def test_a_refusal_is_passed_on_and_not_tried_again(code: int, heard: int)
 
 
 @pytest.mark.parametrize("refusal", [End(4002, "what is this?"), Status(400)])
-async def test_clients_that_are_refused_do_not_keep_others_waiting(refusal: End | Status) -> None:
+async def test_clients_that_are_refused_do_not_open_the_circuit_for_others(refusal: End | Status) -> None:
     """More of them than failures open the circuit."""
     scripted = Scripted(*[(refusal,)] * 12)
     async with service_before(scripted, answer_seconds=PATIENCE) as server:

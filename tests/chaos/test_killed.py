@@ -1,4 +1,4 @@
-"""The embedded recognizer, killed in the middle of real speech: the text comes out whole."""
+"""The embedded recognizer is killed in the middle of real speech: the text is complete."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def heard(kill: str | None) -> str:
 
 
 @pytest.mark.parametrize("killed", ["worker", "recognizer"])
-async def test_the_text_is_whole(killed: str) -> None:
+async def test_the_text_is_complete(killed: str) -> None:
     with anyio.fail_after(PATIENCE):
         whole, broken = await heard(None), await heard(killed)
     assert whole.split()[-3:] == broken.split()[-3:]

@@ -1,4 +1,4 @@
-"""An upstream that refuses everybody is asked by one stream at a time, and all go on once it is back."""
+"""An upstream that refuses all connections is probed by one stream at a time; all go on once it is back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Outage(Upstream):
             await self._changed.wait()
 
 
-async def test_an_outage_is_probed_not_stormed_and_over_for_all_at_once() -> None:
+async def test_an_outage_is_probed_by_one_stream_and_ends_for_all_at_once() -> None:
     crowd = Crowd(streams=20, seconds=5)
     outage = Outage(crowd.streams)
     async with service_before(outage, answer_seconds=PATIENCE) as server:

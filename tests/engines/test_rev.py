@@ -19,7 +19,8 @@ import websocket
 
 from speechbridge.engines import UpstreamClosed
 from speechbridge.engines.circuit import BACKOFF, FAILURES, Circuit, Entry
-from speechbridge.engines.rev import RevEngine, Timeouts, _Socket
+from speechbridge.engines.rev import RevEngine, Timeouts
+from speechbridge.engines.rev_socket import RevSocket, frame
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import Final, parse_message
 from speechbridge.protocol.request import ContentType, StreamRequest
@@ -73,7 +74,7 @@ async def ending(bridge: Bridge[bytes, str]) -> Close:
 @pytest.mark.parametrize("tls", [False, True])
 def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 # a case
     """By the kernel, or by Python where TLS would hide it."""
-    ours, (near, far) = _Socket("", QUICK), socket.socketpair()
+    ours, (near, far) = RevSocket("", QUICK), socket.socketpair()
     with near, far:
         ours.sock = near
         monkeypatch.setattr(ours, "is_ssl", lambda: tls)
@@ -83,7 +84,7 @@ def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.M
         far.send(b"hello")
         assert ours._recv(2) == b"hello"
         with pytest.raises((BlockingIOError, TimeoutError)):
-            any(ours._send(bytes(2**16)) == 0 for _ in cycle([None]))
+            any(ours.sock.sendall(bytes(2**16)) for _ in cycle([None]))
 
 
 async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> None:
@@ -255,7 +256,7 @@ def test_under_tls_what_has_arrived_is_still_read_after_an_interrupt() -> None:
     """A send that failed interrupts, and the close frame that tells why is there already."""
     near, far = tls_pair()
     with near, far:
-        upstream = _Socket("", QUICK)
+        upstream = RevSocket("", QUICK)
         upstream.sock = near
         far.sendall(b"\x88\x02\x0f\xa3")  # a close frame, 4003
         select.select([near], [], [], PATIENCE)
@@ -293,11 +294,39 @@ async def test_the_token_is_in_no_log_and_no_error(caplog: pytest.LogCaptureFixt
     assert TOKEN not in caplog.text + "".join(said)
 
 
-def test_masking_and_utf8_checks_run_compiled() -> None:
-    from websocket import _abnf, _utils  # noqa: PLC0415 # a look inside, in this test only
+@pytest.mark.parametrize("opcode", [websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 70_000])
+def test_a_frame_is_as_websocket_client_reads_it(size: int, opcode: int) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        other = websocket.WebSocket()
+        other.sock = near
+        other.settimeout(PATIENCE)
+        data = os.urandom(size)
+        far.sendall(frame(data, opcode))
+        read = other.recv_frame()
+        assert (read.fin, read.opcode, read.mask, read.data) == (1, opcode, 1, data)
 
-    assert _utils.Utf8Validator.__module__.startswith("wsaccel")
-    assert _abnf.numpy or "wsaccel" in str(_abnf._mask)
+
+def test_a_text_that_is_not_utf8_is_skipped_and_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        stream = RevEngine(lambda: "ws://nowhere", TOKEN)(REQUEST)
+        upstream = stream.start.__self__  # type: ignore[attr-defined] # the bound method's
+        upstream._socket.sock = near
+        far.sendall(b"\x81\x01\xff" + b"\x81\x10" + b'{"type": "more"}' + b"\x88\x02\x0f\xa3")
+        assert list(upstream._responses()) == ['{"type": "more"}']
+        assert upstream._close == Close(4003)
+        assert "malformed" in caplog.text
+
+
+def test_a_close_frame_whose_reason_is_not_utf8_keeps_its_code() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        upstream = RevSocket("", QUICK)
+        upstream.sock = near
+        far.sendall(b"\x88\x04\x0f\xa3n\xff")
+        assert upstream.recv_data() == (0x8, b"\x0f\xa3n" + "\ufffd".encode())
 
 
 def test_it_is_in_trouble_while_streams_are_held_back_and_not_when_one_may_try() -> None:

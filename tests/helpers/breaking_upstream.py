@@ -1,4 +1,4 @@
-"""An upstream that breaks, and that knows which samples of which stream it was ever given."""
+"""A scripted upstream that breaks, and records which samples of which stream it was given."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CLOSES = {
 HANDSHAKE = ("stall", "HTTP 502")  # they break what comes after a break
 KINDS = ("rst", "fin", "drop", *CLOSES, "silence", "pings", "deaf", *HANDSHAKE)
 
-DEAF_SECONDS = 5.0  # until an upstream that reads no more is gone: it would not notice that its client is
+DEAF_SECONDS = 5.0  # until an upstream that reads no more is dropped: it does not notice that its client has left
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Fault:
     kind: str
     after: float
     at_end: bool = False
-    answers_first: bool = True  # says what it has to say of the audio before it breaks
+    answers_first: bool = True  # sends the responses that are due before it breaks
 
 
 def no_faults() -> Iterator[Fault | None]:
@@ -54,7 +54,7 @@ def no_faults() -> Iterator[Fault | None]:
 
 
 def faults(kinds: tuple[str, ...], every: float, dice: random.Random) -> Iterator[Fault | None]:
-    """Break each connection of a stream, `every` seconds of audio or so; now and then several before any word."""
+    """Break each connection of a stream, about every `every` seconds of audio; sometimes several before any word."""
     while True:
         kind = dice.choice(kinds)
         soon, after, at_end, answers_first = (
@@ -108,7 +108,7 @@ class Stream:
 
 
 class Hearing:
-    """What one connection hears, and what it says of it: words by number and connection, "12@3"."""
+    """What one connection hears, and its responses: words by number and connection, "12@3"."""
 
     def __init__(self, stream: Stream, connection: int, position: int) -> None:
         self.start = self.end = position

@@ -1,4 +1,4 @@
-"""Clients over real WebSockets that know what they said, and check what they are answered."""
+"""Clients over real WebSockets that know what they sent, and check what they receive."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOLERANCE = 0.05  # seconds that a timestamp may be off
 
 @dataclass(slots=True)
 class Heard:
-    """What one client was told."""
+    """What one client received."""
 
     words: int = 0  # in order, without a gap: the number of the next one
     missing: int = 0
@@ -67,7 +67,7 @@ class Heard:
 
 
 async def speak(url: str, name: str, stream: Stream, pace: float) -> Heard:
-    """Send a stream's audio at a multiple of real time, then EOS; return what was told until the close."""
+    """Send a stream's audio at a multiple of real time, then EOS; return what came until the close."""
     heard = Heard()
     query = StreamRequest(ContentType.raw(), {"metadata": name}).query()
     # No pings: while the service takes nothing more, it answers none, and they would close a healthy connection.
@@ -125,7 +125,7 @@ class Result:
 
     @property
     def trouble(self) -> list[str]:
-        """Everything that should not be; empty when not one word was lost."""
+        """Everything that is wrong; empty when no word was lost."""
         told = [f"stream {number}: {text}" for number, heard in enumerate(self.heard) for text in heard.trouble]
         for number, stream in enumerate(self.streams):
             if stream.lost:

@@ -1,4 +1,4 @@
-"""An SDK on strings: it does what a test orders, when it orders it, and waits where a real one would."""
+"""A scripted SDK: it does what a test orders, when the test orders it, and waits where a real SDK would."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
 
 
 class SdkError(Exception):
-    """What an SDK of ours raises."""
+    """What the scripted SDK raises."""
 
 
 class Aborted(Exception):
-    """What it raises when its connection is shut under it."""
+    """What it raises when it is aborted."""
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until `condition` holds. For states that another thread enters and nobody announces."""
+    """Let the loop run until `condition` holds. For states that another thread enters without telling anybody."""
     with anyio.fail_after(PATIENCE):
         while not condition():
             await checkpoint()
@@ -33,8 +33,8 @@ async def until(condition: Callable[[], object]) -> None:
 class Puppet:
     """A sync-generator SDK whose generator waits for orders, inside the SDK, until `abort` frees it.
 
-    Like Rev.ai's it pulls its feed in a thread of its own: `pull` starts one that takes everything. `taken` is what
-    came, `feed_ended` is set when the feed stopped.
+    Like Rev.ai's it pulls its feed in a thread of its own: `pull` starts one that takes everything. `taken` holds what
+    it got, `feed_ended` is set when the feed stopped.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Speech in which every sample tells its place, and of which it is known when each word is said.
+"""Synthetic speech: each sample encodes its position, and the time of each word is known.
 
 A word is loud, a pause is not. An utterance is two words and a pause that holds at least one whole chunk, wherever
 chunks begin; nothing but the first word begins at a multiple of 10 ms, so that rounding shows.

@@ -24,7 +24,7 @@ from speechbridge.protocol.resume import (
     parse_message,
 )
 
-PAGE = (Path(speechbridge.__file__).parent / "server" / "static" / "stream.mjs").read_text()
+STATIC = Path(speechbridge.__file__).parent / "server" / "static"
 
 counts = st.integers(0, 2**40)
 
@@ -101,17 +101,19 @@ def test_any_other_text_confirms_nothing(text: str) -> None:
     assert FinalsReceived.parse(text) is None
 
 
-@pytest.mark.parametrize(("name", "codes"), [("CUTS", RECONNECT_CODES), ("LATER", NEW_STREAM_CODES)])
+@pytest.mark.parametrize(("name", "codes"), [("RECONNECT", RECONNECT_CODES), ("NEW_STREAM", NEW_STREAM_CODES)])
 def test_the_page_comes_back_on_the_same_codes(name: str, codes: tuple[int, ...]) -> None:
     """What it cannot import it repeats."""
-    [listed] = re.findall(rf"^const {name} = \[(.*?)\]", PAGE, re.MULTILINE | re.DOTALL)
-    values = dict(re.findall(r"^const (\w+) = (\d+);", PAGE, re.MULTILINE))
+    page = (STATIC / "codes.mjs").read_text()
+    [listed] = re.findall(rf"^export const {name} = \[(.*?)\]", page, re.MULTILINE | re.DOTALL)
+    values = dict(re.findall(r"^export const (\w+) = (\d+);", page, re.MULTILINE))
     assert sorted(int(values.get(code, code)) for code in re.findall(r"\w+", listed)) == sorted(codes)
 
 
 def test_the_page_knows_a_forgotten_stream_by_the_same_code_and_asks_at_the_same_path() -> None:
-    assert re.findall(r"^const FORGOTTEN = (\d+);", PAGE, re.MULTILINE) == [f"{UNKNOWN_STREAM:d}"]
-    assert re.findall(r'^const PATH = "(.*)";', PAGE, re.MULTILINE) == [PATH]
+    codes, stream = ((STATIC / name).read_text() for name in ("codes.mjs", "stream.mjs"))
+    assert re.findall(r"^export const UNKNOWN_STREAM = (\d+);", codes, re.MULTILINE) == [f"{UNKNOWN_STREAM:d}"]
+    assert re.findall(r'^const PATH = "(.*)";', stream, re.MULTILINE) == [PATH]
 
 
 def test_no_code_means_both() -> None:

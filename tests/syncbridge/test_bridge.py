@@ -1,4 +1,4 @@
-"""The bridge's invariants, each by its number, and the corners of its event table. The waits are in test_waits.py."""
+"""The bridge's invariants, by number, and the edge cases of its event table. The waits are in test_waits.py."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ async def test_1_one_thread_creates_advances_and_closes_the_sdks_generator() -> 
     assert puppet.ran_in[0] is not threading.current_thread()
 
 
-async def test_1_a_generator_left_in_the_middle_is_closed_by_the_worker() -> None:
-    """GeneratorExit reaches the SDK where it stands, in its own thread."""
+async def test_1_a_generator_that_is_not_exhausted_is_closed_by_the_worker() -> None:
+    """GeneratorExit is raised in the SDK's generator, in its own thread."""
     puppet = Puppet()
     async with Bridge(puppet.start, limits=Limits(outbound=1)) as bridge:
         for word in ("one", "two", "three"):
@@ -116,7 +116,7 @@ async def test_3_whatever_the_sizes_the_graceful_path_loses_nothing_and_keeps_th
     steps=st.lists(st.sampled_from(["send", "linger", "say", "read", "end", "cancel", "finish", "fail"]), max_size=25)
 )
 async def test_3_what_send_accepted_is_either_fed_or_counted_as_lost(steps: list[str]) -> None:
-    """Any order of anything: nobody hangs, what was accepted keeps its order, the losses add up."""
+    """Any calls in any order: nothing hangs, accepted items keep their order, the losses add up."""
     puppet, accepted, numbers = Puppet(), [], count()
     with anyio.fail_after(PATIENCE):
         async with Bridge(puppet.start, abort=puppet.abort, limits=Limits(inbound=3, outbound=100)) as bridge:
@@ -168,7 +168,7 @@ async def test_5_nothing_is_unbounded() -> None:
 
 
 @pytest.mark.parametrize("waker", ["another item", "no more room", "the end", "time"])
-async def test_5_an_item_that_lingers_waits_for_company_and_for_nothing_else(waker: str) -> None:
+async def test_5_a_lingering_item_waits_for_the_next_one_a_full_queue_the_end_or_its_time(waker: str) -> None:
     puppet = Puppet()
     with anyio.fail_after(PATIENCE):
         async with Bridge(puppet.start, abort=puppet.abort, limits=Limits(inbound=2)) as bridge:
@@ -260,7 +260,7 @@ async def test_9_a_full_pool_refuses_at_once_and_the_others_go_on() -> None:
 
 
 async def test_9_a_tight_reader_lets_the_loop_run() -> None:
-    """Left to itself janus does not yield while items are there; a hundred of them must not starve a neighbour."""
+    """Taking an item that is there does not yield by itself; a hundred of them must not starve another task."""
     puppet, ticks = Puppet(), 0
 
     async def neighbour() -> None:
@@ -302,7 +302,7 @@ async def test_an_sdk_that_finishes_early_refuses_more_input() -> None:
             await bridge.send("more")
         assert await pump(numbers(3), bridge) is False
     statistics = bridge.statistics()
-    assert statistics.sent - statistics.fed == 1  # told, not hidden
+    assert statistics.sent - statistics.fed == 1  # the loss is counted
 
 
 @pytest.mark.parametrize("error", [StopIteration(), StopAsyncIteration(), asyncio.CancelledError(), SystemExit(1)])
@@ -331,7 +331,7 @@ async def test_a_worker_that_does_not_stop_is_abandoned_and_keeps_its_slot() -> 
 
 
 async def test_cancel_while_the_sdk_connects_aborts_again_once_it_has_connected() -> None:
-    """An abort that comes before there is a connection shuts nothing: the worker would wait for ever."""
+    """An abort before there is a connection closes nothing: without a second one the worker would wait for ever."""
     connecting, connect, puppet = threading.Event(), threading.Event(), Puppet()
     aborts_seen = []
 
@@ -354,7 +354,7 @@ async def test_cancel_while_the_sdk_connects_aborts_again_once_it_has_connected(
     assert isinstance(bridge.outcome.error, Aborted)
 
 
-async def test_trouble_while_closing_the_responses_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_while_closing_the_responses_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     class Responses:
         def __iter__(self) -> Iterator[str]:
             return iter(["one"])
@@ -384,6 +384,54 @@ async def test_a_response_that_arrives_as_its_reader_is_cancelled_goes_to_the_ne
         assert heard == "word"
 
 
+async def test_13_several_readers_are_all_served() -> None:
+    puppet = Puppet()
+    async with Bridge(puppet.start, abort=puppet.abort) as bridge, asyncio.timeout(PATIENCE):
+        readers = [asyncio.create_task(bridge.__anext__()) for _ in range(3)]
+        await until(lambda: bridge._outbound.awaited)
+        for word in ("one", "two", "three"):
+            puppet.say(word)
+        assert set(await asyncio.gather(*readers)) == {"one", "two", "three"}
+        readers = [asyncio.create_task(bridge.__anext__()) for _ in range(3)]
+        await until(lambda: bridge._outbound.awaited)
+        readers[0].cancel()
+        bridge.cancel()
+        ends = await asyncio.gather(*readers, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError, Closed, Closed]
+
+
+async def test_13_several_senders_are_all_served_in_any_order() -> None:
+    puppet = Puppet()
+    async with (
+        Bridge(puppet.start, abort=puppet.abort, limits=Limits(inbound=1)) as bridge,
+        asyncio.timeout(PATIENCE),
+    ):
+
+        async def send(first: int) -> None:
+            for number in range(first, first + 50):
+                await bridge.send(number)
+
+        senders = [asyncio.create_task(send(first)) for first in (0, 100, 200)]
+        await until(lambda: bridge._inbound.awaited)
+        puppet.pull()
+        await asyncio.gather(*senders)
+        bridge.end()
+        assert await asyncio.to_thread(puppet.feed_ended.wait, PATIENCE)
+        bridge.cancel()
+    for first in (0, 100, 200):
+        assert [n for n in puppet.taken if isinstance(n, int) and first <= n < first + 100] == [
+            *range(first, first + 50)
+        ]
+    assert len(puppet.taken) == 150
+
+
+async def test_iterating_before_entering_raises() -> None:
+    bridge: Bridge[object, object] = Bridge(echo)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(RuntimeError, match="inside `async with`"):
+            await anext(bridge)
+
+
 async def test_pump_leaves_the_input_open_when_its_source_fails() -> None:
     async def source() -> AsyncIterator[str]:
         yield "half"
@@ -407,8 +455,8 @@ async def test_a_bridge_is_used_inside_its_context_and_once() -> None:
         await bridge.__aenter__()
 
 
-def test_a_loop_that_closes_under_the_worker_does_not_hurt_it() -> None:
-    """No hop home raises in the worker, whose traceback nobody would understand."""
+def test_a_loop_that_is_closed_while_the_worker_runs_raises_nothing_there() -> None:
+    """No call to the closed loop raises in the worker, where nobody would understand the traceback."""
     puppet, pool = Puppet(), WorkerPool(1)
 
     async def enter_and_vanish() -> Bridge[object, object]:

@@ -1,4 +1,4 @@
-"""The moments that no stress hits: what happens right before a wait begins, and a cancellation right as it ends."""
+"""Races that a load test does not hit: changes just before a wait begins, a cancellation just as it ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE = 5.0  # seconds; a lost wake-up lasts for ever
 
 
 def after(looks: int, channel: Channel[int], happen: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have something happen once, after so many looks whether one must wait: the second is the last."""
+    """Do something once, after so many checks whether one must wait; the second is the last before the wait."""
     left = looks
 
     def and_then(look: Callable[[], bool]) -> Callable[[], bool]:
@@ -42,9 +42,7 @@ def after(looks: int, channel: Channel[int], happen: Callable[[], object], monke
 
 
 @pytest.mark.parametrize("looks", [1, 2])
-async def test_what_happens_while_the_loop_prepares_to_wait_is_not_waited_for(
-    looks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_change_just_before_the_loop_waits_is_noticed(looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async with asyncio.timeout(PATIENCE):
         empty = Channel[int](1)
         after(looks, empty, lambda: empty.put(1), monkeypatch)
@@ -62,10 +60,10 @@ async def test_what_happens_while_the_loop_prepares_to_wait_is_not_waited_for(
 
 @pytest.mark.parametrize("looks", [1, 2])
 @pytest.mark.parametrize("what", ["an item", "finish", "cut"])
-async def test_what_happens_while_the_thread_prepares_to_wait_is_not_waited_for(
+async def test_a_change_just_before_the_thread_waits_is_noticed(
     what: str, looks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It happens on the loop, while the thread is between its two looks, or after both."""
+    """The change happens on the loop, while the thread is between its two checks, or after both."""
     channel, loop = Channel[int](1), asyncio.get_running_loop()
     happen: dict[str, Callable[[], object]] = {
         "an item": lambda: asyncio.run_coroutine_threadsafe(channel.send(1), loop).result(PATIENCE),
@@ -101,8 +99,8 @@ async def test_every_end_wakes_a_thread_that_waits(end: Callable[[Channel[int]],
 
 
 @pytest.mark.parametrize("items_before", range(YIELD_EVERY))
-async def test_a_send_that_is_cancelled_has_put_nothing_and_a_receive_has_taken_nothing(items_before: int) -> None:
-    """Now and then one lets the loop run first, and may be cancelled there."""
+async def test_a_cancelled_send_has_put_nothing_and_a_cancelled_receive_has_taken_nothing(items_before: int) -> None:
+    """Every few items, send and receive let the loop run first, and may be cancelled there."""
     for is_send in (True, False):
         channel = Channel[int](2)
         await channel.send(0)

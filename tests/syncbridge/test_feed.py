@@ -26,7 +26,7 @@ async def test_11_a_queue_that_is_cut_ends_the_feed_too() -> None:
     await queue.aclose()
 
 
-async def test_what_has_queued_up_is_joined_and_what_has_not_comes_by_itself() -> None:
+async def test_queued_items_are_joined_and_a_single_one_is_not() -> None:
     queue: janus.Queue[bytes] = janus.Queue(4)
     feed = queue_to_generator(queue.sync_q, b"".join)
     await queue.async_q.put(b"one")
@@ -38,12 +38,12 @@ async def test_what_has_queued_up_is_joined_and_what_has_not_comes_by_itself() -
     await queue.aclose()
 
 
-def test_what_comes_while_it_is_joined_is_left_for_the_next() -> None:
-    """A sender that refills the queue as fast as it is emptied would make one item without end."""
+def test_items_that_arrive_while_joining_are_left_for_the_next() -> None:
+    """Otherwise a sender that refills the queue as fast as it is emptied would make one endless item."""
     queue: janus.Queue[bytes] = janus.Queue(4)
 
     class Refilled:
-        """A queue in whose room another item stands at once."""
+        """A queue that is refilled at once."""
 
         def qsize(self) -> int:
             return queue.sync_q.qsize()

@@ -1,4 +1,4 @@
-"""The pool: counted threads, freed by their death."""
+"""The pool: threads are counted until they end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The matrix: each of the five waits is entered on purpose, then each way to end comes upon it. No wait survives."""
+"""The matrix: each of the five waits is entered, then the bridge ends in each of its ways. No wait may last."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class BodyError(Exception):
-    """The body's own trouble."""
+    """An error of the body itself."""
 
 
 class Scene:
-    """A bridge with room for one item each way, a puppet behind it, and somebody waiting."""
+    """A bridge with room for one item each way, in front of a scripted SDK, and a task or thread that waits."""
 
     def __init__(self) -> None:
         self.puppet = Puppet()
@@ -104,7 +104,7 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("wait", ["send", "feed", "put", "receive", "inside the sdk"])
 async def test_every_wait_is_woken_by_every_end(wait: str, end: str) -> None:
-    """Invariant 4, and with it 2, 3, 7 and 8 at each crossing."""
+    """Invariant 4; and 2, 3, 7 and 8 for each pair of a wait and an end."""
     scene, expected = Scene(), ENDS[end]
     task = asyncio.create_task(scene.live(wait, end))
     if end == "task cancelled":

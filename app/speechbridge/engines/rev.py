@@ -1,40 +1,42 @@
-"""Rev.ai's SDK as an engine. The only import of rev_ai, of the websocket-client under it, and of wsaccel under that.
+"""Rev.ai's SDK as an engine. The only import of rev_ai.
 
 The SDK is used as it is, through `RevAiStreamingClient.start`. It is written for a script with one stream, though,
-and a service must defend itself against that. What is measured of it, and what is done about it here:
+and a service must defend itself against that. What was measured of it, and what is done about it here:
 
-- It connects inside `start`, without a timeout: `_Socket.connect` sets one for connecting and one for afterwards.
+- It connects inside `start`, without a timeout, and its socket waits for ever: it is given one of ours (`rev_socket`).
 - Every close frame ends its responses *normally*, a refusal too; only `on_close` tells, and a close frame without a
   code tells nobody: the code is remembered, and judged when the responses end.
 - It answers a close frame before it reports it, so a peer that has dropped the connection by then costs the code:
-  a send that fails is remembered, not raised.
+  a send that fails is noted, not raised.
 - Its send thread dies with a traceback when the connection breaks, or goes on sending to a socket that is closed:
-  the same cure, and the feed stops once the responses have ended.
-- It never closes its socket, and closing one under a thread that sends may send to a stranger, whose connection got
-  the same descriptor: the socket is shut first, and closed when the sender has let go.
-- A malformed message kills its response generator, but not the stream: a new generator goes on, on the same socket.
+  the same remedy, and the feed stops once the responses have ended.
+- It never closes its socket: it is released when the responses end.
+- A malformed message ends its response generator, but not the stream: a new generator goes on, on the same socket.
 - `start` lacks four of the protocol's parameters: they are appended to the URL.
-- The access token is in the URL: no exception of websocket-client that shows one leaves this file.
+- The access token is in the URL: no exception of websocket-client, which may show the URL, leaves this file.
+
+Private names of rev_ai that this relies on: `RevAiStreamingClient._get_response_generator`, which `start` returns.
+tests/engines/test_rev_canary.py lists what else it does with the socket, and fails when that changes.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
-import struct
-import sys
 import time
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import websocket
 from rev_ai.models import MediaConfig
 from rev_ai.streamingclient import RevAiStreamingClient
-from wsaccel.xormask import XorMaskerSimple
 
 from speechbridge.engines import Upstream, UpstreamClosed
 from speechbridge.engines.circuit import Circuit
+from speechbridge.engines.rev_socket import (
+    RevSocket,
+    Timeouts,
+    WebSocketBadStatusException,
+    WebSocketException,
+    WebSocketTimeoutException,
+)
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.request import encode_query
 
@@ -43,9 +45,9 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.request import StreamRequest
 
-logger = logging.getLogger(__name__)
+__all__ = ["RevEngine", "Timeouts"]
 
-READ = 2**10  # bytes at once: a partial or two. Each waiting thread holds so much memory
+logger = logging.getLogger(__name__)
 
 MESSAGE = 2**16  # bytes at most, 2 s of 16 kHz mono: more may have queued up, but who knows what an upstream takes
 
@@ -63,14 +65,6 @@ STATUSES = {
 
 
 FAILING = "the speech service fails for everybody at the moment"
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """In seconds. `connect` bounds each step of connecting, `answer` the wait for the last words, and for room."""
-
-    connect: float = 5.0
-    answer: float = 30.0  # a guess; Rev.ai's finals come within seconds of EOS
 
 
 class RevEngine:
@@ -124,7 +118,7 @@ class _Stream:
         beyond = {name: value for name, value in request.options.items() if name in BEYOND_THE_SDK}
         self._options = {name: value for name, value in request.options.items() if name not in BEYOND_THE_SDK}
         self._timeouts = timeouts
-        self._socket = _Socket(encode_query(beyond), timeouts)
+        self._socket = RevSocket(encode_query(beyond), timeouts)
         self._client: Any = RevAiStreamingClient(
             token,
             MediaConfig(str(request.content_type)),
@@ -173,10 +167,10 @@ class _Stream:
         try:
             self._client.start(self._feed(audio), **self._options)
             took = time.perf_counter() - begun
-        except websocket.WebSocketBadStatusException as error:
+        except WebSocketBadStatusException as error:
             code = STATUSES.get(error.status_code, CloseCode.UNAVAILABLE)
             raise UpstreamClosed(Close(code, f"the speech service answered HTTP {error.status_code}")) from None
-        except (OSError, websocket.WebSocketException) as error:
+        except (OSError, WebSocketException) as error:
             logger.warning("the upstream cannot be reached: %s", type(error).__name__)
             raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the speech service cannot be reached")) from None
         finally:
@@ -199,12 +193,12 @@ class _Stream:
                         yield response  # may wait long for a client that does not read
                     if self._input_ended:
                         self._socket.expect_last_words()
-            except websocket.WebSocketTimeoutException:
+            except WebSocketTimeoutException:
                 if self._socket.is_too_late():
                     seconds = self._timeouts.answer
                     reason = f"the speech service said nothing for {seconds:g} s after the end of the input"
                     raise UpstreamClosed(Close(CloseCode.ABNORMAL, reason)) from None
-            except (OSError, websocket.WebSocketException) as error:
+            except (OSError, WebSocketException) as error:
                 logger.warning("the upstream connection broke: %s", type(self._socket.failure or error).__name__)
                 raise UpstreamClosed(Close(CloseCode.ABNORMAL, "the connection to the speech service broke")) from None
             except (ValueError, KeyError, TypeError) as error:
@@ -227,103 +221,3 @@ class _Stream:
 
     def _on_close(self, code: int, reason: str) -> None:
         self._close = Close(code, reason)
-
-
-class _Frame(websocket.ABNF):  # type: ignore[misc] # websocket-client has no types
-    """A frame, masked at once; the inherited code goes by way of numpy, which is much to get into the caches for it."""
-
-    def _get_masked(self, key: bytes) -> bytes:
-        masked: bytes = XorMaskerSimple(key).process(self.data)
-        return key + masked
-
-
-class _Socket(websocket.WebSocket):  # type: ignore[misc] # websocket-client has no types
-    """websocket-client's socket, with timeouts, and safe to send to from a thread that nobody listens to."""
-
-    def __init__(self, beyond: str, timeouts: Timeouts) -> None:
-        options = []
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a peer that vanished with our audio unacknowledged
-            options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeouts.answer * 1000)))
-        super().__init__(sockopt=options, enable_multithread=True)
-        self._beyond = beyond
-        self._timeouts = timeouts
-        self._last_words_due: float | None = None  # by the monotonic clock
-        self.is_interrupted = False
-        self.failure: Exception | None = None
-
-    def connect(self, url: str, **options: Any) -> None:
-        super().connect(f"{url}&{self._beyond}" if self._beyond else url, timeout=self._timeouts.connect, **options)
-        self.settimeout(self._timeouts.answer)
-        if self.is_interrupted:  # while it connected; if it comes from now on, it finds the socket
-            raise websocket.WebSocketConnectionClosedException
-
-    def send(self, payload: bytes | str, opcode: int = websocket.ABNF.OPCODE_TEXT) -> int:
-        try:
-            data = payload.encode() if isinstance(payload, str) else payload
-            return int(self.send_frame(_Frame(1, 0, 0, 0, opcode, 1, data)))
-        except (OSError, websocket.WebSocketException) as error:
-            self.failure = self.failure or error
-            self.interrupt()  # the reader is told; what has arrived already it still reads
-            return 0
-
-    def expect_last_words(self) -> None:
-        """Bound the wait for what is said next, whoever waits already."""
-        self._last_words_due = time.monotonic() + self._timeouts.answer
-
-    def is_too_late(self) -> bool:
-        """Tell whether the last words are overdue; if not, wait for what is left of their time only."""
-        if self._last_words_due is None:
-            return False
-        left = self._last_words_due - time.monotonic()
-        if left > 0:
-            self.settimeout(left)  # nothing is sent any more that it could bound as well
-        return left <= 0
-
-    def interrupt(self) -> None:
-        self.is_interrupted = True
-        sock = self.sock
-        if sock is not None:
-            with suppress(OSError):  # not connected, or no more
-                # Not a TLS socket's own: that forgets the encryption first, and reads and writes on without it.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    def release(self) -> None:
-        """Close the descriptor, once no thread is inside a send."""
-        self.interrupt()
-        with self.lock:
-            self.shutdown()
-
-    def settimeout(self, timeout: float) -> None:
-        """Bound each wait on the connection, in seconds.
-
-        Python's own timeouts have it poll before each send and each recv, and every system call hands the interpreter
-        to another thread. Linux can bound the call itself, but under TLS, which tries again, nobody would be told.
-        """
-        if sys.platform == "linux" and self.sock is not None and not self.is_ssl():
-            self.sock.settimeout(None)
-            seconds = struct.pack("@ll", *divmod(max(1, round(timeout * 1e6)), 10**6))  # 0 would be for ever
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
-        else:
-            super().settimeout(timeout)
-
-    def _send(self, data: bytes) -> int:
-        if self.sock is None:
-            raise websocket.WebSocketConnectionClosedException
-        sent: int = self.sock.send(data)
-        return sent
-
-    def _recv(self, _size: int) -> bytes:
-        """Read what has come: websocket-client asks for each frame in three pieces, and keeps what it is given more.
-
-        The inherited one closes the socket on its own when the peer does: see `release`.
-        """
-        if self._last_words_due is not None and time.monotonic() >= self._last_words_due:
-            raise websocket.WebSocketTimeoutException  # pings come, and hide that nothing else does
-        try:
-            received: bytes = self.sock.recv(READ) if self.sock is not None else b""
-        except (BlockingIOError, TimeoutError):  # the kernel's word for it, and Python's
-            raise websocket.WebSocketTimeoutException from None
-        if not received:
-            raise websocket.WebSocketConnectionClosedException
-        return received

@@ -6,7 +6,7 @@ import { hypothesis, line, places } from "../../../app/speechbridge/server/stati
 const text = (value, rest) => ({ type: "text", value, ...rest });
 const punct = (value) => ({ type: "punct", value });
 
-test("each word has its place in the line, however the spaces lie", () => {
+test("each word has its place in the line, wherever the spaces are", () => {
   const final = {
     type: "final",
     elements: [punct("  "), text("Hello"), punct(", "), text("big  old"), punct("  "), text("world"), punct(".")],
@@ -31,7 +31,7 @@ test("a partial's words are joined with spaces", () => {
   );
 });
 
-test("what another server says oddly is read as far as it goes", () => {
+test("malformed messages of another server are parsed as far as possible", () => {
   assert.deepEqual(hypothesis({ type: "final" }), { type: "final", ts: 0, end_ts: 0, elements: [] });
   const odd = { type: "final", ts: "1", end_ts: 2, elements: [null, 3, { value: 7, ts: NaN, confidence: "high" }] };
   const [element] = hypothesis(odd).elements;

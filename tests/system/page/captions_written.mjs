@@ -1,4 +1,4 @@
-// Writes what each line of the input, a list of finals, is in every format: a line of JSON for each.
+// Reads lists of finals, one a line, and writes each in every format, as one line of JSON.
 
 import { createInterface } from "node:readline";
 

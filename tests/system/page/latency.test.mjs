@@ -5,7 +5,7 @@ import { CaptureClock, Latency } from "../../../app/speechbridge/server/static/l
 
 const APART = 5000; // ms: our clock minus the audio clock
 
-/** Frames of 100 ms that began at 2 s of the audio clock, each told so many ms late. */
+/** Frames of 100 ms from 2 s of the audio clock on, each delivered that many ms late. */
 function clockOf(frames, late = () => 0, delay = 0) {
   const clock = new CaptureClock(delay);
   for (let n = 1; n <= frames; n++) clock.frame(n / 10, 2 + n / 10, APART + 2000 + n * 100 + late(n));
@@ -16,58 +16,58 @@ function near(actual, expected) {
   assert.ok(Math.abs(actual - expected) < 1e-6, `${actual} is not ${expected}`);
 }
 
-test("a sample's capture is told to the fraction of a frame", () => {
+test("the capture time of a sample is exact within a frame", () => {
   const clock = clockOf(20);
   near(clock.at(1.23), APART + 2000 + 1230);
   near(clock.at(2), APART + 2000 + 2000);
 });
 
-test("frames that are told late do not matter while some are not", () => {
+test("late frames do not matter while some arrive on time", () => {
   const clock = clockOf(60, (n) => (n % 10 ? 40 : 0));
   near(clock.at(5.55), APART + 2000 + 5550);
 });
 
-test("what the microphone itself takes is part of it", () => {
+test("the delay of the microphone is included", () => {
   near(clockOf(20, undefined, 30).at(1), APART + 2000 + 1000 - 30);
 });
 
-test("a pause of the audio clock moves what comes after it", () => {
+test("a pause of the audio clock shifts the times after it", () => {
   const clock = clockOf(10);
   clock.frame(1.1, 2 + 1.1 + 60, APART + 2000 + 1100 + 60_000);
   near(clock.at(0.95), APART + 2950);
   near(clock.at(1.05), APART + 2000 + 61_050);
 });
 
-test("what is not known any more, or not yet, has no time", () => {
+test("audio whose frame is forgotten, or has not arrived, has no time", () => {
   const clock = clockOf(5000);
   assert.equal(clock.at(0.05), undefined);
   assert.equal(clock.at(500.1), undefined);
   near(clock.at(499.95), APART + 2000 + 499_950);
 });
 
-function heard(type, ...ends) {
+function message(type, ...ends) {
   return { type, end_ts: ends.at(-1) ?? 0, elements: ends.map((end_ts) => ({ type: "text", end_ts })) };
 }
 
-test("a word counts when it appears for the first time, and once", () => {
+test("a word counts once, when it first appears", () => {
   const latency = new Latency(clockOf(100));
   const at = (second) => APART + 2000 + second * 1000;
-  near(latency.shown(heard("partial", 0.5), at(0.8)), 300);
-  assert.equal(latency.shown(heard("partial", 0.5), at(0.9)), undefined);
-  near(latency.shown(heard("partial", 0.5, 1), at(1.2)), 200);
-  assert.equal(latency.shown(heard("partial", 0.5), at(1.3)), undefined);
-  assert.equal(latency.shown(heard("final", 0.5, 1), at(1.9)), undefined);
-  near(latency.shown(heard("partial", 2.5), at(2.6)), 100);
+  near(latency.shown(message("partial", 0.5), at(0.8)), 300);
+  assert.equal(latency.shown(message("partial", 0.5), at(0.9)), undefined);
+  near(latency.shown(message("partial", 0.5, 1), at(1.2)), 200);
+  assert.equal(latency.shown(message("partial", 0.5), at(1.3)), undefined);
+  assert.equal(latency.shown(message("final", 0.5, 1), at(1.9)), undefined);
+  near(latency.shown(message("partial", 2.5), at(2.6)), 100);
   near(latency.median, 200);
 });
 
-test("a final that nothing announced counts", () => {
+test("a final without a preceding partial counts", () => {
   const latency = new Latency(clockOf(100));
-  near(latency.shown(heard("final", 0.5, 1), APART + 2000 + 1700), 700);
+  near(latency.shown(message("final", 0.5, 1), APART + 2000 + 1700), 700);
 });
 
-test("without words there is no figure", () => {
+test("without words there is no latency", () => {
   const latency = new Latency(clockOf(1));
-  assert.equal(latency.shown(heard("final"), 0), undefined);
+  assert.equal(latency.shown(message("final"), 0), undefined);
   assert.equal(latency.median, undefined);
 });

@@ -38,7 +38,7 @@ function without(frequency, samples) {
 }
 
 for (const rate of RATES.filter((rate) => rate > RATE)) {
-  test(`from ${rate} Hz, whatever would alias is 60 dB down, and speech is left as it is`, () => {
+  test(`from ${rate} Hz, aliases are 60 dB down and speech is unchanged`, () => {
     const aliasing = [];
     for (let frequency = 8000; frequency <= rate / 2; frequency += frequency < 10000 ? 100 : rate / 97) {
       aliasing.push([level(resampled(tone(frequency, rate), rate)), frequency]);
@@ -52,7 +52,7 @@ for (const rate of RATES.filter((rate) => rate > RATE)) {
 }
 
 for (const rate of RATES) {
-  test(`${rate} Hz gives the same tone, nothing else, and as many samples as its time has`, () => {
+  test(`${rate} Hz gives the same tone, no other, and the right number of samples`, () => {
     for (const frequency of [440, 3100]) {
       const samples = resampled(tone(frequency, rate), rate);
       assert.ok(Math.abs(samples.length - RATE * SECONDS) <= 1);
@@ -61,7 +61,7 @@ for (const rate of RATES) {
     }
   });
 
-  test(`it does not matter in which blocks ${rate} Hz comes`, () => {
+  test(`${rate} Hz gives the same samples for any block size`, () => {
     const samples = tone(1000, rate, 0.1);
     for (const block of [1, 7, 128, 100_000]) {
       assert.deepEqual(resampled(samples, rate, block), resampled(samples, rate, 333));
@@ -69,12 +69,12 @@ for (const rate of RATES) {
   });
 }
 
-test("16 kHz pass untouched", () => {
+test("16 kHz passes unchanged", () => {
   const samples = tone(7900, RATE);
   assert.deepEqual(resampled(samples, RATE), samples);
 });
 
-test("integers are rounded, and clipped where it is too loud", () => {
+test("integers are rounded, and clipped if too loud", () => {
   const samples = Float32Array.of(0, 0.5, -1, 1, 7, -7, 1.4 / 32768, -1.6 / 32768);
   assert.deepEqual(toInt16(samples), Int16Array.of(0, 16384, -32768, 32767, 32767, -32768, 1, -2));
 });

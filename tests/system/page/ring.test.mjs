@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { Ring } from "../../../app/speechbridge/server/static/ring.mjs";
 
-test("the ring is the end of all that came, at any size and any step", () => {
+test("the buffer holds the newest bytes, at any size and after any append", () => {
   for (let room = 1; room < 20; room++) {
     const ring = new Ring(room);
     const all = [];
@@ -20,7 +20,7 @@ test("the ring is the end of all that came, at any size and any step", () => {
   }
 });
 
-test("what is released is gone, and no more than there is", () => {
+test("released bytes are gone, and never more than there are", () => {
   const ring = new Ring(10);
   ring.append(Uint8Array.of(1, 2, 3));
   ring.release(2);
@@ -31,7 +31,7 @@ test("what is released is gone, and no more than there is", () => {
   assert.equal(ring.start, 3);
 });
 
-test("what was read is not written over", () => {
+test("a copy is not overwritten", () => {
   const ring = new Ring(4);
   ring.append(Uint8Array.of(1, 2, 3, 4));
   const copy = ring.read(0, 4);

@@ -7,7 +7,7 @@ const FRAME = 1600; // samples: 100 ms, 3,200 bytes
 
 let sockets;
 
-/** The browser's WebSocket, with the test for a service. */
+/** A fake of the browser's WebSocket; the test plays the service. */
 class Socket {
   bufferedAmount = 0;
   audio = [];
@@ -49,15 +49,15 @@ class Socket {
   }
 }
 
-function began(options = {}) {
-  const told = { states: [], heard: [], lost: [], over: [] };
+function started(options = {}) {
+  const seen = { states: [], messages: [], lost: [], over: [] };
   const on = {
-    state: (state) => told.states.push(state),
-    heard: (message) => told.heard.push(message.type),
-    lost: (seconds) => told.lost.push(seconds),
-    over: ({ code }) => told.over.push(code),
+    state: (state) => seen.states.push(state),
+    message: (message) => seen.messages.push(message.type),
+    lost: (seconds) => seen.lost.push(seconds),
+    over: ({ code }) => seen.over.push(code),
   };
-  return { stream: new ResumableStream("ws://here", { on, ...options }), told };
+  return { stream: new ResumableStream("ws://here", { on, ...options }), seen };
 }
 
 const bytesOf = (frames) => frames.flatMap((frame) => [...new Uint8Array(frame.buffer)]);
@@ -65,12 +65,12 @@ const frameOf = (n) => Int16Array.from({ length: FRAME }, (_, at) => n * 100 + (
 const last = () => sockets.at(-1);
 const final = (end_ts) => ({ type: "final", ts: 0, end_ts, elements: [] });
 
-/** Let time pass, in steps: node's mocked clock stands at a tick's end for all that is due within it. */
+/** Let time pass in steps: all timers due within a tick of node's mocked clock see the time at its end. */
 function pass(ms) {
   for (let left = ms; left > 0; left -= 50) mock.timers.tick(Math.min(50, left));
 }
 
-/** Feed as a microphone does: a frame every 100 ms. */
+/** Send like a microphone: a frame every 100 ms. */
 function speak(stream, from, to) {
   for (let n = from; n < to; n++) {
     stream.send(frameOf(n));
@@ -86,8 +86,8 @@ beforeEach(() => {
 });
 afterEach(() => mock.reset() ?? mock.timers.reset());
 
-test("what came before the greeting is sent after it, and EOS when it is all", () => {
-  const { stream, told } = began();
+test("audio recorded before `connected` is sent after it, and EOS at the end", () => {
+  const { stream, seen } = started();
   speak(stream, 0, 3);
   assert.deepEqual(last().audio, []);
   last().greet();
@@ -96,11 +96,11 @@ test("what came before the greeting is sent after it, and EOS when it is all", (
   assert.deepEqual(last().audio, bytesOf([0, 1, 2, 3, 4].map(frameOf)));
   assert.deepEqual(last().texts, ["EOS"]);
   last().end(1000, "End of input. Closing");
-  assert.deepEqual(told, { states: ["live"], heard: [], lost: [], over: [1000] });
+  assert.deepEqual(seen, { states: ["live"], messages: [], lost: [], over: [1000] });
 });
 
-test("it asks for raw audio, detailed partials, a line to come back to, and times that run on", () => {
-  began({ seconds: 12.5 });
+test("it requests raw audio, detailed partials, resuming, and timestamps that continue", () => {
+  started({ seconds: 12.5 });
   assert.equal(last().url.pathname, "/speechtotext/v1/stream");
   assert.deepEqual(last().query, {
     content_type: "audio/x-raw;layout=interleaved;rate=16000;format=S16LE;channels=1",
@@ -110,8 +110,8 @@ test("it asks for raw audio, detailed partials, a line to come back to, and time
   });
 });
 
-test("cut off, it comes back with its key, and goes on from where the service is", () => {
-  const { stream, told } = began();
+test("after a lost connection it resumes with its key, from the service's position", () => {
+  const { stream, seen } = started();
   last().greet();
   speak(stream, 0, 10);
   last().say(final(0.2));
@@ -123,11 +123,11 @@ test("cut off, it comes back with its key, and goes on from where the service is
   last().greet(5 * 3200);
   speak(stream, 20, 40);
   assert.deepEqual(last().audio, bytesOf(Array.from({ length: 35 }, (_, n) => frameOf(n + 5))));
-  assert.deepEqual(told.states, ["live", "reconnecting", "live"]);
+  assert.deepEqual(seen.states, ["live", "reconnecting", "live"]);
 });
 
-test("a service that has forgotten the stream is given a new one, from the last final on", () => {
-  const { stream, told } = began({ seconds: 100 });
+test("if the service does not know the stream, a new one starts after the last final", () => {
+  const { stream, seen } = started({ seconds: 100 });
   last().greet();
   speak(stream, 0, 20);
   last().say({ type: "received", position: 20 * 3200 });
@@ -143,53 +143,53 @@ test("a service that has forgotten the stream is given a new one, from the last 
   assert.deepEqual(last().audio, bytesOf(Array.from({ length: 15 }, (_, n) => frameOf(n + 5))));
   last().say(final(101.5));
   assert.deepEqual(last().texts, ['{"type":"received","finals":1}']);
-  assert.deepEqual(told.over, []);
+  assert.deepEqual(seen.over, []);
 });
 
 for (const code of [4010, 4013, 4029, 4030, 4031]) {
-  test(`${code} in the middle begins a new line when it may, at the beginning it is told`, () => {
-    const { stream, told } = began();
+  test(`${code} in mid-stream leads to a new stream; at the start it is reported`, () => {
+    const { stream, seen } = started();
     last().greet();
     speak(stream, 0, 10);
     last().say(final(0.5));
     last().end(code);
     pass(10_001);
     assert.equal(last().query.start_ts, "0.5");
-    assert.deepEqual(told.over, []);
+    assert.deepEqual(seen.over, []);
 
-    const other = began();
+    const other = started();
     last().end(code);
-    assert.deepEqual(other.told.over, [code]);
+    assert.deepEqual(other.seen.over, [code]);
   });
 }
 
 for (const code of [1000, 1007, 4001, 4002, 4003, 4008, 4009, 4032, 4034, 4035, 4036]) {
-  test(`${code} is the end of it`, () => {
-    const { stream, told } = began();
+  test(`${code} is permanent`, () => {
+    const { stream, seen } = started();
     last().greet();
     speak(stream, 0, 3);
     last().end(code);
     speak(stream, 3, 100);
     assert.equal(sockets.length, 1);
-    assert.deepEqual(told.over, [code]);
+    assert.deepEqual(seen.over, [code]);
   });
 }
 
-test("what may be a cut, three times in a row with no final in between, is the service's last word", () => {
-  const { stream, told } = began();
+test("a lost connection with the same close three times, without a final in between, is permanent", () => {
+  const { stream, seen } = started();
   for (let n = 0; n < 3; n++) {
-    assert.deepEqual(told.over, []);
+    assert.deepEqual(seen.over, []);
     last().greet();
     speak(stream, n * 50, n * 50 + 50);
     last().end(1011, "the speech SDK failed");
     pass(5000);
   }
-  assert.deepEqual(told.over, [1011]);
+  assert.deepEqual(seen.over, [1011]);
   assert.equal(sockets.at(-1).query.resume, "true"); // the last time with a line of its own
 });
 
-test("a network that is away for long never ends it, and what had to go is told", () => {
-  const { stream, told } = began();
+test("a long network outage never ends the stream, and the evicted audio is reported", () => {
+  const { stream, seen } = started();
   last().greet();
   speak(stream, 0, 10);
   last().say({ type: "received", position: 32_000 });
@@ -198,7 +198,7 @@ test("a network that is away for long never ends it, and what had to go is told"
     speak(stream, n, n + 1);
     last().end(1006);
   }
-  const lost = told.lost.reduce((sum, seconds) => sum + seconds, 0);
+  const lost = seen.lost.reduce((sum, seconds) => sum + seconds, 0);
   assert.ok(Math.abs(lost + 2 ** 21 / 32_000 - 100) < 1e-6, `${lost}`);
   assert.equal(Math.round(stream.held), Math.round(2 ** 21 / 32_000));
   pass(5000);
@@ -208,44 +208,41 @@ test("a network that is away for long never ends it, and what had to go is told"
     last().say({ type: "received", position: 32_000 + last().audio.length });
   }
   const silent = last().audio.findIndex(Boolean);
-  assert.ok(
-    Math.abs(silent / 32_000 - lost) < 0.1,
-    `silence stands for ${lost} s that are lost, not ${silent / 32_000} s`,
-  );
+  assert.ok(Math.abs(silent / 32_000 - lost) < 0.1, `silence replaces ${silent / 32_000} s, but ${lost} s were lost`);
   assert.equal(last().audio.length, 100 * 32_000);
-  assert.deepEqual(told.over, []);
+  assert.deepEqual(seen.over, []);
 });
 
-test("what the service has heard without a final may go, and is not called lost", () => {
-  const { stream, told } = began();
+test("evicting acknowledged audio without a final is not reported as a loss", () => {
+  const { stream, seen } = started();
   last().greet();
   for (let n = 0; n < 1500; n++) {
     speak(stream, n, n + 1);
     last().say({ type: "received", position: (n + 1) * 3200 });
   }
-  assert.deepEqual(told.lost, []);
+  assert.deepEqual(seen.lost, []);
 });
 
-test("a wire that is dead without a word is noticed", () => {
-  const { stream, told } = began();
+test("a connection that died silently is noticed", () => {
+  const { stream, seen } = started();
   last().greet();
   speak(stream, 0, 100);
-  assert.deepEqual(told.states, ["live", "reconnecting"]);
+  assert.deepEqual(seen.states, ["live", "reconnecting"]);
   assert.ok(sockets[0].isClosed);
   assert.equal(last().query.resume, "KEY");
 });
 
-test("silence is no dead wire while nothing waits to be confirmed", () => {
-  const { stream, told } = began();
+test("a connection without unacknowledged audio may be silent", () => {
+  const { stream, seen } = started();
   last().greet();
   speak(stream, 0, 5);
   last().say({ type: "received", position: 16_000 });
   pass(60_000);
-  assert.deepEqual(told.states, ["live"]);
+  assert.deepEqual(seen.states, ["live"]);
 });
 
-test("in a hidden tab, whose timers sleep, the sound wakes what is due", () => {
-  const { stream } = began();
+test("in a hidden tab, whose timers are delayed, audio runs what is due", () => {
+  const { stream } = started();
   last().greet();
   last().end(1006);
   const now = performance.now();
@@ -254,14 +251,14 @@ test("in a hidden tab, whose timers sleep, the sound wakes what is due", () => {
   assert.equal(sockets.length, 2);
 });
 
-test("a handshake that is never answered is tried again", () => {
-  began();
+test("an unanswered handshake is retried", () => {
+  started();
   pass(13_000);
   assert.equal(sockets.length, 2);
 });
 
-test("what was held is sent at a bounded pace", () => {
-  const { stream } = began();
+test("buffered audio is sent at a limited rate", () => {
+  const { stream } = started();
   speak(stream, 0, 300);
   last().greet();
   pass(1000);
@@ -269,8 +266,8 @@ test("what was held is sent at a bounded pace", () => {
   assert.ok(sent >= 80 && sent <= 16 + 80 + 4, `${sent}`);
 });
 
-test("a browser that cannot send is not given more", () => {
-  const { stream } = began();
+test("a browser with a full send queue gets no more", () => {
+  const { stream } = started();
   last().greet();
   last().bufferedAmount = 2 ** 17;
   speak(stream, 0, 50);
@@ -280,65 +277,65 @@ test("a browser that cannot send is not given more", () => {
   assert.equal(last().audio.length, 60 * 3200);
 });
 
-test("a key goes with every handshake, and without one nothing does", () => {
-  began();
+test("a key is sent with every handshake; without one, no subprotocol is", () => {
+  started();
   assert.deepEqual(last().protocols, []);
-  began({ accessKey: "secret" });
+  started({ accessKey: "secret" });
   last().end(1006);
   pass(5000);
   assert.deepEqual(last().protocols, ["speechbridge", "speechbridge.key.secret"]);
 });
 
-test("a key that cannot be sent is refused as the service would", () => {
-  const { told } = began({ accessKey: "not a key" });
+test("a key with illegal characters is reported as an unknown key", () => {
+  const { seen } = started({ accessKey: "not a key" });
   pass(1);
-  assert.deepEqual(told.over, [4001]);
+  assert.deepEqual(seen.over, [4001]);
 });
 
-test("the network's return ends the pause", () => {
-  const { stream } = began();
+test("the network's return ends the pause before a retry", () => {
+  const { stream } = started();
   last().greet();
   last().end(1006);
-  stream.hurry();
+  stream.retryNow();
   assert.equal(sockets.length, 2);
-  stream.hurry();
+  stream.retryNow();
   assert.equal(sockets.length, 2);
 });
 
-test("last words that never come are not awaited for ever, nor is a network", () => {
-  const { stream, told } = began();
+test("waiting for the last words is limited, also without a network", () => {
+  const { stream, seen } = started();
   last().greet();
   speak(stream, 0, 1);
   stream.end();
   last().say({ type: "received", position: 3200 });
   pass(41_000);
-  assert.deepEqual(told.over, [0]);
+  assert.deepEqual(seen.over, [0]);
 });
 
-test("an old service, which knows no resuming, is told", () => {
-  const { told } = began();
+test("a service too old to resume streams is reported", () => {
+  const { seen } = started();
   last().say({ type: "connected", id: "1" });
-  assert.deepEqual(told.over, [0]);
+  assert.deepEqual(seen.over, [0]);
   assert.ok(last().isClosed);
 });
 
-test("plain words of another SDK are shown, and break nothing", () => {
-  const { told } = began();
+test("plain text of another SDK is shown as a partial", () => {
+  const { seen } = started();
   last().greet();
   last().onmessage({ data: "Get b'one'" });
   last().say("words");
   last().say({ type: "final" });
   last().say({ type: "received", position: 3200 });
-  assert.deepEqual(told.heard, ["partial", "partial", "final"]);
+  assert.deepEqual(seen.messages, ["partial", "partial", "final"]);
 });
 
-test("abandoned, it closes and says no more", () => {
-  const { stream, told } = began();
+test("an abandoned stream closes and reports nothing more", () => {
+  const { stream, seen } = started();
   last().greet();
   stream.abandon();
   assert.ok(last().isClosed);
   last().say(final(1));
   last().end(1006);
   pass(60_000);
-  assert.deepEqual(told, { states: ["live"], heard: [], lost: [], over: [0] });
+  assert.deepEqual(seen, { states: ["live"], messages: [], lost: [], over: [0] });
 });

@@ -1,4 +1,4 @@
-"""The page writes the same files as the service: its JavaScript is held against `speechbridge.cli.captions`."""
+"""The page writes the same caption files as the command line: captions.mjs against captions.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-# Words that make each branch: long ones, sentences, clauses, escapes, two columns wide, marks, controls, white space.
+# Values for each branch: long words, sentences, clauses, escapes, wide letters, combining marks, controls, white space.
 VALUES = st.one_of(
     st.sampled_from(
         ["the", "weather", "is", "nice.", "today,", "a<b>&c", "今日は", "天気。", "x" * 50, "e\u0301", "", " "]
@@ -71,7 +71,7 @@ def written() -> Iterator[Callable[[list[Final]], Written]]:
 @pytest.mark.shared_server
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(finals=FINALS)
-def test_the_page_writes_what_the_service_writes(
+def test_the_page_writes_the_same_files_as_the_command_line(
     written: Callable[[list[Final]], Written], finals: list[Final]
 ) -> None:
     text, srt, vtt, transcript = written(finals)

@@ -1,4 +1,4 @@
-"""Hours of captions: what the page holds does not grow with the sound, and hardly with the words."""
+"""Hours of captions: the page's memory does not grow with the audio, and hardly with the words."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SPEED = 40
 MINUTES = 7  # of speech, in 11 s
 UTTERANCE = 36  # frames of 100 ms: about a thousand finals an hour
 
-# The page as it is, but its worklet makes 40 frames where there would be one, and the pace of sending is that of its
-# own clock, which runs so fast.
+# The real page, but its worklet makes 40 frames in the time of one, and its clock, which paces sending, runs 40 times
+# as fast.
 FAST = f"""
 const began = Date.now(), now = Date.now;
 Date.now = () => began + (now() - began) * {SPEED};
@@ -42,7 +42,7 @@ window.AudioWorkletNode = class extends GainNode {{
 
 
 def talker(audio: Iterator[bytes]) -> Iterator[str]:
-    """Say a partial every 0.3 s of sound and a final every 3.6 s, as somebody who does not stop."""
+    """Give a partial every 0.3 s of audio and a final every 3.6 s, like a person who never stops speaking."""
     frames = finals = 0
     heard = 0
     for chunk in audio:
@@ -61,30 +61,30 @@ def talker(audio: Iterator[bytes]) -> Iterator[str]:
 
 
 async def held(session: CDPSession) -> float:
-    """Return the MiB that the page's own code holds, sound and words, once its rubbish is gone.
+    """Return the MiB that the page's code holds, audio and words, after a garbage collection.
 
-    What stands on the page is not in it: the browser keeps some 10 KiB for each final, as long as it stands there.
+    The document is not included: for each final on the page the browser keeps some 10 KiB.
     """
     await session.send("HeapProfiler.collectGarbage")
     usage = await session.send("Runtime.getHeapUsage")
     return float(usage["usedSize"] + usage["backingStorageSize"]) / 2**20
 
 
-async def test_an_hour_leaves_the_memory_flat_but_for_its_words() -> None:
+async def test_memory_grows_in_an_hour_only_with_the_words() -> None:
     async with service(talker) as server, opened(server.url, before=FAST) as page:
         session = await page.context.new_cdp_session(page)
         await page.keyboard.press("Space")
         await state(page, "live")
         figures = []
-        for minute in range(2, MINUTES + 1):  # the first fills what is bounded: two minutes of times, one of sound
+        for minute in range(2, MINUTES + 1):  # the first one fills the bounded buffers
             finals = minute * 600 // UTTERANCE
             async with asyncio.timeout(60):
                 await happens(page, f"document.querySelectorAll('#finals > div').length >= {finals}")
             figures.append(await held(session))
         await page.keyboard.press("Space")
         await state(page, "ended")
-    # What is on its way just then counts too: the least of three is what stays.
+    # Messages in transit count too, so take the lowest of three.
     early, late = figures[:3], figures[-3:]
     an_hour = (min(late) - min(early)) / (len(figures) - 3) * 60
     print([f"{figure:.2f}" for figure in figures], f"{an_hour:.1f} MiB an hour")  # noqa: T201 # measured
-    assert an_hour < 30  # its sound would be 110; its words are 2, and half a MiB of noise looks like ten
+    assert an_hour < 30  # its audio would be 110; its words are 2; 0.5 MiB of noise in 3 minutes looks like 10

@@ -1,4 +1,4 @@
-"""What is in the way is said, with its cure: each message is provoked in a real browser."""
+"""Errors come with their fix: each notice is provoked in a real browser."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Page, Route, WebSocketRoute
 
 
-async def said(page: Page, title: str, cure: str) -> None:
-    """Expect a message, and that a screen reader is told of it."""
+async def noticed(page: Page, title: str, cure: str) -> None:
+    """Expect a notice, announced to screen readers."""
     notice = page.get_by_role("alert")
     await expect(notice.get_by_role("heading")).to_have_text(title)
     await expect(notice).to_contain_text(cure)
@@ -33,25 +33,25 @@ async def start(page: Page) -> None:
     await page.get_by_role("button", name="Start").click()
 
 
-async def nothing_said(page: Page) -> None:
+async def no_notice(page: Page) -> None:
     await expect(page.locator("#notice")).to_be_hidden()
 
 
-async def test_the_microphone_is_denied_and_then_allowed() -> None:
+async def test_the_microphone_is_blocked_and_then_allowed() -> None:
     async with service() as server, opened(server.url, flags=(FAKE,)) as page:
         await start(page)
-        await said(page, "The microphone is not allowed", "Allow it beside the address")
+        await noticed(page, "The microphone is blocked", "allow the microphone")
         await state(page, "stopped")
         await page.context.grant_permissions(["microphone"])
         await page.get_by_role("button", name="Try again").click()
         await state(page, "live")
-        await nothing_said(page)
+        await no_notice(page)
 
 
 async def test_there_is_no_microphone() -> None:
     async with service() as server, opened(server.url, flags=(ALLOWED,)) as page:
         await start(page)
-        await said(page, "There is no microphone", "Plug one in")
+        await noticed(page, "No microphone found", "Plug one in")
 
 
 BUSY = """
@@ -62,7 +62,7 @@ navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("in u
 async def test_another_application_holds_the_microphone() -> None:
     async with service() as server, opened(server.url, before=BUSY) as page:
         await start(page)
-        await said(page, "The microphone cannot be opened", "Close that")
+        await noticed(page, "The microphone cannot be opened", "Close that application")
 
 
 TRACKS = """
@@ -76,12 +76,12 @@ navigator.mediaDevices.getUserMedia = async (asked) => {
 """
 
 
-async def test_the_microphone_is_unplugged_and_what_was_said_is_heard_to_its_end() -> None:
+async def test_an_unplugged_microphone_ends_the_stream_with_its_last_words() -> None:
     async with service() as server, opened(server.url, before=TRACKS) as page:
         await start(page)
         await state(page, "live")
         await page.evaluate("tracks[0].dispatchEvent(new Event('ended'))")
-        await said(page, "The microphone is gone", "Plug it in")
+        await noticed(page, "The microphone was disconnected", "Plug it in")
         await state(page, "ended")
         await page.get_by_role("button", name="Try again").click()
         await state(page, "live")
@@ -92,16 +92,16 @@ async def test_the_address_is_neither_https_nor_localhost() -> None:
     async with service() as server:
         url = server.url.replace("127.0.0.1", "captions.example")
         async with opened(url, flags=flags) as page:
-            await said(page, "The browser gives no sound to this address", "https://captions.example")
+            await noticed(page, "The browser blocks microphones at this address", "https://captions.example")
             await expect(page.get_by_role("alert")).to_contain_text(re.compile(r"http://localhost:\d+"))
             await page.get_by_role("button", name="Dismiss").click()
             await start(page)
-            await said(page, "The browser gives no sound to this address", "localhost")
+            await noticed(page, "The browser blocks microphones at this address", "localhost")
 
 
 async def test_the_browser_is_too_old() -> None:
     async with service() as server, opened(server.url, before="delete window.AudioWorkletNode") as page:
-        await said(page, "This browser is too old for live sound", "AudioWorklet")
+        await noticed(page, "This browser is too old for live audio", "AudioWorklet")
 
 
 CONTEXTS = """
@@ -111,16 +111,16 @@ window.AudioContext = class extends Context { constructor(...given) { super(...g
 """
 
 
-async def test_something_else_takes_the_sound_and_gives_it_back() -> None:
+async def test_another_application_takes_the_audio_and_releases_it() -> None:
     async with service() as server, opened(server.url, before=CONTEXTS) as page:
         await start(page)
         await state(page, "live")
         await page.evaluate("contexts[0].suspend()")
-        await said(page, "Something else has taken the sound", "resume")
+        await noticed(page, "Another application has taken the audio", "resume")
         await state(page, "interrupted")
         await page.get_by_role("button", name="Resume").click()
         await state(page, "live")
-        await nothing_said(page)
+        await no_notice(page)
 
 
 async def test_the_microphone_is_silent_until_it_is_not(tmp_path: Path) -> None:
@@ -129,21 +129,21 @@ async def test_the_microphone_is_silent_until_it_is_not(tmp_path: Path) -> None:
         await start(page)
         await state(page, "live")
         await state(page, "silent")
-        await said(page, "Nothing is heard", "muted")
+        await noticed(page, "No sound", "muted")
         await state(page, "live")
-        await nothing_said(page)
+        await no_notice(page)
 
 
-async def test_a_file_is_none(tmp_path: Path) -> None:
+async def test_a_file_without_audio(tmp_path: Path) -> None:
     path = tmp_path / "speech.mp3"
     path.write_text("no sound")
     async with service() as server, opened(server.url) as page:
         await page.locator("#file").set_input_files(path)
-        await said(page, "This file cannot be played", "WAV")
+        await noticed(page, "This file cannot be played", "WAV")
         await state(page, "stopped")
 
 
-# Chromium lets a page that has the microphone sound at once; others do not.
+# Chromium lets a page that may use the microphone start audio at once; other browsers do not.
 STRICT = """
 let clicked = false;
 addEventListener("click", () => clicked = true, true);
@@ -155,23 +155,22 @@ window.AudioContext = class extends Context {
 """
 
 
-async def test_a_page_that_may_not_hear_before_a_click_asks_for_one() -> None:
-    """An overlay begins by itself."""
+async def test_an_overlay_that_may_not_start_by_itself_asks_for_a_click() -> None:
     async with service() as server, opened(f"{server.url}/?view=overlay", before=STRICT) as page:
-        await said(page, "Click to begin", "click")
+        await noticed(page, "Click to start", "click")
         await page.locator("html").click(position={"x": 600, "y": 500})
         await state(page, "live")
-        await nothing_said(page)
+        await no_notice(page)
 
 
-async def test_a_part_of_the_page_cannot_be_loaded() -> None:
+async def test_part_of_the_page_cannot_be_loaded() -> None:
     before = "AudioWorklet.prototype.addModule = async () => { throw new DOMException('none', 'AbortError'); };"
     async with service() as server, opened(server.url, before=before) as page:
         await start(page)
-        await said(page, "The service does not answer", "online")
+        await noticed(page, "The service does not respond", "network connection")
 
 
-async def test_sound_that_could_not_be_kept_is_told_in_seconds(tmp_path: Path) -> None:
+async def test_evicted_audio_is_reported_in_seconds(tmp_path: Path) -> None:
     async def little_room(route: Route) -> None:
         answer = await route.fetch()
         await route.fulfill(response=answer, body=(await answer.text()).replace("2 ** 21", "2 ** 15"))
@@ -188,31 +187,31 @@ async def test_sound_that_could_not_be_kept_is_told_in_seconds(tmp_path: Path) -
         await start(page)
         await state(page, "live")
         life = 0
-        await expect(page.locator("#held")).to_have_text(re.compile(r"^1\.0 s of sound held, \d\.\d s lost$"))
-        await said(page, "The service is out of reach", "goes on trying")
+        await expect(page.locator("#held")).to_have_text(re.compile(r"^1\.0 s buffered, \d\.\d s lost$"))
+        await noticed(page, "The service cannot be reached", "keeps trying")
         life = None
         await state(page, "live")
         notice = page.get_by_role("alert")
-        await expect(notice.get_by_role("heading")).to_have_text(re.compile(r"^\d\.\d s were not heard$"))
+        await expect(notice.get_by_role("heading")).to_have_text(re.compile(r"^\d\.\d s of audio were lost$"))
         await expect(page.locator("#held")).to_have_text("")
 
 
 CLOSES = {
-    4003: "The speech service’s account has no credits",  # noqa: RUF001 # as it is set
+    4003: "The speech service’s account has no credits",  # noqa: RUF001 # a typographic apostrophe
     4013: "No recognizer is free",
-    4029: "All places are taken",
-    4030: "You have too many captions running",
-    4031: "Too many tries in a minute",
-    4032: "Too much sound at once",
+    4029: "The service is full",
+    4030: "Too many sessions",
+    4031: "Too many attempts",
+    4032: "Too much audio at once",
     4033: "Too many messages at once",
-    4034: "The time is up",
-    4035: "Nothing was said for too long",
+    4034: "The time limit was reached",
+    4035: "The connection was idle for too long",
     4036: "This address may not use the service",
-    1011: "The speech service fails",
+    1011: "The speech service failed",
 }
 
 
-async def test_each_refusal_is_told_with_the_service_s_reason(tmp_path: Path) -> None:
+async def test_each_refusal_is_shown_with_the_service_s_reason(tmp_path: Path) -> None:
     code = 0
 
     async def refuse(socket: WebSocketRoute) -> None:
@@ -222,11 +221,11 @@ async def test_each_refusal_is_told_with_the_service_s_reason(tmp_path: Path) ->
         await page.route_web_socket("**/stream?*", refuse)
         for code, title in CLOSES.items():
             await start(page)
-            await said(page, title, f"The service says: because of {code}")
+            await noticed(page, title, f"Reason: because of {code}")
             await state(page, "stopped")
 
 
-async def test_a_key_is_asked_for_and_goes_with_every_handshake(tmp_path: Path) -> None:
+async def test_the_page_asks_for_a_key_and_sends_it_with_every_handshake(tmp_path: Path) -> None:
     key, line = make_key("alice")
     KNOWN.add(key)
     async with (
@@ -234,25 +233,25 @@ async def test_a_key_is_asked_for_and_goes_with_every_handshake(tmp_path: Path) 
         opened(server.url, microphone=silence(tmp_path), once=False) as page,
     ):
         await start(page)
-        await said(page, "A key is needed", "The service says: an API key is needed")
+        await noticed(page, "An API key is required", "Reason: an API key is needed")
         await page.keyboard.type("wrong")
         await page.keyboard.press("Enter")
-        await said(page, "A key is needed", "The service says: this API key is not known")
+        await noticed(page, "An API key is required", "Reason: this API key is not known")
         await page.keyboard.type(key)
         await page.keyboard.press("Enter")
         await state(page, "live")
-        await nothing_said(page)
+        await no_notice(page)
         (first,) = [found for found in server.connections if isinstance(found, WebSocketProtocol)]
         first.transport.abort()
         await until(lambda: any(isinstance(c, WebSocketProtocol) and c is not first for c in server.connections))
         await state(page, "live")
-        assert server.app.state.sessions.alive == 1  # it came back to the same
+        assert server.app.state.sessions.alive == 1  # it resumed the same session
         assert await page.evaluate("JSON.stringify(localStorage)") == "{}"
 
 
-@pytest.mark.parametrize("sound", [True, False], ids=["with sound", "without sound"])
-async def test_a_tab_is_shared(sound: bool) -> None:  # noqa: FBT001 # a parameter of the test
-    """A tab of ours: Chromium without a screen has none to choose from."""
+@pytest.mark.parametrize("sound", [True, False], ids=["with audio", "without audio"])
+async def test_a_tab_is_shared(sound: bool) -> None:  # noqa: FBT001 # a test parameter
+    """A fake tab: headless Chromium has none to choose from."""
     before = f"""
     navigator.mediaDevices.getDisplayMedia = async () => {{
       const context = new AudioContext();
@@ -264,19 +263,19 @@ async def test_a_tab_is_shared(sound: bool) -> None:  # noqa: FBT001 # a paramet
     }};
     """
     async with service() as server, opened(server.url, before=before) as page:
-        await page.get_by_label("Sound from").select_option("tab")
+        await page.get_by_label("Source").select_option("tab")
         await start(page)
         if sound:
             await state(page, "live")
         else:
-            await said(page, "The tab was shared without its sound", "tick")
+            await noticed(page, "The tab was shared without its audio", "tick")
 
 
-async def test_nothing_is_shared() -> None:
+async def test_no_tab_is_shared() -> None:
     before = """
     navigator.mediaDevices.getDisplayMedia = async () => { throw new DOMException("no", "NotAllowedError"); };
     """
     async with service() as server, opened(server.url, before=before) as page:
-        await page.get_by_label("Sound from").select_option("tab")
+        await page.get_by_label("Source").select_option("tab")
         await start(page)
-        await said(page, "Nothing was shared", "Choose a tab")
+        await noticed(page, "No tab was shared", "Select a tab")

@@ -1,4 +1,4 @@
-"""Reading, saving, and doing it all with the keyboard or a screen reader."""
+"""Reading, saving, and using the page with the keyboard or a screen reader."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def final(number: int, text: str) -> Final:
 
 
 def talk(lines: list[str], partial: str = "") -> Callable[[Iterator[bytes]], Iterator[str]]:
-    """Make an SDK that says these lines as soon as it hears anything, then listens on."""
+    """Make an SDK that gives these lines at the first audio, then only reads."""
 
     def start(audio: Iterator[bytes]) -> Iterator[str]:
         next(audio, None)
@@ -67,7 +67,7 @@ async def saved(page: Page, format_: str) -> str:
 
 CUE = re.compile(r"(\d+)\n\d\d:\d\d:\d\d,\d\d\d --> \d\d:\d\d:\d\d,\d\d\d\n(.{1,42}(?:\n.{1,42})?)\n")
 
-# The browser's own reading of WebVTT.
+# The browser's own WebVTT parser.
 PARSED = """async (text) => {
   const video = document.createElement("video"), track = document.createElement("track");
   track.src = URL.createObjectURL(new Blob([text], { type: "text/vtt" }));
@@ -78,7 +78,7 @@ PARSED = """async (text) => {
 }"""
 
 
-async def test_captions_are_copied_and_saved_in_formats_that_others_read() -> None:
+async def test_captions_are_copied_and_saved_in_standard_formats() -> None:
     finals = [final(number, line) for number, line in enumerate(LINES)]
     async with (
         service(talk(LINES)) as server,
@@ -103,12 +103,12 @@ async def test_captions_are_copied_and_saved_in_formats_that_others_read() -> No
         await expect(page.locator("#open-save")).to_have_text("Copied")
         assert await page.evaluate("navigator.clipboard.readText()") == to_text(finals)
         await page.locator("#open-save").click()
-        await page.get_by_role("button", name="Clear and begin anew").click()
-        await page.get_by_role("button", name="Clear again, to be sure").click()
+        await page.get_by_role("button", name="Clear start a new transcript").click()
+        await page.get_by_role("button", name="Clear click again to confirm").click()
         assert await until(page, 0) == []
 
 
-async def test_what_follows_a_stop_stands_below_with_times_that_run_on() -> None:
+async def test_captions_after_a_stop_continue_below_with_continuing_timestamps() -> None:
     asked = []
     async with service(talk(LINES)) as server, opened(server.url) as page:
         page.on("websocket", lambda socket: asked.append(parse_qs(socket.url)["start_ts"][0]))
@@ -123,7 +123,7 @@ async def test_what_follows_a_stop_stands_below_with_times_that_run_on() -> None
     assert 1 <= second < 5
 
 
-async def test_scrolling_up_is_respected_until_one_is_back_at_the_end() -> None:
+async def test_scrolling_up_stops_following_until_the_reader_is_back_at_the_end() -> None:
     many = [f"Line {number} of a long evening." for number in range(60)]
     async with service(talk(many)) as server, opened(server.url) as page:
         await start(page)
@@ -146,7 +146,7 @@ async def test_scrolling_up_is_respected_until_one_is_back_at_the_end() -> None:
         await expect(latest).to_be_hidden()
 
 
-async def test_a_word_tells_its_time_and_confidence_under_the_pointer() -> None:
+async def test_the_word_under_the_pointer_shows_its_time_and_confidence() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await start(page)
         await until(page, 3)
@@ -158,12 +158,12 @@ async def test_a_word_tells_its_time_and_confidence_under_the_pointer() -> None:
           return [x + width / 2, y + height / 2];
         }""")
         await page.mouse.move(*box)
-        await expect(page.get_by_role("tooltip")).to_have_text("6.50 – 6.75 s · 90 % sure")  # noqa: RUF001 # as it is set
+        await expect(page.get_by_role("tooltip")).to_have_text("6.50 – 6.75 s · 90 % confidence")  # noqa: RUF001 # an en dash
         await page.mouse.move(5, 5)
         await expect(page.locator("#word")).to_be_hidden()
 
 
-async def test_the_text_has_many_sizes_and_the_chosen_one_is_kept() -> None:
+async def test_the_text_size_can_be_changed_and_is_remembered() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
 
         async def size() -> float:
@@ -180,7 +180,7 @@ async def test_the_text_has_many_sizes_and_the_chosen_one_is_kept() -> None:
         assert await size() == pytest.approx(0.75 * usual, rel=0.01)
 
 
-async def test_everything_is_done_with_the_keyboard() -> None:
+async def test_everything_works_with_the_keyboard() -> None:
     async with service(talk(LINES, "and so on")) as server, opened(server.url) as page:
         reached = []
         for _ in range(6):
@@ -195,7 +195,7 @@ async def test_everything_is_done_with_the_keyboard() -> None:
         await state(page, "live")
         await until(page, 3)
         await expect(page.locator("#partial")).to_have_text("and so on")
-        await page.keyboard.press("Space")  # on the button itself
+        await page.keyboard.press("Space")  # on the focused button
         await state(page, "ended")
         await page.locator("#open-save").press("Enter")
         await page.keyboard.press("Tab")
@@ -204,11 +204,11 @@ async def test_everything_is_done_with_the_keyboard() -> None:
         await expect(page.locator("#save")).to_be_hidden()
 
 
-async def test_a_screen_reader_is_told_finals_and_states_and_not_every_guess() -> None:
+async def test_screen_readers_announce_finals_and_states_but_not_partials() -> None:
     async with service(talk(LINES, "and so on")) as server, opened(server.url) as page:
         await start(page)
         await until(page, 3)
-        log = page.get_by_role("log", name="What was said")
+        log = page.get_by_role("log", name="Transcript")
         await expect(log).to_have_attribute("aria-live", "polite")
         await expect(log).to_contain_text(LINES[0])
         await expect(log).not_to_contain_text("and so on")
@@ -258,12 +258,12 @@ async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[
         await audit(page)
 
 
-async def test_an_overlay_is_one_caption_on_nothing_and_fades_when_nothing_is_said() -> None:
+async def test_an_overlay_is_a_caption_on_a_transparent_page_and_fades_in_silence() -> None:
     many = [f"Line {number} of a long evening." for number in range(50)]
     async with service(talk(many, "and so on")) as server, opened(f"{server.url}/?view=overlay") as page:
         await state(page, "live")
         await expect(page.locator("#partial")).to_have_text("and so on")
-        assert await page.locator("#finals > div").count() == 3  # the rest is not kept
+        assert await page.locator("#finals > div").count() == 3  # older ones are removed
         assert (
             await page.evaluate("""["html", "body"].map((it) =>
           getComputedStyle(document.querySelector(it)).backgroundColor)""")
@@ -289,7 +289,7 @@ async def test_the_screen_stays_awake_while_it_is_live() -> None:
     async with service(talk(LINES)) as server, opened(server.url, before=WAKES) as page:
         await start(page)
         await happens(page, "locks.length === 1 && locks[0].what === 'screen' && !locks[0].released")
-        await page.evaluate("locks[0].release()")  # as browsers do when another tab is before it
+        await page.evaluate("locks[0].release()")  # as browsers do when the tab is hidden
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         await happens(page, "locks.length === 2")
         await page.keyboard.press("Space")

@@ -1,4 +1,4 @@
-"""Open it, speak, read: the page, the service and the embedded recognizer, with a recorded voice as microphone."""
+"""The page, the service and the embedded recognizer together, with a recording as microphone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# What came and went, and when, seen from outside the page's own modules: when each byte had been given to the
-# WebSocket, and when which text stood on the page.
+# Records, independently of the page's modules, when each byte was given to the WebSocket, and when which text was
+# on the page.
 WITNESS = """
 window.sent = []; window.seen = []; window.said = [];
 const send = WebSocket.prototype.send;
@@ -38,7 +38,7 @@ addEventListener("DOMContentLoaded", () => {
 """
 
 
-async def test_a_recorded_voice_is_on_the_page_within_two_seconds_of_each_word(tmp_path: Path) -> None:
+async def test_each_spoken_word_is_on_the_page_within_two_seconds(tmp_path: Path) -> None:
     async with service(None) as server, opened(server.url, microphone=speech(tmp_path), before=WITNESS) as page:
         await page.keyboard.press("Space")
         assert await until(page, 2) == WORDS
@@ -76,7 +76,7 @@ window.AudioWorkletNode = class extends Node {
 
 
 def listener(heard: bytearray) -> Callable[[Iterator[bytes]], Iterator[str]]:
-    """Make an SDK that keeps what it hears and says nothing."""
+    """Make an SDK that keeps its audio and gives no results."""
 
     def start(audio: Iterator[bytes]) -> Iterator[str]:
         for chunk in audio:
@@ -102,7 +102,7 @@ async def test_the_service_receives_the_samples_that_the_worklet_made(tmp_path: 
     assert max(made) > 3000  # the voice, not silence
 
 
-async def test_the_network_is_cut_again_and_again_and_no_sample_is_lost_or_doubled(tmp_path: Path) -> None:
+async def test_repeated_disconnections_lose_and_double_no_sample(tmp_path: Path) -> None:
     heard = bytearray()
     life: int | None = None
     async with (
@@ -121,8 +121,8 @@ async def test_the_network_is_cut_again_and_again_and_no_sample_is_lost_or_doubl
     assert b"".join(sample.to_bytes(2, "little", signed=True) for sample in made) == bytes(heard)
 
 
-async def test_a_restarted_service_is_given_what_no_final_has_covered(tmp_path: Path) -> None:
-    """It drains, ends the stream, and is gone; the one in its place knows nothing of it."""
+async def test_a_restarted_service_gets_the_audio_that_is_not_settled(tmp_path: Path) -> None:
+    """The first service drains and ends the stream; the second one does not know it."""
     heard = bytearray()
     async with (
         service() as first,
@@ -141,7 +141,7 @@ async def test_a_restarted_service_is_given_what_no_final_has_covered(tmp_path: 
     assert b"".join(sample.to_bytes(2, "little", signed=True) for sample in made) == bytes(heard)
 
 
-async def test_the_network_is_away_for_seconds_and_no_word_is_lost(tmp_path: Path) -> None:
+async def test_no_word_is_lost_while_the_network_is_away_for_seconds(tmp_path: Path) -> None:
     life: int | None = None
     async with (
         service(None) as server,
@@ -153,16 +153,16 @@ async def test_the_network_is_away_for_seconds_and_no_word_is_lost(tmp_path: Pat
         await state(page, "live")
         life = 0
         await state(page, "reconnecting")
-        await expect(page.locator("#held")).to_have_text(re.compile(r"^[2-9]\.\d s of sound held$"))
+        await expect(page.locator("#held")).to_have_text(re.compile(r"^[2-9]\.\d s buffered$"))
         life = None
         await state(page, "live")
         await expect(page.locator("#held")).to_have_text("")
         assert await until(page, 2) == WORDS
 
 
-async def test_a_file_is_played_and_captioned_to_its_end(tmp_path: Path) -> None:
+async def test_a_file_is_played_and_captioned_to_the_end(tmp_path: Path) -> None:
     async with service(None) as server, opened(server.url) as page:
-        await page.get_by_label("Sound from").select_option("file")
+        await page.get_by_label("Source").select_option("file")
         async with page.expect_file_chooser() as chooser:
             await page.get_by_role("button", name="Start").click()
         await (await chooser.value).set_files(speech(tmp_path, 5.5))
@@ -182,11 +182,11 @@ async def test_another_microphone_is_chosen_and_remembered() -> None:
     };
     """
     async with service(listener(bytearray())) as server, opened(server.url, before=asked) as page:
-        await page.get_by_role("button", name="Start").click()  # only then microphones have names
+        await page.get_by_role("button", name="Start").click()  # microphones have names only after access was allowed
         await state(page, "live")
         await page.get_by_role("button", name="Stop").click()
         await state(page, "ended")
-        source = page.get_by_label("Sound from")
+        source = page.get_by_label("Source")
         await source.select_option(label="Fake Audio Input 2")
         chosen = (await source.input_value()).removeprefix("microphone ")
         await page.get_by_role("button", name="Start").click()

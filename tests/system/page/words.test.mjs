@@ -9,7 +9,7 @@ const CODES = [
 ];
 
 for (const code of CODES) {
-  test(`a close with ${code} has words of its own, and the service's`, () => {
+  test(`a close with ${code} has its own text, and the service's reason`, () => {
     const { title, text, reason } = closing({ code, reason: "because" });
     assert.notEqual(title, closing({ code: 4999, reason: "" }).title);
     assert.ok(text.endsWith("."));
@@ -17,11 +17,11 @@ for (const code of CODES) {
   });
 }
 
-test("an unknown close is told with its number", () => {
+test("an unknown close is shown with its code", () => {
   assert.match(closing({ code: 4999, reason: "" }).title, /4999/);
 });
 
-test("only a missing key asks for one, and what will not pass is not tried again", () => {
+test("only 4001 asks for a key, and permanent errors offer no retry", () => {
   assert.deepEqual(
     CODES.filter((code) => closing({ code }).action === "key"),
     [4001],
@@ -32,21 +32,21 @@ test("only a missing key asks for one, and what will not pass is not tried again
   );
 });
 
-test("an insecure page names the addresses that would do", () => {
+test("an insecure page names addresses that work", () => {
   const { text } = problem("insecure", { host: "captions.example:8000", port: "8000" });
   assert.match(text, /https:\/\/captions\.example:8000/);
   assert.match(text, /http:\/\/localhost:8000/);
 });
 
-test("lost sound is told in seconds", () => {
+test("lost audio is given in seconds", () => {
   assert.match(problem("lost", { seconds: 3.2 }).title, /3\.2 s/);
 });
 
-test("a close says how much was not heard, where it was more than a moment", () => {
-  assert.match(closing({ code: 4034 }, 3.21).text, /^3\.2 s were not heard\./);
-  assert.doesNotMatch(closing({ code: 4029 }, 0.3).text, /heard/);
+test("a close tells how much audio was not transcribed, if at least a second", () => {
+  assert.match(closing({ code: 4034 }, 3.21).text, /^3\.2 s of audio were not transcribed\./);
+  assert.doesNotMatch(closing({ code: 4029 }, 0.3).text, /transcribed/);
 });
 
-test("times are as a person reads them", () => {
+test("times are written as people read them", () => {
   assert.deepEqual([0, 7.9, 754, 3723].map(time), ["0:00", "0:07", "12:34", "1:02:03"]);
 });

@@ -1,23 +1,23 @@
-// A finished transcript as plain text, SubRip, WebVTT or Rev.ai's JSON. Pure. The same as speechbridge/cli/captions.py, which says why;
-// a test holds the two against each other.
+// A transcript as plain text, SubRip, WebVTT or Rev.ai's JSON. Pure. Mirrors speechbridge/cli/captions.py, which explains
+// the rules; a test compares the two.
 
-const LINE = 42; // columns of a line
-const LINES = 2; // of a cue
-const LONGEST = 7000; // ms a cue is shown
+const LINE = 42; // columns in a line
+const LINES = 2; // in a cue
+const LONGEST = 7000; // ms that a cue is shown
 const SHORTEST = 833;
-const READING = 50; // ms a character, where nothing is known of the time
-const SILENCE = 1000; // ms within which nobody speaks end a cue
+const READING = 50; // ms per character, for words without times
+const SILENCE = 1000; // ms without speech end a cue
 const SENTENCE = /[.?!。？！]$/u;
 const CLAUSE = /[,;:、，]$/u;
-const LATEST = 1e9; // seconds: a time beyond 30 years is none
+const LATEST = 1e9; // seconds: later times, beyond 30 years, are ignored
 
 const UNPRINTABLE = /[\x00-\x1f\x7f-\x9f\u2028\u2029]|\p{Surrogate}/gu;
 const COMBINING = /\p{M}/u;
-// Letters that fill two columns: Chinese, Japanese, Korean, fullwidth forms, emoji. After Markus Kuhn's wcwidth.
+// Letters that are two columns wide: Chinese, Japanese, Korean, fullwidth forms, emoji. After Markus Kuhn's wcwidth.
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]/u;
 
-/** What was heard as one line. A final's punctuation carries the spaces, a partial's words have none. */
+/** A partial or final as one line. A final's punctuation includes the spaces; a partial's words have none. */
 export function line({ type, elements }) {
   return printable(elements.map(({ value }) => value).join(type === "partial" ? " " : ""))
     .split(/\s+/u)
@@ -57,12 +57,12 @@ export function toJson(finals) {
   return `${JSON.stringify({ monologues })}\n`;
 }
 
-/** Cut finals into cues, `{ start, end, lines }` in ms: in order, never overlapping, each at least 1 ms long. */
+/** Split finals into cues, `{ start, end, lines }` in ms: in order, without overlap, each at least 1 ms long. */
 export function cues(finals) {
   const found = [];
   let now = 0;
   for (const final of finals) {
-    for (const run of cut(words(final, now))) {
+    for (const run of split(words(final, now))) {
       const start = Math.max(now, run[0].start);
       now = Math.max(start + 1, Math.min(run.at(-1).end, start + LONGEST));
       found.push({ start, end: now, lines: lines(run) });
@@ -75,7 +75,7 @@ export function cues(finals) {
   return found;
 }
 
-/** The words of a partial or final with their places in its `line`: from `from` to before `to`. */
+/** The words of a partial or final, each with its place in `line`: from `from` up to, not including, `to`. */
 export function places(heard) {
   const text = line(heard);
   let at = 0;
@@ -89,7 +89,7 @@ export function places(heard) {
   return placed.filter(({ type }) => type === "text");
 }
 
-/** Read a partial or final as tolerantly as protocol/messages.py does. */
+/** Parse a partial or final, as tolerantly as protocol/messages.py does. */
 export function hypothesis({ type, ts, end_ts, elements }) {
   const known = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
   const listed = Array.isArray(elements) ? elements.filter((element) => element && typeof element === "object") : [];
@@ -155,8 +155,8 @@ function words(final, now) {
   return found;
 }
 
-/** Runs of words that fit a cue each, in order. */
-function cut(all) {
+/** Split into runs of words that each fit a cue, in order. */
+function split(all) {
   const done = [];
   const pending = all.length ? [all] : [];
   while (pending.length) {
@@ -173,12 +173,12 @@ function cut(all) {
 }
 
 function fits(run) {
-  if (run.length > LINE * LINES) return false; // spares the search for lines
+  if (run.length > LINE * LINES) return false; // avoids the search for lines
   const unbroken = run.every((word, at) => at === 0 || word.start - run[at - 1].end < SILENCE);
   return unbroken && run.at(-1).end - run[0].start <= LONGEST && lines(run) !== null;
 }
 
-/** How natural it is to cut before the word `at`, in ms of silence. */
+/** How natural a split before the word `at` is, expressed in ms of silence. */
 function worth(run, at) {
   const before = run[at - 1];
   const silence = run[at].start - before.end;
@@ -187,7 +187,7 @@ function worth(run, at) {
   return silence + stop - 1000 * imbalance;
 }
 
-/** Break a run into as few lines as it takes, of about the same length; null where two are not enough. */
+/** Break a run into one line, or two of about the same length; null if two are not enough. */
 function lines(run) {
   const whole = oneLine(run);
   if (whole !== null) return [whole];
@@ -225,7 +225,7 @@ function ms(seconds) {
   return seconds !== undefined && seconds >= 0 && seconds < LATEST ? round(seconds * 1000) : null;
 }
 
-/** To the nearest, halves to the even one, as Python does. */
+/** Round to the nearest integer, halves to even, as Python does. */
 function round(x) {
   const nearest = Math.round(x);
   return nearest - x === 0.5 && nearest % 2 ? nearest - 1 : nearest;

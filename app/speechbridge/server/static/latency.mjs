@@ -1,30 +1,30 @@
-// From the moment a word was spoken to its appearance. Pure. Times are milliseconds of `performance.now()`.
+// The time from when a word was spoken to when it appears. Pure. Times are milliseconds of `performance.now()`.
 
-const FRAMES = 1200; // two minutes of frames of 100 ms: no word comes later
-const NEAR = 100; // frames from which the two clocks are read: 10 s, in which they do not drift apart
-const SHOWN = 9; // words of which the median is the figure
+const FRAMES = 1200; // two minutes of 100 ms frames: words never arrive later
+const NEAR = 100; // frames used to compare the two clocks: 10 s, short enough to ignore drift
+const SHOWN = 9; // newest words; the page shows their median
 
-/** When each sample was captured. The audio clock counts samples; its place in our time is told by the frames. */
+/** When each sample was captured. The audio clock counts samples; the arrival of frames maps it to our clock. */
 export class CaptureClock {
   #frames = []; // { end: seconds of audio, taken: when its last sample was }
   #delays = [];
   #delay;
 
-  /** `delay` is what the microphone takes, in ms, before the audio clock sees it. */
+  /** `delay` is the time in ms that a sound needs to reach the audio clock through the microphone. */
   constructor(delay = 0) {
     this.#delay = delay;
   }
 
-  /** A frame that ends at `end` seconds of audio was taken at `time` (s, the audio clock's) and has come by `now`. */
+  /** A frame ends at `end` seconds of audio. Its last sample was taken at `time` (s, audio clock); it arrived at `now`. */
   frame(end, time, now) {
     this.#delays.push(now - time * 1000);
     if (this.#delays.length > NEAR) this.#delays.shift();
-    // The frame that was told with the least delay tells best what the clocks are apart.
+    // The frame with the smallest delay gives the best estimate of the offset between the clocks.
     this.#frames.push({ end, taken: time * 1000 + Math.min(...this.#delays) - this.#delay });
     if (this.#frames.length > FRAMES) this.#frames.shift();
   }
 
-  /** When the audio's second `second` was captured; undefined if that is not known any more, or not yet. */
+  /** When the audio at `second` was captured; undefined if its frame is forgotten or has not arrived. */
   at(second) {
     const frame = this.#frames.find(({ end }) => end >= second - 1e-6);
     const isKnown = frame && second > this.#frames[0].end - 0.1;
@@ -32,17 +32,17 @@ export class CaptureClock {
   }
 }
 
-/** The latency of words as they appear for the first time, in a partial or a final. */
+/** The latency of words, measured when they first appear in a partial or a final. */
 export class Latency {
   #clock;
-  #known = 0; // words of the utterance that have appeared
+  #known = 0; // words of this utterance that have appeared
   #recent = [];
 
   constructor(clock) {
     this.#clock = clock;
   }
 
-  /** A partial or final appeared. Returns the latency of its newest word, if there is a new one and its time is known. */
+  /** A partial or final appeared. Returns the latency of its newest word, if there is one and its time is known. */
   shown(heard, now) {
     const words = heard.elements.filter(({ type }) => type === "text");
     const isNew = words.length > this.#known;
@@ -54,7 +54,7 @@ export class Latency {
     return now - spoken;
   }
 
-  /** The median of the last words, in ms; undefined before the first. */
+  /** The median of the newest words, in ms; undefined before the first word. */
   get median() {
     return this.#recent.toSorted((a, b) => a - b)[Math.floor(this.#recent.length / 2)];
   }

@@ -1,7 +1,7 @@
-// The level of the sound, as the bars of the last seconds.
+// The level meter: bars for the last few seconds.
 
-const BAR = 3; // px, with as much between two
-const FLOOR = 60; // dB below full scale, where a bar is a dot
+const BAR = 3; // px, width of a bar and of the gap
+const FLOOR = 60; // dB below full scale: the shortest bar
 
 export class Meter {
   #box = document.getElementById("meter");
@@ -14,10 +14,10 @@ export class Meter {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
-  /** Show some more levels, 0 to 1. */
+  /** Add levels, 0 to 1. */
   push(levels) {
-    this.#levels.push(...levels.map(heard));
-    this.#box.ariaValueNow = Math.round(Math.max(...levels.map(heard)) * 100);
+    this.#levels.push(...levels.map(loudness));
+    this.#box.ariaValueNow = Math.round(Math.max(...levels.map(loudness)) * 100);
     this.#draw();
   }
 
@@ -46,7 +46,7 @@ export class Meter {
   }
 }
 
-/** As loud as it sounds, about: 0 at 60 dB below full scale. */
-function heard(level) {
+/** Roughly the perceived loudness: 0 at 60 dB below full scale. */
+function loudness(level) {
   return Math.max(0, 1 + (20 * Math.log10(level || 1e-9)) / FLOOR) ** 2;
 }

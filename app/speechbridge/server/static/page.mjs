@@ -1,4 +1,4 @@
-// The page: its buttons and boxes, and what is said in them.
+// The page: its controls and notices.
 
 import { toJson, toSrt, toText, toVtt } from "./captions.mjs";
 import { Meter } from "./meter.mjs";
@@ -7,8 +7,8 @@ import { Captions } from "./view.mjs";
 import { STATES, problem, time } from "./words.mjs";
 
 const SIZES = [0.75, 0.875, 1, 1.25, 1.5, 2, 2.5, 3];
-const AGAIN = 15_000; // ms after which an overlay, which nobody watches over, tries again
-const FADE = 6_000; // ms that an overlay shows what was said last
+const RETRY = 15_000; // ms after which an overlay, which nobody operates, tries again
+const FADE = 6_000; // ms that an overlay shows the last caption
 
 const isOverlay = document.documentElement.dataset.view === "overlay";
 const $ = (id) => document.getElementById(id);
@@ -17,16 +17,16 @@ const service = new URL(".", location.href).href.replace(/^http/, "ws").replace(
 const captions = new Captions(isOverlay);
 const meter = new Meter();
 let finals = [];
-let seconds = 0; // of sound in these captions
-let recording = null; // the one that runs
+let seconds = 0; // length of the transcript
+let recording = null; // the current one
 
-// ---- how it is ------------------------------------------------------------------------------------------------------
+// ---- state -----------------------------------------------------------------------------------------------------------
 
 function show(state, held = 0, lost = 0) {
   document.documentElement.dataset.state = state;
   if ($("state").textContent !== STATES[state]) $("state").textContent = STATES[state];
-  const told = [held >= 0.1 && `${held.toFixed(1)} s of sound held`, lost && `${lost.toFixed(1)} s lost`];
-  $("held").textContent = told.filter(Boolean).join(", ");
+  const buffered = [held >= 0.1 && `${held.toFixed(1)} s buffered`, lost && `${lost.toFixed(1)} s lost`];
+  $("held").textContent = buffered.filter(Boolean).join(", ");
   $("start-text").textContent = !recording ? "Start" : state === "ending" ? "Skip" : "Stop";
   $("source").disabled = recording !== null;
   document.title = `${recording ? "● " : ""}Captions · speechbridge`;
@@ -35,20 +35,20 @@ function show(state, held = 0, lost = 0) {
 async function begin(choice) {
   dismiss();
   $("latency").textContent = "–";
-  const began = (recording = new Recording(service, {
+  const started = (recording = new Recording(service, {
     seconds,
     accessKey: stored("sessionStorage", "key") ?? "",
     on: {
-      state: (...told) => recording === began && show(...told),
-      says: notify,
-      mentions: (notice) => $("notice").dataset.key || notify(notice),
-      takesBack: dismiss,
+      state: (...state) => recording === started && show(...state),
+      notify,
+      mention: (notice) => $("notice").dataset.key || notify(notice),
+      withdraw: dismiss,
       frame(levels, until) {
         seconds = until;
         meter.push(levels);
         $("elapsed").textContent = time(seconds);
       },
-      heard(message) {
+      message(message) {
         captions.show(message);
         if (message.type === "final" && !isOverlay) finals.push(message);
         $("empty").hidden = true;
@@ -63,28 +63,28 @@ async function begin(choice) {
       },
     },
   }));
-  if (await began.begin(choice)) {
+  if (await started.begin(choice)) {
     stayAwake();
     listSources();
   }
 }
 
-// ---- what is said about it ------------------------------------------------------------------------------------------
+// ---- notices --------------------------------------------------------------------------------------------------------
 
 const ACTIONS = {
   again: ["Try again", () => start()],
   resume: ["Resume", () => recording?.resume()],
 };
-const PASSING = ["silent", "away", "lost"]; // not for those who watch a stream
-let again; // the timer of an overlay
+const TRANSIENT = ["silent", "away", "lost"]; // not shown on an overlay
+let retry; // timer of an overlay
 
 function notify({ key, title, text, reason = "", action }) {
-  if (isOverlay && PASSING.includes(key)) return;
+  if (isOverlay && TRANSIENT.includes(key)) return;
   const notice = $("notice");
   notice.dataset.key = key;
   notice.querySelector("h2").textContent = title;
   notice.querySelector(".text").textContent = text;
-  notice.querySelector(".reason").textContent = reason && `The service says: ${reason}`;
+  notice.querySelector(".reason").textContent = reason && `Reason: ${reason}`;
   $("key-form").hidden = action !== "key";
   const [label] = ACTIONS[action] ?? [];
   $("act").hidden = !label;
@@ -95,10 +95,10 @@ function notify({ key, title, text, reason = "", action }) {
   };
   notice.hidden = false;
   if (action === "key") $("key").focus();
-  if (isOverlay && action === "again") again = setTimeout(start, AGAIN);
+  if (isOverlay && action === "again") retry = setTimeout(start, RETRY);
 }
 
-/** Take a notice away: that one, if it is there, or any. */
+/** Hide a notice: the one with that key, if it is shown, or any. */
 function dismiss(key = $("notice").dataset.key) {
   if ($("notice").dataset.key !== key) return;
   delete $("notice").dataset.key;
@@ -118,16 +118,16 @@ $("key-form").addEventListener("submit", (event) => {
   start();
 });
 
-// ---- where the sound comes from -------------------------------------------------------------------------------------
+// ---- audio sources --------------------------------------------------------------------------------------------------
 
 async function listSources() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   const microphones = devices.filter(
     ({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default",
   );
-  const named = microphones.filter(({ label }) => label); // they have names once one was allowed
+  const named = microphones.filter(({ label }) => label); // they have names once access was allowed
   const options = [
-    ["microphone", "The microphone"],
+    ["microphone", "Default microphone"],
     ...named.map(({ deviceId, label }) => [`microphone ${deviceId}`, label]),
     ...(isOverlay ? [] : [["file", "A file …"]]),
     ...(!isOverlay && navigator.mediaDevices?.getDisplayMedia ? [["tab", "Another tab …"]] : []),
@@ -141,7 +141,7 @@ $("source").addEventListener("change", () => store("localStorage", "source", $("
 navigator.mediaDevices?.addEventListener("devicechange", listSources);
 
 function start() {
-  clearTimeout(again);
+  clearTimeout(retry);
   if (recording) return;
   const [kind, device] = $("source").value.split(" ");
   if (kind === "file") $("file").click();
@@ -151,7 +151,7 @@ function start() {
 $("file").addEventListener("change", () => {
   const [file] = $("file").files;
   if (file && !recording) begin({ kind: "file", file });
-  $("file").value = ""; // the same file may be chosen again
+  $("file").value = ""; // so that the same file can be chosen again
 });
 
 $("start").addEventListener("click", () => (recording ? recording.stop() : start()));
@@ -164,20 +164,20 @@ document.addEventListener("keydown", (event) => {
   $("start").click();
 });
 
-addEventListener("online", () => recording?.hurry());
+addEventListener("online", () => recording?.retryNow());
 addEventListener("beforeunload", (event) => recording && !isOverlay && event.preventDefault());
 
 // ---- the screen -----------------------------------------------------------------------------------------------------
 
-let lock; // that keeps it awake
+let lock; // keeps the screen awake
 
 async function stayAwake() {
   if (!recording || document.hidden || lock?.released === false) return;
-  lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // it may refuse: low battery, say
+  lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // may be refused, for example on low battery
   if (!recording) lock?.release();
 }
 
-document.addEventListener("visibilitychange", stayAwake); // the lock is gone when the page was hidden
+document.addEventListener("visibilitychange", stayAwake); // browsers release the lock when the page is hidden
 
 let fading;
 
@@ -198,7 +198,7 @@ function resize(step) {
 $("smaller").addEventListener("click", () => resize(-1));
 $("larger").addEventListener("click", () => resize(+1));
 
-// ---- what is kept ---------------------------------------------------------------------------------------------------
+// ---- saving ---------------------------------------------------------------------------------------------------------
 
 const FORMATS = {
   txt: [toText, "text/plain"],
@@ -214,7 +214,7 @@ $("save").addEventListener("click", ({ target }) => {
   if (format === "copy")
     navigator.clipboard.writeText(toText(finals)).then(
       () => flash("Copied"),
-      () => flash("Not allowed"),
+      () => flash("Blocked"),
     );
   else download(format);
 });
@@ -225,7 +225,7 @@ function download(format) {
   link.href = URL.createObjectURL(new Blob([write(finals)], { type: `${type};charset=utf-8` }));
   link.download = `captions.${format}`;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser has begun to read it by then
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser has started to read it by then
 }
 
 function flash(text) {
@@ -233,7 +233,7 @@ function flash(text) {
   setTimeout(() => ($("open-save").textContent = "Save"), 2500);
 }
 
-const CLEAR = ["and begin anew", "again, to be sure"];
+const CLEAR = ["start a new transcript", "click again to confirm"];
 
 $("clear").addEventListener("click", () => {
   if ($("clear-text").textContent === CLEAR[0]) {
@@ -243,7 +243,7 @@ $("clear").addEventListener("click", () => {
   $("save").hidePopover();
   finals = [];
   captions.clear();
-  if (recording) return; // its times go on
+  if (recording) return; // its timestamps continue
   seconds = 0;
   $("elapsed").textContent = time(0);
   $("empty").hidden = false;
@@ -255,7 +255,7 @@ function stored(storage, name) {
   try {
     return globalThis[storage].getItem(`speechbridge.${name}`);
   } catch {
-    return null; // no storage is allowed here
+    return null; // storage is blocked
   }
 }
 
@@ -263,7 +263,7 @@ function store(storage, name, value) {
   try {
     globalThis[storage].setItem(`speechbridge.${name}`, value);
   } catch {
-    // The same: it holds for this visit only.
+    // Storage is blocked: the value lasts for this visit.
   }
 }
 

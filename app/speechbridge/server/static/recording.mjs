@@ -1,4 +1,4 @@
-// From Start to the last words: a sound, a stream, and how it is with them.
+// One recording, from Start to the last words: an audio source, a stream, and the state of both.
 
 import { hypothesis } from "./captions.mjs";
 import { CaptureClock, Latency } from "./latency.mjs";
@@ -7,34 +7,34 @@ import { ResumableStream } from "./stream.mjs";
 import { Problem, closing, problem } from "./words.mjs";
 
 const RATE = 16000;
-const SILENT = 5_000; // ms without a sound after which that is said
-const QUIET = 0.001; // of full scale, 60 dB down: no open microphone in a room gives less
-const AWAY = 5_000; // ms without the service after which that is
-const HASTE = 1_000; // ms in which a second stop is taken for a part of the first
+const SILENT = 5_000; // ms of silence before the page reports it
+const QUIET = 0.001; // of full scale, 60 dB down: every open microphone in a room is louder
+const AWAY = 5_000; // ms without the service before the page reports it
+const DOUBLE_CLICK = 1_000; // ms in which a second stop is ignored
 
 export class Recording {
   #service;
   #accessKey;
   #on;
-  #seconds; // of the transcript, until now
+  #seconds; // length of the transcript
   #kind;
   #sound = null;
   #stream = null;
   #clock;
   #latency;
   #link = "connecting"; // or live, reconnecting
-  #linkedAt; // when that changed
-  #heardAt; // when there was a sound last
+  #linkedAt; // when that last changed
+  #soundAt; // when there was last a sound
   #isInterrupted = false;
   #endedAt = null;
   #lost = 0;
-  #ticking = setInterval(() => this.#tell(), 500);
+  #timer = setInterval(() => this.#report(), 500);
 
   /**
-   * `service` is its address, ws or wss; `seconds` is where in the transcript the sound begins. `on` is told:
-   * `state(name, held, lost)`, often, with the seconds of sound that wait for the service or had to go;
-   * `frame(levels, seconds)`; `heard(message)`; `latency(ms)`; `says(notice)`, `mentions(notice)` of what need not be said
-   * over another, and `takesBack(key)` when it is no longer so; at last, once, `over(state)`.
+   * `service` is its address, ws or wss; `seconds` is the position in the transcript where the audio begins. Callbacks in
+   * `on`: `state(name, held, lost)`, often, with the seconds of audio that are buffered or were evicted;
+   * `frame(levels, seconds)`; `message(message)`; `latency(ms)`; `notify(notice)`; `mention(notice)`, for a notice that must
+   * not replace another; `withdraw(key)`, when a notice no longer applies; once, at the end, `over(state)`.
    */
   constructor(service, { seconds, accessKey, on }) {
     this.#service = service;
@@ -43,11 +43,11 @@ export class Recording {
     this.#on = on;
   }
 
-  /** Begin, within a click or a key. Returns whether it runs; if not, why has been said. */
+  /** Start, from a click or key handler. Returns whether it runs; if not, a notice says why. */
   async begin(choice) {
     this.#kind = choice.kind;
-    this.#tell();
-    const early = []; // frames that come before there is a stream
+    this.#report();
+    const early = []; // frames that arrive before there is a stream
     let take = (frame) => early.push(frame);
     try {
       this.#sound = await open(choice, {
@@ -56,10 +56,10 @@ export class Recording {
         ended: (ending) => this.stop(ending),
       });
     } catch (error) {
-      if (this.#isEnding) return false; // stopped while the browser asked
+      if (this.#isEnding) return false; // stopped while the browser asked for permission
       this.#over("stopped");
       if (!(error instanceof Problem)) throw error;
-      this.#on.says(problem(error.message, location));
+      this.#on.notify(problem(error.message, location));
       return false;
     }
     if (this.#isEnding) {
@@ -68,45 +68,45 @@ export class Recording {
     }
     this.#clock = new CaptureClock(this.#sound.delay);
     this.#latency = new Latency(this.#clock);
-    this.#heardAt = this.#linkedAt = performance.now();
+    this.#soundAt = this.#linkedAt = performance.now();
     this.#stream = new ResumableStream(this.#service, {
       seconds: this.#seconds,
       accessKey: this.#accessKey,
       on: {
-        state: (link) => this.#linked(link),
-        heard: (message) => this.#heard(hypothesis(message)),
+        state: (link) => this.#linkChanged(link),
+        message: (message) => this.#show(hypothesis(message)),
         lost: (seconds) => (this.#lost += seconds),
         over: (close) => this.#closed(close),
       },
     });
     take = (frame) => this.#frame(frame);
     early.forEach(take);
-    this.#tell();
+    this.#report();
     return true;
   }
 
-  /** Hear no more, and wait for the last words. A second time: do not wait. `ending` is the problem that ends it. */
+  /** Stop capturing and wait for the last words. The second call does not wait. `ending` is the problem that ends it. */
   async stop(ending = null) {
     if (this.#isEnding) {
-      if (performance.now() - this.#endedAt > HASTE) this.#stream?.abandon();
+      if (performance.now() - this.#endedAt > DOUBLE_CLICK) this.#stream?.abandon();
       return;
     }
     this.#endedAt = performance.now();
-    if (ending) this.#on.says(problem(ending));
-    this.#tell();
-    await this.#sound?.stop(); // its last frame comes before this returns
+    if (ending) this.#on.notify(problem(ending));
+    this.#report();
+    await this.#sound?.stop(); // the last frame arrives before this returns
     if (this.#stream) this.#stream.end();
     else this.#over("stopped");
   }
 
-  /** Try to get an interrupted sound back. */
+  /** Try to resume interrupted audio. */
   resume() {
     return this.#sound.resume();
   }
 
-  /** The network is said to be back. */
-  hurry() {
-    this.#stream?.hurry();
+  /** The browser reports that the network is back. */
+  retryNow() {
+    this.#stream?.retryNow();
   }
 
   get #isEnding() {
@@ -118,14 +118,14 @@ export class Recording {
     this.#seconds += samples.length / RATE;
     this.#clock.frame(this.#seconds, time, performance.now());
     this.#stream.send(samples);
-    if (Math.max(...levels) > QUIET) this.#heardAt = performance.now();
+    if (Math.max(...levels) > QUIET) this.#soundAt = performance.now();
     this.#on.frame(levels, this.#seconds);
-    if (this.#link !== "live") this.#tell();
+    if (this.#link !== "live") this.#report();
   }
 
-  #heard(message) {
-    this.#on.heard(message);
-    if (document.hidden) return; // nothing appears
+  #show(message) {
+    this.#on.message(message);
+    if (document.hidden) return; // a hidden page draws nothing
     requestAnimationFrame((now) => {
       this.#latency.shown(message, now);
       if (this.#latency.median !== undefined) this.#on.latency(this.#latency.median);
@@ -134,38 +134,38 @@ export class Recording {
 
   #interrupted(is) {
     this.#isInterrupted = is;
-    this.#heardAt = performance.now();
-    if (is) this.#on.says(problem("interrupted"));
-    else this.#on.takesBack("interrupted");
-    this.#tell();
+    this.#soundAt = performance.now();
+    if (is) this.#on.notify(problem("interrupted"));
+    else this.#on.withdraw("interrupted");
+    this.#report();
   }
 
-  #linked(link) {
+  #linkChanged(link) {
     if (link !== this.#link) this.#linkedAt = performance.now();
     this.#link = link;
     if (link === "live") {
-      this.#on.takesBack("away");
-      if (this.#lost) this.#on.says(problem("lost", { seconds: this.#lost }));
+      this.#on.withdraw("away");
+      if (this.#lost) this.#on.notify(problem("lost", { seconds: this.#lost }));
       this.#lost = 0;
     }
-    this.#tell();
+    this.#report();
   }
 
   async #closed(close) {
     const isDone = close.code === 1000 && this.#isEnding;
-    const isLeft = close.code === 0 && !close.reason; // by us
+    const isAbandoned = close.code === 0 && !close.reason; // by us
     const unheard = this.#stream.held + this.#lost;
     if (!this.#isEnding) {
       this.#endedAt = performance.now();
       await this.#sound.stop();
     }
     this.#over(isDone ? "ended" : "stopped");
-    if (!isDone && !isLeft) this.#on.says(closing(close, unheard));
+    if (!isDone && !isAbandoned) this.#on.notify(closing(close, unheard));
   }
 
   #over(state) {
-    clearInterval(this.#ticking);
-    ["silent", "interrupted", "away"].forEach((key) => this.#on.takesBack(key));
+    clearInterval(this.#timer);
+    ["silent", "interrupted", "away"].forEach((key) => this.#on.withdraw(key));
     this.#on.over(state);
   }
 
@@ -174,14 +174,14 @@ export class Recording {
     if (!this.#stream) return "asking";
     if (this.#isInterrupted) return "interrupted";
     if (this.#link !== "live") return this.#link;
-    return this.#kind !== "file" && performance.now() - this.#heardAt > SILENT ? "silent" : "live";
+    return this.#kind !== "file" && performance.now() - this.#soundAt > SILENT ? "silent" : "live";
   }
 
-  #tell() {
+  #report() {
     const isAway = this.#stream !== null && this.#link !== "live";
     this.#on.state(this.#state, isAway ? this.#stream.held : 0, isAway ? this.#lost : 0);
-    if (this.#state === "silent") this.#on.mentions(problem("silent"));
-    else this.#on.takesBack("silent");
-    if (isAway && performance.now() - this.#linkedAt > AWAY) this.#on.mentions(problem("away"));
+    if (this.#state === "silent") this.#on.mention(problem("silent"));
+    else this.#on.withdraw("silent");
+    if (isAway && performance.now() - this.#linkedAt > AWAY) this.#on.mention(problem("away"));
   }
 }

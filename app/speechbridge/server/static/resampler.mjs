@@ -1,19 +1,19 @@
-// Any rate to 16 kHz, by a polyphase low-pass. Pure.
+// Converts any sample rate to 16 kHz with a polyphase low-pass filter. Pure.
 
-export const RATE = 16000; // samples a second, after
+export const RATE = 16000; // output samples a second
 
-const ATTENUATION = 80; // dB, of what would alias: what 16-bit speech needs, and more than a microphone's noise leaves
-const PASS = 0.9; // of the lower Nyquist frequency is left as it is: 7.2 kHz; consonants end lower
+const ATTENUATION = 80; // dB, of frequencies that would alias: enough for 16-bit speech, below a microphone's noise
+const PASS = 0.9; // of the lower Nyquist frequency passes unchanged: 7.2 kHz, above all consonants
 
-/** A stream of samples at `rate` becomes one at 16 kHz, about 3 ms later. At 16 kHz they pass untouched. */
+/** Converts a stream of samples from `rate` to 16 kHz, with a delay of about 3 ms. 16 kHz input passes unchanged. */
 export class Resampler {
   #up;
   #down;
-  #taps; // a phase
-  #phases; // coefficients, phase after phase, each backwards
-  #heard; // samples that later ones are still filtered with
+  #taps; // per phase
+  #phases; // coefficients, phase after phase, each reversed
+  #history; // input samples that the filter still needs
   #kept;
-  #next = 0; // output sample, in steps of 1 / (rate * up), from the first sample after those kept
+  #next = 0; // time of the next output sample, in units of 1 / (rate * up), after the kept samples
 
   constructor(rate) {
     const divisor = greatestCommonDivisor(rate, RATE);
@@ -22,41 +22,41 @@ export class Resampler {
     this.#phases = rate === RATE ? Float32Array.of(1) : lowPass(rate, this.#up);
     this.#taps = this.#phases.length / this.#up;
     this.#kept = this.#taps - 1;
-    this.#heard = new Float32Array(this.#kept);
+    this.#history = new Float32Array(this.#kept);
   }
 
-  /** Take samples of any number (-1 to 1); return those that can be told now. */
+  /** Take any number of samples (-1 to 1); return the output samples that are complete. */
   process(samples) {
-    if (this.#heard.length < this.#kept + samples.length) {
+    if (this.#history.length < this.#kept + samples.length) {
       const larger = new Float32Array(this.#kept + samples.length);
-      larger.set(this.#heard);
-      this.#heard = larger;
+      larger.set(this.#history);
+      this.#history = larger;
     }
-    this.#heard.set(samples, this.#kept);
+    this.#history.set(samples, this.#kept);
     const count = Math.max(0, Math.ceil((samples.length * this.#up - this.#next) / this.#down));
     const resampled = new Float32Array(count);
     for (let n = 0; n < count; n++, this.#next += this.#down) {
       const first = Math.floor(this.#next / this.#up);
       const phase = (this.#next % this.#up) * this.#taps;
       let sum = 0;
-      for (let tap = 0; tap < this.#taps; tap++) sum += this.#heard[first + tap] * this.#phases[phase + tap];
+      for (let tap = 0; tap < this.#taps; tap++) sum += this.#history[first + tap] * this.#phases[phase + tap];
       resampled[n] = sum;
     }
     this.#next -= samples.length * this.#up;
-    this.#heard.copyWithin(0, samples.length, samples.length + this.#kept);
+    this.#history.copyWithin(0, samples.length, samples.length + this.#kept);
     return resampled;
   }
 }
 
-/** Write samples as 16-bit integers; what is too loud is clipped. */
+/** Convert samples to 16-bit integers; louder ones are clipped. */
 export function toInt16(samples) {
   return Int16Array.from(samples, (sample) => Math.max(-32768, Math.min(32767, Math.round(sample * 32768))));
 }
 
-/** A windowed sinc (Kaiser's window and his formulas for its shape and length), cut into `up` phases. */
+/** A windowed sinc (Kaiser window, with his formulas for its shape and length), split into `up` phases. */
 function lowPass(rate, up) {
   const nyquist = Math.min(rate, RATE) / 2;
-  const transition = ((1 - PASS) * nyquist) / rate; // in cycles a sample
+  const transition = ((1 - PASS) * nyquist) / rate; // in cycles per sample
   const cutoff = ((1 + PASS) * nyquist) / rate; // twice the middle of the transition
   const beta = 0.1102 * (ATTENUATION - 8.7);
   const taps = Math.ceil((ATTENUATION - 7.95) / (2.285 * 2 * Math.PI * transition));
@@ -77,7 +77,7 @@ function sinc(x) {
   return x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x);
 }
 
-/** The modified Bessel function of order 0, by its series. */
+/** The modified Bessel function of order 0, from its power series. */
 function bessel(x) {
   let sum = 1;
   for (let k = 1, term = 1; term > sum * 1e-12; k++) {

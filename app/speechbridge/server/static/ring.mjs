@@ -1,15 +1,15 @@
-// Audio that may be needed again, addressed by its position in bytes; never more than `room`. Pure.
+// The replay buffer: the newest audio, addressed by its position in bytes; at most `room` bytes. Pure.
 
 export class Ring {
-  start = 0; // the oldest byte kept
-  end = 0; // one after the newest
+  start = 0; // position of the oldest byte kept
+  end = 0; // position after the newest byte
   #bytes;
 
   constructor(room) {
     this.#bytes = new Uint8Array(room);
   }
 
-  /** Keep more, no more than `room` at once; the oldest goes when there is too much. */
+  /** Append at most `room` bytes. The oldest are evicted when the buffer is full. */
   append(bytes) {
     const room = this.#bytes.length;
     const at = this.end % room;
@@ -20,7 +20,7 @@ export class Ring {
     this.start = Math.max(this.start, this.end - room);
   }
 
-  /** Copy up to `length` bytes from a position that is kept. */
+  /** Copy up to `length` bytes from a position that is in the buffer. */
   read(position, length) {
     const room = this.#bytes.length;
     const copy = new Uint8Array(Math.min(length, this.end - position));
@@ -31,7 +31,7 @@ export class Ring {
     return copy;
   }
 
-  /** Forget what lies before a position. */
+  /** Discard everything before a position. */
   release(position) {
     this.start = Math.max(this.start, Math.min(position, this.end));
   }

@@ -1,20 +1,20 @@
-// Where sound comes from: a microphone, a file, another tab. It leaves as frames of 100 ms, 16 kHz, 16 bits.
+// Audio sources: a microphone, a file, another tab. Each gives frames of 100 ms, 16 kHz, 16 bits.
 
 import { Problem } from "./words.mjs";
 
-const LAST_FRAME = 500; // ms to wait for it; an interrupted context never gives it
+const LAST_FRAME = 500; // ms to wait for the last frame; an interrupted context never delivers it
 
 /**
- * Open a source; call it within a click or a key, or browsers may not let it run.
+ * Open a source. Call it from a click or key handler, or browsers may not start the audio.
  *
- * `choice` is `{ kind, device, file }`. `on` is told: `frame({ samples, levels, time })`, with the audio clock's time of
- * its end; `interrupted(bool)`; `ended(problem)` when the source ends by itself, null when that is no problem. Throws
- * Problem.
+ * `choice` is `{ kind, device, file }`. Callbacks in `on`: `frame({ samples, levels, time })`, where `time` is the end of
+ * the frame on the audio clock; `interrupted(bool)`; `ended(problem)` when the source ends by itself, with null if that is
+ * normal. Throws Problem.
  */
 export async function open(choice, on) {
   if (!isSecureContext) throw new Problem("insecure");
   if (!globalThis.AudioWorkletNode || !navigator.mediaDevices) throw new Problem("no-worklet");
-  const context = new AudioContext(); // at the device's own rate: Firefox mixes no two
+  const context = new AudioContext(); // at the device's own rate: Firefox does not convert
   const sound = new Sound(context, on);
   try {
     await sound.start(await SOURCES[choice.kind](context, choice));
@@ -26,7 +26,7 @@ export async function open(choice, on) {
 }
 
 class Sound {
-  delay = 0; // ms between the air and the audio clock, as far as the browser says
+  delay = 0; // ms that a sound needs to reach the audio clock, as reported by the browser
   #context;
   #on;
   #source;
@@ -48,27 +48,27 @@ class Sound {
     }
     const frames = (this.#frames = new AudioWorkletNode(this.#context, "frames", {
       channelCount: 1,
-      channelCountMode: "explicit", // whatever it has is mixed to one channel
+      channelCountMode: "explicit", // all channels are mixed to one
     }));
     frames.port.onmessage = ({ data }) => {
       this.#isLast = data.last;
       this.#on.frame(data);
     };
     source.onended = (problem) => this.#on.ended(problem);
-    source.node.connect(frames).connect(this.#context.destination); // silent; unconnected nodes may sleep
-    // iOS says "interrupted", and some browsers "suspended" where they mean it.
+    source.node.connect(frames).connect(this.#context.destination); // its output is silent; browsers may suspend unconnected nodes
+    // iOS reports "interrupted"; some browsers report "suspended" instead.
     this.#context.onstatechange = () => this.#on.interrupted(this.#context.state !== "running");
     await this.resume();
     if (this.#context.state !== "running") throw new Problem("gesture");
     await source.play?.();
   }
 
-  /** Try to get an interrupted sound back. */
+  /** Try to resume interrupted audio. */
   async resume() {
     await Promise.race([this.#context.resume().catch(() => {}), wait(LAST_FRAME)]);
   }
 
-  /** Take what was heard until now, and let go of the device. */
+  /** Deliver the last frame and release the device. */
   async stop() {
     this.#context.onstatechange = null;
     if (this.#source) this.#source.onended = () => {};
@@ -81,10 +81,10 @@ class Sound {
   }
 }
 
-// Each gives `{ node, delay, play, close }`, and calls `onended(problem)` when it ends by itself.
+// Each returns `{ node, delay, play, close }`, and calls `onended(problem)` when it ends by itself.
 const SOURCES = {
   async microphone(context, { device }) {
-    // Cleaning up for the ears takes away what recognizers hear; a quiet voice may be made louder.
+    // Noise suppression made for listeners removes sound that recognizers need. Gain control helps quiet voices.
     const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: true };
     if (device) audio.deviceId = { exact: device };
     const media = await ask(navigator.mediaDevices.getUserMedia({ audio }), "denied");
@@ -94,7 +94,7 @@ const SOURCES = {
   async tab(context) {
     if (!navigator.mediaDevices.getDisplayMedia) throw new Problem("no-tab-sound");
     const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-    // Browsers share no sound without a picture; nothing looks at it.
+    // Browsers share a tab's audio only with its video, which is not used.
     const media = await ask(navigator.mediaDevices.getDisplayMedia({ audio, video: true }), "not-shared");
     if (!media.getAudioTracks().length) {
       for (const track of media.getTracks()) track.stop();
@@ -105,7 +105,7 @@ const SOURCES = {
 
   async file(context, { file }) {
     const url = URL.createObjectURL(file);
-    const element = new Audio(url); // decodes as it plays: an hour's file takes no hour's memory
+    const element = new Audio(url); // decodes while it plays, so long files need little memory
     const node = context.createMediaElementSource(element);
     node.connect(context.destination);
     const source = {

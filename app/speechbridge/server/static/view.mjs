@@ -1,10 +1,10 @@
-// The captions as they stand on the page. A final is one text node: an hour's thousand cost nothing while one speaks.
+// The captions on the page. A final is one text node, so an hour of a thousand finals does not slow down new ones.
 
 import { line, places } from "./captions.mjs";
 import { time } from "./words.mjs";
 
-const NEAR = 80; // px from the end within which new captions are followed
-const OVERLAID = 3; // finals that an overlay has room for
+const NEAR = 80; // px from the end: closer than this, the view follows new captions
+const OVERLAID = 3; // finals that an overlay keeps
 
 export class Captions {
   #scroller = document.getElementById("captions");
@@ -12,7 +12,7 @@ export class Captions {
   #partial = document.getElementById("partial");
   #latest = document.getElementById("latest");
   #word = document.getElementById("word");
-  #heard = new WeakMap(); // paragraph to final
+  #finalOf = new WeakMap(); // paragraph to final
   #follows = true;
   #top = 0;
   #most;
@@ -28,16 +28,16 @@ export class Captions {
     this.#finals.addEventListener("pointermove", (event) => this.#point(event));
     this.#finals.addEventListener("pointerdown", (event) => this.#point(event));
     this.#finals.addEventListener("pointerleave", () => (this.#word.hidden = true));
-    // Whatever changes their height: new words, the window, the size of the text.
+    // Their height changes with new words, the window and the text size.
     const resized = new ResizeObserver(() => this.#follow());
     for (const box of [this.#scroller, this.#finals, this.#partial]) resized.observe(box);
   }
 
   /** Show a partial or a final. */
-  show(heard) {
-    const text = line(heard);
-    if (heard.type === "final") {
-      if (text) this.#settle(heard, text);
+  show(message) {
+    const text = line(message);
+    if (message.type === "final") {
+      if (text) this.#append(message, text);
       this.#partial.textContent = "";
     } else {
       this.#partial.textContent = text;
@@ -50,25 +50,25 @@ export class Captions {
     this.#word.hidden = true;
   }
 
-  #settle(final, text) {
+  #append(final, text) {
     const item = document.createElement("div");
     const when = document.createElement("time");
-    const said = document.createElement("p");
+    const paragraph = document.createElement("p");
     when.textContent = time(final.ts);
-    said.textContent = text;
-    item.append(when, said);
-    this.#heard.set(said, final);
+    paragraph.textContent = text;
+    item.append(when, paragraph);
+    this.#finalOf.set(paragraph, final);
     this.#finals.append(item);
     if (this.#finals.childElementCount > this.#most) this.#finals.firstElementChild.remove();
   }
 
   #follow() {
-    if (!this.#finals.firstChild && !this.#partial.firstChild) return; // the page's own words are read from the top
+    if (!this.#finals.firstChild && !this.#partial.firstChild) return; // without captions the view stays at the top
     if (this.#follows) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     else this.#latest.hidden = false;
   }
 
-  /** Yield to whoever scrolls up, until they are back at the end. */
+  /** Stop following when the reader scrolls up, until they are back at the end. */
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     if (scrollHeight - scrollTop - clientHeight < NEAR) this.#follows = true;
@@ -78,17 +78,17 @@ export class Captions {
     this.#word.hidden = true;
   }
 
-  /** Tell when the word under the pointer was said, and how sure the recognizer is of it. */
+  /** Show the time and the confidence of the word under the pointer. */
   #point({ clientX, clientY }) {
     const { node, offset } = caretAt(clientX, clientY);
-    const final = this.#heard.get(node?.parentElement);
+    const final = this.#finalOf.get(node?.parentElement);
     const place = final && places(final).find(({ from, to }) => from <= offset && offset <= to);
     const box = place && boxOf(node, place);
     const isOn =
       box && clientX >= box.left - 4 && clientX <= box.right + 4 && clientY >= box.top && clientY <= box.bottom;
     this.#word.hidden = !isOn || place.ts === undefined;
     if (this.#word.hidden) return;
-    const sure = place.confidence === undefined ? "" : ` · ${Math.round(place.confidence * 100)} % sure`;
+    const sure = place.confidence === undefined ? "" : ` · ${Math.round(place.confidence * 100)} % confidence`;
     this.#word.textContent = `${place.ts.toFixed(2)} – ${(place.end_ts ?? place.ts).toFixed(2)} s${sure}`;
     const left = Math.min(Math.max(box.left + box.width / 2, 90), innerWidth - 90);
     this.#word.style.translate = `calc(${left}px - 50%) calc(${box.top}px - 100% + 2px)`;
@@ -98,7 +98,7 @@ export class Captions {
 function caretAt(x, y) {
   const caret = document.caretPositionFromPoint?.(x, y);
   if (caret) return { node: caret.offsetNode, offset: caret.offset };
-  const range = document.caretRangeFromPoint?.(x, y); // Safari's way
+  const range = document.caretRangeFromPoint?.(x, y); // Safari
   return { node: range?.startContainer, offset: range?.startOffset };
 }
 

@@ -1,9 +1,9 @@
-// The audio thread's part: what the device gives becomes frames of 100 ms, 16 kHz, 16 bits.
+// Runs on the audio thread: turns the device's samples into frames of 100 ms, 16 kHz, 16 bits.
 
 import { RATE, Resampler, toInt16 } from "./resampler.mjs";
 
 const FRAME = RATE / 10;
-const BARS = 4; // levels of a frame, for the meter
+const BARS = 4; // levels in a frame, for the meter
 
 registerProcessor(
   "frames",
@@ -16,26 +16,26 @@ registerProcessor(
     constructor() {
       super();
       this.port.onmessage = () => {
-        this.#ended = true; // the only message there is: tell the rest, then no more
-        this.#tell(currentTime);
+        this.#ended = true; // the only message is "stop": post the last, shorter frame
+        this.#post(currentTime);
       };
     }
 
     process([[samples]]) {
       if (this.#ended) return false;
-      if (!samples) return true; // the source gives nothing yet, or no more
+      if (!samples) return true; // the source has not started, or has ended
       for (let resampled = this.#resampler.process(samples); resampled.length;) {
         const part = resampled.subarray(0, FRAME - this.#filled);
         this.#frame.set(part, this.#filled);
         this.#filled += part.length;
         resampled = resampled.subarray(part.length);
-        if (this.#filled === FRAME) this.#tell(currentTime + samples.length / sampleRate);
+        if (this.#filled === FRAME) this.#post(currentTime + samples.length / sampleRate);
       }
       return true;
     }
 
-    /** `time` is the context's, when the last sample was taken. */
-    #tell(time) {
+    /** `time` is when the last sample was taken, on the audio clock. */
+    #post(time) {
       const frame = this.#frame.subarray(0, this.#filled);
       const levels = Array.from({ length: BARS }, (_, bar) => peak(frame, bar));
       const samples = toInt16(frame);

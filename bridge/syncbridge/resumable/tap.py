@@ -1,0 +1,150 @@
+"""The one place where the feed is pulled: one attempt pulls, the others wait for what it gets."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from syncbridge.ring import Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from syncbridge.resumable.attempt import LiveAttempt
+    from syncbridge.resumable.rules import Resumption
+
+
+class _Unlocked:
+    """A lock that is released for as long as a `with` lasts."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.release()
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.acquire()
+
+
+class Tap:
+    """The feed's end, shared by all attempts of a stream, and the ring of input that may be needed again."""
+
+    def __init__(self, feed: Iterator[bytes], rules: Resumption[Any]) -> None:
+        self.ring = Ring(rules.unit)
+        self.lock = threading.Lock()  # guards the ring, and what attempts are given
+        self._feed = feed
+        self._rules = rules
+        self._judged = 0  # up to here the input was searched for speech
+        self._speech_end = 0  # and here the last speech in that ends
+        self._ended = False  # the feed, for good
+        self._pulling = False
+        self._current: LiveAttempt | None = None  # the attempt that counts
+        self._unlocked = _Unlocked(self.lock)
+        self._changed = threading.Condition(self.lock)
+
+    def begin(self, attempt: LiveAttempt) -> None:
+        """Make this attempt the one that counts, and put it where the settled input ends."""
+        with self.lock:
+            attempt.begun = attempt.position = self.ring.start
+            attempt.live_from = self.ring.end
+            self._current = attempt
+
+    def next(self, attempt: LiveAttempt) -> bytes | None:
+        """Return what comes next for an attempt, waiting for it; None when the attempt or the feed is over."""
+        with self.lock:
+            if not self._wait(attempt):
+                return None
+            chunk = self.ring.read(attempt.position)
+            attempt.gets(chunk)
+            return chunk
+
+    def wait(self, attempt: LiveAttempt) -> bool:
+        """Wait for input for an attempt; return whether there is any, or the attempt or the feed is over."""
+        with self.lock:
+            return self._wait(attempt)
+
+    def _wait(self, attempt: LiveAttempt) -> bool:
+        """Do so with the lock held; it is released while waiting."""
+        while not attempt.is_over:
+            if self.ring.end > attempt.position:
+                return True
+            if self._ended:
+                return False
+            if self._pulling:
+                self._changed.wait()
+            elif (hold := self._hold()) > 0:
+                now = self._rules.clock()
+                attempt.watchdog.given(self.ring.start, now)  # no more room for its speech: an answer must come
+                self._changed.wait(min(hold, attempt.watchdog.due - now))
+                with self._unlocked:
+                    attempt.watch()
+            else:
+                self._pull(attempt)
+        return False
+
+    def _hold(self) -> float:
+        """Return for how many seconds nothing more may be taken, as there is no room and nothing may be evicted."""
+        if self.ring.end - self.ring.start <= self._rules.room or not self._holds_speech():
+            return 0.0
+        now = self._rules.clock()
+        since = self._current.had_at(self.ring.start) if self._current else now
+        return max(0.0, since + self._rules.hold - now)
+
+    def _holds_speech(self) -> bool:
+        for position, piece in self.ring.pieces(self._judged):
+            if self._rules.speech(piece):
+                self._speech_end = position + len(piece)
+        self._judged = self.ring.end
+        return self._speech_end > self.ring.start
+
+    def _pull(self, attempt: LiveAttempt) -> None:
+        self._pulling = True
+        with self._unlocked:
+            chunk = next(self._feed, None)  # may wait for ever
+        self._pulling = False
+        if chunk is None:
+            self._ended = True
+        else:
+            self.ring.append(chunk)
+            excess = self.ring.end - self.ring.start - self._rules.room
+            if excess > 0 and self._hold() == 0:
+                # Evict only input that the attempt that counts was given.
+                given = self._current.position if self._current else 0
+                self.ring.release(min(self.ring.start + excess, given))
+        if attempt is not self._current:  # an old one pulled, for which the current one may wait; otherwise nobody does
+            self._changed.notify_all()
+
+    def settle(self, position: int) -> None:
+        """Release the input before a position."""
+        with self.lock:
+            self.ring.release(position)
+            self._changed.notify_all()
+
+    def first_speech(self, attempt: LiveAttempt, position: int) -> float | None:
+        """Return when an attempt had all of the first piece with speech, from a position on; None if it had none.
+
+        With the lock held.
+        """
+        for begin, piece in self.ring.pieces(position):
+            if begin >= attempt.position:
+                break
+            if self._rules.speech(piece):
+                return attempt.had_at(begin + len(piece) - 1)  # the piece may begin earlier, and with silence
+        return None
+
+    def unsettled_speech(self) -> int:
+        """Return how many bytes of speech wait to be settled."""
+        with self.lock:
+            return sum(len(piece) for _, piece in self.ring.pieces() if self._rules.speech(piece))
+
+    def pause(self, attempt: LiveAttempt, seconds: float) -> None:
+        """Wait for so long, or until the attempt is over."""
+        with self.lock:
+            self._changed.wait_for(lambda: attempt.is_over, seconds)
+
+    def end(self, attempt: LiveAttempt) -> None:
+        """End an attempt's wait for input, for good."""
+        with self.lock:
+            attempt.is_over = True
+            self._changed.notify_all()

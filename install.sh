@@ -1,0 +1,105 @@
+#!/bin/sh
+# Install speechbridge into .venv from a lock file, unless that is done already. `make` calls it.
+#
+#   ./install.sh requirements.lock        what runs the service
+#   ./install.sh requirements-dev.lock    the same, and the developers' tools
+#
+# PYTHON names the Python to use. Without it, .venv keeps its own, or gets the first one on the PATH that is new enough.
+set -eu
+cd "$(dirname "$0")"
+
+lock=$1
+venv=.venv
+stamp=$venv/installed # says what is installed. Removed first, written last: without it an installation was interrupted
+log=$venv/install.log
+export PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+say() { printf 'speechbridge: %s\n' "$*" >&2; }
+
+fail() {
+  say "$*"
+  exit 1
+}
+
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+# Print the Python to make .venv with.
+choose_python() {
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
+    if is_new_enough "$candidate"; then
+      echo "$candidate"
+      return
+    fi
+  done
+  first=${PYTHON:-python3}
+  if found=$(version "$first"); then found="$first is $found"; else found="there is no $first"; fi
+  fail "Python 3.11 or newer is needed, and $found: install one, or name yours, as in PYTHON=/path/to/python3.11 make run"
+}
+
+# Print what the stamp of a finished installation holds: the folder and the Python of .venv, and a checksum of each file.
+contents() {
+  echo "$(pwd) $(version $venv/bin/python || true)"
+  cksum pyproject.toml "$@"
+}
+
+# Whether .venv works: it does not after its folder was moved, its Python replaced, or an installation interrupted.
+is_usable() {
+  [ -f $stamp ] && [ "$(contents | head -n 1)" = "$(head -n 1 $stamp)" ] && is_new_enough $venv/bin/python &&
+    { [ -z "${PYTHON:-}" ] || [ "$(version "$PYTHON")" = "$(version $venv/bin/python)" ]; }
+}
+
+is_up_to_date() {
+  contents "$lock" | while read -r line; do grep -qxF -- "$line" $stamp || exit 1; done
+}
+
+pip_install() {
+  $venv/bin/python -m pip install --progress-bar off "$@" >>$log 2>&1 || {
+    grep -i error $log | tail -n 3 >&2
+    fail "the installation failed: is the package index reachable? All of pip's output is in $log"
+  }
+}
+
+# Write to stderr how many packages pip has fetched, until it is told to stop.
+show_progress() {
+  total=$(grep -c == "$lock")
+  while sleep 1 && kill -0 $$ 2>/dev/null; do
+    if grep -q '^Installing collected' $log; then
+      printf '\r  unpacking                \r' >&2
+    else
+      printf '\r  %d of %d packages fetched\r' "$(grep -c ^Collecting $log)" "$total" >&2
+    fi
+  done
+}
+
+[ -z "${PYTHON:-}" ] || choose_python >/dev/null # a wrong one is refused, whatever .venv holds
+if is_usable && is_up_to_date; then exit 0; fi
+
+began=$(date +%s)
+if ! is_usable; then
+  python=$(choose_python)
+  [ ! -e $venv ] || say "$venv is of another folder or Python, or was interrupted: making it anew"
+  rm -f $stamp
+  "$python" -m venv --clear $venv || fail "$python cannot make $venv: the reason stands above"
+fi
+case $lock in
+requirements.lock) size="60 MB to fetch, 210 MB on disk, about a minute" ;;
+*) size="150 MB to fetch, 515 MB on disk, about two minutes" ;;
+esac
+say "installing into $venv with Python $(version $venv/bin/python): $size"
+rm -f $stamp
+: >$log
+progress=
+if [ -t 2 ]; then
+  show_progress &
+  progress=$!
+  trap 'kill $progress 2>/dev/null || true' EXIT
+  trap 'exit 130' INT TERM
+fi
+pip_install --require-hashes --requirement "$lock"
+pip_install --no-build-isolation --no-deps --editable .
+[ "$lock" = requirements.lock ] || set -- requirements.lock "$lock" # the developers' lock holds all of the other
+contents "$@" >$stamp.part
+mv $stamp.part $stamp
+say "installed in $(($(date +%s) - began)) s"
