@@ -15,7 +15,7 @@ class Converter:
     """Turn interleaved S16LE into 16 kHz mono S16LE, piece by piece.
 
     Pieces may be of any length: an incomplete frame (one sample of each channel) waits for the next piece. Channels are
-    averaged. 16 kHz mono is not changed. Memory is bounded by one piece, and the resampler's delay of some milliseconds.
+    averaged. 16 kHz mono is not changed. Memory is bounded by one piece and a few milliseconds.
     """
 
     def __init__(self, rate: int, channels: int = 1) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import count
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -20,10 +24,14 @@ import speechbridge.server.session
 from speechbridge.audio import RATE
 from speechbridge.backoff import Backoff
 from speechbridge.engines import reconnect
+from speechbridge.engines.function import plain
 from speechbridge.protocol.close import END_OF_INPUT
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
+from speechbridge.server import create_app
 from speechbridge.server.metrics import LAG_EVERY, Metrics
+from speechbridge.server.speech import SpeechService
+from speechbridge.settings import Settings
 from speechbridge.testing.script import NORMAL, End, Greet, Scripted, Status, Wait, final, partial
 from syncbridge import Bridge, Limits
 from tests.helpers.crowd import Crowd
@@ -47,7 +55,7 @@ TENTH = 3200  # bytes: 100 ms
 
 
 def figures(text: bytes) -> dict[str, float]:
-    """Return every figure that is not 0, but for what the kernel tells and for what depends on the machine's speed.
+    """Return every figure that is not 0, except what the kernel, the build or the machine's speed decides.
 
     Of a histogram that leaves how often it was told something.
     """
@@ -57,7 +65,12 @@ def figures(text: bytes) -> dict[str, float]:
         for sample in family.samples:
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             timed = sample.name.endswith(("_bucket", "_sum")) or "event_loop_lag" in sample.name
-            if sample.value and not timed and sample.name.startswith("speechbridge_"):
+            if (
+                sample.value
+                and not timed
+                and "build_info" not in sample.name
+                and sample.name.startswith("speechbridge_")
+            ):
                 found[sample.name.removeprefix("speechbridge_") + (f"{{{labels}}}" if labels else "")] = round(
                     sample.value, 6
                 )
@@ -447,8 +460,38 @@ async def test_a_loop_that_wakes_up_late_is_told() -> None:
     assert LAG_EVERY == 0.5
 
 
+class Failing:
+    """An engine whose circuit breaker is open."""
+
+    circuit = SimpleNamespace(is_open=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        ({"revai_access_token": "S3CRET"}, "revai"),
+        ({"revai_url": "ws://127.0.0.1:1"}, "revai"),
+        ({"recognizer_url": "ws://127.0.0.1:1"}, "recognizer"),
+        ({}, "embedded"),
+        ({"start": "builtins:iter"}, "function"),
+    ],
+)
+def test_what_is_running_is_told(settings: dict[str, str], engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if "SPEECHBRIDGE" in name or "REVAI" in name]:
+        monkeypatch.delenv(name)
+    if token := settings.pop("revai_access_token", ""):
+        monkeypatch.setenv("REVAI_ACCESS_TOKEN", token)
+    text = create_app(Settings.read(**settings)).state.metrics.text()
+    [build] = [family for family in text_string_to_metric_families(text.decode()) if family.name.endswith("build_info")]
+    [sample] = build.samples
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert (build.name, sample.value) == ("speechbridge_build_info", 1)
+    assert sample.labels == {"version": version("speechbridge"), "python": python, "engine": engine}
+
+
 async def test_an_open_circuit_and_no_sessions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = SpeechService("revai", plain(iter), Failing())  # type: ignore[arg-type] # as much as is asked of one
     async with service() as server:
         metrics = Metrics()
-        metrics.read(state(server).sessions, lambda: True)
+        metrics.read(state(server).sessions, failing)
         assert figures(metrics.text())["upstream_circuit_open"] == 1

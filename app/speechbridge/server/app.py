@@ -38,7 +38,7 @@ def create_app(
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(speech.engine, settings, processors=processors, waited=metrics.waited)
     resumable = ResumableConnections(settings)
-    metrics.read(sessions, speech.is_failing)
+    metrics.read(sessions, speech)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from importlib.metadata import version
+from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from speechbridge.server.session import Sessions
+    from speechbridge.server.speech import SpeechService
     from speechbridge.server.totals import SessionStatistics, Totals
     from syncbridge import Direction
 
@@ -122,9 +125,9 @@ class Metrics:
         finally:
             await cancel_and_wait(watching)
 
-    def read(self, sessions: Sessions, is_circuit_open: Callable[[], bool]) -> None:
+    def read(self, sessions: Sessions, speech: SpeechService) -> None:
         """Have every scrape read these, from now on."""
-        self._registry.register(_Snapshots(sessions, is_circuit_open))
+        self._registry.register(_Snapshots(sessions, speech))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format, of type CONTENT_TYPE_LATEST."""
@@ -132,12 +135,18 @@ class Metrics:
 
 
 class _Snapshots(Collector):
-    def __init__(self, sessions: Sessions, is_circuit_open: Callable[[], bool]) -> None:
+    def __init__(self, sessions: Sessions, speech: SpeechService) -> None:
         self._sessions = sessions
-        self._is_circuit_open = is_circuit_open
+        self._speech = speech
+        self._build = {"version": version("speechbridge"), "python": python_version(), "engine": speech.name}
 
     def collect(self) -> Iterator[Metric]:
         now = self._sessions.statistics()
+        build = GaugeMetricFamily(
+            f"{PREFIX}build_info", "Always 1; the labels say what is running.", labels=list(self._build)
+        )
+        build.add_metric(list(self._build.values()), 1)
+        yield build
         yield from self._of_sessions(now)
         yield from self._of_streams(now.totals)
         yield from self._of_threads()
@@ -168,7 +177,7 @@ class _Snapshots(Collector):
         again = "Upstream connections made for streams that had one before: after a break, or before a time limit."
         yield _count("upstream_reconnects", again, totals.reconnects)
         open_ = "1 while the circuit breaker is open: the speech service fails, and one stream tries at a time."
-        yield _gauge("upstream_circuit_open", open_, self._is_circuit_open())
+        yield _gauge("upstream_circuit_open", open_, self._speech.is_failing())
         kinds = {"partial": totals.partials, "final": totals.finals, "other": totals.others}
         yield _counts("responses", "Responses of the SDK, before post-processing.", "kind", kinds)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from speechbridge.engines.embedded import EmbeddedRecognizer
 from speechbridge.engines.function import plain
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SpeechService:
-    """How a stream is opened: `engine` opens one. What must be looked after beside it, if anything."""
+    """How a stream is opened: `engine` opens one. What must be looked after beside it, if anything.
 
+    `name` is for the metrics.
+    """
+
+    name: Literal["function", "revai", "recognizer", "embedded"]
     engine: Engine
     rev: RevEngine | None = None
     recognizer: EmbeddedRecognizer | None = None
@@ -41,10 +45,10 @@ class SpeechService:
         Raises WrongSetting.
         """
         if stream_client_start is not None:
-            return cls(plain(stream_client_start))
+            return cls("function", plain(stream_client_start))
         if settings.start:
             try:
-                return cls(plain(load(settings.start)))
+                return cls("function", plain(load(settings.start)))
             except ValueError as error:
                 raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
         timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
@@ -52,10 +56,10 @@ class SpeechService:
         if url := settings.upstream_url:
             token = settings.revai_access_token.get_secret_value() or "none"
             rev = RevEngine(lambda: url, token, timeouts, connected)
-            return cls(resuming(rev, patience), rev)
+            return cls(settings.upstream_kind, resuming(rev, patience), rev)
         recognizer = _embedded(settings)
         rev = RevEngine(recognizer.url, "embedded", timeouts, connected)
-        return cls(resuming(rev, patience), rev, recognizer)
+        return cls("embedded", resuming(rev, patience), rev, recognizer)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

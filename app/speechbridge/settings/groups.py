@@ -216,6 +216,11 @@ class UpstreamSettings(ConnectSettings, LogSettings):
             return self.revai_url.rstrip("/")
         return REVAI_CLOUD if self.revai_access_token.get_secret_value() else self.recognizer_url.rstrip("/")
 
+    @property
+    def upstream_kind(self) -> Literal["revai", "recognizer"]:
+        """What that server is: Rev.ai's or one in its place, or a recognizer of ours that runs elsewhere."""
+        return "revai" if self.revai_url or self.revai_access_token.get_secret_value() else "recognizer"
+
 
 class RelaySettings(ConnectSettings, MessageSettings):
     """Where /relay leads."""
