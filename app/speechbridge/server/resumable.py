@@ -137,9 +137,10 @@ class ResumableConnection:
         if self._away is not None:
             self._away.cancel()
         self._confirm(finals)
-        await connection.send(Greeting(self.session_id, self.key, self.received).encode())
+        position = self.received
+        await connection.send(Greeting(self.session_id, self.key, position).encode())
         reading = asyncio.create_task(self._read(connection))
-        writing = asyncio.create_task(self._write(connection, finals))
+        writing = asyncio.create_task(self._write(connection, finals, position))
         both = {reading, writing}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -168,10 +169,12 @@ class ResumableConnection:
                 self._ended = True
             self._changed.set()
 
-    async def _write(self, connection: Connection, sent: int) -> None:
-        """Send what is to be sent, the most important first, and in the end the verdict. `sent` finals were sent."""
+    async def _write(self, connection: Connection, sent: int, acknowledged: int) -> None:
+        """Send what is to be sent, the most important first, and in the end the verdict.
+
+        The client has `sent` finals, and was told that `acknowledged` bytes of audio were received.
+        """
         shown: str | None = None
-        acknowledged = self.received
         while True:
             self._changed.clear()
             sent = max(sent, self._confirmed)
