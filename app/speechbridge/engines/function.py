@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechbridge.engines import Engine, Upstream
+from syncbridge import yielding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,8 +27,8 @@ def plain(stream_client_start: Callable[..., Iterable[str]]) -> Engine:
 
     def engine(request: StreamRequest) -> Upstream:
         if wants_request:
-            return Upstream(lambda audio: stream_client_start(audio, request))
-        return Upstream(stream_client_start)
+            return Upstream(yielding(str, lambda audio: stream_client_start(audio, request)))
+        return Upstream(yielding(str, stream_client_start))
 
     return engine
 
