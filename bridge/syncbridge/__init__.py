@@ -1,11 +1,12 @@
 """Any sync-generator SDK as an async context manager. See README.md in the folder above."""
 
 from syncbridge.bridge import Bridge, pump
-from syncbridge.errors import BridgeError, Broken, Closed, Overloaded, Stuck
+from syncbridge.errors import BridgeError, Broken, Closed, Overloaded, Stuck, WrongStart
 from syncbridge.feed import queue_to_generator
 from syncbridge.pool import WorkerPool
 from syncbridge.resumable import Resumable, ResumeStatistics, Resumption
 from syncbridge.ring import Ring
+from syncbridge.start import yielding
 from syncbridge.types import Abandoned, Attempt, Direction, Failed, Finished, Limits, Outcome, Start, State, Statistics
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "Statistics",
     "Stuck",
     "WorkerPool",
+    "WrongStart",
     "pump",
     "queue_to_generator",
+    "yielding",
 ]

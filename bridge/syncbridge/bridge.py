@@ -52,6 +52,7 @@ from syncbridge.channel import AsyncQueueShutDown, Channel, SyncQueueShutDown
 from syncbridge.errors import BridgeError, Broken, Closed, Overloaded
 from syncbridge.feed import queue_to_generator
 from syncbridge.pool import Slot, WorkerPool
+from syncbridge.start import started
 from syncbridge.types import Abandoned, Failed, Finished, In, Limits, Out, Outcome, Start, State, Statistics
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Bridge(Generic[In, Out]):
     if given, makes one item of all that wait in the queue, for an SDK to which their boundaries mean nothing (for
     audio as bytes: `b"".join`). `pool` gives the thread; `name` names it. `waited` is called with a direction and the
     seconds that an item was queued, for one item in 16; it is called on the loop and in threads, and must not block.
+
+    A `start` that is async, or returns one response in place of an iterable, fails with WrongStart, as an SDK does.
 
     Entering raises Overloaded at once when the pool has no worker free. Leaving, whichever way, cancels what still
     runs and waits for the worker, at most `limits.grace` seconds; it never masks the body's exception.
@@ -271,7 +274,7 @@ class Bridge(Generic[In, Out]):
     def _work(self) -> None:
         responses: Iterable[Out] = ()
         try:
-            responses = self._start(queue_to_generator(self._inbound, self._join))
+            responses = started(self._start, queue_to_generator(self._inbound, self._join))
             if self._cancelled:
                 # cancel() came while `start` connected, when abort had nothing to close yet. If it comes after this
                 # line instead, its own abort finds the connection: both orders are covered.

@@ -4,7 +4,8 @@
     ├── Closed       you ended the bridge, or the SDK finished: nothing more can be sent
     ├── Broken       the SDK failed; `__cause__` is its own exception
     ├── Overloaded   no worker is free: try again later, or elsewhere
-    └── Stuck        an attempt of a resumable stream was given speech and did not answer
+    ├── Stuck        an attempt of a resumable stream was given speech and did not answer
+    └── WrongStart   the start function is not a sync generator, or yields the wrong type; a TypeError, too
 
 An SDK's failure reaches the reader of the responses as the SDK's own exception, unchanged.
 """
@@ -26,6 +27,10 @@ class Broken(BridgeError):
 
 class Overloaded(BridgeError):
     """Every worker of the pool is taken."""
+
+
+class WrongStart(BridgeError, TypeError):
+    """What was given as `start` is not what a bridge takes. The text names the mistake and what to change."""
 
 
 class Stuck(BridgeError):

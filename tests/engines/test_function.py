@@ -8,6 +8,7 @@ import pytest
 
 from speechbridge.engines.function import plain
 from speechbridge.protocol.request import ContentType, StreamRequest
+from syncbridge import WrongStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,3 +51,10 @@ def test_the_signature_tells_whether_the_request_is_wanted(start: object, said: 
 
 def test_its_chunks_stay_as_they_were_sent_however_many_wait() -> None:
     assert plain(one)(REQUEST).join is None
+
+
+@pytest.mark.parametrize("response", [{"text": "hello"}, b"hello", None])
+def test_a_response_that_is_no_message_is_named_at_the_first(response: object) -> None:
+    upstream = plain(lambda _audio: iter([response]))(REQUEST)  # type: ignore[arg-type, return-value] # the mistake
+    with pytest.raises(WrongStart, match="must be a str"):
+        list(upstream.start(iter([])))

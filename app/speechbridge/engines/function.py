@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from speechbridge.engines import Engine, Upstream
+from syncbridge import yielding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,8 +24,8 @@ def plain(stream_client_start: Callable[..., Iterable[str]]) -> Engine:
 
     def engine(request: StreamRequest) -> Upstream:
         if wants_request:
-            return Upstream(lambda audio: stream_client_start(audio, request))
-        return Upstream(stream_client_start)
+            return Upstream(yielding(str, lambda audio: stream_client_start(audio, request)))
+        return Upstream(yielding(str, stream_client_start))
 
     return engine
 

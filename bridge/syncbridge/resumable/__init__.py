@@ -44,6 +44,7 @@ from syncbridge.resumable.attempt import LiveAttempt
 from syncbridge.resumable.rules import Resumption
 from syncbridge.resumable.statistics import Counts, ResumeStatistics
 from syncbridge.resumable.tap import Tap
+from syncbridge.start import started
 from syncbridge.types import Attempt, Out
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Resumable(Generic[Out]):
         attempt.abort = connection.abort
         if self._aborted.is_set() and connection.abort is not None:
             connection.abort()  # abort() came before there was anything to abort
-        responses = connection.start(attempt.feed())
+        responses = started(connection.start, attempt.feed())
         try:
             for response in responses:
                 attempt.answered()
