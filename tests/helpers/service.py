@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from speechbridge.protocol.close import Close
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
-from speechbridge.server.app import create_app
+from speechbridge.server import create_app
 from speechbridge.server.run import Server, running
 from speechbridge.settings import Settings
 from tests.helpers.secrets import overhear

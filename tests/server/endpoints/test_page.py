@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fastapi.testclient import TestClient
 
-from speechbridge.server.app import create_app
+from speechbridge.server import create_app
 from speechbridge.server.endpoints.page import FILES, TYPES
 from tests.helpers.service import quiet
 

@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from speechbridge.engines import Upstream, UpstreamClosed
 from speechbridge.protocol.close import END_OF_INPUT, Close
-from speechbridge.server.app import create_app
+from speechbridge.server import create_app
 from syncbridge import Bridge
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
