@@ -13,8 +13,9 @@ PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
     "janus": "syncbridge.channel",
-    "numpy": "speechbridge.audio",
-    "pocketsphinx": "speechbridge.recognizer.sphinx",
+    "onnxruntime": "speechbridge.recognizer.models",
+    "pocketsphinx": "speechbridge.recognizer.align",
+    "profanex": "speechbridge.recognizer.profanity",
     "prometheus_client": "speechbridge.server.metrics",
     "pydantic_settings": "speechbridge.settings",
     "pythonjsonlogger": "speechbridge.logs",
@@ -93,6 +94,11 @@ def test_12_the_bridge_knows_the_standard_library_and_janus_only() -> None:
                 assert imported.split(".")[0] in sys.stdlib_module_names | {"syncbridge", "janus"}, (
                     f"{name}: {imported}"
                 )
+
+
+def test_only_audio_and_the_recognizer_compute_with_numpy() -> None:
+    importers = {name for name, path in modules().items() if any(within(found, "numpy") for found in imports(path))}
+    assert {room(name) for name in importers} == {"audio", "recognizer"}
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

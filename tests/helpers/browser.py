@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import soundfile
 from playwright.async_api import async_playwright, expect
 
-from tests.helpers.clip import CLIP
+from tests.helpers.clip import TWO_VOICES
 from tests.helpers.needs import chromium
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ expect.set_options(timeout=PATIENCE)
 
 def speech(folder: Path, seconds: float | None = None) -> Path:
     """Write the clip, or its beginning, as a WAV: all that Chromium takes for a microphone."""
-    samples, rate = soundfile.read(CLIP, -1 if seconds is None else int(seconds * RATE), dtype="int16")
+    samples, rate = soundfile.read(TWO_VOICES, -1 if seconds is None else int(seconds * RATE), dtype="int16")
     return wav(folder / "speech.wav", samples.tobytes(), rate)
 
 

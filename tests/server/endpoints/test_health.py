@@ -62,7 +62,7 @@ async def test_it_is_not_ready_while_all_slots_are_taken() -> None:
 
 async def test_it_is_not_ready_while_the_recognizer_is_restarted() -> None:
     """Nor while the circuit is open: both are what the engine calls its trouble."""
-    async with service(None, recognizer_processes=1) as server:
+    async with service(None, recognizer_threads=1) as server:
         assert (await get(server, "/readyz"))[0] == 200
         (recognizer,) = children()
         os.kill(recognizer, signal.SIGKILL)
