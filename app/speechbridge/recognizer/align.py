@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 FRAMES = 100  # of the aligner, a second
 STEP = RATE // 10  # samples
+# Probability of a silence between two words. Pocketsphinx's own is 0.005; the last word then swallows the silence after
+# it, up to 0.25 s.
+SILENCE = 0.9
 MOST_ADDED = 2000  # words; then the dictionary is loaded anew (0.15 s), as pocketsphinx cannot forget one
 LONGEST_WORD = 40  # letters of one that is added
 
@@ -97,7 +100,7 @@ class Aligner:
 
     @staticmethod
     def _load() -> Decoder:
-        return Decoder(lm=None, loglevel="FATAL")
+        return Decoder(lm=None, silprob=SILENCE, loglevel="FATAL")
 
 
 def pronunciation(word: str) -> str:

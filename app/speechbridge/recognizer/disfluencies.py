@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Timed = tuple[Written, tuple[float, float]]
 
-DISFLUENCY = re.compile(r"u+[hm]+|uhm+|e+rm+|h?m{2,}", re.IGNORECASE)  # Rev.ai removes "ums" and "uhs"
+DISFLUENCY = re.compile(r"u+[hm]+", re.IGNORECASE)  # um, uh, uhm, umm: Rev.ai removes "ums" and "uhs"
 
 
 def without_disfluencies(words: Sequence[Timed]) -> list[Timed]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CERTAIN = 0.5
 # An utterance whose mean confidence times its mean probability of speech is below this is no speech.
 CREDIBLE = 0.2
+SOFT_START = 0.1  # seconds by which a word may begin before the voice detector is sure of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,14 @@ class Hypotheses:
         texts = [word.text for word in words if word.text]
         found = self.aligner.align(samples, texts) if self.aligner and texts else None
         if found is None:
-            return self._bounded(utterance, list(zip(words, shared_out(utterance, words), strict=True)), samples)
+            return _bounded(list(zip(words, shared_out(utterance, words), strict=True)), utterance, samples)
+        start = utterance.start * FRAME_SECONDS
         times, now, timed = iter(found), 0.0, []
         for word in words:
             ts, end_ts = next(times) if word.text else (now, now)
-            timed.append((word, (ts + utterance.start * FRAME_SECONDS, end_ts + utterance.start * FRAME_SECONDS)))
+            timed.append((word, (start + ts, start + end_ts)))
             now = end_ts
-        return self._bounded(utterance, timed, samples)
-
-    def _bounded(self, utterance: Utterance, timed: list[Timed], samples: Samples) -> list[Timed]:
-        """Keep times within the samples: the last frame of a stream may be longer than its sound."""
-        end = utterance.start * FRAME_SECONDS + len(samples) / RATE
-        return [(word, (min(ts, end), min(end_ts, end))) for word, (ts, end_ts) in timed]
+        return _bounded(timed, utterance, samples)
 
     def _cleaned(self, timed: list[Timed]) -> list[Timed]:
         if self.options.remove_disfluencies:
@@ -93,6 +90,19 @@ class Hypotheses:
             return times[0][0], times[-1][1]
         first, last = speech_span(utterance)
         return round(self.options.start_ts + first, 2), round(self.options.start_ts + last, 2)
+
+
+def _bounded(timed: list[Timed], utterance: Utterance, samples: Samples) -> list[Timed]:
+    """Keep words within the speech and within the samples.
+
+    The first and the last word may take some of the silence around them, and the last frame of a stream may be longer
+    than its sound.
+    """
+    first, last = speech_span(utterance)
+    earliest, latest = first - SOFT_START, min(last, utterance.start * FRAME_SECONDS + len(samples) / RATE)
+    return [
+        (word, (min(max(ts, earliest), latest), min(max(end_ts, earliest), latest))) for word, (ts, end_ts) in timed
+    ]
 
 
 def is_credible(utterance: Utterance, decoded: Decoded) -> bool:

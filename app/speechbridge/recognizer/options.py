@@ -29,7 +29,7 @@ class StreamOptions:
         """Read them. Raises BadRequest for another language than the model's."""
         options = request.options
         if str(options.get("language", language)).lower().partition("-")[0] != language.lower().partition("-")[0]:
-            raise BadRequest(f"the recognizer's model is for language={language}: send that, or none")
+            raise BadRequest(f"another language than the model's: send language={language}, or none")
         return cls(
             float(options.get("start_ts", 0.0)),
             bool(options.get("detailed_partials", False)),

@@ -18,7 +18,7 @@ def masked(words: Sequence[str]) -> list[str]:
     """Return the words with asterisks for the inner letters of profane ones; phrases of several are known, too."""
     text = " ".join(words)
     letters = list(text)
-    for match in _filter().find(text):
+    for match in _filter().find(text.replace("'", " ")):
         inner = range(match.start + 1, match.end - 1)
         letters[inner.start : inner.stop] = [" " if text[at] == " " else "*" for at in inner]
     return "".join(letters).split(" ")

@@ -66,8 +66,13 @@ def written(words: Sequence[Word]) -> list[Written]:
 
 def plain(words: Iterable[Written]) -> list[Written]:
     """Take away capitals and punctuation."""
-    bare = (replace(word, before="", text=word.text.lower().rstrip("."), after="") for word in words)
+    bare = (replace(word, before="", text=_undotted(word.text.lower()), after="") for word in words)
     return [word for word in bare if word.text]
+
+
+def _undotted(text: str) -> str:
+    """Take the dots from "mr." and "p.m.", not from "3.5"."""
+    return text if any(letter.isdigit() for letter in text) else text.replace(".", "")
 
 
 def final_elements(words: Sequence[Written], times: Sequence[tuple[float, float]]) -> tuple[Element, ...]:
