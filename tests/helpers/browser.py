@@ -71,7 +71,7 @@ async def opened(
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=[*FLAGS, *flags, *played])
         try:
-            page = await (await browser.new_context(**context)).new_page()
+            page = await (await browser.new_context(**({"service_workers": "block"} | context))).new_page()
             page.set_default_timeout(PATIENCE)
             page.on("pageerror", lambda error: wrong.append(str(error)))
             page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

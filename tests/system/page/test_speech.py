@@ -153,10 +153,10 @@ async def test_no_word_is_lost_while_the_network_is_away_for_seconds(tmp_path: P
         await state(page, "live")
         life = 0
         await state(page, "reconnecting")
-        await expect(page.locator("#held")).to_have_text(re.compile(r"^[2-9]\.\d s buffered$"))
+        await expect(page.locator("#details")).to_have_text(re.compile(r"^[2-9]\.\d s buffered$"))
         life = None
         await state(page, "live")
-        await expect(page.locator("#held")).to_have_text("")
+        await expect(page.locator("#details")).to_have_text("")
         assert await until(page, 2) == [*SPOKEN]
 
 
