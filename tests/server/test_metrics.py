@@ -274,9 +274,9 @@ async def is_left_by_its_sdk(stage: Stage) -> Figures:
         await socket.send(bytes(2 * TENTH))
         await until(lambda: stage.sessions.statistics().bridges[0].sent == 2)
         stage.stub.go_on.set()
-        assert (await ending(socket))[1].code == 1000
+        assert (await ending(socket))[1].code == 1011
     stage.stub.go_on.clear()
-    return told("completed", 1000, received=3, given=1)
+    return told("upstream", 1011, received=3, given=1)
 
 
 async def hangs_while_others_are_refused(stage: Stage) -> Figures:

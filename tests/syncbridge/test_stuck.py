@@ -170,9 +170,9 @@ class Blocking:
         sender = threading.Thread(target=self._send, args=(feed, free, is_over), daemon=True)
         sender.start()
         try:
-            if self._where == "mute after a partial":
+            if self._where in ("mute after a partial", "mute after a final"):
                 assert is_over.wait(PATIENCE)
-                yield "partial"
+                yield "partial" if self._where == "mute after a partial" else Final(0, AUDIO)
             self.blocked.release()
             assert free.wait(PATIENCE)
             if self._aborted == "raises":
@@ -295,6 +295,17 @@ def test_last_words_are_bounded_over_all_attempts() -> None:
     stream.result()
     assert isinstance(stream.error, Stuck)
     assert sdk.aborts == [8.0, 16.0, 30.0]  # the third would have had 16 s
+
+
+def test_last_words_that_do_not_come_are_no_failure_once_all_speech_is_settled() -> None:
+    """Its server only forgot to close the connection."""
+    sdk = Blocking("mute after a final")
+    stream = Stream(sdk, iter([AUDIO, b"silence"]), answer=30.0, speech=lambda piece: piece != b"silence")
+    assert sdk.blocked.acquire(timeout=PATIENCE)
+    until_watched(sdk.clock, 30.0)
+    sdk.clock.advance(30)
+    assert stream.result() == AUDIO
+    assert stream.error is None
 
 
 def test_after_the_end_no_pause_goes_beyond_the_time_for_last_words() -> None:

@@ -103,11 +103,11 @@ class Resumable(Generic[Out]):
             attempt, settled_before = self._begin(tap, mute, last_words_due), counts.settled
             try:
                 yield from self._responses(attempt, tap)
-            except Exception as error:  # whatever an SDK raises; `again` knows after which a new try may succeed
+            except Exception as error:  # noqa: BLE001 # whatever an SDK raises; `again` says after which to try again
                 failures_in_a_row = failures_in_a_row + 1 if counts.settled == settled_before else 0
                 last_words_due = attempt.watchdog.last_words_due if tap.has_ended else math.inf
-                if not self._pauses(error, failures_in_a_row, last_words_due):
-                    raise
+                if not self._tries_again(error, failures_in_a_row, last_words_due, tap):
+                    return
                 counts.breaks += 1
                 mute = attempt.watchdog.mute
             else:
@@ -125,12 +125,21 @@ class Resumable(Generic[Out]):
                 attempt.end()
                 counts.end(attempt.begun, attempt.position)
 
-    def _pauses(self, error: Exception, failures_in_a_row: int, last_words_due: float) -> bool:
-        """Wait before the next try; return whether there is to be one."""
+    def _tries_again(self, error: Exception, failures_in_a_row: int, last_words_due: float, tap: Tap) -> bool:
+        """Wait before the next try. Returns False if there is nothing left that it should answer.
+
+        Raises the error if there is to be no further try.
+        """
         pause = self._rules.pause(failures_in_a_row) if self._rules.again(error) else None
-        if pause is None or self._rules.timer.time() + pause >= last_words_due:
+        if pause is None:
+            raise error
+        if self._rules.timer.time() + pause >= last_words_due:
+            if tap.unsettled_speech() > (self._rules.tail or 0):
+                raise error
             return False
-        return not self._aborted.wait(pause)
+        if self._aborted.wait(pause):
+            raise error
+        return True
 
     def _begin(self, tap: Tap, mute: int, last_words_due: float) -> LiveAttempt:
         attempt = LiveAttempt(self._rules, tap, mute, last_words_due)

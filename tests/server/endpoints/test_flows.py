@@ -287,7 +287,7 @@ async def test_audio_that_is_not_taken_any_more_passes_by() -> None:
         await socket.send("audio")
         await socket.send(b"chunk")
         assert await socket.recv() == "heard 5"
-        assert str(await socket.recv()).startswith("Error: the transcription ended early, with 1000")
+        assert str(await socket.recv()).startswith("Error: the transcription ended early, with 1011")
         for message in (b"more", b"and more", "EOS"):
             await socket.send(message)
         await still_works(socket)
