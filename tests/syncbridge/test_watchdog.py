@@ -222,3 +222,19 @@ def test_without_a_limit_it_is_never_due() -> None:
     dog.given(0, 10.0)
     dog.ended(0, 11.0)
     assert dog.due == math.inf
+
+
+def test_an_sdk_that_gets_no_more_input_owes_another_answer_after_each() -> None:
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.is_held(100, 10.0)
+    dog.answered(200, 11.0)
+    assert dog.due == 11.0 + SILENCE
+
+
+def test_an_sdk_that_is_given_input_again_owes_no_answer_after_one() -> None:
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.is_held(100, 10.0)
+    dog.given(300, 11.0)
+    dog.came_back()
+    dog.answered(200, 12.0)
+    assert dog.due == math.inf

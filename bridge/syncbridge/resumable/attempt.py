@@ -69,6 +69,7 @@ class LiveAttempt:
         """Note a response."""
         with self._tap.lock:
             self.watchdog.answered(self._tap.ring.start, self._rules.timer.time())
+            self._watch_by_due()
 
     def settled(self) -> None:
         """Note that a response settled more."""
@@ -124,8 +125,8 @@ class LiveAttempt:
 
     def waits_for_room(self) -> None:
         """Note that it gets no input before some is settled. With the tap's lock held."""
-        if self.watchdog.asked(self._tap.ring.start, self._rules.timer.time()):
-            self._watch_by_due()
+        self.watchdog.is_held(self._tap.ring.start, self._rules.timer.time())
+        self._watch_by_due()
 
     def had_at(self, position: int) -> float:
         """Return when it had been given what begins at a position; now if it was not yet. With the tap's lock held."""

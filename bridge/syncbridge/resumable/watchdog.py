@@ -90,6 +90,7 @@ class Watchdog:
         self.silence = math.inf if silence is None else silence
         self._answer = math.inf if answer is None else answer
         self._has_ended = False
+        self._is_short_of_room = False  # no input comes before an answer settles some
         self._from = 0  # where the input that waits begins
         self._since = 0.0  # when it was given
         self._blocked_since = math.inf  # when the SDK took input or gave an answer; infinite while it waits for input
@@ -115,11 +116,18 @@ class Watchdog:
     def given(self, position: int, now: float) -> bool:
         """Note that the SDK takes input, and where that begins. Returns whether `due` may be earlier now."""
         self._blocked_since = now
+        self._is_short_of_room = False
         return self.asked(position, now)
 
     def came_back(self) -> None:
         """Note that the SDK asks for more input."""
         self._blocked_since = math.inf
+        self._is_short_of_room = False
+
+    def is_held(self, position: int, now: float) -> None:
+        """Note that the SDK gets no more input before what begins at a position is settled."""
+        self._is_short_of_room = True
+        self.asked(position, now)
 
     def asked(self, position: int, now: float) -> bool:
         """Note that an answer is expected to what begins at a position. Returns whether `due` may be earlier now."""
@@ -143,7 +151,7 @@ class Watchdog:
             self._blocked_since = now
         if self.state is not State.IDLE:
             self._enter(Event.ANSWER)
-        if self._has_ended:  # more must come: what settles the rest, or the end
+        if self._has_ended or self._is_short_of_room:  # more must come: what settles the rest, or the end
             self.asked(position, now)
 
     def settled(self, now: float) -> None:
