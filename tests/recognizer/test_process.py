@@ -21,8 +21,8 @@ from speechbridge.protocol.messages import Final, parse_message
 from speechbridge.protocol.request import ContentType
 from speechbridge.recognizer.server import SHUTTING_DOWN
 from speechbridge.recognizer.streams import FULL
-from tests.helpers.raw_client import client
 from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, pcm
+from tests.helpers.raw_client import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -83,7 +83,6 @@ async def test_the_plain_face_needs_no_query() -> None:
 async def test_timestamps_begin_at_start_ts_and_every_word_has_its_own() -> None:
     request = StreamRequest(ContentType.raw(), {"start_ts": 100.0})
     async with service(None, recognizer_threads=1) as server, connect(server.url, request) as stream:
-
         spoken = asyncio.Event()
 
         async def speak() -> None:
