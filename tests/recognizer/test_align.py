@@ -11,7 +11,7 @@ import pytest
 
 from speechbridge.recognizer import align
 from speechbridge.recognizer.align import Aligner, pronunciation
-from tests.helpers.speech import FIRST_SENTENCE, RATE, READ, SPOKEN, TWO_VOICES, noise, pcm, silence
+from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, SPOKEN, TWO_VOICES, noise, pcm, silence
 
 if TYPE_CHECKING:
     from speechbridge.recognizer.moonshine import Samples

@@ -10,7 +10,7 @@ import pytest
 
 from speechbridge.recognizer.models import load_model
 from speechbridge.recognizer.moonshine import TOKENS_PER_SECOND, Decoded, Moonshine
-from tests.helpers.speech import FIRST_SENTENCE, RATE, READ, noise, pcm
+from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, noise, pcm
 
 if TYPE_CHECKING:
     from speechbridge.recognizer.moonshine import Samples

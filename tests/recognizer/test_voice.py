@@ -9,7 +9,7 @@ import pytest
 
 from speechbridge.recognizer.models import Graph, load_voice_detector
 from speechbridge.recognizer.voice import FRAME, VoiceDetector
-from tests.helpers.speech import noise, pcm, silence
+from tests.helpers.clip import noise, pcm, silence
 
 
 @pytest.fixture(scope="module")
