@@ -30,6 +30,8 @@ from .test_sphinx import RECORDINGS, SPOKEN, needs_speech, recording
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20.0  # seconds; only a failing test waits so long
 
 

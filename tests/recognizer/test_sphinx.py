@@ -15,6 +15,8 @@ from speechbridge.protocol.messages import Final, Partial
 from speechbridge.recognizer import sphinx
 from speechbridge.recognizer.requests import Settings
 
+pytestmark = pytest.mark.slow
+
 Decoder = Any  # pocketsphinx ships no types
 PLAIN = Settings()
 
