@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ ROOMS: dict[str, set[str]] = {
 LINES = 400  # a file of ours has at most
 
 
+@cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
@@ -61,6 +63,7 @@ def modules() -> dict[str, Path]:
     }
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Name what a file imports when it runs; what only type checkers read binds nothing."""
     tree = ast.parse(path.read_text())

@@ -177,6 +177,7 @@ async def test_the_worker_thread_logs_with_its_sessions_id(caplog: pytest.LogCap
     assert len(set(workers)) == 2
 
 
+@pytest.mark.slow
 def test_a_whole_service_with_its_recognizer_writes_json_and_nothing_else() -> None:
     with serving(SPEECHBRIDGE_RECOGNIZER_THREADS="1", SPEECHBRIDGE_LOG_LEVEL="debug") as (process, announced):
         ran = speechbridge("transcribe", "--pace", "fast", "--url", url_in(announced), str(READING))
@@ -188,6 +189,7 @@ def test_a_whole_service_with_its_recognizer_writes_json_and_nothing_else() -> N
     assert all({"level", "message", "time"} <= line.keys() for line in told)
 
 
+@pytest.mark.slow
 def test_text_can_be_asked_for_by_setting() -> None:
     with serving(SPEECHBRIDGE_START=STUB, SPEECHBRIDGE_LOG_FORMAT="text") as (process, _):
         process.terminate()

@@ -27,6 +27,8 @@ from tests.helpers.raw_client import client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20.0  # seconds; only a failing test waits so long
 
 

@@ -336,6 +336,7 @@ ACTS = [
 ]
 
 
+@pytest.mark.slow
 async def test_every_way_for_a_session_to_end_is_counted_with_its_code_and_its_audio(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -396,6 +397,7 @@ async def test_what_is_given_again_and_every_connection_upstream_is_counted(monk
     }
 
 
+@pytest.mark.slow
 async def test_a_crowd_whose_upstream_breaks_at_random_is_told_as_the_upstream_knows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from rev_ai.models import MediaConfig
 from rev_ai.streamingclient import RevAiStreamingClient
 
@@ -18,6 +19,8 @@ from tests.helpers.service import PATIENCE, client, ending, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
 
 
 def hypothesis(response: str) -> Partial | Final:

@@ -37,6 +37,7 @@ async def still_works(socket: ClientConnection) -> None:
     assert await socket.recv() == "Echo: still there?"
 
 
+@pytest.mark.slow
 async def test_the_guides_client_gets_the_guides_three_outputs(tmp_path: Path) -> None:
     content = os.urandom(64 * 2**20)
     chunks = [content[start : start + 1024] for start in range(0, len(content), 1024)]

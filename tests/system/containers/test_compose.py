@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 if missing := what_is_missing():
     pytest.skip(f"containers cannot be run: {missing}", allow_module_level=True)
 
