@@ -37,7 +37,7 @@ WORKDIR /var/lib/speechbridge
 ENV PATH=/opt/speechbridge/bin:$PATH
 # Python's own images come without the bytecode of the standard library. What is used of it is compiled here and now, or
 # it would be at each start and for each healthcheck.
-RUN python -c "import speechbridge.cli.main, speechbridge.recognizer.__main__, speechbridge.recognizer.worker, urllib.request"
+RUN python -c "import speechbridge.cli.main, speechbridge.recognizer.__main__, urllib.request"
 ENV PYTHONDONTWRITEBYTECODE=1 \
     SPEECHBRIDGE_HOST=0.0.0.0 \
     SPEECHBRIDGE_FILES_DIR=/var/lib/speechbridge

@@ -13,6 +13,10 @@ run: install
 develop:
 	@./install.sh requirements-dev.lock
 
+# Lint and the unit tests, in half a minute: what to run before each commit. Four processes, as most tests wait.
+check: lint
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --durations=5 -m "not slow and not browser and not chaos"
+
 test: develop
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,8 @@ from tests.helpers.descriptors import open_files
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+HERE = Path(__file__).parent
+MARKED = {HERE / "chaos": pytest.mark.chaos, HERE / "system" / "page": pytest.mark.browser}  # all tests of these rooms
 PATIENCE = 5.0  # seconds within which what was told to end must have ended
 
 
@@ -41,7 +44,8 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         thread.join(PATIENCE)
     left = set(threading.enumerate()) - threads
     assert not left, f"threads left: {left}"
-    gc.collect()
+    if open_files() - files:  # they may be held by garbage in a cycle: collected, it warns, and that fails the test
+        gc.collect()
     opened = open_files() - files
     assert not opened, f"descriptors left: {opened}"
 
@@ -91,3 +95,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("anyio"):
             item.add_marker(pytest.mark.usefixtures("no_task_is_left"))
+        for folder, mark in MARKED.items():
+            if folder in item.path.parents:
+                item.add_marker(mark)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the imports made out of later collections: each would look at all of it, and there is one a test."""
+    gc.collect()
+    gc.freeze()

@@ -6,6 +6,8 @@ import pytest
 
 from tests.fuzz import PROPERTIES, Property, fuzz
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("tried", PROPERTIES, ids=lambda tried: tried.holds.__name__)
 def test_nothing_is_found_in_a_short_while(tried: Property) -> None:

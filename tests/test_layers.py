@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
     "janus": "syncbridge.channel",
-    "numpy": "speechbridge.audio",
-    "pocketsphinx": "speechbridge.recognizer.sphinx",
+    "onnxruntime": "speechbridge.recognizer.models",
+    "pocketsphinx": "speechbridge.recognizer.align",
+    "profanex": "speechbridge.recognizer.profanity",
     "prometheus_client": "speechbridge.server.metrics",
     "pydantic_settings": "speechbridge.settings",
     "pythonjsonlogger": "speechbridge.logs",
@@ -52,6 +54,7 @@ ROOMS: dict[str, set[str]] = {
 LINES = 400  # a file of ours has at most
 
 
+@cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
@@ -60,6 +63,7 @@ def modules() -> dict[str, Path]:
     }
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Name what a file imports when it runs; what only type checkers read binds nothing."""
     tree = ast.parse(path.read_text())
@@ -93,6 +97,11 @@ def test_12_the_bridge_knows_the_standard_library_and_janus_only() -> None:
                 assert imported.split(".")[0] in sys.stdlib_module_names | {"syncbridge", "janus"}, (
                     f"{name}: {imported}"
                 )
+
+
+def test_only_audio_and_the_recognizer_compute_with_numpy() -> None:
+    importers = {name for name, path in modules().items() if any(within(found, "numpy") for found in imports(path))}
+    assert {room(name) for name in importers} == {"audio", "recognizer"}
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

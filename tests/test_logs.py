@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from speechbridge import logs
-from tests.helpers.clip import CLIP
+from tests.helpers.clip import READING
 from tests.helpers.command import PATIENCE, STUB, serving, speechbridge, url_in
 from tests.helpers.secrets import secret
 from tests.helpers.service import client, ending, service
@@ -177,9 +177,10 @@ async def test_the_worker_thread_logs_with_its_sessions_id(caplog: pytest.LogCap
     assert len(set(workers)) == 2
 
 
+@pytest.mark.slow
 def test_a_whole_service_with_its_recognizer_writes_json_and_nothing_else() -> None:
-    with serving(SPEECHBRIDGE_RECOGNIZER_PROCESSES="1", SPEECHBRIDGE_LOG_LEVEL="debug") as (process, announced):
-        ran = speechbridge("transcribe", "--pace", "fast", "--url", url_in(announced), str(CLIP))
+    with serving(SPEECHBRIDGE_RECOGNIZER_THREADS="1", SPEECHBRIDGE_LOG_LEVEL="debug") as (process, announced):
+        ran = speechbridge("transcribe", "--pace", "fast", "--url", url_in(announced), str(READING))
         process.terminate()
         _, logged = process.communicate(timeout=PATIENCE)
     assert ran.returncode == 0
@@ -188,6 +189,7 @@ def test_a_whole_service_with_its_recognizer_writes_json_and_nothing_else() -> N
     assert all({"level", "message", "time"} <= line.keys() for line in told)
 
 
+@pytest.mark.slow
 def test_text_can_be_asked_for_by_setting() -> None:
     with serving(SPEECHBRIDGE_START=STUB, SPEECHBRIDGE_LOG_FORMAT="text") as (process, _):
         process.terminate()

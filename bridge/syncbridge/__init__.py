@@ -1,12 +1,13 @@
 """Any sync-generator SDK as an async context manager. See README.md in the folder above."""
 
 from syncbridge.bridge import Bridge, pump
-from syncbridge.errors import BridgeError, Broken, Closed, Overloaded, Stuck, WrongStart
+from syncbridge.errors import BridgeError, Broken, Closed, Early, Overloaded, Stuck, WrongStart
 from syncbridge.feed import queue_to_generator
 from syncbridge.pool import WorkerPool
 from syncbridge.resumable import Resumable, ResumeStatistics, Resumption
 from syncbridge.ring import Ring
 from syncbridge.start import yielding
+from syncbridge.timer import Timer, Watch
 from syncbridge.types import Abandoned, Attempt, Direction, Failed, Finished, Limits, Outcome, Start, State, Statistics
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Broken",
     "Closed",
     "Direction",
+    "Early",
     "Failed",
     "Finished",
     "Limits",
@@ -30,6 +32,8 @@ __all__ = [
     "State",
     "Statistics",
     "Stuck",
+    "Timer",
+    "Watch",
     "WorkerPool",
     "WrongStart",
     "pump",

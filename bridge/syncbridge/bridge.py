@@ -23,7 +23,8 @@ channel; the SDK iterates it wherever it likes.
 
     end()                   inbound finishes: the feed gives the rest and stops; the SDK gives its last responses;
                             outbound drains
-    the SDK finishes        inbound is cut (wakes 1, 2); outbound finishes: it drains, then ends the iteration
+    the SDK finishes        inbound is cut (wakes 1, 2); outbound finishes: it drains, then ends the iteration, with
+                            Early if the input was not ended and all taken
     the SDK raises          the same; after the last response the iteration raises the SDK's exception
     cancel(), or the body   both channels are cut (wakes 1 to 4), abort is called (wakes 5); leaving waits for the
     raises or is cancelled  worker, at most the grace
@@ -34,8 +35,9 @@ channel; the SDK iterates it wherever it likes.
 out of the feed, what the SDK yielded comes out of the iteration. One outcome, set before the outbound channel ends,
 so that whoever sees the end can read it. The first error is never masked by a later one. The loop never blocks.
 
-**What is not.** When the SDK finishes or fails before it took all input, the rest is dropped; statistics() tells how
-much. A thread that waits inside the SDK cannot be stopped without its help: give `abort`, and give the SDK timeouts.
+**What is not.** When the SDK finishes or fails before it took all input, the rest is dropped: the iteration raises, and
+statistics() tells how much. A thread that waits inside the SDK cannot be stopped without its help: give `abort`, and
+give the SDK timeouts.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 from syncbridge.channel import AsyncQueueShutDown, Channel, SyncQueueShutDown
-from syncbridge.errors import BridgeError, Broken, Closed, Overloaded
+from syncbridge.errors import BridgeError, Broken, Closed, Early, Overloaded
 from syncbridge.feed import queue_to_generator
 from syncbridge.pool import Slot, WorkerPool
 from syncbridge.start import started
@@ -198,7 +200,8 @@ class Bridge(Generic[In, Out]):
     async def __anext__(self) -> Out:
         """Return the next response, waiting for it.
 
-        Ends after the last one if the SDK finished; raises the SDK's own exception after the last one if it failed,
+        After the last one it ends, if the SDK finished once it had taken all input up to `end`. If the SDK finished
+        before that, it raises Early: some input was not heard. It raises the SDK's own exception if that failed, and
         Closed if the bridge was cancelled.
 
         Cancellation: no response is lost.
@@ -213,6 +216,9 @@ class Bridge(Generic[In, Out]):
             raise Closed("the bridge was cancelled")
         if isinstance(self._outcome, Failed):
             raise _presentable(self._outcome.error)
+        untaken = self._inbound.entered - self._inbound.left
+        if untaken or not self._ended:
+            raise Early(f"the SDK finished before its input ended; {untaken} items were not taken")
         raise StopAsyncIteration
 
     @property

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+pytestmark = pytest.mark.slow
+
 CHUNKS = 100
 
 

@@ -1,4 +1,4 @@
-"""The embedded recognizer is killed in the middle of real speech: the text is complete."""
+"""The embedded recognizer, killed in the middle of real speech: it is restarted, and all texts come out whole."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ import os
 import signal
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-import soundfile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from speechbridge.audio import RATE
 from speechbridge.protocol.messages import EOS, Final, parse_message
-from tests.helpers.clip import CLIP
+from tests.helpers.clip import TWO_VOICES, pcm
 from tests.helpers.service import STREAM, service
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 PATIENCE = 60.0  # seconds, for processes on a busy machine
 
 
 def children(process: int) -> list[int]:
-    """Return the processes that a process started, and theirs."""
+    """Return the processes that a process started."""
     tasks = Path(f"/proc/{process}/task").glob("*/children")
-    own = [int(child) for task in tasks for child in task.read_text().split()]
-    return own + [grandchild for child in own for grandchild in children(child)]
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-async def heard(kill: str | None) -> str:
-    """Return what the service makes of the recording; in its middle one of the recognizer's processes is killed."""
-    pcm = soundfile.read(CLIP, dtype="int16")[0].tobytes()
-    pieces = [pcm[start : start + RATE // 5] for start in range(0, len(pcm), RATE // 5)]  # 100 ms
+async def heard(url: str, in_the_middle: Callable[[], Awaitable[object]]) -> str:
+    """Return what the service makes of the recording; what is to happen in its middle is awaited there."""
+    audio = pcm(TWO_VOICES)
+    pieces = [audio[start : start + RATE // 5] for start in range(0, len(audio), RATE // 5)]  # 100 ms
     finals: list[Final] = []
     spoken = asyncio.Event()
-    async with (
-        service(None, recognizer_processes=1, answer_seconds=PATIENCE) as server,
-        connect(server.url + STREAM, proxy=None, compression=None) as socket,
-    ):
+    async with connect(url + STREAM, proxy=None, compression=None) as socket:
 
         async def read() -> None:
             try:
@@ -53,9 +52,7 @@ async def heard(kill: str | None) -> str:
         for piece in pieces[: len(pieces) // 2]:
             await socket.send(piece)
         await spoken.wait()
-        if kill:
-            recognizer, worker = children(os.getpid())
-            os.kill(recognizer if kill == "recognizer" else worker, signal.SIGKILL)
+        await in_the_middle()
         for piece in pieces[len(pieces) // 2 :]:
             await socket.send(piece)
         await socket.send(EOS)
@@ -65,10 +62,25 @@ async def heard(kill: str | None) -> str:
     return " ".join(word.value.lower() for final in finals for word in final.words)
 
 
-@pytest.mark.parametrize("killed", ["worker", "recognizer"])
-async def test_the_text_is_complete(killed: str) -> None:
+async def killed_under(streams: int) -> tuple[str, list[str]]:
+    """Return what one stream hears that is left in peace, and what so many hear whose recognizer is killed."""
+    async with service(None, recognizer_threads=2, answer_seconds=PATIENCE) as server:
+        whole = await heard(server.url, asyncio.Barrier(1).wait)
+        barrier = asyncio.Barrier(streams)
+
+        async def kill() -> None:
+            if await barrier.wait() == 0:  # one does it, when all are in the middle
+                (recognizer,) = children(os.getpid())
+                os.kill(recognizer, signal.SIGKILL)
+
+        return whole, await asyncio.gather(*(heard(server.url, kill) for _ in range(streams)))
+
+
+@pytest.mark.parametrize("streams", [1, 8])
+async def test_the_text_is_whole(streams: int) -> None:
     with anyio.fail_after(PATIENCE):
-        whole, broken = await heard(None), await heard(killed)
-    assert whole.split()[-3:] == broken.split()[-3:]
-    # A decoder that begins in the middle may take one word for another; not one may be missing.
-    assert SequenceMatcher(None, whole.split(), broken.split()).ratio() > 0.8, (whole, broken)
+        whole, broken = await killed_under(streams)
+    for text in broken:
+        assert whole.split()[-3:] == text.split()[-3:]
+        # A decoder that begins in the middle may take one word for another; not one may be missing.
+        assert SequenceMatcher(None, whole.split(), text.split()).ratio() > 0.8, (whole, text)

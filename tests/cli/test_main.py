@@ -15,6 +15,8 @@ from tests.helpers.secrets import KNOWN
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_serve_announces_itself_and_ends_well_on_a_signal(ending: signal.Signals) -> None:

@@ -386,6 +386,7 @@ def test_a_machine_without_portaudio_is_told_the_cure(
     )
 
 
+@pytest.mark.slow
 def test_no_other_command_needs_portaudio() -> None:
     program = "import sys, speechbridge.cli.microphone; sys.exit('sounddevice' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)  # our own

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.server import ServerConnection
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "ws://127.0.0.1:1"
 
 

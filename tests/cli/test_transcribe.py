@@ -348,6 +348,7 @@ def test_without_an_url_the_local_service_is_used(
     assert "ws://127.0.0.1:2 cannot be reached" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 async def test_text_comes_as_it_is_heard_and_ctrl_c_keeps_it(tmp_path: Path) -> None:
     """A real process: a line is in the pipe while audio still goes out, then SIGINT, exit 130, no traceback."""
     path = tone(tmp_path / "a.wav", 600)

@@ -70,6 +70,7 @@ def uncut(audio: bytes) -> list[str]:
     return [message["elements"][0]["value"] for message in messages if message["type"] == "final"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_fifty_cuts_at_random_points_leave_the_transcript_as_it_is(seed: int) -> None:
     """In the middle of a message, of a handshake, of a close, while coming back: wherever the bytes run out."""
@@ -87,6 +88,7 @@ async def test_fifty_cuts_at_random_points_leave_the_transcript_as_it_is(seed: i
     assert heard == uncut(audio)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @example(lives=[711], size=421, seed=2)  # two finals and the close at once: confirming one failed, and hid the other
 @given(lives=st.lists(st.integers(1, 900), max_size=4), size=st.integers(0, 3000), seed=st.integers(0, 99))
@@ -226,6 +228,7 @@ async def test_finals_that_were_not_confirmed_come_again_and_the_others_do_not()
         assert "finals" in close.reason
 
 
+@pytest.mark.slow
 async def test_of_several_that_come_back_at_once_the_last_one_stays() -> None:
     async with service(counting) as server, client(server, STREAM + "&resume=true") as first:
         key = json.loads(await first.recv())["resume"]

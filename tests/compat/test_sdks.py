@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from speechbridge.testing.script import Script
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.parametrize("sdk", [Python(), Node()], ids=["python", "node"]),
     # rev_ai's send thread dies of a connection that ends under it, in the client's process; that is how it is.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),

@@ -21,6 +21,8 @@ from syncbridge import Bridge
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20.0  # seconds, for processes on a busy machine
 
 

@@ -193,6 +193,7 @@ async def test_silence_before_the_end_of_the_input_is_no_fault() -> None:
         assert [_ async for _ in bridge] == []
 
 
+@pytest.mark.slow
 async def test_an_upstream_that_stops_reading_is_given_up() -> None:
     async with bridged(Scripted((Greet(), Deafen(), Wait())), timeouts=QUICK) as bridge:
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import soundfile
 from playwright.async_api import async_playwright, expect
 
-from tests.helpers.clip import CLIP
+from tests.helpers.clip import TWO_VOICES
 from tests.helpers.needs import chromium
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ expect.set_options(timeout=PATIENCE)
 
 def speech(folder: Path, seconds: float | None = None) -> Path:
     """Write the clip, or its beginning, as a WAV: all that Chromium takes for a microphone."""
-    samples, rate = soundfile.read(CLIP, -1 if seconds is None else int(seconds * RATE), dtype="int16")
+    samples, rate = soundfile.read(TWO_VOICES, -1 if seconds is None else int(seconds * RATE), dtype="int16")
     return wav(folder / "speech.wav", samples.tobytes(), rate)
 
 
@@ -71,7 +71,7 @@ async def opened(
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=[*FLAGS, *flags, *played])
         try:
-            page = await (await browser.new_context(**context)).new_page()
+            page = await (await browser.new_context(**({"service_workers": "block"} | context))).new_page()
             page.set_default_timeout(PATIENCE)
             page.on("pageerror", lambda error: wrong.append(str(error)))
             page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

@@ -1,30 +1,66 @@
-"""The recording that the tests play, and what is said in it."""
+"""The recordings that the tests play, and what is said in them."""
 
 from __future__ import annotations
 
+import random
+from array import array
+from functools import cache
 from pathlib import Path
+
+import soundfile
 
 from speechbridge.cli.transcribe import Recording
 from speechbridge.protocol.messages import Final, Partial
 
-CLIP = Path(__file__).parents[1] / "speech" / "two-voices.flac"
-WORDS = [
-    "the weather is very nice today and we are going to the market in the morning",
-    "please open the window and close the door behind you",
-]
+RATE = 16000
+SPEECH = Path(__file__).parents[1] / "speech"
+READING = SPEECH / "reading.flac"  # real speech: a novel, read aloud
+READ = (
+    "And Mr. John Dashwood had then leisure to consider how much there might be prudently in his power to do for them.",
+    "Unless to be rather cold-hearted and rather selfish is to be ill-disposed, he might even have been made amiable himself.",  # noqa: E501
+)  # as the recognizer writes it: the pause of 0.36 s between the second sentence and the third ends no utterance
+FIRST_SENTENCE = 7.1  # seconds
+TWO_VOICES = SPEECH / "two-voices.flac"  # synthetic ones
+SPOKEN = (
+    "The weather is very nice today, and we are going to the market in the morning.",
+    "Please open the window and close the door behind you.",
+)
+
+
+@cache
+def pcm(path: Path = READING, seconds: float | None = None) -> bytes:
+    """Return a recording as 16 kHz mono S16LE, or its first seconds."""
+    samples, rate = soundfile.read(path, -1 if seconds is None else int(seconds * RATE), dtype="int16")
+    assert rate == RATE
+    return bytes(samples.tobytes())
 
 
 def chunks() -> list[bytes]:
-    with Recording(CLIP) as recording:
+    """Return the reading in the chunks that `transcribe` sends."""
+    with Recording(READING) as recording:
         return [block for block in recording.blocks() if block]
 
 
 def words_right(heard: list[Partial | Final]) -> float:
-    """Return the share of the clip's words that the finals hold."""
-    left = [word.value for message in heard if isinstance(message, Final) for word in message.words]
-    said, right = " ".join(WORDS).split(), 0
-    for word in said:
+    """Return the share of the reading's words that the finals hold."""
+    left = [_plain(word.value) for message in heard if isinstance(message, Final) for word in message.words]
+    said, right = " ".join(READ).split(), 0
+    for word in map(_plain, said):
         if word in left:
             left.remove(word)
             right += 1
     return right / len(said)
+
+
+def _plain(word: str) -> str:
+    return word.strip(".,").lower()
+
+
+def silence(seconds: float) -> bytes:
+    return bytes(2 * int(seconds * RATE))
+
+
+def noise(seconds: float, loudness: int = 3000) -> bytes:
+    """Return white noise, the same each time."""
+    dice = random.Random(1)
+    return array("h", (dice.randint(-loudness, loudness) for _ in range(int(RATE * seconds)))).tobytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
@@ -24,6 +25,7 @@ def room(name: str) -> str:
     return parts[1] if len(parts) > 2 or is_folder else ""
 
 
+@cache
 def references(path: Path) -> set[str]:
     """Name the modules of tests that a file imports, or names in a string for another process to import."""
     found: set[str] = set()

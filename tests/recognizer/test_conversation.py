@@ -32,6 +32,7 @@ class Counted:
     piece: int = 1000
     pieces: list[int] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    said: asyncio.Queue[Partial | Final | None] = field(default_factory=asyncio.Queue)
 
     def open(self, request: StreamRequest) -> Counted:
         if request.options.get("language") == "xx":
@@ -40,14 +41,18 @@ class Counted:
             raise Refused(Close(4013, "full"))
         return self
 
-    async def feed(self, audio: bytes) -> Sequence[Partial]:
+    async def feed(self, audio: bytes) -> None:
         if self.failure:
             raise self.failure
         self.pieces.append(len(audio))
-        return [Partial(0, 1, (Element(str(len(audio))),))]
+        self.said.put_nowait(Partial(0, 1, (Element(str(len(audio))),)))
 
-    async def finish(self) -> Sequence[Final]:
-        return [Final(0, 1, (Element(str(sum(self.pieces))),))]
+    async def finish(self) -> None:
+        self.said.put_nowait(Final(0, 1, (Element(str(sum(self.pieces))),)))
+        self.said.put_nowait(None)
+
+    async def next(self) -> Partial | Final | None:
+        return await self.said.get()
 
     def close(self) -> None:
         self.left.set()
@@ -214,6 +219,29 @@ async def test_the_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     ours = [record for record in caplog.records if not record.name.startswith("websockets.client")]
     assert "a conversation failed" in [record.getMessage() for record in ours]
     assert not [record for record in ours if secret() in record.getMessage()]
+
+
+async def test_what_is_said_does_not_wait_for_more_audio() -> None:
+    """A partial may be ready a while after its audio came, and the client may be silent then."""
+    recognizer = Counted()
+    async with serving(RevAi(recognizer)) as server, client(server.url) as c:
+        await c.next()
+        recognizer.said.put_nowait(Partial(0, 1, (Element("late"),)))
+        assert texts([await c.next()]) == ["late"]
+
+
+class Broken(Counted):
+    """Fails where it says something, not where it hears."""
+
+    async def next(self) -> Partial | Final | None:
+        raise RuntimeError("secret")
+
+
+async def test_a_recognizer_that_fails_to_speak_ends_the_conversation_too() -> None:
+    recognizer = Broken()
+    async with serving(RevAi(recognizer)) as server, client(server.url) as c:
+        assert (await c.rest())[1] == Close(1011, "internal error")
+    assert recognizer.left.is_set()
 
 
 class Talkative:

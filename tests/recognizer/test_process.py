@@ -1,15 +1,14 @@
-"""The recognizer as a process, with the real SDK as its client: words, places, deaths."""
+"""The recognizer as a process, with the real SDK as its client: words, places, endings."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import select
-import signal
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+import wave
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +18,16 @@ from rev_ai.streamingclient import RevAiStreamingClient
 
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
 from speechbridge.protocol.messages import Final, parse_message
-from speechbridge.protocol.request import ContentType, StreamRequest
-from speechbridge.recognizer.conversation import Refused
-from speechbridge.recognizer.pool import DIED, FULL, decoding
+from speechbridge.protocol.request import ContentType
 from speechbridge.recognizer.server import SHUTTING_DOWN
+from speechbridge.recognizer.streams import FULL
+from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, pcm
 from tests.helpers.raw_client import client
-
-from .test_sphinx import RECORDINGS, SPOKEN, needs_speech, recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
 
 PATIENCE = 20.0  # seconds; only a failing test waits so long
 
@@ -55,25 +54,15 @@ def children(process: int) -> list[int]:
     return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
 
 
-@contextmanager
-def watched(process: int) -> Iterator[Any]:
-    """Give a function that waits for the end of a process which is not our child."""
-    descriptor = os.pidfd_open(process)
-    try:
-        yield lambda: bool(select.select([descriptor], [], [], PATIENCE)[0])
-    finally:
-        os.close(descriptor)
-
-
-def stream(url: str, pcm: bytes, **options: Any) -> tuple[list[Any], list[tuple[int, str]]]:
+def stream(url: str, audio: bytes, **options: Any) -> tuple[list[Any], list[tuple[int, str]]]:
     """Stream with the unmodified SDK. The last chunk is held back until there was a response."""
     heard, closes = threading.Event(), list[tuple[int, str]]()
 
     def chunks() -> Iterator[bytes]:
-        for start in range(0, len(pcm), 3200):
-            if start + 3200 >= len(pcm):
+        for start in range(0, len(audio), 3200):
+            if start + 3200 >= len(audio):
                 assert heard.wait(PATIENCE)
-            yield pcm[start : start + 3200]
+            yield audio[start : start + 3200]
 
     client = RevAiStreamingClient(
         "token",
@@ -93,35 +82,34 @@ def stream(url: str, pcm: bytes, **options: Any) -> tuple[list[Any], list[tuple[
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    with recognizer("--processes", "1", "--streams", "2") as running:
+    with recognizer("--threads", "1", "--streams", "2") as running:
         yield running
 
 
-@needs_speech
 @pytest.mark.shared_server
-@pytest.mark.parametrize("name", SPOKEN)
-def test_the_unmodified_sdk_hears_partials_before_its_last_chunk(
-    shared: tuple[subprocess.Popen[str], str], name: str
-) -> None:
-    responses, closes = stream(shared[1], recording(name), start_ts=10)
+def test_the_unmodified_sdk_hears_partials_before_its_last_chunk(shared: tuple[subprocess.Popen[str], str]) -> None:
+    responses, closes = stream(shared[1], pcm(seconds=6.0), start_ts=10)
     assert responses[0]["type"] == "partial"
     assert responses[-1]["type"] == "final"
-    assert "".join(element["value"] for element in responses[-1]["elements"]) == SPOKEN[name]
-    assert responses[-1]["ts"] > 10
+    said = "".join(element["value"] for element in responses[-1]["elements"])
+    assert said.removesuffix(".") == READ[0].partition(" to do")[0]
+    assert 10 < responses[-1]["ts"] < 11
     assert closes == [(1000, END_OF_INPUT)]
 
 
-@needs_speech
 @pytest.mark.shared_server
 async def test_a_wav_file_is_recognised(shared: tuple[subprocess.Popen[str], str]) -> None:
-    file = (RECORDINGS / "goforward.wav").read_bytes()
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, RATE, 0, "NONE", ""))
+        writer.writeframes(pcm(seconds=FIRST_SENTENCE))
     async with client(shared[1], "content_type=audio/x-wav") as c:
-        await c.send(file)
+        await c.send(file.getvalue())
         await c.send("EOS")
         messages, close = await c.rest()
     last = parse_message(str(messages[-1]))
     assert isinstance(last, Final)
-    assert last.text == SPOKEN["goforward"]
+    assert last.text == READ[0]
     assert close == Close(1000, END_OF_INPUT)
 
 
@@ -164,58 +152,50 @@ async def test_one_too_many_is_told_to_come_later(shared: tuple[subprocess.Popen
 
 
 @pytest.mark.shared_server
-async def test_streams_of_a_process_that_dies_may_connect_again(shared: tuple[subprocess.Popen[str], str]) -> None:
-    process, url = shared
-    (worker,) = children(process.pid)
-    async with client(url) as c:
-        await c.next()
-        with watched(worker) as ended:
-            os.kill(worker, signal.SIGKILL)
-            assert ended()
-        await c.try_to_send(bytes(3200), "EOS")
-        assert (await c.rest())[1] == DIED
-    close: Close | None = FULL
-    while close == FULL:  # until the process is replaced
-        async with client(url) as c:
-            await c.try_to_send(bytes(3200), "EOS")
-            close = (await c.rest())[1]
-    assert close == Close(1000, END_OF_INPUT)
-    assert children(process.pid) != [worker]
+def test_all_of_it_is_one_process(shared: tuple[subprocess.Popen[str], str]) -> None:
+    """So whoever kills the recognizer leaves nobody behind."""
+    assert children(shared[0].pid) == []
 
 
-async def test_a_process_that_does_not_reply_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speechbridge.recognizer.pool.REPLY_TIMEOUT", 0.01)
-    before = set(children(os.getpid()))
-    async with decoding(processes=1, streams=1) as pool:
-        (worker,) = set(children(os.getpid())) - before
-        stream = pool.open(StreamRequest(ContentType.raw()))
-        os.kill(worker, signal.SIGSTOP)
-        with watched(worker) as ended:
-            with pytest.raises(Refused) as refused:
-                await stream.feed(bytes(3200))
-            assert ended()
-        stream.close()
-    assert refused.value.close == DIED
-
-
-async def test_shutdown_says_so_and_leaves_nobody_behind() -> None:
-    with recognizer("--processes", "2") as (process, url), ExitStack() as stack:
-        ends = [stack.enter_context(watched(worker)) for worker in children(process.pid)]
+async def test_shutdown_says_so() -> None:
+    with recognizer("--threads", "2") as (process, url):
         async with client(url) as c:
             await c.next()
             process.terminate()
             _, close = await c.rest()
         assert process.wait(PATIENCE) == 0
-        assert len(ends) == 2
-        assert all(ended() for ended in ends)
     assert close == SHUTTING_DOWN
 
 
-def test_nobody_outlives_a_killed_recognizer() -> None:
-    with recognizer("--processes", "1") as (process, _), ExitStack() as stack:
-        (ended,) = [stack.enter_context(watched(worker)) for worker in children(process.pid)]
-        process.kill()
-        assert ended()
+async def test_shutdown_in_the_middle_of_decoding_is_quick() -> None:
+    with recognizer("--threads", "1") as (process, url):
+        async with client(url) as c:
+            await c.next()
+            await c.send(pcm())
+            await c.next()  # a partial: the rest is being decoded
+            process.terminate()
+            _, close = await c.rest()
+        assert process.wait(5) == 0
+    assert close == SHUTTING_DOWN
+
+
+def refused(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where it cannot start."""
+    command = [sys.executable, "-m", "speechbridge.recognizer", *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    ran = refused("--model", str(tmp_path / "nowhere"))
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"cannot start: there is no model in {tmp_path}/nowhere: that folder does not exist\n"
+
+
+def test_a_parent_that_waits_for_the_announcement_is_told_the_reason_there(tmp_path: Path) -> None:
+    ran = refused("--supervised", "--model", str(tmp_path))
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert ran.stdout.startswith("cannot start: ")
+    assert ran.stdout.count("\n") == 1
 
 
 def test_it_ends_with_its_parent_when_supervised(tmp_path: Path) -> None:

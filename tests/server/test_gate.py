@@ -252,6 +252,7 @@ async def test_a_key_behind_an_encoded_question_mark_is_not_logged_either(caplog
     assert "S3CRET" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_a_thousand_wrong_keys_are_stopped_while_another_address_works() -> None:
     async with service(api_keys=LINE, handshakes_per_minute=60) as server:
 

@@ -274,9 +274,9 @@ async def is_left_by_its_sdk(stage: Stage) -> Figures:
         await socket.send(bytes(2 * TENTH))
         await until(lambda: stage.sessions.statistics().bridges[0].sent == 2)
         stage.stub.go_on.set()
-        assert (await ending(socket))[1].code == 1000
+        assert (await ending(socket))[1].code == 1011
     stage.stub.go_on.clear()
-    return told("completed", 1000, received=3, given=1)
+    return told("upstream", 1011, received=3, given=1)
 
 
 async def hangs_while_others_are_refused(stage: Stage) -> Figures:
@@ -336,6 +336,7 @@ ACTS = [
 ]
 
 
+@pytest.mark.slow
 async def test_every_way_for_a_session_to_end_is_counted_with_its_code_and_its_audio(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -396,6 +397,7 @@ async def test_what_is_given_again_and_every_connection_upstream_is_counted(monk
     }
 
 
+@pytest.mark.slow
 async def test_a_crowd_whose_upstream_breaks_at_random_is_told_as_the_upstream_knows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

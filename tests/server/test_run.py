@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.mark.slow
 async def test_a_client_that_stops_reading_is_dropped_with_all_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speechbridge.server.run, "STALL_SECONDS", 1.0)
 
@@ -50,6 +51,7 @@ def _gone(pool: object) -> None:
             thread.join(PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_with_streams_under_way_ends_them_with_4010(sig: signal.Signals) -> None:
     async def talk(url: str) -> list[int | None]:

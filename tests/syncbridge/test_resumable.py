@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -13,100 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncbridge import Attempt, Bridge, Resumable, Resumption, Stuck, pump
-from syncbridge.ring import BLOCK
+from syncbridge import Attempt, Bridge, Early, Resumable, pump
+from tests.helpers.attempts import PATTERN, Break, Fault, Final, Refusal, Sdk, cut, finals, rules
 from tests.helpers.puppet import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-PATTERN = bytes(range(251)) * 1000  # 251 is prime: a wrong offset shows
-
-
-class Break(Exception):
-    """The connection broke."""
-
-
-class Refusal(Exception):
-    """A permanent error."""
-
-
-@dataclass(frozen=True)
-class Final:
-    """What was heard between two positions."""
-
-    start: int
-    text: bytes
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.text)
-
-
-@dataclass
-class Fault:
-    """Break an attempt once it was given so much, or after its input ended; None is a healthy one."""
-
-    after: int | None = None
-    at_end: bool = False
-    connecting: bool = False
-    error: Exception = field(default_factory=Break)
-
-
-class Sdk:
-    """Yields a final for each `final_every` bytes, and one for the rest; each attempt breaks as its fault says."""
-
-    def __init__(self, faults: list[Fault], final_every: int = 10) -> None:
-        self._faults = iter(faults)
-        self._final_every = final_every
-        self.given: list[tuple[int, bytes]] = []
-
-    def connect(self, position: int) -> Attempt[bytes, Final | str]:
-        fault = next(self._faults, Fault())
-        if fault.connecting:
-            raise fault.error
-        return Attempt(lambda feed: self._listen(feed, position, fault))
-
-    def _listen(self, feed: Iterator[bytes], position: int, fault: Fault) -> Iterator[Final | str]:
-        heard, settled, total = b"", position, 0
-        for chunk in feed:
-            self.given.append((position + total, chunk))
-            total += len(chunk)
-            heard += chunk
-            if fault.after is not None and total >= fault.after:
-                raise fault.error
-            yield "partial"
-            while len(heard) >= self._final_every:
-                yield Final(settled, heard[: self._final_every])
-                heard, settled = heard[self._final_every :], settled + self._final_every
-        if fault.at_end:
-            raise fault.error
-        if heard:
-            yield Final(settled, heard)
-
-
-def rules(**changed: object) -> Resumption[Final | str]:
-    defaults: dict[str, object] = {
-        "settled": lambda response: response.end if isinstance(response, Final) else None,
-        "again": lambda error: isinstance(error, Break | Stuck),
-        "pause": lambda _failures: 0.0,
-        "room": 2**20,
-    }
-    return Resumption(**(defaults | changed))  # type: ignore[arg-type]
-
-
-def cut(total: int, sizes: list[int]) -> Iterator[bytes]:
-    position = 0
-    for size in itertools.cycle([*sizes, 1]):
-        if position >= total:
-            return
-        yield PATTERN[position : min(position + size, total)]
-        position += min(size, total - position)
-
-
-def finals(responses: Iterator[Final | str]) -> list[Final]:
-    return [response for response in responses if isinstance(response, Final)]
-
 
 faults = st.builds(Fault, after=st.none() | st.integers(0, 60), at_end=st.booleans(), connecting=st.booleans())
 
@@ -152,6 +63,47 @@ def test_a_permanent_error_is_raised_at_once() -> None:
     with pytest.raises(Refusal):
         list(resumable(cut(100, [10])))
     assert resumable.statistics().attempts == 1
+
+
+@given(
+    total=st.integers(0, 200),
+    sizes=st.lists(st.integers(0, 30), max_size=5),
+    faults=st.lists(faults, max_size=8),
+    final_every=st.integers(1, 50),
+)
+def test_settled_is_told_where_its_attempt_began_where_an_sdks_own_times_begin(
+    total: int, sizes: list[int], faults: list[Fault], final_every: int
+) -> None:
+    """Most SDKs count from the beginning of their connection, and know of no offset."""
+    shifted: list[int] = []
+
+    def settled(response: Final | str, begun: int) -> int | None:
+        if not isinstance(response, Final):
+            return None
+        shifted.append(begun + response.start)
+        return begun + response.end
+
+    sdk = Sdk(faults, final_every, counts_from_its_own_start=True)
+    heard = finals(Resumable(sdk.connect, rules(settled=settled))(cut(total, sizes)))
+    assert b"".join(final.text for final in heard) == PATTERN[:total]
+    assert shifted == list(itertools.accumulate([0, *(len(final.text) for final in heard)]))[:-1]
+
+
+@pytest.mark.parametrize("sizes", [[10], [7, 3]])
+def test_responses_that_end_before_the_input_are_an_early_end_and_tried_again(sizes: list[int]) -> None:
+    """An SDK may end without a word, as when its server closes, and nothing would tell it from success."""
+    sdk = Sdk([Fault(after=25, error=None), Fault(after=1, error=None), Fault(after=40, error=None)])
+    resumable = Resumable(sdk.connect, rules())
+    heard = finals(resumable(cut(100, sizes)))
+    assert b"".join(final.text for final in heard) == PATTERN[:100]
+    assert resumable.statistics().breaks == 3
+    assert resumable.statistics().attempts == 4
+
+
+def test_an_early_end_that_is_not_tried_again_is_raised() -> None:
+    sdk = Sdk([Fault(after=25, error=None)])
+    with pytest.raises(Early, match="before its input"):
+        list(Resumable(sdk.connect, rules(again=lambda _error: False))(cut(100, [10])))
 
 
 def test_pauses_grow_while_nothing_is_settled_and_are_reset_once_something_is() -> None:
@@ -208,159 +160,6 @@ def test_abort_before_there_is_a_connection_aborts_it_once_there_is() -> None:
     resumable = Resumable(connect, rules())
     assert list(resumable(iter([]))) == []
     assert aborted == ["this one"]
-
-
-class Clock:
-    """A second passes with each chunk."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.now += 1
-            yield chunk
-
-
-@given(lifetime=st.integers(1, 40), sizes=st.lists(st.integers(1, 9), max_size=5), quiet=st.integers(1, 12))
-def test_rotation_gives_each_byte_to_one_attempt_and_is_in_time(lifetime: int, sizes: list[int], quiet: int) -> None:
-    clock, sdk, begun = Clock(), Sdk([]), []
-
-    def connect(position: int) -> Attempt[bytes, Final | str]:
-        begun.append(clock.now)
-        return sdk.connect(position)
-
-    resumable = Resumable(connect, rules(lifetime=lifetime, quiet=lambda chunk: chunk[0] % quiet == 0, clock=clock))
-    heard = finals(resumable(clock.chunks(cut(300, sizes))))
-    assert b"".join(final.text for final in heard) == PATTERN[:300]
-    assert b"".join(chunk for _, chunk in sdk.given) == PATTERN[:300]
-    assert resumable.statistics().replayed == resumable.statistics().breaks == 0
-    lives = [later - earlier for earlier, later in itertools.pairwise([*begun, clock.now])]
-    assert all(life <= lifetime + 1 for life in lives)
-    assert all(life >= lifetime * 0.9 for life in lives[:-1])
-
-
-def test_an_attempt_that_breaks_after_its_input_ended_is_replayed() -> None:
-    clock, sdk = Clock(), Sdk([Fault(at_end=True)], final_every=1000)
-    resumable = Resumable(sdk.connect, rules(lifetime=5, clock=clock))
-    heard = finals(resumable(clock.chunks(cut(100, [10]))))
-    assert b"".join(final.text for final in heard) == PATTERN[:100]
-    assert resumable.statistics().replayed > 0
-
-
-def test_the_watchdog_aborts_an_attempt_that_does_not_answer_speech_but_not_over_silence() -> None:
-    clock = Clock()
-    quiet, speech = b"q" * BLOCK, b"S" * BLOCK  # no shorter, or they are kept in one piece, and judged as one
-    aborts: list[float] = []
-    judged: list[bytes] = []
-    mute = iter([True, False])
-
-    def connect(position: int) -> Attempt[bytes, Final | str]:
-        if not next(mute):
-            return sdk.connect(position)
-
-        def listen(feed: Iterator[bytes]) -> Iterator[Final | str]:
-            for _ in feed:
-                if aborts:
-                    return  # like an SDK whose generator just ends when its connection is shut
-            yield from ()
-
-        return Attempt(listen, lambda: aborts.append(clock.now))
-
-    def source() -> Iterator[bytes]:
-        yield from [quiet] * 33
-        yield from [speech] * 10
-
-    def is_speech(piece: bytes) -> bool:
-        judged.append(piece)
-        return piece == speech
-
-    sdk = Sdk([])
-    resumable = Resumable(connect, rules(silence=5.0, speech=is_speech, clock=clock))
-    heard = finals(resumable(clock.chunks(source())))
-    assert aborts == [39.0]  # speech since 34
-    assert b"".join(final.text for final in heard) == quiet * 33 + speech * 10
-    assert len(judged) < 2 * 43  # judging is expensive: each piece once, and few more often
-
-
-def test_speech_that_shares_a_piece_with_older_silence_is_not_taken_for_as_old() -> None:
-    clock = Clock()
-    aborts: list[float] = []
-
-    def source() -> Iterator[bytes]:
-        yield b"q"
-        clock.now += 30  # nobody speaks, so nothing is sent
-        yield from [b"S"] * 3
-
-    def listen(feed: Iterator[bytes]) -> Iterator[Final | str]:
-        yield Final(0, b"".join(feed))
-
-    watched = rules(silence=5.0, speech=lambda piece: b"S" in piece, clock=clock)
-    resumable = Resumable(lambda _position: Attempt(listen, lambda: aborts.append(clock.now)), watched)
-    assert finals(resumable(clock.chunks(source()))) == [Final(0, b"qSSS")]
-    assert aborts == []
-
-
-def test_each_mute_attempt_after_the_second_has_twice_the_time_even_beyond_the_room() -> None:
-    clock = Clock()
-    aborts: list[float] = []
-
-    def connect(_position: int) -> Attempt[bytes, Final | str]:
-        aborted = threading.Event()
-
-        def listen(feed: Iterator[bytes]) -> Iterator[Final | str]:
-            for _ in feed:
-                if aborted.is_set():
-                    return
-            yield from ()
-
-        def abort() -> None:
-            aborts.append(clock.now)
-            aborted.set()
-
-        return Attempt(listen, abort)
-
-    resumable = Resumable(connect, rules(silence=5.0, room=10 * BLOCK, clock=clock))
-    assert finals(resumable(clock.chunks(iter([bytes(BLOCK)] * 100)))) == []
-    assert aborts == [6.0, 11.0, 21.0, 41.0, 81.0]  # 5, 5, 10, 20 and 40 seconds
-
-
-def test_the_watchdog_expects_no_answer_to_input_that_is_still_to_be_replayed() -> None:
-    clock = Clock()
-    broken = False
-    aborts: list[float] = []
-
-    def listen(feed: Iterator[bytes]) -> Iterator[Final | str]:
-        nonlocal broken
-        for chunk in feed:
-            if b"S" in chunk and not broken:
-                broken = True
-                raise Break
-            clock.now += broken  # given again it takes its time
-            if aborts:
-                return
-        yield from ()
-
-    source = iter([b"q" * BLOCK] * 9 + [b"S" * BLOCK] * 9)
-    watched = rules(silence=6.0, speech=lambda piece: b"S" in piece, clock=clock)
-    assert finals(Resumable(lambda _: Attempt(listen, lambda: aborts.append(clock.now)), watched)(source)) == []
-    assert aborts == [15.0]  # speech since 9
-
-
-def test_partials_satisfy_the_watchdog() -> None:
-    clock = Clock()
-    sdk = Sdk([], final_every=100 * BLOCK)
-    aborts: list[float] = []
-
-    def connect(position: int) -> Attempt[bytes, Final | str]:
-        return Attempt(sdk.connect(position).start, lambda: aborts.append(clock.now))
-
-    heard = finals(Resumable(connect, rules(silence=5.0, clock=clock))(clock.chunks(iter([bytes(BLOCK)] * 30))))
-    assert aborts == []
-    assert [len(final.text) for final in heard] == [30 * BLOCK]
 
 
 async def test_an_old_attempts_thread_that_still_waits_in_the_feed_takes_no_input_away() -> None:

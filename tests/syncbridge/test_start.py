@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from syncbridge import Attempt, Bridge, BridgeError, Resumable, Resumption, WrongStart, yielding
+from syncbridge import Attempt, Bridge, BridgeError, Resumable, WrongStart, yielding
+from tests.helpers.attempts import rules
 from tests.helpers.puppet import PATIENCE, Puppet
 
 if TYPE_CHECKING:
@@ -51,9 +52,8 @@ async def test_what_is_no_iterable_of_responses_is_named(start: Any, named: str)
 
 @pytest.mark.parametrize(("start", "named"), MISTAKES)
 def test_a_resumable_stream_names_it_too(start: Any, named: str) -> None:
-    rules: Resumption[str] = Resumption(settled=lambda _r: None, again=lambda _e: False, pause=lambda _n: 0.0, room=1)
     with pytest.raises(WrongStart, match=named):
-        list(Resumable(lambda _position: Attempt(start), rules)(iter([b"audio"])))
+        list(Resumable(lambda _position: Attempt(start), rules())(iter([b"audio"])))
 
 
 @pytest.mark.parametrize("returned", [["one", "two"], ("one", "two"), iter(["one", "two"]), OldIterable()])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from syncbridge import Bridge, Broken, Closed, Finished, Limits, WorkerPool
+from syncbridge import Bridge, Broken, Closed, Early, Finished, Limits, WorkerPool
 from tests.helpers.puppet import PATIENCE, Puppet, SdkError, until
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Scene:
         )
         self.waiter: asyncio.Task[object]
         self.in_body = asyncio.Event()
+        self.heard: list[object] = []
 
     def _spawn(self, coroutine: Coroutine[Any, Any, object]) -> None:
         self.waiter = asyncio.create_task(coroutine)
@@ -58,13 +59,15 @@ class Scene:
             case "inside the sdk":
                 await until(lambda: self.puppet.ran_in)
 
-    async def live(self, wait: str, end: str) -> list[object]:
+    async def live(self, wait: str, end: str) -> None:
         """Enter the wait, let the end come, and read what is left."""
         async with self.bridge as bridge:
             await self.enter(wait)
             match end:
                 case "end":
                     bridge.end()
+                    if wait == "send":
+                        self.puppet.take()
                     self.puppet.finish()
                 case "sdk finishes":
                     self.puppet.finish()
@@ -79,8 +82,9 @@ class Scene:
                     await asyncio.Event().wait()
             if wait == "receive":  # somebody else reads
                 await asyncio.wait([self.waiter])
-                return []
-            return [response async for response in bridge]
+                return
+            async for response in bridge:
+                self.heard.append(response)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Expected:
 
 ENDS = {
     "end": Expected(None, Closed, StopAsyncIteration),
-    "sdk finishes": Expected(None, Closed, StopAsyncIteration),
+    "sdk finishes": Expected(Early, Closed, Early),
     "sdk raises": Expected(SdkError, Broken, SdkError),
     "cancel": Expected(Closed, Closed, Closed, aborts=True),
     "body raises": Expected(BodyError, Closed, Closed, aborts=True),
@@ -115,12 +119,11 @@ async def test_every_wait_is_woken_by_every_end(wait: str, end: str) -> None:
 
     assert scene.pool.active == 0
     assert (scene.puppet.aborts > 0) == expected.aborts
-    if expected.body is None:
+    if end in ("end", "sdk finishes"):
         assert scene.bridge.outcome == Finished()
-    if wait == "receive" and end in ("end", "sdk finishes", "sdk raises", "cancel"):
-        assert left_with == []
-    elif expected.body is None:
-        assert left_with == (["first", "second"] if wait == "put" else [])
+        assert scene.heard == (["first", "second"] if wait == "put" else [])
+    if expected.body is None or (wait == "receive" and end in ("sdk finishes", "sdk raises", "cancel")):
+        assert left_with is None
     else:
         assert isinstance(left_with, expected.body)
     if wait == "feed":

@@ -8,47 +8,61 @@ import pytest
 
 from syncbridge.resumable.watchdog import TRANSITIONS, Event, State, Watchdog
 
-SILENCE = 5.0  # seconds
+SILENCE, ANSWER = 5.0, 30.0  # seconds
 
-# What leads to each state. The input was given at time 10.
+# What leads to each state. The input was given at time 10, and its speech at 12.
 PATHS: dict[State, list[Event]] = {
     State.IDLE: [],
-    State.UNJUDGED: [Event.GIVEN],
-    State.WAITING: [Event.GIVEN, Event.SPEECH],
-    State.STUCK: [Event.GIVEN, Event.SPEECH, Event.OVERDUE],
+    State.UNJUDGED: [Event.ASKED],
+    State.WAITING: [Event.ASKED, Event.SPEECH],
+    State.STUCK: [Event.ASKED, Event.SPEECH, Event.LATE],
 }
 
 EXPECTED = {
-    (State.IDLE, Event.GIVEN): State.UNJUDGED,
+    (State.IDLE, Event.ASKED): State.UNJUDGED,
     (State.IDLE, Event.ANSWER): State.IDLE,
-    (State.UNJUDGED, Event.GIVEN): State.UNJUDGED,
+    (State.IDLE, Event.LATE): State.STUCK,
+    (State.UNJUDGED, Event.ASKED): State.UNJUDGED,
     (State.UNJUDGED, Event.ANSWER): State.IDLE,
     (State.UNJUDGED, Event.SILENCE): State.IDLE,
     (State.UNJUDGED, Event.SPEECH): State.WAITING,
-    (State.WAITING, Event.GIVEN): State.WAITING,
+    (State.UNJUDGED, Event.LATE): State.STUCK,
+    (State.WAITING, Event.ASKED): State.WAITING,
     (State.WAITING, Event.ANSWER): State.IDLE,
-    (State.WAITING, Event.OVERDUE): State.STUCK,
-    (State.STUCK, Event.GIVEN): State.STUCK,
+    (State.WAITING, Event.LATE): State.STUCK,
+    (State.STUCK, Event.ASKED): State.STUCK,
     (State.STUCK, Event.ANSWER): State.STUCK,
 }
 
 
+def nobody_looks(_position: int) -> float | None:
+    pytest.fail("to look for speech is expensive, and needless here")
+
+
+def no_speech(_position: int) -> float | None:
+    return None
+
+
 def happen(dog: Watchdog, event: Event) -> None:
     match event:
-        case Event.GIVEN:
+        case Event.ASKED:
             dog.given(100, 10.0)
+            dog.came_back()
         case Event.ANSWER:
-            dog.answered()
+            dog.answered(100, 11.0)
         case Event.SILENCE:
-            dog.look(dog.due, lambda _position: None)
+            dog.look(dog.due, no_speech)
         case Event.SPEECH:
             dog.look(dog.due, lambda _position: 12.0)
-        case Event.OVERDUE:
-            dog.look(dog.due, lambda _position: pytest.fail("it was looked at already"))
+        case Event.LATE if dog.state is State.WAITING:
+            dog.look(dog.due, nobody_looks)
+        case Event.LATE:  # its last words are, whatever it was given before
+            dog.last_words_due = 14.0
+            dog.look(dog.due, nobody_looks)
 
 
 def in_state(state: State, mute: int = 0) -> Watchdog:
-    dog = Watchdog(SILENCE, mute)
+    dog = Watchdog(SILENCE, ANSWER, mute)
     for event in PATHS[state]:
         happen(dog, event)
     assert dog.state is state
@@ -72,10 +86,13 @@ def test_it_is_due_exactly_while_something_waits(state: State) -> None:
     assert math.isfinite(in_state(state).due) == (state in {State.UNJUDGED, State.WAITING})
 
 
+# ---- speech without an answer ----------------------------------------------------------------------------------------
+
+
 def test_nothing_is_decided_before_its_time() -> None:
     dog = in_state(State.UNJUDGED)
     assert dog.due == 10 + SILENCE
-    assert not dog.look(dog.due - 0.01, lambda _position: pytest.fail("it is too early to look"))
+    assert not dog.look(dog.due - 0.01, nobody_looks)
     assert dog.state is State.UNJUDGED
 
 
@@ -85,20 +102,21 @@ def test_time_counts_from_the_speech_not_from_the_silence_before_it() -> None:
     assert not dog.look(dog.due, lambda position: asked.append(position) or 12.0)  # type: ignore[func-returns-value]
     assert asked == [100]
     assert dog.due == 12 + SILENCE
-    assert dog.look(dog.due, lambda _position: None)
+    assert dog.look(dog.due, nobody_looks)
+    assert "no answer to speech for 5 s" in dog.why
 
 
-def test_speech_that_has_waited_long_enough_at_the_first_look_is_overdue_at_once() -> None:
+def test_speech_that_has_waited_long_enough_at_the_first_look_is_late_at_once() -> None:
     dog = in_state(State.UNJUDGED)
     assert dog.look(dog.due, lambda _position: 9.0)
     assert dog.state is State.STUCK
-    assert not dog.look(1000.0, lambda _position: 9.0)  # it is said once
+    assert not dog.look(1000.0, nobody_looks)  # it is said once
 
 
 def test_an_answer_ends_the_wait_and_the_next_input_begins_another() -> None:
     dog = in_state(State.WAITING)
-    dog.answered()
-    dog.given(200, 30.0)
+    dog.answered(200, 20.0)
+    assert dog.given(200, 30.0)
     assert dog.due == 30 + SILENCE
 
 
@@ -106,13 +124,117 @@ def test_an_answer_ends_the_wait_and_the_next_input_begins_another() -> None:
 def test_from_the_third_mute_attempt_on_each_has_twice_the_time(mute: int, times: int) -> None:
     dog = in_state(State.WAITING, mute)
     assert dog.due == 12 + times * SILENCE
-    assert dog.look(dog.due, lambda _position: None)
+    assert dog.look(dog.due, nobody_looks)
     assert dog.mute == mute + 1
-    dog.answered()
+    dog.answered(100, 60.0)
     assert dog.mute == 0
+
+
+# ---- an SDK that does not come back ----------------------------------------------------------------------------------
+
+
+def test_an_sdk_that_is_blocked_with_silence_is_late_too() -> None:
+    """What comes next may be speech, and it would never be given."""
+    dog = Watchdog(SILENCE)
+    dog.given(0, 10.0)
+    assert dog.look(10 + SILENCE, no_speech)
+    assert "no more input taken" in dog.why
+
+
+def test_an_sdk_that_is_blocked_but_answers_is_not_late() -> None:
+    dog = Watchdog(SILENCE)
+    dog.given(0, 10.0)
+    dog.answered(0, 14.0)
+    assert dog.due == 14 + SILENCE
+    assert not dog.look(10 + SILENCE, nobody_looks)
+    assert dog.look(14 + SILENCE, nobody_looks)
+
+
+def test_an_sdk_that_waits_for_input_is_never_late() -> None:
+    dog = Watchdog(SILENCE)
+    dog.given(0, 10.0)
+    dog.came_back()
+    dog.answered(0, 14.0)
+    assert dog.due == math.inf
+
+
+def test_an_sdk_whose_response_waits_for_its_reader_gets_its_time_again() -> None:
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.given(0, 10.0)
+    dog.postpone(15.0)
+    assert dog.due == 15 + SILENCE
+    dog.ended(0, 16.0)
+    dog.postpone(40.0)
+    assert dog.last_words_due == 40 + ANSWER
+    assert dog.due == 40 + SILENCE
+
+
+# ---- last words ------------------------------------------------------------------------------------------------------
+
+
+def test_after_the_end_of_the_input_what_is_not_settled_waits_for_an_answer_although_there_was_one() -> None:
+    """A partial is an answer to speech, but no final."""
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.given(0, 10.0)
+    dog.answered(0, 11.0)
+    dog.ended(50, 12.0)
+    asked: list[int] = []
+    assert dog.due == 12 + SILENCE
+    assert dog.look(dog.due, lambda position: asked.append(position) or 10.0)  # type: ignore[func-returns-value]
+    assert asked == [50]
+
+
+def test_after_the_end_of_the_input_each_answer_begins_another_wait() -> None:
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.ended(0, 10.0)
+    dog.answered(0, 13.0)
+    assert dog.due == 13 + SILENCE
+
+
+def test_last_words_are_bounded_from_the_end_and_from_each_final_whatever_else_is_said() -> None:
+    dog = Watchdog(None, ANSWER)
+    dog.given(0, 10.0)
+    assert dog.due == math.inf
+    dog.ended(0, 12.0)
+    assert dog.due == 12 + ANSWER
+    dog.answered(0, 20.0)
+    assert dog.due == 12 + ANSWER
+    dog.settled(21.0)
+    assert dog.due == 21 + ANSWER
+    assert dog.look(dog.due, nobody_looks)
+    assert "for 30 s nothing new came" in dog.why
+
+
+def test_a_later_attempt_has_what_is_left_of_the_time() -> None:
+    dog = Watchdog(None, ANSWER, last_words_due=15.0)
+    dog.ended(0, 12.0)
+    assert dog.due == 15.0
+
+
+def test_a_response_before_the_end_begins_no_last_words() -> None:
+    dog = Watchdog(None, ANSWER)
+    dog.settled(21.0)
+    assert dog.due == math.inf
 
 
 def test_without_a_limit_it_is_never_due() -> None:
     dog = Watchdog(None)
     dog.given(0, 10.0)
+    dog.ended(0, 11.0)
+    assert dog.due == math.inf
+
+
+def test_an_sdk_that_gets_no_more_input_owes_another_answer_after_each() -> None:
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.is_held(100, 10.0)
+    dog.answered(200, 11.0)
+    assert dog.due == 11.0 + SILENCE
+
+
+def test_an_sdk_that_is_given_input_again_owes_no_answer_after_one() -> None:
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.is_held(100, 10.0)
+    dog.given(300, 11.0)
+    dog.came_back()
+    dog.answered(200, 12.0)
     assert dog.due == math.inf

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import Scripted
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from speechbridge.server.run import Server
+
+pytestmark = pytest.mark.slow
 
 PATIENCE = 60.0  # seconds, for a crowd on a busy machine
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds; ensurepip takes 5 on a calm machine
 PYPROJECT = """

@@ -20,6 +20,8 @@ from tests.helpers.service import STREAM, ending
 if TYPE_CHECKING:
     from speechbridge.testing.script import Script
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 50
 DRAIN = 2  # seconds; the default is 10
 GONE = DRAIN + 5  # as 15 is to 10

@@ -172,6 +172,7 @@ async def test_a_handshake_that_stalls_for_ever_ends_with_the_server() -> None:
     assert stalled.over
 
 
+@pytest.mark.slow
 async def test_a_server_that_stops_reading_stops_the_client() -> None:
     scripted = Scripted((Deafen(), Greet()))
     async with serving(scripted) as server, client(server.url) as c:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READY = "listening on "
+READY, FAILED = "listening on ", "cannot start: "  # how the line begins that it prints when it has started, or not
 START_SECONDS = 60.0  # a cold disk and a busy machine; warm it takes one or two
 STOP_SECONDS = 3.0
 BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row it died young
@@ -28,7 +28,7 @@ YOUNG = 60.0  # seconds
 
 
 class RecognizerFailed(Exception):
-    """The recognizer did not start. What it printed stands above."""
+    """The recognizer did not start. Its text says why, or what the recognizer printed on stderr does."""
 
 
 class EmbeddedRecognizer:
@@ -86,7 +86,10 @@ class EmbeddedRecognizer:
             raise
         if not line.startswith(READY):
             await self._stop()
-            raise RecognizerFailed(f"the embedded recognizer did not start: exit status {process.returncode}")
+            reason = (
+                line.removeprefix(FAILED).strip() if line.startswith(FAILED) else f"exit status {process.returncode}"
+            )
+            raise RecognizerFailed(f"the embedded recognizer did not start: {reason}")
         self._url = line.removeprefix(READY).strip()
 
     async def _keep(self) -> None:

@@ -16,7 +16,7 @@ from speechbridge.backoff import Backoff
 from speechbridge.engines import Engine, Upstream, UpstreamClosed
 from speechbridge.protocol.messages import end_of_final
 from speechbridge.protocol.request import ContentType
-from syncbridge import Resumable, Resumption, Stuck
+from syncbridge import Early, Resumable, Resumption, Stuck
 
 if TYPE_CHECKING:
     from speechbridge.protocol.request import StreamRequest
@@ -104,14 +104,14 @@ class _Stream:
         start_ts = self._offset + position / self._rate
         return self._engine(replace(self._request, options={**self._request.options, "start_ts": start_ts}))
 
-    def _settled(self, response: str) -> int | None:
+    def _settled(self, response: str, _begun: int) -> int | None:
         end = end_of_final(response)
         position = math.nan if end is None else (end - self._offset) * self._rate
         return max(0, round(position)) if math.isfinite(position) else None  # JSON's numbers go to 1e308
 
 
 def _again(error: Exception) -> bool:
-    worth_it = isinstance(error, Stuck) or (isinstance(error, UpstreamClosed) and error.close.is_retryable)
+    worth_it = isinstance(error, Early | Stuck) or (isinstance(error, UpstreamClosed) and error.close.is_retryable)
     logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
     return worth_it
 

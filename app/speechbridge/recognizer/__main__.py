@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechbridge.recognizer.conversation import PATIENCE, RevAi
-from speechbridge.recognizer.pool import decoding
-from speechbridge.recognizer.process import parser, run
+from speechbridge.recognizer.models import ModelError
+from speechbridge.recognizer.process import CannotStart, parser, run
+from speechbridge.recognizer.streams import Models, Streams
+from speechbridge.recognizer.threads import DecodingThreads
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator
 
+STREAMS_PER_THREAD = 8  # live ones: the finals of 16 on two cores come within 2 s
+
 
 def _options() -> argparse.Namespace:
     options = parser(
         "python -m speechbridge.recognizer",
-        "A speech recognizer for English that speaks Rev.ai's streaming protocol. It needs no account and no network."
+        "A speech recognizer that speaks Rev.ai's streaming protocol. It needs no account and no network."
         " When it accepts connections it prints one line: listening on ws://HOST:PORT",
     )
     options.add_argument(
-        "--processes",
+        "--model", type=Path, metavar="FOLDER", help="a model in Moonshine's layout (default: the English one)"
+    )
+    options.add_argument("--language", default="en", help="the language of the model (default: %(default)s)")
+    options.add_argument(
+        "--threads",
         type=_positive,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="decoding processes (default: one per core, here %(default)s)",
+        help="decoding threads (default: one per core, here %(default)s)",
     )
     options.add_argument(
         "--streams",
         type=_positive,
-        default=4,
         metavar="K",
-        help="streams that one process serves at once; one more is refused with 4013 (default: %(default)s)",
+        help=f"streams at once; one more is refused with 4013 (default: {STREAMS_PER_THREAD} a thread)",
     )
     options.add_argument(
         "--patience",
@@ -53,14 +62,19 @@ def _positive(text: str) -> int:
 
 
 @asynccontextmanager
-async def _recognizing(options: argparse.Namespace) -> AsyncIterator[RevAi]:
-    async with decoding(options.processes, options.streams) as pool:
-        yield RevAi(pool, patience=options.patience)
+async def _attendant(options: argparse.Namespace) -> AsyncIterator[RevAi]:
+    streams = options.streams or STREAMS_PER_THREAD * options.threads
+    try:
+        models = await asyncio.to_thread(Models, options.model, options.language)
+    except ModelError as error:
+        raise CannotStart(str(error)) from None
+    with DecodingThreads(options.threads) as threads:
+        yield RevAi(Streams(models, threads, streams), patience=options.patience)
 
 
 def main() -> None:
     options = _options()
-    run(_recognizing(options), options)
+    run(_attendant(options), options)
 
 
 if __name__ == "__main__":

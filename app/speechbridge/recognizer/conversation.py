@@ -7,6 +7,7 @@ sent only as fast as the client reads them, so nothing piles up there either.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close, CloseCode, fit_reason
@@ -14,8 +15,6 @@ from speechbridge.protocol.messages import EOS, Connected
 from speechbridge.protocol.request import BadRequest, StreamRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from speechbridge.protocol.messages import Final, Partial
     from speechbridge.recognizer.server import Line
 
@@ -31,20 +30,23 @@ class Refused(Exception):
 
 
 class Recognition(Protocol):
-    """One stream at a recognizer."""
+    """One stream at a recognizer. One task feeds it, another takes what it says."""
 
     @property
     def piece(self) -> int:
-        """How many bytes it takes at once: few enough that its neighbours do not wait long."""
+        """How many bytes it takes at once: few enough that other streams do not wait long."""
 
-    async def feed(self, audio: bytes) -> Sequence[Partial | Final]:
-        """Hear some bytes, `piece` at most; return what is new. Raises BadRequest or Refused."""
+    async def feed(self, audio: bytes) -> None:
+        """Hear some bytes, `piece` at most. Raises BadRequest or Refused."""
 
-    async def finish(self) -> Sequence[Partial | Final]:
-        """Hear no more; return the rest. Raises BadRequest or Refused."""
+    async def finish(self) -> None:
+        """Hear no more, and say the rest. Raises BadRequest or Refused."""
+
+    async def next(self) -> Partial | Final | None:
+        """Return what is said next; None when everything was, after `finish`. Cancellation: nothing is lost."""
 
     def close(self) -> None:
-        """Let go of it, wherever it stands. Idempotent."""
+        """Free what it holds, however far it is. Idempotent."""
 
 
 class Recognizer(Protocol):
@@ -79,24 +81,40 @@ class RevAi:
 
     async def _hear(self, line: Line) -> Close:
         recognition = self._recognizer.open(StreamRequest.parse(line.query))
+        tasks = {asyncio.create_task(self._listen(recognition, line)), asyncio.create_task(_say(recognition, line))}
         try:
-            await line.say(Connected(line.id).encode())
-            while (message := await line.receive(self._patience)) != EOS:
-                if isinstance(message, str):
-                    return Close(CloseCode.INVALID, f"send audio as binary messages, and {EOS} as the only text")
-                await self._recognize(message, recognition, line)
-            for hypothesis in await recognition.finish():
-                await line.say(hypothesis.encode())
-        except TimeoutError:
-            return Close(CloseCode.NORMAL, NO_DATA)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             recognition.close()
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
         return Close(CloseCode.NORMAL, END_OF_INPUT)
 
-    async def _recognize(self, message: bytes, recognition: Recognition, line: Line) -> None:
-        rest = memoryview(message)
-        while rest:
-            line.check()  # a long message is not decoded for nobody
-            piece, rest = rest[: recognition.piece], rest[recognition.piece :]
-            for hypothesis in await recognition.feed(bytes(piece)):
-                await line.say(hypothesis.encode())
+    async def _listen(self, recognition: Recognition, line: Line) -> None:
+        await line.say(Connected(line.id).encode())
+        try:
+            while (message := await line.receive(self._patience)) != EOS:
+                if isinstance(message, str):
+                    text = f"send audio as binary messages, and {EOS} as the only text"
+                    raise Refused(Close(CloseCode.INVALID, text))
+                await _feed(message, recognition, line)
+        except TimeoutError:
+            raise Refused(Close(CloseCode.NORMAL, NO_DATA)) from None
+        await recognition.finish()
+
+
+async def _feed(message: bytes, recognition: Recognition, line: Line) -> None:
+    rest = memoryview(message)
+    while rest:
+        line.check()  # a long message is not decoded for nobody
+        piece, rest = rest[: recognition.piece], rest[recognition.piece :]
+        await recognition.feed(bytes(piece))
+
+
+async def _say(recognition: Recognition, line: Line) -> None:
+    while (hypothesis := await recognition.next()) is not None:
+        await line.say(hypothesis.encode())

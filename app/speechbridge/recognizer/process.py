@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,12 @@ from speechbridge.recognizer.server import Attendant, serving
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+
+READY, FAILED = "listening on ", "cannot start: "  # how the line begins that a parent waits for
+
+
+class CannotStart(Exception):
+    """What a recognizer needs is not there. Its text says what."""
 
 
 def parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -27,15 +34,17 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 
 def run(attendant: AbstractAsyncContextManager[Attendant], options: argparse.Namespace) -> None:
-    """Serve until SIGTERM, SIGINT or, if supervised, the end of stdin. Exits with one line if it cannot start.
+    """Serve until SIGTERM, SIGINT or, if supervised, the end of stdin.
 
-    Once it accepts connections it prints one line: listening on ws://HOST:PORT
+    Once it accepts connections it prints one line: listening on ws://HOST:PORT. If it cannot start it exits with status
+    1 and one line, "cannot start: " and why: on stderr or, for a parent that waits for the other line, on stdout.
     """
     logs.configure("info", options.log_format)
     try:
         asyncio.run(_run(attendant, options))
-    except OSError as error:  # the address is taken, or no process starts
-        raise SystemExit(f"cannot start: {error}") from None
+    except (OSError, CannotStart) as error:  # OSError: the address is taken, say
+        print(f"{FAILED}{error}", file=sys.stdout if options.supervised else sys.stderr, flush=True)
+        sys.exit(1)
 
 
 async def _run(attendant: AbstractAsyncContextManager[Attendant], options: argparse.Namespace) -> None:
@@ -45,7 +54,7 @@ async def _run(attendant: AbstractAsyncContextManager[Attendant], options: argpa
     if options.supervised:
         threading.Thread(target=_await_parent, args=(loop, stop), name="parent-watch", daemon=True).start()
     async with attendant as attending, serving(attending, options.host, options.port) as server:
-        print(f"listening on {server.url}", flush=True)  # noqa: T201 # the one line that a parent waits for
+        print(f"{READY}{server.url}", flush=True)  # noqa: T201 # the one line that a parent waits for
         await stop.wait()
 
 

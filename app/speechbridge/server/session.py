@@ -21,7 +21,7 @@ from speechbridge.protocol.messages import EOS, kind_of
 from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
 from speechbridge.tasks import cancel_and_wait
-from syncbridge import Bridge, Broken, Closed, Limits, Overloaded, WorkerPool
+from syncbridge import Bridge, Broken, Closed, Early, Limits, Overloaded, Stuck, WorkerPool, WrongStart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -197,6 +197,12 @@ class Session:
             verdict = "left", Close(CloseCode.INTERNAL, "the stream was cut")
         except UpstreamClosed as ending:
             verdict = "upstream", ending.close.for_client()
+        except (Early, Stuck) as ending:  # its text is ours: there is no secret in it
+            logger.warning("the speech SDK ended early: %s", ending)
+            verdict = "upstream", Close(CloseCode.INTERNAL, f"the speech SDK ended early: {ending}").for_client()
+        except WrongStart as mistake:  # likewise
+            logger.error("the speech SDK cannot be used: %s", mistake)  # noqa: TRY400 # the text says it, not the stack
+            verdict = "failed", Close(CloseCode.INTERNAL, str(mistake)).for_client()
         except Overloaded:
             total = self._sessions.pool.total
             text = f"all {total} streams are in use: try again when one has ended"

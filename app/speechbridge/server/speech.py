@@ -80,6 +80,11 @@ class SpeechService:
 
 
 def _embedded(settings: UpstreamSettings) -> EmbeddedRecognizer:
-    processes = ["--processes", str(settings.recognizer_processes)] if settings.recognizer_processes else []
-    streams = ["--streams", str(settings.recognizer_streams)]
-    return EmbeddedRecognizer(*processes, *streams, "--log-format", settings.log_format)
+    given = {
+        "--model": settings.model,
+        "--language": settings.language,
+        "--threads": settings.recognizer_threads,
+        "--streams": settings.recognizer_streams,
+        "--log-format": settings.log_format,
+    }
+    return EmbeddedRecognizer(*(str(part) for option in given.items() if option[1] for part in option))

@@ -204,10 +204,18 @@ class UpstreamSettings(ConnectSettings, LogSettings):
         description="speed at which audio is sent again to a new upstream connection, as a multiple of real time; 0: no"
         " limit",
     )
-    recognizer_processes: int = Field(
-        0, ge=0, le=1024, description="decoding processes of the embedded recognizer; 0: one per core"
+    model: Path | None = Field(
+        None, description="folder of another speech model for the embedded recognizer; see docs/recognizer.md"
     )
-    recognizer_streams: int = Field(4, ge=1, le=64, description="streams at once per decoding process")
+    language: str = Field(
+        "en", pattern=r"^[a-zA-Z]{2,3}(-\w+)*$", description="language of that model, for example en, de or es"
+    )
+    recognizer_threads: int = Field(
+        0, ge=0, le=1024, description="decoding threads of the embedded recognizer; 0: one per core"
+    )
+    recognizer_streams: int = Field(
+        0, ge=0, le=100_000, description="streams at once in the embedded recognizer; 0: eight per thread"
+    )
 
     @property
     def upstream_url(self) -> str:

@@ -15,31 +15,41 @@ from there on takes from the feed, through the ring. When it breaks, the next on
 Who runs where. The worker runs `__call__`: it iterates the responses, settles, and starts the next attempt. The
 attempt's iterator is run by whatever thread the SDK gives it. A broken attempt's thread may still wait in the feed,
 which cannot be interrupted. Only that thread pulls then. What it gets it puts into the ring, where the next attempt
-waits for it; only afterwards it finds that its own attempt is over. So an old attempt never takes input away.
+waits for it; only afterwards it finds that its own attempt is over. So an old attempt never takes input away. The
+timer, one thread for all streams (`timer.py`), looks at what is due, whatever the SDK's threads are blocked in.
 
-Three more ways to end an attempt use the same mechanism:
+Five more ways to end an attempt use the same mechanism:
 
 - *Rotation* (`attempt.py`): near its lifetime the iterator ends, at a quiet moment if there is one. The SDK gives the
-  responses that are still due, and the next attempt begins where this one's input ended. No two connections are open
-  at once.
-- *Doubt*: an end that looks good is not believed at once while much speech was not answered.
-- *Watchdog* (`watchdog.py`): an attempt that was given speech and does not answer is aborted.
+  responses that are still due, and the next attempt begins where this one's input ended.
+- *Replacement*: where quiet moments cannot be told, the attempt ends at the first final near its lifetime. What it was
+  given after that is given to the next, and what it says after that is not heard. Either way no word is cut, and no two
+  connections are open at once.
+- *Doubt*: an end that looks good is not believed at once while much speech was not answered: the rest is given to
+  another attempt, once.
+- *Early end*: responses that end before the input did are no success, but an error, `Early`.
+- *Watchdog* (`watchdog.py`): an attempt that does not answer speech, does not come back for input, or whose last words
+  do not come, is aborted. Its error is `Stuck`, whatever its SDK makes of the abort.
 
 Guaranteed: every byte of input is given to an attempt, in order and without gaps; a later attempt is given again
 exactly what was not settled. Once more than `room` waits to be settled nothing more is taken from the feed: "given"
-may mean no more than that it lies in a socket's buffer, which holds minutes of speech.
+may mean no more than that it lies in a socket's buffer, which holds minutes of speech. With `silence`, `answer` and an
+`abort` that works, no stream hangs: each is over `answer` seconds after the end of its input, or after the last
+response that settled something.
 
 Not guaranteed: an answer to silence, for which nobody waits; and an answer to input that one attempt had for `hold`
 seconds without settling it, because the wait must end: perhaps it was music. Such input is evicted for lack of room,
-and is lost if the attempt breaks then; `statistics()` counts that.
+and is lost if the attempt breaks then; `statistics()` counts that. Nor can the timer end an attempt that connects:
+give the SDK a timeout for that.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Generic
 
-from syncbridge.errors import Stuck
+from syncbridge.errors import Early, Stuck
 from syncbridge.resumable.attempt import LiveAttempt
 from syncbridge.resumable.rules import Resumption
 from syncbridge.resumable.statistics import Counts, ResumeStatistics
@@ -76,7 +86,7 @@ class Resumable(Generic[Out]):
         """End the attempt and all that would follow. Thread-safe, idempotent, never waits."""
         self._aborted.set()
         attempt = self._attempt
-        if attempt is not None and attempt.abort is not None:
+        if attempt is not None:
             attempt.abort()
 
     def statistics(self) -> ResumeStatistics:
@@ -87,64 +97,116 @@ class Resumable(Generic[Out]):
         """Yield the responses of one attempt after the other, each begun where the settled input ends."""
         tap, counts = Tap(feed, self._rules), self._counts
         failures_in_a_row = mute = 0
-        doubted = False
+        doubted = -1  # the position at which an end was doubted last
+        last_words_due = math.inf
         while True:
-            attempt, settled_before = self._begin(tap, mute), counts.settled
+            attempt, settled_before = self._begin(tap, mute, last_words_due), counts.settled
             try:
                 yield from self._responses(attempt, tap)
-            except Exception as error:  # whatever an SDK raises; `again` knows after which a new try may succeed
+            except Exception as error:  # noqa: BLE001 # whatever an SDK raises; `again` says after which to try again
                 failures_in_a_row = failures_in_a_row + 1 if counts.settled == settled_before else 0
-                pause = self._rules.pause(failures_in_a_row) if self._rules.again(error) else None
-                if pause is None or self._aborted.wait(pause):
-                    raise
+                last_words_due = attempt.watchdog.last_words_due if tap.has_ended else math.inf
+                if not self._tries_again(error, failures_in_a_row, last_words_due, tap):
+                    return
                 counts.breaks += 1
-                mute, doubted = attempt.watchdog.mute, False
+                mute = attempt.watchdog.mute
             else:
                 failures_in_a_row = mute = 0
-                if self._is_doubtful(tap) and (counts.settled > settled_before or not doubted):
-                    doubted = True
+                if attempt.is_replaced:
+                    continue
+                if attempt.position > doubted and self._is_doubtful(attempt, tap):
+                    doubted = attempt.position
                     counts.breaks += 1
                 elif attempt.is_rotated:
-                    doubted = False
                     self._settle(attempt.position, tap)  # its responses answer all that it was given
                 else:
                     return
             finally:
-                tap.end(attempt)
+                attempt.end()
                 counts.end(attempt.begun, attempt.position)
 
-    def _begin(self, tap: Tap, mute: int) -> LiveAttempt:
-        attempt = LiveAttempt(self._rules, tap, mute)
+    def _tries_again(self, error: Exception, failures_in_a_row: int, last_words_due: float, tap: Tap) -> bool:
+        """Wait before the next try. Returns False if there is nothing left that it should answer.
+
+        Raises the error if there is to be no further try.
+        """
+        pause = self._rules.pause(failures_in_a_row) if self._rules.again(error) else None
+        if pause is None:
+            raise error
+        if self._rules.timer.time() + pause >= last_words_due:
+            if tap.unsettled_speech() > (self._rules.tail or 0):
+                raise error
+            return False
+        if self._aborted.wait(pause):
+            raise error
+        return True
+
+    def _begin(self, tap: Tap, mute: int, last_words_due: float) -> LiveAttempt:
+        attempt = LiveAttempt(self._rules, tap, mute, last_words_due)
         tap.begin(attempt)
         self._counts.begin(attempt.position)
         self._attempt = attempt
         return attempt
 
     def _responses(self, attempt: LiveAttempt, tap: Tap) -> Iterator[Out]:
+        """Yield an attempt's responses. However it ends too soon, this raises."""
         if self._rules.lazy and self._counts.attempts > 1 and not tap.wait(attempt):
             return  # all is settled, and there will be no more input
-        attempt.born = self._rules.clock()
         self._counts.connects += 1
+        attempt.connects()
+        try:
+            yield from self._run(attempt, tap)
+        except Exception as error:
+            if attempt.is_stuck:  # what its SDK makes of the abort is its own affair
+                raise Stuck(attempt.watchdog.why) from error
+            raise
+        if attempt.is_stuck:
+            raise Stuck(attempt.watchdog.why)
+        if not (attempt.has_ended or attempt.is_rotated or attempt.is_replaced or self._aborted.is_set()):
+            raise Early("the SDK's responses ended before its input did")
+
+    def _run(self, attempt: LiveAttempt, tap: Tap) -> Iterator[Out]:
         connection = self._connect(attempt.position)
-        attempt.abort = connection.abort
-        if self._aborted.is_set() and connection.abort is not None:
-            connection.abort()  # abort() came before there was anything to abort
+        attempt.abort_with(connection.abort)
+        if self._is_to_be_aborted(attempt):  # before there was anything to abort
+            attempt.abort()
+            return
         responses = started(connection.start, attempt.feed())
         try:
+            if self._is_to_be_aborted(attempt):  # while `start` connected, when abort may have found nothing
+                attempt.abort()
             for response in responses:
                 attempt.answered()
-                settled = self._rules.settled(response)
-                if settled is not None:
-                    self._settle(min(settled, attempt.position), tap)
+                self._settle_by(response, attempt, tap)
+                attempt.is_delivering = True
                 yield response
+                attempt.is_delivering = False
+                if attempt.is_replaced:
+                    attempt.abort()
+                    return
         finally:
             getattr(responses, "close", lambda: None)()
-        if attempt.is_stuck:
-            raise Stuck(f"no answer to speech for {self._rules.silence:g} s")
 
-    def _is_doubtful(self, tap: Tap) -> bool:
+    def _is_to_be_aborted(self, attempt: LiveAttempt) -> bool:
+        return self._aborted.is_set() or attempt.is_stuck
+
+    def _settle_by(self, response: Out, attempt: LiveAttempt, tap: Tap) -> None:
+        position, before = self._rules.settled(response, attempt.begun), self._counts.settled
+        if position is None:
+            return
+        self._settle(min(position, attempt.position), tap)
+        if self._counts.settled > before:
+            attempt.settled()
+            if attempt.may_be_replaced():
+                attempt.is_replaced = True
+                tap.end(attempt)
+
+    def _is_doubtful(self, attempt: LiveAttempt, tap: Tap) -> bool:
         tail = self._rules.tail
-        return tail is not None and not self._aborted.is_set() and tap.unsettled_speech() > tail
+        if tail is None or self._aborted.is_set():
+            return False
+        is_too_late = tap.has_ended and self._rules.timer.time() >= attempt.watchdog.last_words_due
+        return not is_too_late and tap.unsettled_speech() > tail
 
     def _settle(self, position: int, tap: Tap) -> None:
         self._counts.settled = max(self._counts.settled, position - position % self._rules.unit)

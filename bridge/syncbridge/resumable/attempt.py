@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from syncbridge.resumable.watchdog import State, Watchdog
@@ -11,27 +12,33 @@ if TYPE_CHECKING:
 
     from syncbridge.resumable.rules import Resumption
     from syncbridge.resumable.tap import Tap
+    from syncbridge.timer import Watch
 
-QUIET_SHARE = 0.1  # of the lifetime, at its end: here an attempt is replaced at the first quiet chunk
+LAST_SHARE = 0.1  # of the lifetime, at its end: here an attempt is replaced at the first good moment
 
 
 class LiveAttempt:
     """An attempt that runs: its connection, and its own iterator over the ring.
 
-    `position`, the times in `had_at` and the watchdog are guarded by the tap's lock.
+    `position`, the times in `had_at` and the watchdog are guarded by the tap's lock. Four threads come here: the worker
+    iterates the responses, the SDK's own thread may iterate `feed`, the timer looks, anybody aborts.
     """
 
-    def __init__(self, rules: Resumption[Any], tap: Tap, mute: int) -> None:
-        self.born = rules.clock()
+    def __init__(self, rules: Resumption[Any], tap: Tap, mute: int, last_words_due: float) -> None:
+        self.born = rules.timer.time()
         self.begun = 0  # from here on it is given input
         self.position = 0  # up to here it was
         self.live_from = 0  # what comes before is given again
         self.is_over = False
         self.is_rotated = False  # its input ended because of its lifetime
-        self.watchdog = Watchdog(rules.silence, mute)
-        self.abort: Callable[[], object] | None = None
+        self.is_replaced = False  # likewise, but at a final: what it was given since is left to the next attempt
+        self.has_ended = False  # its SDK was told the end of its input
+        self.is_delivering = False  # a response of it waits for its reader
+        self.watchdog = Watchdog(rules.silence, rules.answer, mute, last_words_due)
+        self._abort: Callable[[], object] | None = None
         self._rules = rules
         self._tap = tap
+        self._watch: Watch | None = None
         self._had: list[tuple[int, float]] = []  # up to which position it was given input, and when
 
     @property
@@ -39,21 +46,75 @@ class LiveAttempt:
         """Whether the watchdog has aborted it."""
         return self.watchdog.state is State.STUCK
 
+    # ---- its life ----------------------------------------------------------------------------------------------------
+
+    def connects(self) -> None:
+        """Note that it connects now. From here on it is watched."""
+        rules = self._rules
+        self.born = rules.timer.time()
+        if rules.silence is not None or rules.answer is not None:
+            self._watch = rules.timer.watch(self._look)
+            self._watch.by(self.watchdog.due)
+
+    def abort_with(self, abort: Callable[[], object] | None) -> None:
+        """Set what wakes its SDK."""
+        self._abort = abort
+
+    def abort(self) -> None:
+        """Wake its SDK, if there is one yet, and a way to."""
+        if self._abort is not None:
+            self._abort()
+
+    def answered(self) -> None:
+        """Note a response."""
+        with self._tap.lock:
+            self.watchdog.answered(self._tap.ring.start, self._rules.timer.time())
+            self._watch_by_due()
+
+    def settled(self) -> None:
+        """Note that a response settled more."""
+        with self._tap.lock:
+            self.watchdog.settled(self._rules.timer.time())
+
+    def may_be_replaced(self) -> bool:
+        """Tell whether its last moments have come, in which it is replaced at the first final."""
+        lifetime = self._rules.lifetime
+        return (
+            lifetime is not None
+            and self._rules.quiet is None
+            and not self.has_ended
+            and self._left(lifetime) <= lifetime * LAST_SHARE
+            and self._tap.ring.start > self.begun  # or the next would begin where this one began
+        )
+
+    def end(self) -> None:
+        """End its wait for input, for good, and watch it no more."""
+        self._tap.end(self)
+        if self._watch is not None:
+            self._watch.stop()
+
+    # ---- its input ---------------------------------------------------------------------------------------------------
+
     def feed(self) -> Iterator[bytes]:
         """Yield the input for the SDK, until the attempt is replaced, or over, or the input ends."""
         rules = self._rules
         while not self.is_rotated and (chunk := self._tap.next(self)) is not None:
+            if rules.lifetime is not None:
+                self.is_rotated = self._is_to_be_rotated(chunk, rules.lifetime)
+            yield chunk
             if rules.replay_rate is not None and self.position <= self.live_from:
                 self._tap.pause(self, len(chunk) / rules.replay_rate)
-            self.watch()
-            if rules.lifetime is not None:
-                self.is_rotated = self._is_to_be_replaced(chunk, rules.lifetime)
-            yield chunk
+        with self._tap.lock:
+            if not self.is_over:
+                self.has_ended = True
+                self.watchdog.ended(self._tap.ring.start, rules.timer.time())
+                self._watch_by_due()
 
     def gets(self, chunk: bytes) -> None:
         """Note that it is given a chunk. With the tap's lock held."""
-        had, now = self._had, self._rules.clock()
-        self.watchdog.given(self.position, now)
+        had, now = self._had, self._rules.timer.time()
+        if self.watchdog.given(self.position, now) and self._watch is not None:
+            self._watch.by(now + self.watchdog.silence)
         self.position += len(chunk)
         if len(had) > 1 and now - had[-2][1] < 1.0:
             had[-1] = self.position, now  # to the second is enough, and keeps it short
@@ -62,27 +123,43 @@ class LiveAttempt:
         while had[0][0] <= self._tap.ring.start:  # settled; the last is not, as it was given just now
             del had[0]
 
+    def waits_for_room(self) -> None:
+        """Note that it gets no input before some is settled. With the tap's lock held."""
+        self.watchdog.is_held(self._tap.ring.start, self._rules.timer.time())
+        self._watch_by_due()
+
     def had_at(self, position: int) -> float:
         """Return when it had been given what begins at a position; now if it was not yet. With the tap's lock held."""
-        return next((at for end, at in self._had if end > position), self._rules.clock())
+        return next((at for end, at in self._had if end > position), self._rules.timer.time())
 
-    def answered(self) -> None:
-        """Note a response."""
-        with self._tap.lock:
-            self.watchdog.answered()
-
-    def watch(self) -> None:
-        """Abort it if its answer is overdue. Whether it was given any speech is looked at only then."""
-        now = self._rules.clock()
-        if now < self.watchdog.due:  # read without the lock: whoever misses a change looks at the next chunk
-            return
-        with self._tap.lock:
-            is_overdue = self.watchdog.look(now, lambda position: self._tap.first_speech(self, position))
-        if is_overdue and self.abort is not None:
-            self.abort()
-
-    def _is_to_be_replaced(self, chunk: bytes, lifetime: float) -> bool:
-        left = lifetime - (self._rules.clock() - self.born)
-        is_due = left <= 0 or (left <= lifetime * QUIET_SHARE and self._rules.quiet(chunk))
+    def _is_to_be_rotated(self, chunk: bytes, lifetime: float) -> bool:
+        left, quiet = self._left(lifetime), self._rules.quiet
+        is_due = left <= 0 or (quiet is not None and left <= lifetime * LAST_SHARE and quiet(chunk))
         # An attempt that was given less than a unit would be followed by one that begins where it began.
         return is_due and self.position - self.begun >= self._rules.unit
+
+    def _left(self, lifetime: float) -> float:
+        return lifetime - (self._rules.timer.time() - self.born)
+
+    # ---- the timer's side --------------------------------------------------------------------------------------------
+
+    def _watch_by_due(self) -> None:
+        if self._watch is not None:
+            self._watch.by(self.watchdog.due)
+
+    def _look(self) -> float:
+        """Abort it if it is stuck. Returns when to look again."""
+        with self._tap.lock:
+            if self.is_over:
+                return math.inf
+            now = self._rules.timer.time()
+            if self.is_delivering:
+                self.watchdog.postpone(now)
+                return self.watchdog.due
+            if not self.watchdog.look(now, self._first_speech):
+                return self.watchdog.due
+        self.abort()  # without the lock: it may do anything, also end the feed
+        return math.inf
+
+    def _first_speech(self, position: int) -> float | None:
+        return self._tap.first_speech(self, position)

@@ -37,7 +37,7 @@ class Tap:
         self._rules = rules
         self._judged = 0  # up to here the input was searched for speech
         self._speech_end = 0  # and here the last speech in that ends
-        self._ended = False  # the feed, for good
+        self.has_ended = False  # the feed, for good
         self._pulling = False
         self._current: LiveAttempt | None = None  # the attempt that counts
         self._unlocked = _Unlocked(self.lock)
@@ -53,6 +53,7 @@ class Tap:
     def next(self, attempt: LiveAttempt) -> bytes | None:
         """Return what comes next for an attempt, waiting for it; None when the attempt or the feed is over."""
         with self.lock:
+            attempt.watchdog.came_back()
             if not self._wait(attempt):
                 return None
             chunk = self.ring.read(attempt.position)
@@ -69,16 +70,13 @@ class Tap:
         while not attempt.is_over:
             if self.ring.end > attempt.position:
                 return True
-            if self._ended:
+            if self.has_ended:
                 return False
             if self._pulling:
                 self._changed.wait()
             elif (hold := self._hold()) > 0:
-                now = self._rules.clock()
-                attempt.watchdog.given(self.ring.start, now)  # no more room for its speech: an answer must come
-                self._changed.wait(min(hold, attempt.watchdog.due - now))
-                with self._unlocked:
-                    attempt.watch()
+                attempt.waits_for_room()
+                self._changed.wait(hold)
             else:
                 self._pull(attempt)
         return False
@@ -87,7 +85,7 @@ class Tap:
         """Return for how many seconds nothing more may be taken, as there is no room and nothing may be evicted."""
         if self.ring.end - self.ring.start <= self._rules.room or not self._holds_speech():
             return 0.0
-        now = self._rules.clock()
+        now = self._rules.timer.time()
         since = self._current.had_at(self.ring.start) if self._current else now
         return max(0.0, since + self._rules.hold - now)
 
@@ -104,7 +102,7 @@ class Tap:
             chunk = next(self._feed, None)  # may wait for ever
         self._pulling = False
         if chunk is None:
-            self._ended = True
+            self.has_ended = True
         else:
             self.ring.append(chunk)
             excess = self.ring.end - self.ring.start - self._rules.room
@@ -139,8 +137,9 @@ class Tap:
             return sum(len(piece) for _, piece in self.ring.pieces() if self._rules.speech(piece))
 
     def pause(self, attempt: LiveAttempt, seconds: float) -> None:
-        """Wait for so long, or until the attempt is over."""
+        """Keep an attempt that asks for input waiting for so long, or until it is over."""
         with self.lock:
+            attempt.watchdog.came_back()
             self._changed.wait_for(lambda: attempt.is_over, seconds)
 
     def end(self, attempt: LiveAttempt) -> None:

@@ -1,28 +1,35 @@
-"""Decides when an attempt is stuck: it was given speech, and has not answered for too long.
+"""Decides when an attempt is stuck. Pure: it is told of events and of the time, and asks for neither.
 
-Pure: it is told of events and of the time, and asks for neither. Whoever shares one guards it. The states:
+An attempt is stuck when, for `silence` seconds and without any answer,
 
-    IDLE       nothing waits for an answer
-    UNJUDGED   input waits for an answer; nobody has looked yet whether there is speech in it
-    WAITING    speech waits for an answer
-    STUCK      the answer is overdue: the attempt is to be aborted
+- speech that it was given waits for one, or
+- its SDK does not come back for input, as it is blocked with what it took last;
 
-Each state has a row below, each event that may happen in it an entry. To look for speech costs much more than all else
-here, so nobody looks before the time for an answer is over: most input is answered long before.
+and when its last words, the responses after the end of its input, bring nothing new for `answer` seconds.
+
+Whether speech waits is the hard part, because to look for speech costs much more than all else here. So nobody looks
+before the time for an answer is over: most input is answered long before. The states:
+
+    IDLE       no answer is expected
+    UNJUDGED   an answer is expected if there is speech in what waits; nobody has looked yet
+    WAITING    there is speech in it
+    STUCK      something took too long: the attempt is to be aborted
+
+Each state has a row below, each event that may happen in it an entry.
 """
 
 from __future__ import annotations
 
 import math
-from enum import Enum, auto
+from enum import StrEnum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class State(Enum):
-    """What is known of the input that the attempt was given."""
+class State(StrEnum):
+    """What is known of the input that the attempt has not answered."""
 
     IDLE = auto()
     UNJUDGED = auto()
@@ -30,34 +37,36 @@ class State(Enum):
     STUCK = auto()
 
 
-class Event(Enum):
+class Event(StrEnum):
     """What happens to an attempt."""
 
-    GIVEN = auto()  # it was given input
+    ASKED = auto()  # it was given input, or its input ended, or there is no room for more before it answers
     ANSWER = auto()  # it gave a response, whatever it is
     SILENCE = auto()  # no speech was found in what waits
     SPEECH = auto()  # speech was found
-    OVERDUE = auto()  # the speech has waited too long
+    LATE = auto()  # something took too long
 
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.IDLE: {
-        Event.GIVEN: State.UNJUDGED,
+        Event.ASKED: State.UNJUDGED,
         Event.ANSWER: State.IDLE,
+        Event.LATE: State.STUCK,
     },
     State.UNJUDGED: {
-        Event.GIVEN: State.UNJUDGED,
+        Event.ASKED: State.UNJUDGED,
         Event.ANSWER: State.IDLE,
         Event.SILENCE: State.IDLE,
         Event.SPEECH: State.WAITING,
+        Event.LATE: State.STUCK,
     },
     State.WAITING: {
-        Event.GIVEN: State.WAITING,
+        Event.ASKED: State.WAITING,
         Event.ANSWER: State.IDLE,
-        Event.OVERDUE: State.STUCK,
+        Event.LATE: State.STUCK,
     },
     State.STUCK: {
-        Event.GIVEN: State.STUCK,
+        Event.ASKED: State.STUCK,
         Event.ANSWER: State.STUCK,
     },
 }
@@ -66,56 +75,125 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 class Watchdog:
     """Watches one attempt. Positions are in bytes, times in seconds of one clock.
 
-    `silence` is how long speech may wait for an answer; None: for ever. `mute` is how many attempts before this one
-    were stuck, in a row, without any answer. Perhaps there was nothing to answer (music is loud, too), so from the
-    third mute attempt on, each has twice the time of the one before.
+    None for `silence` or `answer` is for ever. `mute` is how many attempts before this one were stuck, in a row, and
+    never answered. Perhaps there was nothing to answer (music is loud, too), so from the third mute attempt on, each
+    has twice the time of the one before. `last_words_due` is given if the input ended before this attempt began.
     """
 
-    def __init__(self, silence: float | None, mute: int = 0) -> None:
+    def __init__(
+        self, silence: float | None, answer: float | None = None, mute: int = 0, last_words_due: float = math.inf
+    ) -> None:
         self.state = State.IDLE
-        self.due = math.inf  # when to call `look`
         self.mute = mute  # attempts in a row, this one included once it is stuck
-        self._silence = math.inf if silence is None else silence
+        self.last_words_due = last_words_due
+        self.why = ""  # it is stuck, in words
+        self.silence = math.inf if silence is None else silence
+        self._answer = math.inf if answer is None else answer
+        self._has_ended = False
+        self._is_short_of_room = False  # no input comes before an answer settles some
         self._from = 0  # where the input that waits begins
         self._since = 0.0  # when it was given
+        self._blocked_since = math.inf  # when the SDK took input or gave an answer; infinite while it waits for input
 
-    def given(self, position: int, now: float) -> None:
-        """Note that input which begins at a position was given."""
-        if self.state is State.IDLE:
-            self._from, self._since = position, now
-            # The look may come earlier than the answer is due: by then the speech could be evicted, and what came
-            # after it is younger.
-            self.due = now + self._silence
-        self._enter(Event.GIVEN)
+    @property
+    def due(self) -> float:
+        """Return when `look` is to be called."""
+        if self.state is State.STUCK:
+            return math.inf
+        due = min(self._blocked_since + self._patience, self.last_words_due)
+        if self.state is State.UNJUDGED:
+            # Too early, if silence came before the speech. But later the speech may be evicted, and what came after it
+            # is younger.
+            due = min(due, self._since + self.silence)
+        elif self.state is State.WAITING:
+            due = min(due, self._since + self._patience)
+        return due
 
-    def answered(self) -> None:
-        """Note a response."""
+    @property
+    def _patience(self) -> float:
+        return self.silence * (1 << max(0, self.mute - 1))
+
+    def given(self, position: int, now: float) -> bool:
+        """Note that the SDK takes input, and where that begins. Returns whether `due` may be earlier now."""
+        self._blocked_since = now
+        self._is_short_of_room = False
+        return self.asked(position, now)
+
+    def came_back(self) -> None:
+        """Note that the SDK asks for more input."""
+        self._blocked_since = math.inf
+        self._is_short_of_room = False
+
+    def is_held(self, position: int, now: float) -> None:
+        """Note that the SDK gets no more input before what begins at a position is settled."""
+        self._is_short_of_room = True
+        self.asked(position, now)
+
+    def asked(self, position: int, now: float) -> bool:
+        """Note that an answer is expected to what begins at a position. Returns whether `due` may be earlier now."""
+        if self.state is not State.IDLE:
+            return False
+        self._from, self._since = position, now
+        self._enter(Event.ASKED)
+        return True
+
+    def ended(self, position: int, now: float) -> None:
+        """Note that the attempt's input has ended, and that all from a position on is still to be settled."""
+        self._has_ended = True
+        self.came_back()
+        self.last_words_due = min(self.last_words_due, now + self._answer)
+        self.asked(position, now)
+
+    def answered(self, position: int, now: float) -> None:
+        """Note a response, and that all from a position on is still to be settled."""
         self.mute = 0
-        self.due = math.inf
-        self._enter(Event.ANSWER)
+        if self._blocked_since < math.inf:
+            self._blocked_since = now
+        if self.state is not State.IDLE:
+            self._enter(Event.ANSWER)
+        if self._has_ended or self._is_short_of_room:  # more must come: what settles the rest, or the end
+            self.asked(position, now)
+
+    def settled(self, now: float) -> None:
+        """Note that a response settled more than was settled before."""
+        if self.last_words_due < math.inf:
+            self.last_words_due = now + self._answer
+
+    def postpone(self, now: float) -> None:
+        """Note that the SDK could not go on, as a response of its own waits for its reader."""
+        self._since = now
+        self._blocked_since = now if self._blocked_since < math.inf else math.inf
+        self.settled(now)
 
     def look(self, now: float, first_speech: Callable[[int], float | None]) -> bool:
-        """Decide whether the attempt is stuck. Returns True once.
+        """Decide whether the attempt is stuck, once `due` has come. Returns True once.
 
-        `first_speech` returns when the first speech from a position on was given, None if there was none. It is asked
-        only once an answer is overdue.
+        `first_speech` returns when the first speech from a position on was given, None if there was none.
         """
         if now < self.due:
             return False
-        if self.state is State.UNJUDGED:
+        self.why = self._why(now)
+        if self.state is State.UNJUDGED and not self.why:
             given = first_speech(self._from)
             if given is None:
-                self.due = math.inf
                 self._enter(Event.SILENCE)
                 return False
-            self.due = max(self._since, given) + self._silence * (1 << max(0, self.mute - 1))
+            self._since = max(self._since, given)
             self._enter(Event.SPEECH)
-        if now < self.due:
-            return False
+            if now < self.due:
+                return False
+        self.why = self.why or f"no answer to speech for {self._patience:g} s"
         self.mute += 1
-        self.due = math.inf
-        self._enter(Event.OVERDUE)
+        self._enter(Event.LATE)
         return True
+
+    def _why(self, now: float) -> str:
+        """Return why it is stuck, if that is so whether there was speech or not."""
+        if now >= self.last_words_due:
+            return f"the input ended, and for {self._answer:g} s nothing new came"
+        if now >= self._blocked_since + self._patience:
+            return f"no answer, and no more input taken, for {self._patience:g} s"
+        return ""
 
     def _enter(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state][event]

@@ -37,6 +37,7 @@ async def still_works(socket: ClientConnection) -> None:
     assert await socket.recv() == "Echo: still there?"
 
 
+@pytest.mark.slow
 async def test_the_guides_client_gets_the_guides_three_outputs(tmp_path: Path) -> None:
     content = os.urandom(64 * 2**20)
     chunks = [content[start : start + 1024] for start in range(0, len(content), 1024)]
@@ -287,7 +288,7 @@ async def test_audio_that_is_not_taken_any_more_passes_by() -> None:
         await socket.send("audio")
         await socket.send(b"chunk")
         assert await socket.recv() == "heard 5"
-        assert str(await socket.recv()).startswith("Error: the transcription ended early, with 1000")
+        assert str(await socket.recv()).startswith("Error: the transcription ended early, with 1011")
         for message in (b"more", b"and more", "EOS"):
             await socket.send(message)
         await still_works(socket)

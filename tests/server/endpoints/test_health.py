@@ -60,9 +60,10 @@ async def test_it_is_not_ready_while_all_slots_are_taken() -> None:
         assert (await get(server, "/readyz"))[0] == 200
 
 
+@pytest.mark.slow
 async def test_it_is_not_ready_while_the_recognizer_is_restarted() -> None:
     """Nor while the circuit is open: both are what the engine calls its trouble."""
-    async with service(None, recognizer_processes=1) as server:
+    async with service(None, recognizer_threads=1) as server:
         assert (await get(server, "/readyz"))[0] == 200
         (recognizer,) = children()
         os.kill(recognizer, signal.SIGKILL)
@@ -79,6 +80,7 @@ async def test_it_is_not_ready_while_the_recognizer_is_restarted() -> None:
         assert await get(server, "/livez") == (200, "alive\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SCHEMATHESIS, reason="schemathesis is not installed: run make install")
 async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     """Every phase and every check that it has, against a real server."""

@@ -26,22 +26,42 @@ def test_the_page_and_everything_it_names_is_served(browser: TestClient) -> None
     page = browser.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     named = set(re.findall(r'(?:src|href)="(static/[^"]+)"', page.text))
-    assert {"static/page.mjs", "static/style.css", "static/view.js", "static/icon.svg"} == named
+    assert {"static/page.mjs", "static/style.css", "static/view.js", "static/icon.svg"} <= named
+    manifest = browser.get("/static/manifest.webmanifest").json()
+    named |= {f"static/{icon['src']}" for icon in manifest["icons"]}
     for script in FILES.glob("*.mjs"):
         named |= {f"static/{name}" for name in re.findall(r'"\./([^"]+\.mjs)"', script.read_text())}
-    assert len(named) > 12
+    assert len(named) > 30
     for path in named:
         assert browser.get(f"/{path}").status_code == 200
+    assert {path.removeprefix("static/") for path in named} | {"worklet.mjs", "offline.js"} == {
+        path.name for path in FILES.iterdir() if path.name != "index.html"
+    }
 
 
-@pytest.mark.parametrize("path", ["/", "/static/page.mjs", "/static/style.css", "/static/icon.svg"])
+def test_all_files_of_the_page_are_kept_for_when_the_network_is_away() -> None:
+    kept = set(re.findall(r'^  "([^"]+)",$', (FILES / "offline.js").read_text(), re.MULTILINE))
+    assert kept == {path.name for path in FILES.iterdir()} - {"index.html", "offline.js"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/static/page.mjs",
+        "/static/style.css",
+        "/static/icon.svg",
+        "/static/icon-192.png",
+        "/static/manifest.webmanifest",
+    ],
+)
 def test_every_file_has_its_type_and_is_fenced_in(browser: TestClient, path: str) -> None:
     headers = browser.get(path).headers
     assert headers["content-type"] == TYPES[path[path.rindex(".") :] if "." in path else ".html"]
     assert headers["x-content-type-options"] == "nosniff"
     policy = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
-    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == policy["manifest-src"] == "'self'"
     assert "microphone=(self)" in headers["permissions-policy"]
 
 

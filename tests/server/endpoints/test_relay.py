@@ -103,6 +103,7 @@ async def test_a_near_side_that_vanishes_is_1001_to_the_far_side() -> None:
     assert far.connections[0].close_code == 1001
 
 
+@pytest.mark.slow
 async def test_a_near_side_that_leaves_while_the_far_side_talks_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     async def talk(connection: ServerConnection) -> None:
         with suppress(ConnectionClosed):
@@ -165,6 +166,7 @@ async def test_the_far_side_chooses_the_subprotocol() -> None:
         assert near.subprotocol == chosen
 
 
+@pytest.mark.slow
 async def test_a_slow_side_slows_the_other_down() -> None:
     """What one side sends while the other does not read is held back at its source, not gathered here."""
     reading = asyncio.Event()
@@ -198,6 +200,7 @@ async def test_a_slow_side_slows_the_other_down() -> None:
             await flooding
 
 
+@pytest.mark.slow
 async def test_two_hundred_relays_at_once_and_all_is_freed_when_either_side_is_killed() -> None:
     far = Far(echo)
     async with far_side(far) as url, service(relay_url=url) as server:

@@ -316,6 +316,7 @@ async def test_while_it_drains_it_is_not_ready_and_refuses_with_503_before_the_h
     assert close.code == 4010
 
 
+@pytest.mark.slow
 async def test_shutdown_does_not_wait_for_an_sdk_that_says_nothing() -> None:
     release = threading.Event()
 

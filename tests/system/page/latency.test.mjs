@@ -58,7 +58,7 @@ test("a word counts once, when it first appears", () => {
   assert.equal(latency.shown(message("partial", 0.5), at(1.3)), undefined);
   assert.equal(latency.shown(message("final", 0.5, 1), at(1.9)), undefined);
   near(latency.shown(message("partial", 2.5), at(2.6)), 100);
-  near(latency.median, 200);
+  near(latency.median(at(2.6)), 200);
 });
 
 test("a final without a preceding partial counts", () => {
@@ -69,5 +69,28 @@ test("a final without a preceding partial counts", () => {
 test("without words there is no latency", () => {
   const latency = new Latency(clockOf(1));
   assert.equal(latency.shown(message("final"), 0), undefined);
-  assert.equal(latency.median, undefined);
+  assert.equal(latency.median(0), undefined);
+});
+
+test("a figure is not shown any more when no word came for a while, or the connection was lost", () => {
+  const latency = new Latency(clockOf(100));
+  const now = APART + 2000 + 700;
+  latency.shown(message("partial", 0.5), now);
+  near(latency.median(now + 9_000), 200);
+  assert.equal(latency.median(now + 11_000), undefined);
+  latency.reset();
+  assert.equal(latency.median(now), undefined);
+});
+
+test("captions are behind by the audio that the service does not have, or by the newest word, if noticeably", () => {
+  const latency = new Latency(clockOf(300));
+  assert.equal(latency.behind(500, 0), 0);
+  assert.equal(latency.behind(12_000, 0), 12_000);
+  const late = APART + 2000 + 1000 + 12_000;
+  latency.shown(message("partial", 1), late);
+  near(latency.behind(300, late + 100), 12_000);
+  near(latency.behind(20_000, late + 100), 20_000);
+  assert.equal(latency.behind(300, late + 5_000), 0); // nobody speaks: nothing is late
+  latency.shown(message("partial", 1, 12), APART + 2000 + 12_400);
+  assert.equal(latency.behind(300, APART + 2000 + 12_500), 0);
 });

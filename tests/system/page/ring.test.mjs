@@ -38,3 +38,11 @@ test("a copy is not overwritten", () => {
   ring.append(Uint8Array.of(5, 6, 7, 8));
   assert.deepEqual([...copy], [1, 2, 3, 4]);
 });
+
+test("a buffer may begin at any position", () => {
+  const ring = new Ring(10, 12_345);
+  ring.append(Uint8Array.of(1, 2, 3, 4, 5, 6, 7));
+  ring.append(Uint8Array.of(8, 9, 10, 11, 12));
+  assert.deepEqual([ring.start, ring.end], [12_347, 12_357]);
+  assert.deepEqual([...ring.read(12_350, 5)], [6, 7, 8, 9, 10]);
+});

@@ -339,3 +339,135 @@ test("an abandoned stream closes and reports nothing more", () => {
   pass(60_000);
   assert.deepEqual(seen, { states: ["live"], messages: [], lost: [], over: [0] });
 });
+
+/** A journal in memory. */
+class Notes {
+  pieces = new Map();
+  stored = []; // functions that acknowledge finals
+  closed = null;
+
+  audio(position, bytes) {
+    this.pieces.set(position, bytes.slice());
+  }
+
+  progress(progress) {
+    this.last = progress;
+  }
+
+  final(message, progress, done) {
+    this.last = progress;
+    this.stored.push(done);
+  }
+
+  close(position, end) {
+    this.closed = [position, end];
+  }
+
+  /** What a page finds of it after a crash. */
+  get restored() {
+    const parts = [...this.pieces.values()];
+    return { ...this.last, position: 0, parts };
+  }
+}
+
+test("a final is acknowledged when it is stored, and not on another connection", () => {
+  const journal = new Notes();
+  const { stream } = started({ journal });
+  last().greet();
+  speak(stream, 0, 5);
+  last().say(final(0.2));
+  last().say(final(0.3));
+  assert.deepEqual(last().texts, []);
+  journal.stored[0]();
+  assert.deepEqual(last().texts, ['{"type":"received","finals":1}']);
+  last().end(1006);
+  pass(200);
+  last().greet(0);
+  journal.stored[1]();
+  assert.deepEqual(last().texts, []);
+});
+
+test("after a crash the stream is resumed from the journal, and every byte reaches the service", () => {
+  const journal = new Notes();
+  const { stream } = started({ journal, seconds: 100 });
+  last().greet();
+  speak(stream, 0, 20);
+  last().say(final(100.5));
+  const { restored } = journal;
+  const { stream: again, seen } = started({ restored, seconds: 100 });
+  assert.deepEqual(last().query, { resume: "KEY", finals: "1" });
+  again.end();
+  last().greet(12 * 3200);
+  assert.deepEqual(last().audio, bytesOf(Array.from({ length: 8 }, (_, n) => frameOf(n + 12))));
+  assert.deepEqual(last().texts, ["EOS"]);
+  last().end(1000, "End of input. Closing");
+  assert.deepEqual(seen.over, [1000]);
+});
+
+for (const isGreeted of [false, true]) {
+  const when = isGreeted ? "after it has sent its last finals" : "at once";
+  test(`a service that ends the resumed stream ${when} is given a new one with what is not settled`, () => {
+    const journal = new Notes();
+    const { stream } = started({ journal, seconds: 100 });
+    last().greet();
+    speak(stream, 0, 20);
+    last().say(final(100.5));
+    const { stream: again, seen } = started({ restored: journal.restored, seconds: 100 });
+    again.end();
+    if (isGreeted) {
+      last().greet(12 * 3200);
+      last().say(final(101));
+    }
+    last().end(4002, "resume: there is no such stream");
+    pass(200);
+    const from = isGreeted ? 10 : 5;
+    assert.equal(last().query.start_ts, `${100 + from / 10}`);
+    last().greet();
+    pass(2000);
+    assert.deepEqual(last().audio, bytesOf(Array.from({ length: 20 - from }, (_, n) => frameOf(n + from))));
+    assert.deepEqual(seen.over, []);
+  });
+}
+
+const ENDINGS = [
+  // code, whether it is restored, whether the service accepted it, audio that stays
+  [1000, false, true, 0],
+  [4034, false, true, 0],
+  [0, false, true, 1.5],
+  [4035, false, true, 1.5],
+  [4001, false, false, 0],
+  [4029, true, false, 1.5],
+  [4002, true, false, 0],
+  [4009, false, true, 0],
+];
+
+for (const [code, isRestored, isAccepted, stays] of ENDINGS) {
+  const how = `${isRestored ? "restored" : "new"}, ${isAccepted ? "accepted" : "refused"}`;
+  test(`after ${code} (${how}), ${stays} s of audio stay for another attempt`, () => {
+    const journal = new Notes();
+    const parts = Array.from({ length: 20 }, (_, n) => new Uint8Array(frameOf(n).buffer));
+    const stored = { key: null, base: 0, finals: 0, settled: 0, start: 0, position: 0, parts };
+    const { stream } = started({ journal, restored: isRestored ? { ...stored, settled: 16_000, base: 16_000 } : null });
+    if (isAccepted) last().greet();
+    if (!isRestored) speak(stream, 0, 20);
+    if (isAccepted) {
+      last().say({ type: "received", position: 64_000 });
+      last().say(final(0.5));
+    }
+    if (code) last().end(code);
+    else stream.abandon();
+    const [position, end] = journal.closed;
+    assert.equal((end - position) / 32_000, stays);
+  });
+}
+
+test("the last partial of a service that sends no finals is kept as one", () => {
+  const { stream, seen } = started();
+  last().greet();
+  speak(stream, 0, 5);
+  last().say({ type: "partial", ts: 0, end_ts: 0.4, elements: [{ type: "text", value: "and" }] });
+  stream.end();
+  last().say({ type: "received", position: 16_000 });
+  last().end(1000, "End of input. Closing");
+  assert.deepEqual(seen.messages, ["partial", "final"]);
+});

@@ -187,13 +187,13 @@ async def test_evicted_audio_is_reported_in_seconds(tmp_path: Path) -> None:
         await start(page)
         await state(page, "live")
         life = 0
-        await expect(page.locator("#held")).to_have_text(re.compile(r"^1\.0 s buffered, \d\.\d s lost$"))
+        await expect(page.locator("#details")).to_have_text(re.compile(r"^1\.0 s buffered, \d\.\d s lost$"))
         await noticed(page, "The service cannot be reached", "keeps trying")
         life = None
         await state(page, "live")
         notice = page.get_by_role("alert")
         await expect(notice.get_by_role("heading")).to_have_text(re.compile(r"^\d\.\d s of audio were lost$"))
-        await expect(page.locator("#held")).to_have_text("")
+        await expect(page.locator("#details")).to_have_text("")
 
 
 CLOSES = {
@@ -236,7 +236,7 @@ async def test_the_page_asks_for_a_key_and_sends_it_with_every_handshake(tmp_pat
         await noticed(page, "An API key is required", "Reason: an API key is needed")
         await page.keyboard.type("wrong")
         await page.keyboard.press("Enter")
-        await noticed(page, "An API key is required", "Reason: this API key is not known")
+        await noticed(page, "This API key is not accepted", "Reason: this API key is not known")
         await page.keyboard.type(key)
         await page.keyboard.press("Enter")
         await state(page, "live")

@@ -100,11 +100,10 @@ async def test_captions_are_copied_and_saved_in_standard_formats() -> None:
         assert all(e["end_ts"] > e["ts"] for e in spoken if e["type"] == "text")
         await page.get_by_role("button", name="Save").click()
         await page.get_by_role("button", name="Copy").click()
-        await expect(page.locator("#open-save")).to_have_text("Copied")
+        await expect(page.locator("#save-text")).to_have_text("Copied")
         assert await page.evaluate("navigator.clipboard.readText()") == to_text(finals)
-        await page.locator("#open-save").click()
-        await page.get_by_role("button", name="Clear start a new transcript").click()
-        await page.get_by_role("button", name="Clear click again to confirm").click()
+        await page.get_by_role("button", name="Transcripts").click()
+        await page.get_by_role("button", name="New transcript").click()
         assert await until(page, 0) == []
 
 
@@ -170,11 +169,13 @@ async def test_the_text_size_can_be_changed_and_is_remembered() -> None:
             return float(await page.locator("#captions").evaluate("box => parseFloat(getComputedStyle(box).fontSize)"))
 
         usual = await size()
+        await page.get_by_role("button", name="Text and colors").click()
         for _ in range(9):
             await page.get_by_role("button", name="Larger text").click()
         assert await size() == pytest.approx(3 * usual, rel=0.01)
         await page.reload()
         assert await size() == pytest.approx(3 * usual, rel=0.01)
+        await page.get_by_role("button", name="Text and colors").click()
         for _ in range(20):
             await page.get_by_role("button", name="Smaller text").click()
         assert await size() == pytest.approx(0.75 * usual, rel=0.01)
@@ -183,13 +184,14 @@ async def test_the_text_size_can_be_changed_and_is_remembered() -> None:
 async def test_everything_works_with_the_keyboard() -> None:
     async with service(talk(LINES, "and so on")) as server, opened(server.url) as page:
         reached = []
-        for _ in range(6):
+        for _ in range(8):
             await page.keyboard.press("Tab")
             reached.append(await page.evaluate("document.activeElement.id"))
             visible = "getComputedStyle(document.activeElement).outlineStyle != 'none'"
             around = "getComputedStyle(document.querySelector('main'), '::after').borderStyle == 'solid'"
             assert await page.evaluate(f"{visible} || {around}"), f"{reached[-1]} shows no focus"
-        assert reached == ["smaller", "larger", "open-save", "captions", "start", "source"]
+        tools = ["open-history", "open-save", "open-text", "full-screen", "open-help"]
+        assert reached == [*tools, "captions", "start", "source"]
         await page.locator("#source").press("Shift+Tab")
         await page.keyboard.press("Enter")
         await state(page, "live")

@@ -107,6 +107,12 @@ export function hypothesis({ type, ts, end_ts, elements }) {
   };
 }
 
+/** A partial as a final, whose punctuation has the spaces. */
+export function asFinal(partial) {
+  const spaced = partial.elements.flatMap((element) => [{ type: "punct", value: " " }, element]).slice(1);
+  return { ...partial, type: "final", elements: spaced };
+}
+
 function printable(text) {
   return text.replace(UNPRINTABLE, " ");
 }

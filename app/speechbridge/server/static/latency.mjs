@@ -3,6 +3,9 @@
 const FRAMES = 1200; // two minutes of 100 ms frames: words never arrive later
 const NEAR = 100; // frames used to compare the two clocks: 10 s, short enough to ignore drift
 const SHOWN = 9; // newest words; the page shows their median
+const STALE = 10_000; // ms without a new word after which there is no figure
+const BEHIND = 3_000; // ms of latency, or of audio that the service does not have, from which on captions are late
+const RECENT = 4_000; // ms for which the newest word tells how late captions are
 
 /** When each sample was captured. The audio clock counts samples; the arrival of frames maps it to our clock. */
 export class CaptureClock {
@@ -37,25 +40,40 @@ export class Latency {
   #clock;
   #known = 0; // words of this utterance that have appeared
   #recent = [];
+  #newest = { latency: 0, at: -Infinity };
 
   constructor(clock) {
     this.#clock = clock;
   }
 
   /** A partial or final appeared. Returns the latency of its newest word, if there is one and its time is known. */
-  shown(heard, now) {
-    const words = heard.elements.filter(({ type }) => type === "text");
+  shown(message, now) {
+    const words = message.elements.filter(({ type }) => type === "text");
     const isNew = words.length > this.#known;
-    this.#known = heard.type === "final" ? 0 : Math.max(this.#known, words.length);
-    const spoken = isNew ? this.#clock.at(words.at(-1).end_ts ?? heard.end_ts) : undefined;
+    this.#known = message.type === "final" ? 0 : Math.max(this.#known, words.length);
+    const spoken = isNew ? this.#clock.at(words.at(-1).end_ts ?? message.end_ts) : undefined;
     if (spoken === undefined) return undefined;
     this.#recent.push(now - spoken);
     if (this.#recent.length > SHOWN) this.#recent.shift();
+    this.#newest = { latency: now - spoken, at: now };
     return now - spoken;
   }
 
-  /** The median of the newest words, in ms; undefined before the first word. */
-  get median() {
+  /** The connection was lost: earlier words tell nothing about later ones. */
+  reset() {
+    this.#recent = [];
+  }
+
+  /** The median of the newest words, in ms; undefined if there was none for a while. */
+  median(now) {
+    if (now - this.#newest.at > STALE) return undefined;
     return this.#recent.toSorted((a, b) => a - b)[Math.floor(this.#recent.length / 2)];
+  }
+
+  /** How many ms the captions are late, given how much audio the service does not have yet; 0 if they are on time. */
+  behind(held, now) {
+    const word = now - this.#newest.at < RECENT ? this.#newest.latency : 0;
+    const late = Math.max(held, word);
+    return late < BEHIND ? 0 : late;
   }
 }

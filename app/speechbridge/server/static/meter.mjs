@@ -12,6 +12,7 @@ export class Meter {
   constructor() {
     new ResizeObserver(() => this.#draw()).observe(this.#box);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
+    addEventListener("appearance", () => this.#draw());
   }
 
   /** Add levels, 0 to 1. */

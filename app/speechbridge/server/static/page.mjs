@@ -1,151 +1,159 @@
-// The page: its controls and notices.
+// The page: starts and stops recordings, and connects them with what is shown and stored.
 
-import { toJson, toSrt, toText, toVtt } from "./captions.mjs";
+import { resize } from "./appearance.mjs";
+import { copy, download } from "./exporting.mjs";
+import { History } from "./history.mjs";
+import { listen } from "./keyboard.mjs";
+import { Library, hold } from "./library.mjs";
 import { Meter } from "./meter.mjs";
+import { Notices } from "./notices.mjs";
+import { keyIn, overlayOptions, withoutKey } from "./overlay.mjs";
+import { PlayerBar } from "./player.mjs";
 import { Recording } from "./recording.mjs";
+import { Recovery } from "./recovery.mjs";
+import { remember, remembered } from "./remembered.mjs";
+import { mayTurnOff, stayAwake, toggleFullScreen } from "./screen.mjs";
+import { listSources, source } from "./sources.mjs";
+import { BYTES_PER_SECOND } from "./stream.mjs";
+import { Transcript } from "./transcript.mjs";
 import { Captions } from "./view.mjs";
-import { STATES, problem, time } from "./words.mjs";
+import { STATES, closing, details, problem, time } from "./words.mjs";
 
-const SIZES = [0.75, 0.875, 1, 1.25, 1.5, 2, 2.5, 3];
 const RETRY = 15_000; // ms after which an overlay, which nobody operates, tries again
-const FADE = 6_000; // ms that an overlay shows the last caption
+const RECOVER = 30_000; // ms after which the page tries again to transcribe what is kept
+const KEPT = 0.5; // seconds of audio, kept for later, that are worth a notice
+const FLASH = 2_500; // ms that a button shows what it did
+const TRANSIENT = ["silent", "away", "lost"]; // notices that an overlay does not show
+const LOCKED = 1_000; // ms in which a reloaded page waits for the lock that it held before
 
-const isOverlay = document.documentElement.dataset.view === "overlay";
+const root = document.documentElement;
+const isOverlay = root.dataset.view === "overlay";
+const options = overlayOptions(location.search);
 const $ = (id) => document.getElementById(id);
 const service = new URL(".", location.href).href.replace(/^http/, "ws").replace(/\/$/, "");
 
+const opening = isOverlay ? Promise.resolve(null) : Library.open();
+let library = null; // once it is open
+let recovery = null;
 const captions = new Captions(isOverlay);
 const meter = new Meter();
-let finals = [];
-let seconds = 0; // length of the transcript
+const player = new PlayerBar();
+let transcript = new Transcript(); // the one that is shown
+let release = () => {}; // of its lock
 let recording = null; // the current one
+let journal; // of the current recording
+let recovering = { seconds: 0, isLive: false }; // earlier audio that is being transcribed
+let idle = "ready"; // the state when no recording runs
 
-// ---- state -----------------------------------------------------------------------------------------------------------
+// ---- state ----------------------------------------------------------------------------------------------------------
 
-function show(state, held = 0, lost = 0) {
-  document.documentElement.dataset.state = state;
-  if ($("state").textContent !== STATES[state]) $("state").textContent = STATES[state];
-  const buffered = [held >= 0.1 && `${held.toFixed(1)} s buffered`, lost && `${lost.toFixed(1)} s lost`];
-  $("held").textContent = buffered.filter(Boolean).join(", ");
-  $("start-text").textContent = !recording ? "Start" : state === "ending" ? "Skip" : "Stop";
+function show(state) {
+  const isRecovering = !recording && recovering.seconds > 0;
+  const name = isRecovering ? (recovering.isLive ? "recovering" : "retrying") : state.name;
+  root.dataset.state = name;
+  root.toggleAttribute("data-behind", state.behind > 0);
+  const title = state.behind ? STATES.behind : STATES[name];
+  if ($("state").textContent !== title) $("state").textContent = title; // screen readers announce a change
+  $("details").textContent = details(isRecovering ? { held: recovering.seconds } : state);
+  $("latency").textContent = Number.isFinite(state.latency) ? `${state.latency.toFixed(1)} s` : "–";
+  const stop = { ending: "Finish now", waiting: "Stop waiting" }[name] ?? "Stop";
+  $("start-text").textContent = recording ? stop : "Start";
   $("source").disabled = recording !== null;
+  captions.isListening = Boolean(state.isListening);
   document.title = `${recording ? "● " : ""}Captions · speechbridge`;
 }
 
 async function begin(choice) {
-  dismiss();
-  $("latency").textContent = "–";
+  notices.hide();
+  const id = new Transcript().id;
+  const { seconds } = transcript;
+  journal = library?.journal(transcript, { id, seconds }, () => notices.show(problem("not-stored")));
   const started = (recording = new Recording(service, {
     seconds,
-    accessKey: stored("sessionStorage", "key") ?? "",
+    accessKey: accessKey(),
+    journal,
     on: {
-      state: (...state) => recording === started && show(...state),
-      notify,
-      mention: (notice) => $("notice").dataset.key || notify(notice),
-      withdraw: dismiss,
+      state: (state) => recording === started && show(state),
+      notify: (notice) => notify(notice),
+      mention: (notice) => isOverlay || notices.mention(notice),
+      withdraw: (key) => notices.hide(key),
+      player: (file) => recording === started && player.show(file),
       frame(levels, until) {
-        seconds = until;
+        transcript.seconds = until;
         meter.push(levels);
-        $("elapsed").textContent = time(seconds);
+        $("elapsed").textContent = time(until);
       },
       message(message) {
         captions.show(message);
-        if (message.type === "final" && !isOverlay) finals.push(message);
-        $("empty").hidden = true;
+        if (message.type === "final" && !isOverlay) transcript.add(message);
         fade();
       },
-      latency: (ms) => ($("latency").textContent = `${(ms / 1000).toFixed(1)} s`),
-      over(state) {
+      over(name) {
         recording = null;
-        lock?.release();
+        idle = name;
+        mayTurnOff();
         meter.clear();
-        show(state);
+        player.show(undefined);
+        show({ name });
+        setTimeout(recover, RECOVER);
       },
     },
   }));
   if (await started.begin(choice)) {
-    stayAwake();
-    listSources();
+    player.show(started.player);
+    stayAwake(() => recording !== null);
+    listSources(recording !== null);
+    recover();
   }
 }
 
 // ---- notices --------------------------------------------------------------------------------------------------------
 
-const ACTIONS = {
-  again: ["Try again", () => start()],
-  resume: ["Resume", () => recording?.resume()],
-};
-const TRANSIENT = ["silent", "away", "lost"]; // not shown on an overlay
 let retry; // timer of an overlay
+let afterKey = start; // what to do with the key that the page asked for
 
-function notify({ key, title, text, reason = "", action }) {
-  if (isOverlay && TRANSIENT.includes(key)) return;
-  const notice = $("notice");
-  notice.dataset.key = key;
-  notice.querySelector("h2").textContent = title;
-  notice.querySelector(".text").textContent = text;
-  notice.querySelector(".reason").textContent = reason && `Reason: ${reason}`;
-  $("key-form").hidden = action !== "key";
-  const [label] = ACTIONS[action] ?? [];
-  $("act").hidden = !label;
-  $("act").textContent = label ?? "";
-  $("act").onclick = () => {
-    dismiss();
-    ACTIONS[action][1]();
-  };
-  notice.hidden = false;
-  if (action === "key") $("key").focus();
-  if (isOverlay && action === "again") retry = setTimeout(start, RETRY);
-}
-
-/** Hide a notice: the one with that key, if it is shown, or any. */
-function dismiss(key = $("notice").dataset.key) {
-  if ($("notice").dataset.key !== key) return;
-  delete $("notice").dataset.key;
-  $("notice").hidden = true;
-}
-
-$("dismiss").addEventListener("click", () => {
-  dismiss();
-  $("start").focus();
+const notices = new Notices({
+  again: () => start(),
+  resume: () => recording?.resume(),
+  recover: () => recover(),
+  key(key, isKept) {
+    remember("key", key, "sessionStorage");
+    if (isKept) remember("key", key);
+    afterKey();
+  },
 });
 
-$("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  store("sessionStorage", "key", $("key").value.trim());
-  $("key").value = "";
-  dismiss();
-  start();
-});
-
-// ---- audio sources --------------------------------------------------------------------------------------------------
-
-async function listSources() {
-  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-  const microphones = devices.filter(
-    ({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default",
-  );
-  const named = microphones.filter(({ label }) => label); // they have names once access was allowed
-  const options = [
-    ["microphone", "Default microphone"],
-    ...named.map(({ deviceId, label }) => [`microphone ${deviceId}`, label]),
-    ...(isOverlay ? [] : [["file", "A file …"]]),
-    ...(!isOverlay && navigator.mediaDevices?.getDisplayMedia ? [["tab", "Another tab …"]] : []),
-  ];
-  const chosen = (!recording && stored("localStorage", "source")) || $("source").value;
-  $("source").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
-  $("source").value = options.some(([value]) => value === chosen) ? chosen : "microphone";
+function notify(notice, again = start) {
+  if (notice.action === "key") {
+    remember("key", null, "sessionStorage"); // it was missing or wrong
+    remember("key", null);
+    afterKey = again;
+  }
+  if (!isOverlay) {
+    notices.show(notice);
+    return;
+  }
+  if (TRANSIENT.includes(notice.key)) return;
+  const isKey = notice.action === "key"; // nobody types on an overlay, and no viewer should see the form
+  const text = "Add #key= and an API key to the address of this overlay.";
+  notices.show(isKey ? { ...notice, text, action: undefined } : notice);
+  if (notice.action === "again") retry = setTimeout(start, RETRY);
 }
 
-$("source").addEventListener("change", () => store("localStorage", "source", $("source").value));
-navigator.mediaDevices?.addEventListener("devicechange", listSources);
+/** The key that the user typed in this tab, or one that this device remembers. */
+function accessKey() {
+  return remembered("key", "sessionStorage") ?? remembered("key") ?? "";
+}
 
-function start() {
+// ---- start and stop -------------------------------------------------------------------------------------------------
+
+async function start() {
   clearTimeout(retry);
+  await prepared; // the first key press may come early
   if (recording) return;
-  const [kind, device] = $("source").value.split(" ");
-  if (kind === "file") $("file").click();
-  else begin({ kind, device });
+  const choice = source();
+  if (choice.kind === "file") $("file").click();
+  else begin(choice);
 }
 
 $("file").addEventListener("change", () => {
@@ -155,122 +163,212 @@ $("file").addEventListener("change", () => {
 });
 
 $("start").addEventListener("click", () => (recording ? recording.stop() : start()));
-
-document.addEventListener("keydown", (event) => {
-  const isTaken =
-    event.target.closest("button, input, select, [popover]") || event.ctrlKey || event.altKey || event.metaKey;
-  if (event.code !== "Space" || event.repeat || isTaken) return;
-  event.preventDefault();
-  $("start").click();
+navigator.mediaDevices?.addEventListener("devicechange", () => listSources(recording !== null));
+addEventListener("beforeunload", (event) => recording && !isOverlay && event.preventDefault());
+addEventListener("online", () => {
+  recording?.retryNow();
+  recovery?.retryNow();
+  recover();
 });
 
-addEventListener("online", () => recording?.retryNow());
-addEventListener("beforeunload", (event) => recording && !isOverlay && event.preventDefault());
+// ---- the transcript -------------------------------------------------------------------------------------------------
 
-// ---- the screen -----------------------------------------------------------------------------------------------------
-
-let lock; // keeps the screen awake
-
-async function stayAwake() {
-  if (!recording || document.hidden || lock?.released === false) return;
-  lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // may be refused, for example on low battery
-  if (!recording) lock?.release();
+/** Show another transcript, whose lock this tab holds. */
+function enter(next, releaseNext) {
+  release();
+  [transcript, release] = [next, releaseNext];
+  remember("transcript", transcript.id, "sessionStorage");
+  captions.open(transcript.finals);
+  $("elapsed").textContent = time(transcript.seconds);
 }
 
-document.addEventListener("visibilitychange", stayAwake); // browsers release the lock when the page is hidden
-
-let fading;
-
-function fade() {
-  if (!isOverlay) return;
-  clearTimeout(fading);
-  delete document.documentElement.dataset.faded;
-  fading = setTimeout(() => (document.documentElement.dataset.faded = ""), FADE);
+/** Begin a new transcript. A recording goes on in it, and so do its times. */
+async function beginNew() {
+  const next = new Transcript({ seconds: recording ? transcript.seconds : 0 });
+  if (journal && recording) journal.transcript = next;
+  enter(next, await claim(next.id));
 }
 
-function resize(step) {
-  const now = Number(stored("localStorage", "size") ?? 1);
-  const size = SIZES[Math.max(0, Math.min(SIZES.length - 1, SIZES.indexOf(now) + step))];
-  store("localStorage", "size", size);
-  document.documentElement.style.setProperty("--size", size);
+async function open(id) {
+  if (id === transcript.id) return;
+  const releaseNext = await claim(id);
+  const next = releaseNext && (await library.load(id));
+  if (next) enter(next, releaseNext);
+  else flash("Open in another tab");
 }
 
-$("smaller").addEventListener("click", () => resize(-1));
-$("larger").addEventListener("click", () => resize(+1));
+function claim(id) {
+  return hold(`transcript.${id}`);
+}
 
-// ---- saving ---------------------------------------------------------------------------------------------------------
+/** Whether a transcript may be deleted: not while another tab shows it. */
+async function canRemove(id) {
+  if (id === transcript.id) return !recording;
+  const releaseIt = await claim(id);
+  releaseIt?.();
+  return releaseIt !== null;
+}
 
-const FORMATS = {
-  txt: [toText, "text/plain"],
-  srt: [toSrt, "application/x-subrip"],
-  vtt: [toVtt, "text/vtt"],
-  json: [toJson, "application/json"],
+/** Where in the transcript the audio of an interrupted stream ends. */
+async function endOf(record) {
+  const { end } = await library.audio(record);
+  return record.seconds + end / BYTES_PER_SECOND;
+}
+
+/** After a reload, show what was shown before; after a crash, what it interrupted. */
+async function reopen() {
+  const before = remembered("transcript", "sessionStorage");
+  const interrupted = await library.interrupted();
+  for (const id of new Set([before, ...interrupted.map((record) => record.transcript)])) {
+    let releaseFound = id && (await claim(id));
+    for (let waited = 0; id && id === before && !releaseFound && waited < LOCKED; waited += 100) {
+      await new Promise((done) => setTimeout(done, 100)); // a page that is being left still has it
+      releaseFound = await claim(id);
+    }
+    if (!releaseFound) continue;
+    const found = (await library.load(id)) ?? new Transcript({ id });
+    for (const record of interrupted) {
+      if (record.transcript === id) found.seconds = Math.max(found.seconds, await endOf(record));
+    }
+    if (found.seconds) {
+      enter(found, releaseFound);
+      return;
+    }
+    releaseFound();
+  }
+  remember("transcript", transcript.id, "sessionStorage");
+  release = await claim(transcript.id);
+}
+
+// ---- audio that is kept ---------------------------------------------------------------------------------------------
+
+const RECOVERED = {
+  message(message, { id }) {
+    if (id === transcript.id && (message.type === "final" || !recording)) captions.show(message);
+  },
+  state(seconds, isLive) {
+    recovering = { seconds, isLive };
+    if (!recording) show({ name: idle });
+  },
+  over(close, seconds) {
+    if (seconds < KEPT) return;
+    if (close.code === 4001) notify(closing(close, { kept: seconds, hasKey: accessKey() !== "" }), recover);
+    else if (!recording) notices.mention(problem("kept", { seconds }));
+    setTimeout(recover, RECOVER);
+  },
 };
+
+function recover() {
+  recovery?.run(transcript, { running: recording ? journal?.id : undefined, accessKey: accessKey() });
+}
+
+// ---- panels ---------------------------------------------------------------------------------------------------------
 
 $("save").addEventListener("click", ({ target }) => {
   const format = target.closest("[data-save]")?.dataset.save;
   if (!format) return;
   $("save").hidePopover();
-  if (format === "copy")
-    navigator.clipboard.writeText(toText(finals)).then(
+  const { finals, title } = transcript;
+  if (!finals.length) {
+    flash("Nothing to save");
+  } else if (format === "copy") {
+    copy(finals).then(
       () => flash("Copied"),
       () => flash("Blocked"),
     );
-  else download(format);
+  } else {
+    download(title || "captions", format, finals);
+  }
 });
 
-function download(format) {
-  const [write, type] = FORMATS[format];
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([write(finals)], { type: `${type};charset=utf-8` }));
-  link.download = `captions.${format}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser has started to read it by then
-}
+let flashing;
 
 function flash(text) {
-  $("open-save").textContent = text;
-  setTimeout(() => ($("open-save").textContent = "Save"), 2500);
+  clearTimeout(flashing);
+  $("save-text").textContent = text;
+  $("save-text").dataset.flash = "";
+  flashing = setTimeout(() => {
+    $("save-text").textContent = "Save";
+    delete $("save-text").dataset.flash;
+  }, FLASH);
 }
 
-const CLEAR = ["start a new transcript", "click again to confirm"];
-
-$("clear").addEventListener("click", () => {
-  if ($("clear-text").textContent === CLEAR[0]) {
-    $("clear-text").textContent = CLEAR[1];
-    return;
-  }
-  $("save").hidePopover();
-  finals = [];
-  captions.clear();
-  if (recording) return; // its timestamps continue
-  seconds = 0;
-  $("elapsed").textContent = time(0);
-  $("empty").hidden = false;
+const dialog = new History(opening, {
+  open,
+  begin: beginNew,
+  current: () => transcript.id,
+  isRecording: () => recording !== null,
+  canRemove,
+  renamed: (id, title) => id === transcript.id && (transcript.title = title),
+  removed: (id) => id === transcript.id && beginNew(),
 });
 
-$("save").addEventListener("toggle", () => ($("clear-text").textContent = CLEAR[0]));
+for (const each of document.querySelectorAll("dialog")) {
+  each.querySelector(".close").addEventListener("click", () => each.close());
+  each.addEventListener("click", ({ target }) => target === each && each.close()); // beside it
+}
+$("open-help").addEventListener("click", () => $("help").showModal());
+$("full-screen").addEventListener("click", toggleFullScreen);
 
-function stored(storage, name) {
-  try {
-    return globalThis[storage].getItem(`speechbridge.${name}`);
-  } catch {
-    return null; // storage is blocked
-  }
+listen({
+  Space: () => $("start").click(),
+  f: toggleFullScreen,
+  t: () => $("text").togglePopover(),
+  s: () => $("save").togglePopover(),
+  h: () => dialog.show(),
+  n: beginNew,
+  p: () => player.toggle(),
+  "?": () => $("help").showModal(),
+  "+": () => resize(+1),
+  "=": () => resize(+1),
+  "-": () => resize(-1),
+  arrowleft: () => player.move(-1),
+  arrowright: () => player.move(+1),
+});
+
+// ---- the overlay ----------------------------------------------------------------------------------------------------
+
+let fading;
+
+function fade() {
+  if (!isOverlay || !options.fade) return;
+  clearTimeout(fading);
+  delete root.dataset.faded;
+  fading = setTimeout(() => (root.dataset.faded = ""), options.fade * 1000);
 }
 
-function store(storage, name, value) {
-  try {
-    globalThis[storage].setItem(`speechbridge.${name}`, value);
-  } catch {
-    // Storage is blocked: the value lasts for this visit.
+function layOver() {
+  const { lines, size, color, background, font, position, align } = options;
+  for (const [name, value] of Object.entries({ lines, size, color, background })) {
+    root.style.setProperty(`--${name}`, value);
   }
+  Object.assign(root.dataset, { font, position, align });
+  document.addEventListener("click", ({ target }) => target.closest("#notice") || start());
 }
 
-await listSources();
+// ---- begin ----------------------------------------------------------------------------------------------------------
+
+if (keyIn(location.hash)) {
+  remember("key", keyIn(location.hash));
+  remember("key", null, "sessionStorage");
+  globalThis.history.replaceState(null, "", location.pathname + location.search + withoutKey(location.hash));
+}
+const prepared = prepare();
+
+async function prepare() {
+  library = await opening;
+  await listSources(recording !== null, options.source);
+  if (!library) return;
+  recovery = new Recovery(service, library, RECOVERED);
+  await reopen();
+  recover();
+}
+
 if (!isSecureContext) notify(problem("insecure", location));
 else if (!globalThis.AudioWorkletNode) notify(problem("no-worklet"));
 if (isOverlay) {
-  document.addEventListener("click", ({ target }) => target.closest("#notice") || start());
+  layOver();
   start();
+} else {
+  navigator.serviceWorker?.register("static/offline.js", { scope: "./" }).catch(() => {}); // it works without, online
 }

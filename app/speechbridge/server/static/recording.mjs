@@ -1,6 +1,5 @@
 // One recording, from Start to the last words: an audio source, a stream, and the state of both.
 
-import { hypothesis } from "./captions.mjs";
 import { CaptureClock, Latency } from "./latency.mjs";
 import { open } from "./sound.mjs";
 import { ResumableStream } from "./stream.mjs";
@@ -11,10 +10,11 @@ const SILENT = 5_000; // ms of silence before the page reports it
 const QUIET = 0.001; // of full scale, 60 dB down: every open microphone in a room is louder
 const AWAY = 5_000; // ms without the service before the page reports it
 const DOUBLE_CLICK = 1_000; // ms in which a second stop is ignored
+const KEPT = 0.5; // seconds of audio, kept for later, that are worth a notice
 
 export class Recording {
   #service;
-  #accessKey;
+  #options;
   #on;
   #seconds; // length of the transcript
   #kind;
@@ -26,20 +26,22 @@ export class Recording {
   #linkedAt; // when that last changed
   #soundAt; // when there was last a sound
   #isInterrupted = false;
+  #isHeard = false; // a partial or final has arrived
   #endedAt = null;
   #lost = 0;
   #timer = setInterval(() => this.#report(), 500);
 
   /**
-   * `service` is its address, ws or wss; `seconds` is the position in the transcript where the audio begins. Callbacks in
-   * `on`: `state(name, held, lost)`, often, with the seconds of audio that are buffered or were evicted;
-   * `frame(levels, seconds)`; `message(message)`; `latency(ms)`; `notify(notice)`; `mention(notice)`, for a notice that must
-   * not replace another; `withdraw(key)`, when a notice no longer applies; once, at the end, `over(state)`.
+   * `service` is its address, ws or wss; `seconds` is the position in the transcript where the audio begins; `journal`
+   * stores the stream, if it can be stored. Callbacks in `on`: `state(state)`, often, with
+   * `{ name, behind, held, lost, latency, isListening }`, times in seconds; `frame(levels, seconds)`; `message(message)`;
+   * `player(player)`, for a file, often; `notify(notice)`; `mention(notice)`, for a notice that must not replace another;
+   * `withdraw(key)`, when a notice no longer applies; once, at the end, `over(name)`, the last state.
    */
-  constructor(service, { seconds, accessKey, on }) {
+  constructor(service, { seconds, accessKey = "", journal, on }) {
     this.#service = service;
     this.#seconds = seconds;
-    this.#accessKey = accessKey;
+    this.#options = { seconds, accessKey, journal };
     this.#on = on;
   }
 
@@ -54,6 +56,7 @@ export class Recording {
         frame: (frame) => take(frame),
         interrupted: (is) => this.#interrupted(is),
         ended: (ending) => this.stop(ending),
+        played: (player) => this.#on.player(player),
       });
     } catch (error) {
       if (this.#isEnding) return false; // stopped while the browser asked for permission
@@ -70,13 +73,12 @@ export class Recording {
     this.#latency = new Latency(this.#clock);
     this.#soundAt = this.#linkedAt = performance.now();
     this.#stream = new ResumableStream(this.#service, {
-      seconds: this.#seconds,
-      accessKey: this.#accessKey,
+      ...this.#options,
       on: {
         state: (link) => this.#linkChanged(link),
-        message: (message) => this.#show(hypothesis(message)),
+        message: (message) => this.#show(message),
         lost: (seconds) => (this.#lost += seconds),
-        over: (close) => this.#closed(close),
+        over: (close, untranscribed) => this.#closed(close, untranscribed),
       },
     });
     take = (frame) => this.#frame(frame);
@@ -109,8 +111,17 @@ export class Recording {
     this.#stream?.retryNow();
   }
 
+  /** Controls of the file that plays: `{ name, position, duration, isPaused, toggle(), seek(seconds) }`; else undefined. */
+  get player() {
+    return this.#isEnding ? undefined : this.#sound?.player;
+  }
+
   get #isEnding() {
     return this.#endedAt !== null;
+  }
+
+  get #isAway() {
+    return this.#stream !== null && this.#link !== "live";
   }
 
   #frame({ samples, levels, time }) {
@@ -120,15 +131,16 @@ export class Recording {
     this.#stream.send(samples);
     if (Math.max(...levels) > QUIET) this.#soundAt = performance.now();
     this.#on.frame(levels, this.#seconds);
-    if (this.#link !== "live") this.#report();
+    if (this.#isAway) this.#report();
   }
 
   #show(message) {
+    this.#isHeard ||= message.elements.length > 0;
     this.#on.message(message);
     if (document.hidden) return; // a hidden page draws nothing
     requestAnimationFrame((now) => {
       this.#latency.shown(message, now);
-      if (this.#latency.median !== undefined) this.#on.latency(this.#latency.median);
+      if (!this.#isEnding) this.#report();
     });
   }
 
@@ -147,20 +159,28 @@ export class Recording {
       this.#on.withdraw("away");
       if (this.#lost) this.#on.notify(problem("lost", { seconds: this.#lost }));
       this.#lost = 0;
+    } else {
+      this.#latency.reset();
     }
     this.#report();
   }
 
-  async #closed(close) {
+  async #closed(close, untranscribed) {
     const isDone = close.code === 1000 && this.#isEnding;
     const isAbandoned = close.code === 0 && !close.reason; // by us
-    const unheard = this.#stream.held + this.#lost;
+    const facts = {
+      unheard: this.#stream.held + this.#lost,
+      kept: this.#options.journal ? untranscribed : 0,
+      hasKey: this.#options.accessKey !== "",
+      hasBegun: this.#stream.hasBegun,
+    };
     if (!this.#isEnding) {
       this.#endedAt = performance.now();
       await this.#sound.stop();
     }
     this.#over(isDone ? "ended" : "stopped");
-    if (!isDone && !isAbandoned) this.#on.notify(closing(close, unheard));
+    if (isAbandoned && facts.kept >= KEPT) this.#on.notify(problem("kept", { seconds: facts.kept }));
+    else if (!isDone && !isAbandoned) this.#on.notify(closing(close, facts));
   }
 
   #over(state) {
@@ -170,18 +190,29 @@ export class Recording {
   }
 
   get #state() {
-    if (this.#isEnding) return "ending";
+    if (this.#isEnding) return this.#isAway ? "waiting" : "ending";
     if (!this.#stream) return "asking";
     if (this.#isInterrupted) return "interrupted";
-    if (this.#link !== "live") return this.#link;
+    if (this.#isAway) return this.#link;
+    if (this.#sound.player?.isPaused) return "paused";
     return this.#kind !== "file" && performance.now() - this.#soundAt > SILENT ? "silent" : "live";
   }
 
   #report() {
-    const isAway = this.#stream !== null && this.#link !== "live";
-    this.#on.state(this.#state, isAway ? this.#stream.held : 0, isAway ? this.#lost : 0);
-    if (this.#state === "silent") this.#on.mention(problem("silent"));
+    const now = performance.now();
+    const held = this.#stream?.held ?? 0;
+    const behind = this.#stream ? this.#latency.behind(held * 1000, now) / 1000 : 0;
+    const name = this.#state;
+    this.#on.state({
+      name,
+      behind: ["live", "silent"].includes(name) ? behind : 0,
+      held: this.#isAway ? held : 0,
+      lost: this.#isAway ? this.#lost : 0,
+      latency: name === "live" ? this.#latency.median(now) / 1000 : undefined,
+      isListening: !this.#isHeard && ["live", "silent"].includes(name),
+    });
+    if (name === "silent" && !behind) this.#on.mention(problem("silent"));
     else this.#on.withdraw("silent");
-    if (isAway && performance.now() - this.#linkedAt > AWAY) this.#on.mention(problem("away"));
+    if (this.#isAway && now - this.#linkedAt > AWAY) this.#on.mention(problem("away"));
   }
 }

@@ -1,12 +1,13 @@
 // The replay buffer: the newest audio, addressed by its position in bytes; at most `room` bytes. Pure.
 
 export class Ring {
-  start = 0; // position of the oldest byte kept
-  end = 0; // position after the newest byte
+  start; // position of the oldest byte kept
+  end; // position after the newest byte
   #bytes;
 
-  constructor(room) {
+  constructor(room, position = 0) {
     this.#bytes = new Uint8Array(room);
+    this.start = this.end = position;
   }
 
   /** Append at most `room` bytes. The oldest are evicted when the buffer is full. */

@@ -2,14 +2,17 @@
 
 import { Problem } from "./words.mjs";
 
+const AFTER_PAUSE = 1_000; // ms of silence that follow a paused file, so that its last utterance becomes final
+const BLOCKED = 500; // ms in which a context that may run does, before the first click or key press
+const NO_OUTPUT = 3_000; // ms after which a context that may run, and does not, has no output device
 const LAST_FRAME = 500; // ms to wait for the last frame; an interrupted context never delivers it
 
 /**
  * Open a source. Call it from a click or key handler, or browsers may not start the audio.
  *
  * `choice` is `{ kind, device, file }`. Callbacks in `on`: `frame({ samples, levels, time })`, where `time` is the end of
- * the frame on the audio clock; `interrupted(bool)`; `ended(problem)` when the source ends by itself, with null if that is
- * normal. Throws Problem.
+ * the frame on the audio clock; `interrupted(bool)`; `played(player)`, for a file, whenever its position changes;
+ * `ended(problem)` when the source ends by itself, with null if that is normal. Throws Problem.
  */
 export async function open(choice, on) {
   if (!isSecureContext) throw new Problem("insecure");
@@ -23,6 +26,12 @@ export async function open(choice, on) {
     throw error;
   }
   return sound;
+}
+
+/** Whether the browser can share the audio of another tab. Only those that can know this constraint. */
+export function canShareTabs() {
+  const { getDisplayMedia, getSupportedConstraints } = navigator.mediaDevices ?? {};
+  return Boolean(getDisplayMedia && getSupportedConstraints?.call(navigator.mediaDevices).suppressLocalAudioPlayback);
 }
 
 class Sound {
@@ -52,20 +61,29 @@ class Sound {
     }));
     frames.port.onmessage = ({ data }) => {
       this.#isLast = data.last;
-      this.#on.frame(data);
+      const { pausedAt = Infinity } = source;
+      if (performance.now() - pausedAt < AFTER_PAUSE || pausedAt === Infinity) this.#on.frame(data);
     };
     source.onended = (problem) => this.#on.ended(problem);
+    source.onplayed = () => this.#on.played(source.player);
     source.node.connect(frames).connect(this.#context.destination); // its output is silent; browsers may suspend unconnected nodes
     // iOS reports "interrupted"; some browsers report "suspended" instead.
     this.#context.onstatechange = () => this.#on.interrupted(this.#context.state !== "running");
-    await this.resume();
-    if (this.#context.state !== "running") throw new Problem("gesture");
+    // After a click or a key press every browser lets a context run, but Firefox needs an output device for it.
+    const isAllowed = navigator.userActivation?.hasBeenActive;
+    await this.resume(isAllowed ? NO_OUTPUT : BLOCKED);
+    if (this.#context.state !== "running") throw new Problem(isAllowed ? "no-output" : "gesture");
     await source.play?.();
   }
 
+  /** The controls of a file; undefined for other sources. */
+  get player() {
+    return this.#source?.player;
+  }
+
   /** Try to resume interrupted audio. */
-  async resume() {
-    await Promise.race([this.#context.resume().catch(() => {}), wait(LAST_FRAME)]);
+  async resume(patience = BLOCKED) {
+    await Promise.race([this.#context.resume().catch(() => {}), wait(patience)]);
   }
 
   /** Deliver the last frame and release the device. */
@@ -81,7 +99,8 @@ class Sound {
   }
 }
 
-// Each returns `{ node, delay, play, close }`, and calls `onended(problem)` when it ends by itself.
+// Each returns `{ node, delay, play, close }`, and calls `onended(problem)` when it ends by itself. A file has `player` and
+// `pausedAt` too, and calls `onplayed()`.
 const SOURCES = {
   async microphone(context, { device }) {
     // Noise suppression made for listeners removes sound that recognizers need. Gain control helps quiet voices.
@@ -92,7 +111,7 @@ const SOURCES = {
   },
 
   async tab(context) {
-    if (!navigator.mediaDevices.getDisplayMedia) throw new Problem("no-tab-sound");
+    if (!canShareTabs()) throw new Problem("no-tab-sharing");
     const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     // Browsers share a tab's audio only with its video, which is not used.
     const media = await ask(navigator.mediaDevices.getDisplayMedia({ audio, video: true }), "not-shared");
@@ -108,20 +127,44 @@ const SOURCES = {
     const element = new Audio(url); // decodes while it plays, so long files need little memory
     const node = context.createMediaElementSource(element);
     node.connect(context.destination);
+    const play = () =>
+      element.play().catch(() => {
+        throw new Problem("unreadable-file");
+      });
     const source = {
       node,
-      play: () =>
-        element.play().catch(() => {
-          throw new Problem("unreadable-file");
-        }),
+      play,
+      pausedAt: undefined,
+      player: {
+        name: file.name,
+        get position() {
+          return element.currentTime;
+        },
+        get duration() {
+          return Number.isFinite(element.duration) ? element.duration : undefined; // some recordings do not know theirs
+        },
+        get isPaused() {
+          return source.pausedAt !== undefined;
+        },
+        toggle() {
+          if (element.paused) play().catch(() => source.onended("unreadable-file"));
+          else element.pause();
+          source.pausedAt = element.paused ? performance.now() : undefined;
+          source.onplayed();
+        },
+        seek(seconds) {
+          element.currentTime = Math.max(0, Math.min(seconds, element.duration || 0));
+        },
+      },
       close() {
-        element.onended = element.onerror = null;
+        element.onended = element.onerror = element.ontimeupdate = null;
         element.pause();
         URL.revokeObjectURL(url);
       },
     };
     element.onended = () => source.onended(null);
     element.onerror = () => source.onended?.("unreadable-file");
+    element.ontimeupdate = element.ondurationchange = () => source.onplayed?.();
     return source;
   },
 };

@@ -9,12 +9,17 @@
 //   sends all audio since the last final.
 // - It never gives up while audio arrives. When the replay buffer is full, the oldest audio is evicted and its length is
 //   reported.
+//
+// A journal stores the audio that is not settled. A stream made from it after a reload or a crash resumes like one whose
+// connection was lost.
 
+import { asFinal, hypothesis } from "./captions.mjs";
 import { ABNORMAL, NEW_STREAM, RECONNECT, TOO_OFTEN, UNKNOWN_STREAM } from "./codes.mjs";
+import { NO_JOURNAL } from "./journal.mjs";
 import { Ring } from "./ring.mjs";
 
 const PATH = "/speechtotext/v1/stream";
-const BYTES_PER_SECOND = 32000;
+export const BYTES_PER_SECOND = 32000;
 const ROOM = 2 ** 21; // bytes in the replay buffer: 65 s. The service forgets a stream after 60 s
 const PIECE = 3200; // bytes in one message: 100 ms. Small messages get through even when connections break often
 const PACE = 8; // times real time: the highest rate at which buffered audio is sent
@@ -27,6 +32,8 @@ const LAST_WORDS = 40_000; // ms to wait for the last words; the service waits 3
 const FIRST_PAUSE = 100; // ms before the first retry, doubled for each further one, with full jitter
 const LONGEST_PAUSE = 3_000;
 const TOO_OFTEN_PAUSE = 10_000; // after "too many handshakes a minute"
+const DRAINED = [1000, 4034]; // the service has transcribed everything that it acknowledged
+const GIVEN_UP = [1007, 1008, 1009, 4002, 4009]; // the same audio would be rejected again, or another tab has it
 const REPEATS = 3; // the same close this often in a row, without a final in between, is permanent
 
 export class ResumableStream {
@@ -51,6 +58,10 @@ export class ResumableStream {
   #repeated = { code: 0, reason: "", times: 0 };
   #allowance = BURST; // pieces
   #countedAt = 0;
+  #journal;
+  #isRestored;
+  #isResuming = false; // this connection was made with a resume key
+  #partial = null; // the newest, if no final has replaced it
   #hasBegun = false;
   #isEnded = false;
   #isOver = false;
@@ -58,17 +69,29 @@ export class ResumableStream {
 
   /**
    * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins.
-   * Callbacks in `on`: `state(name)`, live or reconnecting; `message(message)`, each partial and final; `lost(seconds)`,
-   * when audio was evicted before the service had it; once, at the end, `over({ code, reason })`, the service's close, or
-   * code 0 if there was none.
+   * Callbacks in `on`: `state(name)`, live or reconnecting; `message(message)`, each partial and final as
+   * captions.mjs parses them, a final with `begin`, where in the transcript its stream began; `lost(seconds)`,
+   * when audio was evicted before the service had it; once, at the end, `over({ code, reason }, seconds)`, with the service's
+   * close, or code 0 if there was none, and how much audio is not transcribed.
+   *
+   * `journal` stores the stream (journal.mjs). `restored` is what it stored of an earlier one: its progress, and
+   * `position` and `parts`, the audio.
    */
-  constructor(url, { on, seconds = 0, accessKey = "", room = ROOM }) {
+  constructor(url, { on, seconds = 0, accessKey = "", room = ROOM, journal = NO_JOURNAL, restored = null }) {
     this.#url = url;
     this.#on = on;
     this.#seconds = seconds;
     this.#accessKey = accessKey;
-    this.#ring = new Ring(room);
+    this.#journal = journal;
+    this.#isRestored = restored !== null;
+    this.#ring = new Ring(room, restored?.position);
+    if (restored) this.#restore(restored);
     this.#connect();
+  }
+
+  /** Whether the service has ever accepted this stream. */
+  get hasBegun() {
+    return this.#hasBegun;
   }
 
   /** Seconds of audio that the service has not acknowledged. */
@@ -82,7 +105,9 @@ export class ResumableStream {
     // Browsers delay the timers of hidden tabs by up to a minute, but audio still arrives: let it run what is due.
     for (const { due, act } of Object.values(this.#timers)) if (performance.now() >= due) act();
     const start = Math.max(this.#ring.start, this.#acknowledged);
-    this.#ring.append(new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength));
+    const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
+    this.#journal.audio(this.#ring.end, bytes, this.#ring.start);
+    this.#ring.append(bytes);
     // Audio that the service acknowledged but did not settle for as long as the buffer lasts was not speech, so its
     // eviction is not reported.
     const lost = this.#ring.start - start;
@@ -110,8 +135,19 @@ export class ResumableStream {
     if (this.#timers.retry) this.#connect();
   }
 
+  #restore({ key, base, finals, settled, start, parts }) {
+    for (const bytes of parts) this.#ring.append(bytes);
+    this.#ring.release(start);
+    this.#key = key;
+    this.#base = base;
+    this.#finals = finals;
+    this.#settled = settled;
+    this.#sent = this.#acknowledged = Math.max(base, this.#ring.start);
+  }
+
   #connect() {
     this.#cancel("retry");
+    this.#isResuming = this.#key !== null;
     if (!this.#key) this.#base = this.#sent = this.#acknowledged = Math.max(this.#base, this.#ring.start);
     const query = this.#key
       ? { resume: this.#key, finals: this.#finals }
@@ -143,11 +179,11 @@ export class ResumableStream {
       this.#acknowledge(this.#base + message.position);
     } else if (message.type === "final") {
       this.#finals++;
-      this.#socket.send(JSON.stringify({ type: "received", finals: this.#finals }));
       this.#settle(message.end_ts);
-      this.#on.message(message);
+      this.#final(hypothesis(message));
     } else if (message.type === "partial") {
-      this.#on.message(message);
+      this.#partial = hypothesis(message);
+      this.#on.message(this.#partial);
     }
     if (this.#isOver) return;
     this.#watch();
@@ -164,6 +200,7 @@ export class ResumableStream {
     this.#hasSentEnd = false;
     this.#sent = this.#base + position;
     this.#acknowledge(this.#sent);
+    this.#journal.progress(this.#progress);
     this.#on.state("live");
   }
 
@@ -179,6 +216,27 @@ export class ResumableStream {
     this.#settled = Math.max(this.#settled, Math.min(2 * samples, this.#sent));
     this.#repeated.times = 0;
     this.#ring.release(Math.min(this.#acknowledged, this.#settled));
+  }
+
+  #final(message) {
+    const final = { ...message, begin: this.#seconds };
+    this.#partial = null;
+    this.#on.message(final);
+    // A final that is acknowledged is never sent again, so it must be stored first.
+    this.#journal.final(final, this.#progress, this.#acknowledgement());
+  }
+
+  get #progress() {
+    const [key, base, finals, settled] = [this.#key, this.#base, this.#finals, this.#settled];
+    return { key, base, finals, settled, start: this.#ring.start };
+  }
+
+  /** A function that acknowledges the finals until now, unless their connection is gone: a new one tells by itself. */
+  #acknowledgement() {
+    const [socket, finals] = [this.#socket, this.#finals];
+    return () => {
+      if (socket === this.#socket && this.#isConnected) socket.send(JSON.stringify({ type: "received", finals }));
+    };
   }
 
   /** Send the audio that the service does not have; then EOS, if the input has ended. */
@@ -223,7 +281,6 @@ export class ResumableStream {
   }
 
   #closed(close) {
-    const wasConnected = this.#isConnected;
     this.#isConnected = false;
     this.#cancel("watch");
     this.#cancel("flush");
@@ -231,7 +288,7 @@ export class ResumableStream {
     const isSame = close.code === code && close.reason === reason && code !== ABNORMAL;
     this.#repeated = { ...close, times: isSame ? times + 1 : 1 };
     const isLost = RECONNECT.includes(close.code) && this.#repeated.times < REPEATS;
-    const isUnknown = close.code === UNKNOWN_STREAM && this.#key && !wasConnected;
+    const isUnknown = close.code === UNKNOWN_STREAM && this.#isResuming;
     const isRetryable = NEW_STREAM.includes(close.code) && this.#hasBegun;
     if (!isLost && !isUnknown && !isRetryable) {
       this.#finish(close);
@@ -249,6 +306,7 @@ export class ResumableStream {
     this.#key = null;
     this.#finals = 0;
     this.#base = this.#settled;
+    this.#journal.progress(this.#progress);
   }
 
   #finish(close) {
@@ -257,7 +315,17 @@ export class ResumableStream {
     this.#isConnected = false;
     for (const name of Object.keys(this.#timers)) this.#cancel(name);
     this.#drop();
-    this.#on.over(close);
+    const transcribed = this.#transcribed(close);
+    // Rev.ai sends a final for every partial. Other SDKs may not: then the last partial is all there is.
+    if (this.#partial?.elements.length && transcribed >= this.#ring.end) this.#final(asFinal(this.#partial));
+    this.#journal.close(transcribed, this.#ring.end);
+    this.#on.over(close, (this.#ring.end - transcribed) / BYTES_PER_SECOND);
+  }
+
+  /** The position up to which all audio is transcribed, or never can be, now that the stream is over. */
+  #transcribed({ code }) {
+    if (GIVEN_UP.includes(code) || (!this.#hasBegun && !this.#isRestored && code)) return this.#ring.end;
+    return DRAINED.includes(code) ? this.#acknowledged : Math.max(this.#settled, this.#ring.start);
   }
 
   #later(name, ms, act) {

@@ -1,9 +1,15 @@
-// Sets the view and the text size before the first paint: a classic script blocks rendering, a module does not.
+// Sets the view and the appearance before the first paint: a classic script blocks rendering, a module does not.
 
-document.documentElement.dataset.view =
-  new URLSearchParams(location.search).get("view") === "overlay" ? "overlay" : "page";
-try {
-  document.documentElement.style.setProperty("--size", localStorage.getItem("speechbridge.size") ?? "1");
-} catch {
-  // Storage is blocked: the text has its default size.
+{
+  const root = document.documentElement;
+  root.dataset.view = new URLSearchParams(location.search).get("view") === "overlay" ? "overlay" : "page";
+  try {
+    for (const name of ["font", "theme", "contrast"]) {
+      const value = localStorage.getItem(`speechbridge.${name}`);
+      if (value && root.dataset.view === "page") root.dataset[name] = value;
+    }
+    root.style.setProperty("--size", localStorage.getItem("speechbridge.size") ?? "1");
+  } catch {
+    // Storage is blocked: the appearance is the default one.
+  }
 }

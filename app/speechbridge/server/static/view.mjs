@@ -1,6 +1,7 @@
 // The captions on the page. A final is one text node, so an hour of a thousand finals does not slow down new ones.
 
 import { line, places } from "./captions.mjs";
+import { Tail } from "./tail.mjs";
 import { time } from "./words.mjs";
 
 const NEAR = 80; // px from the end: closer than this, the view follows new captions
@@ -10,9 +11,14 @@ export class Captions {
   #scroller = document.getElementById("captions");
   #finals = document.getElementById("finals");
   #partial = document.getElementById("partial");
+  #stable = document.getElementById("stable");
+  #unstable = document.getElementById("unstable");
+  #listening = document.getElementById("listening");
+  #empty = document.getElementById("empty");
   #latest = document.getElementById("latest");
   #word = document.getElementById("word");
   #finalOf = new WeakMap(); // paragraph to final
+  #tail = new Tail();
   #follows = true;
   #top = 0;
   #most;
@@ -37,19 +43,49 @@ export class Captions {
   show(message) {
     const text = line(message);
     if (message.type === "final") {
-      if (text) this.#append(message, text);
-      this.#partial.textContent = "";
+      if (text) this.#insert(message, text);
+      this.#tail.reset();
+      this.#showPartial("");
     } else {
-      this.#partial.textContent = text;
+      this.#showPartial(text);
     }
+  }
+
+  /** Show a transcript in place of what is there. */
+  open(finals) {
+    this.clear();
+    for (const final of finals) {
+      const text = line(final);
+      if (text) this.#append(final, text);
+    }
+    this.#follows = true;
+    this.#follow();
   }
 
   clear() {
     this.#finals.replaceChildren();
-    this.#partial.textContent = "";
+    this.#tail.reset();
+    this.#showPartial("");
     this.#word.hidden = true;
+    this.#empty.hidden = false;
   }
 
+  /** Show that the service listens and has not heard a word yet. */
+  set isListening(is) {
+    this.#listening.hidden = !is;
+    if (is && this.#finals.firstChild) this.#follow();
+  }
+
+  #showPartial(text) {
+    const words = text ? text.split(" ") : [];
+    const stable = this.#tail.update(words);
+    const space = stable && stable < words.length ? " " : "";
+    this.#stable.textContent = words.slice(0, stable).join(" ") + space;
+    this.#unstable.textContent = words.slice(stable).join(" ");
+    if (text) this.#empty.hidden = true;
+  }
+
+  /** Add a final as the newest. */
   #append(final, text) {
     const item = document.createElement("div");
     const when = document.createElement("time");
@@ -59,11 +95,22 @@ export class Captions {
     item.append(when, paragraph);
     this.#finalOf.set(paragraph, final);
     this.#finals.append(item);
+    this.#empty.hidden = true;
+    return item;
+  }
+
+  /** Add a final where it belongs: that of a restored stream may be older than what is there. */
+  #insert(final, text) {
+    const item = this.#append(final, text);
+    item.className = "new";
+    while (item.previousSibling && this.#finalOf.get(item.previousSibling.lastChild).begin > final.begin) {
+      item.previousSibling.before(item);
+    }
     if (this.#finals.childElementCount > this.#most) this.#finals.firstElementChild.remove();
   }
 
   #follow() {
-    if (!this.#finals.firstChild && !this.#partial.firstChild) return; // without captions the view stays at the top
+    if (!this.#empty.hidden) return; // without captions the view stays at the top
     if (this.#follows) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     else this.#latest.hidden = false;
   }

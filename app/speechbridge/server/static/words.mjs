@@ -48,6 +48,11 @@ const PROBLEMS = {
     text: "The browser allows audio only after a click or a key press.",
     action: "again",
   }),
+  "no-output": () => ({
+    title: "No audio output found",
+    text: "This browser processes audio only if there is an output device, even though captions are silent. Connect headphones or speakers, or turn on the system’s audio output, and try again.",
+    action: "again",
+  }),
   unreachable: () => ({
     title: "The service does not respond",
     text: "Part of this page could not be loaded from it. Check your network connection and try again.",
@@ -60,8 +65,12 @@ const PROBLEMS = {
   }),
   "no-tab-sound": () => ({
     title: "The tab was shared without its audio",
-    text: "Try again, select a tab, and tick “Also share tab audio”. Firefox and Safari cannot share a tab’s audio.",
+    text: "Try again, select a tab, and tick “Also share tab audio”.",
     action: "again",
+  }),
+  "no-tab-sharing": () => ({
+    title: "This browser cannot share a tab’s audio",
+    text: "Firefox and Safari cannot, and no browser on a phone can. Open this page in Chrome or Edge on a computer.",
   }),
   "unreadable-file": () => ({
     title: "This file cannot be played",
@@ -75,6 +84,15 @@ const PROBLEMS = {
   lost: ({ seconds }) => ({
     title: `${seconds.toFixed(1)} s of audio were lost`,
     text: "The service was away for longer than this page can buffer. Everything before and after is captioned.",
+  }),
+  kept: ({ seconds }) => ({
+    title: `${seconds.toFixed(1)} s of audio are not transcribed yet`,
+    text: "They are kept on this device and transcribed as soon as the service can be reached.",
+    action: "recover",
+  }),
+  "not-stored": () => ({
+    title: "The captions cannot be stored",
+    text: "This device has no space left for them, or its storage was cleared. They stay on this page until you close it: save them.",
   }),
 };
 
@@ -100,7 +118,10 @@ const CLOSES = {
     "Try again. If it fails again, the operator finds the cause in the service’s log.",
   ],
   1014: ["The speech service cannot be reached", "Try again in a moment."],
-  4001: ["An API key is required", "Ask the operator of the service for one. It is kept until you close this tab."],
+  4001: [
+    "The speech service rejected this service",
+    "Its token is wrong or has expired. The operator must replace it.",
+  ],
   4002: ["The service rejected the request", "Reload the page. The reason tells what is wrong."],
   4003: ["The speech service’s account has no credits", "The operator of the service must add some."],
   4008: ["This page was too slow", "It did not receive the captions in time. Close other tabs and start again."],
@@ -129,14 +150,26 @@ const CLOSES = {
   ],
 };
 
+const NO_KEY = ["An API key is required", "Ask the operator of the service for one."];
+const WRONG_KEY = ["This API key is not accepted", "Check it for typing errors, or ask the operator for a new one."];
 const NOT_RETRIED = [1007, 1008, 1009, 4002, 4036]; // the same request would be rejected again
 
-/** What to show for the close that ended a stream, with that many seconds of audio unheard: the same, and its `reason`. */
-export function closing({ code, reason }, unheard = 0) {
-  const [title, cure] = CLOSES[code] ?? [`The connection ended (${code})`, "Try again."];
-  const text = unheard < 1 ? cure : `${unheard.toFixed(1)} s of audio were not transcribed. ${cure}`;
-  const action = code === 4001 ? "key" : NOT_RETRIED.includes(code) ? undefined : "again";
-  return { key: `${code}`, title, text, reason, action };
+/**
+ * What to show for the close that ended a stream: the same, and its `reason`. The facts: `unheard`, the seconds of audio
+ * that the service does not have; `kept`, those that this device keeps for later; whether a key was sent; and whether the
+ * service had accepted the stream before.
+ */
+export function closing({ code, reason }, { unheard = 0, kept = 0, hasKey = false, hasBegun = false } = {}) {
+  const isKey = code === 4001 && !hasBegun;
+  const [title, cure] = isKey
+    ? hasKey
+      ? WRONG_KEY
+      : NO_KEY
+    : (CLOSES[code] ?? [`The connection ended (${code})`, "Try again."]);
+  const loss = kept >= 1 ? `${kept.toFixed(1)} s of audio are kept on this device and transcribed later. ` : "";
+  const gap = !kept && unheard >= 1 ? `${unheard.toFixed(1)} s of audio were not transcribed. ` : "";
+  const action = isKey ? "key" : NOT_RETRIED.includes(code) ? undefined : "again";
+  return { key: `${code}`, title, text: `${loss}${gap}${cure}`, reason, action };
 }
 
 /** The name of each state. */
@@ -145,13 +178,28 @@ export const STATES = {
   asking: "Waiting for permission",
   connecting: "Connecting",
   live: "Live",
+  behind: "Catching up",
   silent: "Live, no sound",
+  paused: "Paused",
   interrupted: "Interrupted",
   reconnecting: "Reconnecting",
   ending: "Finishing",
+  waiting: "Waiting for the service",
+  recovering: "Transcribing earlier audio",
+  retrying: "Waiting for the service",
   ended: "Finished",
   stopped: "Stopped",
 };
+
+/** How a state is described, given its times in seconds: buffered, lost, and how late captions are. */
+export function details({ behind = 0, held = 0, lost = 0 }) {
+  const facts = [
+    behind >= 1 && !held && `${Math.round(behind)} s behind`,
+    held >= 0.1 && `${held.toFixed(1)} s buffered`,
+    lost && `${lost.toFixed(1)} s lost`,
+  ];
+  return facts.filter(Boolean).join(", ");
+}
 
 /** Time as people read it: 0:07, 12:34, 1:02:03. */
 export function time(seconds) {

@@ -1,0 +1,138 @@
+"""Samples to tokens: Moonshine's encoder and decoder.
+
+The encoder turns all samples of an utterance into features at once. The decoder then writes one token after the other;
+each run of it is given the token before, and the keys and values that its layers computed for the tokens before that
+(its cache), and returns a score for each possible next token. The best one is taken.
+
+The first run fills the cache. It may be given a guess, the tokens that an earlier part of the same utterance led to:
+it scores all of them at once, and the guess is kept as far as each of its tokens is the best one. Half of the time for
+partials is saved so, and the text is the same but for rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speechbridge.audio import RATE
+from speechbridge.recognizer.models import ModelError
+from speechbridge.recognizer.tokens import BEGIN, END, Tokenizer, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from speechbridge.recognizer.models import Array, ModelFiles
+
+    Samples = NDArray[np.int16]  # 16 kHz mono
+
+TOKENS_PER_SECOND = 6.5  # at most; from Moonshine's own code. A loop of hallucinated words ends there
+SHORTEST = 4000  # samples; less is filled up with silence. The encoder needs some 900
+CACHE = "past_key_values."
+SELF, CROSS = ".decoder.", ".encoder."  # the cache of what was written, and of what was heard
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What an utterance was decoded to: tokens, and the probability of each, 0 to 1."""
+
+    tokens: tuple[int, ...] = ()
+    probabilities: tuple[float, ...] = ()
+
+
+class Moonshine:
+    """A speech model. Stateless: threads may share it."""
+
+    def __init__(self, files: ModelFiles) -> None:
+        """Take a model's files. Raises ModelError where they do not fit together."""
+        try:
+            self._tokenizer = Tokenizer(files.tokenizer)
+        except ValueError as error:
+            raise ModelError(f"the model's tokenizer.bin cannot be read: {error}") from None
+        self._encoder, self._decoder = files.encoder, files.decoder
+        self._no_cache = {
+            name: np.zeros([axis if isinstance(axis, int) else 1 for axis in shape], np.float32)
+            for name, shape in self._decoder.inputs.items()
+            if name.startswith(CACHE)
+        }
+        self._try_out()
+
+    def decode(self, samples: Samples, guess: Sequence[int] = ()) -> Decoded:
+        """Write down what is said in samples. `guess` is what a part of them was decoded to."""
+        length = max(len(samples), SHORTEST)
+        heard = np.zeros((1, length), np.float32)
+        heard[0, : len(samples)] = samples / np.float32(32768)
+        mask = np.ones((1, length), np.int64)
+        (features, *_) = self._encoder.run({"input_values": heard, "attention_mask": mask})
+        most = int(length / RATE * TOKENS_PER_SECOND) + 1
+        writing = _Writing(self, {"encoder_hidden_states": features, "encoder_attention_mask": mask}, guess[:most])
+        while len(writing.tokens) < most and writing.next != END:
+            writing.go_on()
+        return Decoded(tuple(writing.tokens), tuple(writing.probabilities))
+
+    def words(self, decoded: Decoded) -> list[Word]:
+        """Return the words that were decoded."""
+        return self._tokenizer.words(decoded.tokens, decoded.probabilities)
+
+    def run_decoder(
+        self, heard: dict[str, Array], tokens: Sequence[int], cache: dict[str, Array] | None
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return the scores of what follows each of these tokens, and the cache for the run after this one.
+
+        Without a cache this is an utterance's first run.
+        """
+        inputs: dict[str, Array] = {
+            **heard,
+            **(cache or self._no_cache),
+            "input_ids": np.array([tokens], np.int64),
+            "use_cache_branch": np.array([cache is not None]),
+        }
+        outputs = dict(zip(self._decoder.outputs, self._decoder.run(inputs), strict=True))
+        scores = outputs.pop("logits")[0]
+        fresh = {name.replace("present.", CACHE, 1): array for name, array in outputs.items()}
+        if cache is not None:  # what was heard does not change: later runs return nothing for it
+            fresh |= {name: array for name, array in cache.items() if CROSS in name}
+        return scores, fresh
+
+    def _try_out(self) -> None:
+        """Decode a little silence: files that do not fit together fail here, and not under the first client."""
+        try:
+            self.decode(np.zeros(RATE, np.int16))
+        except Exception as error:  # noqa: BLE001 # onnxruntime's exceptions have no base class of their own
+            line = str(error).partition("\n")[0][:200]
+            raise ModelError(f"the model's files do not fit together: {type(error).__name__}: {line}") from None
+        scored, known = self._decoder.outputs["logits"][-1], len(self._tokenizer)
+        if isinstance(scored, int) and scored != known:
+            raise ModelError(f"the model's decoder has {scored} tokens, its tokenizer.bin {known}")
+
+
+class _Writing:
+    """An utterance's tokens as they are written. `next` comes after `tokens`."""
+
+    def __init__(self, model: Moonshine, heard: dict[str, Array], guess: Sequence[int]) -> None:
+        self._model = model
+        self._heard = heard
+        scores, cache = model.run_decoder(heard, (BEGIN, *guess), None)
+        best = scores.argmax(axis=-1)
+        right = next((nth for nth, token in enumerate(guess) if best[nth] != token), len(guess))
+        if right < len(guess):
+            cache = {name: array[:, :, : right + 1] if SELF in name else array for name, array in cache.items()}
+        self._cache = cache
+        self.tokens = list(guess[:right])
+        self.probabilities = [_probability(scores[nth]) for nth in range(right)]
+        self.next, self._certain = int(best[right]), _probability(scores[right])
+
+    def go_on(self) -> None:
+        """Write `next` down, and find what comes after it."""
+        self.tokens.append(self.next)
+        self.probabilities.append(self._certain)
+        scores, self._cache = self._model.run_decoder(self._heard, (self.next,), self._cache)
+        self.next, self._certain = int(scores[-1].argmax()), _probability(scores[-1])
+
+
+def _probability(scores: Array) -> float:
+    """Return the probability of the best one: the largest of their softmax."""
+    return 1.0 / float(np.exp(scores - scores.max()).sum())

@@ -1,0 +1,113 @@
+"""Words as they are written, taken apart from their punctuation, and put into a message's elements. Pure.
+
+"Mr. Dashwood, he said." is five words; the comma and the last full stop are punctuation, the first full stop belongs
+to its word. So do "$", "%", the dots of "3.5" and "a.m.", and the apostrophe and hyphen within a word.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from speechbridge.protocol.messages import Element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from speechbridge.recognizer.tokens import Word
+
+SPACE = Element(" ", "punct")
+BEFORE, AFTER = (
+    '"\u201c\u201d([{\u00bf\u00a1\u2014\u2013-',
+    '.,?!;:\u2026"\u201c\u201d)]}\u2014\u2013-\u3002\uff0c\uff1f\uff01\u3001',
+)
+SENTENCE_ENDS = tuple(".?!\u3002\uff1f\uff01")
+# What is written with a full stop of its own, and has no meaning as a word without it.
+# fmt: off
+ABBREVIATIONS = frozenset((
+    "mr", "mrs", "ms", "dr", "st", "jr", "sr", "prof", "gen", "capt", "sgt", "lt", "vs", "etc", "inc", "ltd", "dept",
+))
+# fmt: on
+REPEATED = re.compile(r"([,;:?!])\1+")  # the model writes a comma twice now and then
+DOTTED = re.compile(r"\w\.\w")  # a.m., U.S., e.g.
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A word, what is written before and after it, and its confidence. `text` is empty for punctuation alone."""
+
+    before: str
+    text: str
+    after: str
+    confidence: float
+    spaced: bool = True  # white space comes before it
+
+
+def written(words: Sequence[Word]) -> list[Written]:
+    """Take words apart from their punctuation."""
+    found = []
+    for nth, word in enumerate(words):
+        rest = word.text.lstrip(BEFORE)
+        text = rest.rstrip(AFTER)
+        before, after = word.text[: len(word.text) - len(rest)], rest[len(text) :]
+        if _is_number(word.text, before, text):
+            before, text = before[:-1], f"-{text}"
+        after = REPEATED.sub(r"\1", after)
+        if (
+            after.startswith(".")
+            and not after.startswith("..")
+            and _is_abbreviated(text, is_last=nth == len(words) - 1)
+        ):
+            text, after = f"{text}.", after[1:]
+        found.append(Written(before, text, after, word.confidence, word.spaced))
+    return found
+
+
+def plain(words: Iterable[Written]) -> list[Written]:
+    """Take away capitals and punctuation."""
+    bare = (replace(word, before="", text=_undotted(word.text.lower()), after="") for word in words)
+    return [word for word in bare if word.text]
+
+
+def _undotted(text: str) -> str:
+    """Take the dots from "mr." and "p.m.", not from "3.5"."""
+    return text if any(letter.isdigit() for letter in text) else text.replace(".", "")
+
+
+def final_elements(words: Sequence[Written], times: Sequence[tuple[float, float]]) -> tuple[Element, ...]:
+    """Return a final's elements: each word with its time in seconds, and the punctuation and spaces between them."""
+    return tuple(_final_elements(words, times))
+
+
+def _final_elements(words: Sequence[Written], times: Sequence[tuple[float, float]]) -> Iterator[Element]:
+    for nth, (word, (ts, end_ts)) in enumerate(zip(words, times, strict=True)):
+        if nth and word.spaced:
+            yield SPACE
+        if word.before:
+            yield Element(word.before, "punct")
+        if word.text:
+            yield Element(word.text, "text", ts, end_ts, round(word.confidence, 2))
+        if word.after:
+            yield Element(word.after, "punct")
+
+
+def partial_elements(words: Sequence[Written], times: Sequence[tuple[float, float]] | None) -> tuple[Element, ...]:
+    """Return a partial's elements: words alone, with times and confidences where times are given."""
+    if times is None:
+        return tuple(Element(word.text) for word in words if word.text)
+    return tuple(
+        Element(word.text, "text", ts, end_ts, round(word.confidence, 2))
+        for word, (ts, end_ts) in zip(words, times, strict=True)
+        if word.text
+    )
+
+
+def _is_number(whole: str, before: str, text: str) -> bool:
+    """Whether the hyphen before a word is a minus: -5."""
+    return before.endswith("-") and text[:1].isdigit() and bool(whole)
+
+
+def _is_abbreviated(text: str, *, is_last: bool) -> bool:
+    is_initial = len(text) == 1 and text.isupper() and text != "I" and not is_last
+    return is_initial or text.lower() in ABBREVIATIONS or DOTTED.search(text) is not None

@@ -1,0 +1,70 @@
+// The service worker: the page opens without a network, and tells that the service cannot be reached. The network comes
+// first, so an update is never missed; what it gives is kept for when it is away.
+
+const CACHE = "speechbridge-page";
+const FILES = [
+  "appearance.mjs",
+  "captions.mjs",
+  "codes.mjs",
+  "database.mjs",
+  "exporting.mjs",
+  "history.mjs",
+  "icon-192.png",
+  "icon-512.png",
+  "icon-maskable.png",
+  "icon.svg",
+  "journal.mjs",
+  "keyboard.mjs",
+  "latency.mjs",
+  "library.mjs",
+  "manifest.webmanifest",
+  "meter.mjs",
+  "notices.mjs",
+  "overlay.mjs",
+  "page.mjs",
+  "panels.css",
+  "player.mjs",
+  "recording.mjs",
+  "recovery.mjs",
+  "remembered.mjs",
+  "resampler.mjs",
+  "ring.mjs",
+  "screen.mjs",
+  "sound.mjs",
+  "sources.mjs",
+  "stream.mjs",
+  "style.css",
+  "tail.mjs",
+  "transcript.mjs",
+  "view.js",
+  "view.mjs",
+  "views.css",
+  "words.mjs",
+  "worklet.mjs",
+];
+
+const page = new URL("../", location.href).href;
+const known = [page, ...FILES.map((file) => new URL(file, location.href).href)];
+
+addEventListener("install", (event) => {
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(known)));
+  skipWaiting();
+});
+
+addEventListener("fetch", (event) => {
+  const url = event.request.url.split(/[?#]/u)[0];
+  if (event.request.method === "GET" && known.includes(url)) event.respondWith(answer(event.request, url));
+});
+
+async function answer(request, url) {
+  const cache = await caches.open(CACHE);
+  try {
+    const response = await fetch(request);
+    if (response.ok) await cache.put(url, response.clone());
+    return response;
+  } catch (error) {
+    const kept = await cache.match(url);
+    if (!kept) throw error;
+    return kept;
+  }
+}

@@ -1,0 +1,77 @@
+// Transcribes the audio that earlier streams left on this device: of a tab that crashed, or while the service was away.
+
+import { hold } from "./library.mjs";
+import { BYTES_PER_SECOND, ResumableStream } from "./stream.mjs";
+import { Transcript } from "./transcript.mjs";
+
+export class Recovery {
+  #service;
+  #library;
+  #on;
+  #stream = null;
+  #isRunning = false;
+
+  /**
+   * Callbacks in `on`: `message(message, transcript)`, each partial and final; `state(seconds, isLive)`, how much audio
+   * is being transcribed, 0 at the end, and whether the service takes it; `over(close, seconds, transcript)`, once for each stream, with the service's close and
+   * how much audio is still not transcribed.
+   */
+  constructor(service, library, on) {
+    this.#service = service;
+    this.#library = library;
+    this.#on = on;
+  }
+
+  /** Transcribe it all, except the stream with the id `running`. `current` is the transcript that this tab shows. */
+  async run(current, { running, accessKey }) {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    for (const record of await this.#library.interrupted()) {
+      if (record.id === running) continue;
+      const isCurrent = record.transcript === current.id;
+      const release = isCurrent ? () => {} : await hold(`transcript.${record.transcript}`);
+      if (!release) continue; // another tab runs it
+      const known = isCurrent ? current : await this.#library.load(record.transcript);
+      const transcript = known ?? new Transcript({ id: record.transcript });
+      const isServed = await this.#transcribe(record, transcript, accessKey);
+      release();
+      if (!isServed) break; // the others would fare no better
+    }
+    this.#isRunning = false;
+  }
+
+  retryNow() {
+    this.#stream?.retryNow();
+  }
+
+  /** Transcribe what one stream left. Resolves with whether the service took it. */
+  async #transcribe(record, transcript, accessKey) {
+    const { position, parts, end } = await this.#library.audio(record);
+    const journal = this.#library.journal(transcript, record, () => {});
+    const seconds = (end - record.start) / BYTES_PER_SECOND;
+    return new Promise((resolve) => {
+      const stream = (this.#stream = new ResumableStream(this.#service, {
+        seconds: record.seconds,
+        accessKey,
+        journal,
+        restored: { ...record, position, parts },
+        on: {
+          state: (link) => this.#on.state(seconds, link === "live"),
+          lost: () => {},
+          message: (message) => {
+            if (message.type === "final") transcript.add(message);
+            this.#on.message(message, transcript);
+          },
+          over: (close, untranscribed) => {
+            this.#stream = null;
+            this.#on.state(0, false);
+            this.#on.over(close, untranscribed, transcript);
+            resolve(untranscribed === 0);
+          },
+        },
+      }));
+      this.#on.state(seconds, false);
+      stream.end();
+    });
+  }
+}

@@ -1,0 +1,46 @@
+// The screen: it stays awake while captions run, and in full screen the controls fade.
+
+const IDLE = 3_000; // ms without a movement after which the controls of a full screen fade
+
+const root = document.documentElement;
+
+let lock; // keeps the screen awake
+let isLive = () => false;
+
+/** Keep the screen awake while `live()` holds. Call again when it changes. */
+export async function stayAwake(live = isLive) {
+  isLive = live;
+  if (!isLive() || document.hidden || lock?.released === false) return;
+  lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // may be refused, for example on low battery
+  if (!isLive()) lock?.release();
+}
+
+export function mayTurnOff() {
+  lock?.release();
+}
+
+document.addEventListener("visibilitychange", () => stayAwake()); // browsers release the lock when the page is hidden
+
+/** Enter or leave full screen. */
+export function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else root.requestFullscreen?.({ navigationUI: "hide" }).catch(() => {}); // the browser may refuse, for example in a frame
+}
+
+let fading;
+
+function wake() {
+  clearTimeout(fading);
+  delete root.dataset.idle;
+  if (document.fullscreenElement) fading = setTimeout(() => (root.dataset.idle = ""), IDLE);
+}
+
+for (const event of ["pointermove", "pointerdown", "keydown", "focusin", "fullscreenchange"]) {
+  document.addEventListener(event, wake, { passive: true });
+}
+document.addEventListener("fullscreenchange", () => {
+  const is = document.fullscreenElement !== null;
+  root.toggleAttribute("data-full", is);
+  document.getElementById("full-screen").ariaLabel = is ? "Leave full screen" : "Full screen";
+});
+if (!root.requestFullscreen) document.getElementById("full-screen").hidden = true; // iPhones have none

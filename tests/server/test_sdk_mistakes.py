@@ -1,0 +1,60 @@
+"""What a client is told when the function behind the service is no SDK, or ends too early."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.helpers.service import STREAM, client, ending, service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+
+async def coroutine(_audio: Iterator[bytes]) -> list[str]:
+    return ["text"]
+
+
+async def async_generator(_audio: Iterator[bytes]) -> AsyncIterator[str]:
+    yield "text"
+
+
+def returns_text(_audio: Iterator[bytes]) -> str:
+    return "text"
+
+
+def yields_dicts(_audio: Iterator[bytes]) -> Iterator[dict[str, str]]:
+    yield {"text": "text"}
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        (coroutine, "`async def`"),
+        (async_generator, "async iterator"),
+        (returns_text, "a str, which is one response"),
+        (yields_dicts, "a dict: each response must be a str"),
+    ],
+)
+async def test_a_function_that_is_no_sdk_is_named_in_the_close_and_in_the_log(
+    start: Callable[..., Any], named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with service(start) as server, client(server, STREAM) as socket:
+        messages, close = await ending(socket)
+    assert [str(message) for message in messages if "connected" not in str(message)] == []
+    assert close.code == 1011
+    assert named in close.reason
+    assert named in caplog.text
+
+
+async def test_a_function_that_ends_before_its_audio_is_no_success() -> None:
+    def early(audio: Iterator[bytes]) -> Iterator[str]:
+        yield f"{len(next(audio))} bytes"
+
+    async with service(early) as server, client(server, STREAM) as socket:
+        await socket.send(bytes(3200))
+        messages, close = await ending(socket)
+    assert str(messages[-1]) == "3200 bytes"
+    assert close.code == 1011
+    assert "finished before its input ended" in close.reason
