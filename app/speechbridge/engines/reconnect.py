@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ROOM_SECONDS = 60.0  # of audio that waits to be settled
+ROOM_SECONDS = 60.0  # of audio that waits to be settled; less where that is more than a stream may hold
 HOLD_SECONDS = 30.0  # for which a connection may have had audio, unsettled, before it is evicted for lack of room
 TAIL_SECONDS = 1.0  # of speech that a good end may leave unanswered: the upstream's word for it is not enough for more
 TRIES = 16  # in a row that settle nothing; with these pauses about a minute, in which a server can restart
@@ -36,11 +36,12 @@ WINDOWS = 5  # a second: a chunk may be a client's 2 s, or several in one, and o
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long an upstream connection may live, and be silent under speech. In seconds."""
+    """How long an upstream connection may live, and be silent under speech, in seconds; what a stream may hold."""
 
     lifetime: float = 10_200.0  # 2 h 50 min of Rev.ai's 3 h
     silence: float = 20.0
     replay_pace: float = 0.0  # multiple of real time at which audio is given again; 0: as fast as it is taken
+    stream_bytes: int = 3 * 2**20  # of audio that waits to be settled, whatever its rate
 
 
 def resuming(engine: Engine, patience: Patience) -> Engine:
@@ -79,7 +80,7 @@ class _Stream:
                 settled=self._settled,
                 again=_again,
                 pause=_pause,
-                room=int(ROOM_SECONDS * self._rate),
+                room=min(int(ROOM_SECONDS * self._rate), patience.stream_bytes),
                 hold=HOLD_SECONDS,
                 unit=self._frame,
                 tail=int(TAIL_SECONDS * self._rate),
@@ -97,8 +98,8 @@ class _Stream:
     def _connect(self, position: int) -> Upstream:
         if evicted := self.resumable.statistics().evicted - self._evicted:
             self._evicted += evicted
-            text = "%.1f s of audio cannot be given again: more than %g s waited for a final"
-            logger.warning(text, evicted / self._rate, ROOM_SECONDS)
+            text = "%.1f s of audio cannot be given again: too much waited for a final"
+            logger.warning(text, evicted / self._rate)
         if position == 0:
             return self._engine(self._request)
         start_ts = self._offset + position / self._rate
