@@ -62,9 +62,9 @@ class Attacker:
             for number, wire in enumerate(wires):
                 with contextlib.suppress(*GONE):
                     prepare(number, wire)
+            wires[0].hold()
             for wire in wires:
-                with contextlib.suppress(*GONE):
-                    wire.hold()
+                wire.listen()
                 self.told[wire.told or "nothing"] += 1
 
 

@@ -63,8 +63,7 @@ async def serving(stream: ResumableConnection, finals: int = 0) -> AsyncIterator
 
 async def finish(stream: ResumableConnection) -> None:
     """End what still waits for a client that is away."""
-    if stream._away is not None:
-        stream._away.cancel()
+    stream.forget()
 
 
 async def test_the_session_gets_messages_of_whichever_connection_in_order() -> None:
@@ -310,6 +309,24 @@ async def test_results_that_come_while_the_client_is_away_after_its_end_are_sent
     await finish(stream)
 
 
+async def test_what_is_sent_after_the_session_has_ended_is_dropped() -> None:
+    """A client that breaks the protocol in one message after the other left the last of them in memory."""
+    stream = new()
+    async with serving(stream) as peer:
+        peer.reads.clear()  # so that the connection outlives the session
+        await stream.send(final("last").text)
+        peer.say(b"one", b"two")
+        await until(lambda: stream.received == 3)
+        stream.end(GOOD_END)
+        peer.say(b"three")
+        await until(peer._messages.empty)
+        assert stream._message is None
+        assert stream.received == 3
+        peer.reads.set()
+        await until(lambda: peer.close_frame)
+    await finish(stream)
+
+
 async def test_one_that_resumes_too_late_is_not_told_that_all_was_received() -> None:
     """It has not ended its audio: the upstream's good end is none for this client."""
     stream = new(away_seconds=0)
@@ -390,4 +407,8 @@ async def test_a_session_that_is_cancelled_ends_its_stream() -> None:
     await asyncio.sleep(0)
     task.cancel()
     await until(stream.over.is_set)
+    async with serving(stream) as peer:
+        await until(lambda: peer.close_frame)
+    assert peer.close_frame == Close(1011, "the stream was cut")
     await until(lambda: streams.find(stream.key) is None)
+    await finish(stream)

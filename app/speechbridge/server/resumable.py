@@ -39,6 +39,7 @@ ACKNOWLEDGE = 8000  # bytes between two acknowledgements: 250 ms of 16 kHz mono
 TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection has taken this stream over")
 UNKNOWN = Close(UNKNOWN_STREAM, "resume: no such stream: it has ended, or its client was away for too long")
 NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: you confirmed more before, or were never sent so many")
+CUT = Close(CloseCode.INTERNAL, "the stream was cut")
 TOO_MANY = Close(CloseCode.POLICY, f"more than {CONFIRMATIONS} confirmations of finals a second")
 TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals are not confirmed: confirm them as they come")
 
@@ -110,10 +111,17 @@ class ResumableConnection:
         self._changed.set()
 
     def end(self, verdict: Close) -> None:
-        """Close the client's connection with this verdict once it has all finals."""
+        """Close the client's connection with this verdict once it has all finals. What it still sends is dropped."""
         self._verdict = self._verdict or verdict
+        self._message = None
         self.over.set()
+        self._taken.set()
         self._changed.set()
+
+    def forget(self) -> None:
+        """Wait for the client no longer."""
+        if self._away is not None:
+            self._away.cancel()
 
     # ---- the connections' side ---------------------------------------------------------------------------------------
 
@@ -170,6 +178,8 @@ class ResumableConnection:
             while self._message is not None:
                 self._taken.clear()
                 await self._taken.wait()
+            if self.over.is_set():
+                continue
             self._message = message
             self._arrived.set()
             # No await since it was handed over. So it is either handed over and counted, or neither: then it is sent
@@ -179,6 +189,7 @@ class ResumableConnection:
             elif message == EOS:
                 self._ended = True
             self._changed.set()
+            del message  # or it would stay in memory while the next one is waited for
 
     async def _write(self, connection: Connection, sent: int, acknowledged: int) -> None:
         """Send what is to be sent, the most important first, and in the end the verdict.
@@ -241,10 +252,11 @@ class ResumableConnections:
         """Run a stream's session in a task of its own: it outlives the connection on which it began."""
 
         async def live() -> None:
+            verdict = CUT
             try:
-                stream.end(await session)
+                verdict = await session
             finally:
-                stream.over.set()
+                stream.end(verdict)
                 self._retire(stream)
 
         task = asyncio.create_task(live(), name="resumable-session")
@@ -259,4 +271,6 @@ class ResumableConnections:
         asyncio.get_running_loop().call_later(self._away_seconds, self._forget, stream.key)
 
     def _forget(self, key: str) -> None:
-        self._streams.pop(key, None)
+        stream = self._streams.pop(key, None)
+        if stream is not None:
+            stream.forget()
