@@ -260,13 +260,13 @@ def test_this_machine_is_not_limited(address: str) -> None:
 def test_bytes_and_messages_are_metered_by_the_second_over_all_connections_of_an_address() -> None:
     admission = door(bytes_per_second=100, messages_per_second=3)
     one, two = (admission.admit(Handshake(address=ADDRESS)) for _ in range(2))
-    assert one.count(60, now=1.0) is None
-    assert (verdict := two.count(60, now=1.9)) is not None
+    assert one.count(60, 1, now=1.0) is None
+    assert (verdict := two.count(60, 1, now=1.9)) is not None
     assert verdict.code == CloseCode.TOO_MANY_BYTES
-    assert [one.count(1, now=2.0), two.count(1, now=2.1), one.count(1, now=2.2)] == [None, None, None]
-    assert (verdict := two.count(1, now=2.3)) is not None
+    assert [one.count(1, 1, now=2.0), two.count(1, 1, now=2.1), one.count(1, 1, now=2.2)] == [None, None, None]
+    assert (verdict := two.count(1, 1, now=2.3)) is not None
     assert verdict.code == CloseCode.TOO_MANY_MESSAGES
-    assert admission.admit(Handshake(address=OTHER)).count(100, now=2.3) is None
+    assert admission.admit(Handshake(address=OTHER)).count(100, 1, now=2.3) is None
 
 
 def test_accounts_of_those_who_left_are_forgotten() -> None:

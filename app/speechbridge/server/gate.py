@@ -3,8 +3,9 @@
 A connection that is refused is accepted first, and closed at once with a code and a reason: a browser's script never
 sees the status of a refused handshake.
 
-If a client exceeds a limit later, nothing more is read from it and its endpoint is told that it has left. The endpoint
-sends what it still has to send; then the connection is closed with the code of that limit.
+If a client exceeds a rate later, nothing more is read from it and its endpoint is told that it has left. The endpoint
+sends what it still has to send; then the connection is closed with the code of that limit. Our server counts what
+comes, frame by frame (`scope["meter"]`); under another server the gate counts messages.
 
 A client sends its key as `access_token` in the query or as `Authorization: Bearer`. A page's script cannot set headers,
 and a URL is easily seen by others, so it sends the key as a subprotocol: `speechbridge.key.KEY`, beside `speechbridge`,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from speechbridge.server.admission import Admission
     from speechbridge.server.limits import Lease
+    from speechbridge.server.meter import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class _Connection:
         self._send = send
         self._subprotocol = subprotocol
         self._lease: Lease | None = None
+        self._meter: Meter | None = None
         self._loop = asyncio.get_running_loop()
         self._active_at = self._loop.time()
         self._idle_seconds = 0.0
@@ -114,6 +117,9 @@ class _Connection:
 
     async def run(self, app: ASGIApp, scope: Scope, lease: Lease, idle_seconds: float) -> None:
         self._lease = lease
+        self._meter = scope.get("meter")
+        if self._meter is not None and lease.is_metered:
+            self._meter.limit = lease.count
         self._idle_seconds = idle_seconds
         try:
             await app(scope, self.receive, self.send)
@@ -128,14 +134,15 @@ class _Connection:
     async def receive(self) -> Message:
         message = await self._receive()
         self._active_at = now = self._loop.time()
-        if self._lease is not None and self._lease.is_metered and message["type"] == "websocket.receive":
-            text = message.get("text")
-            size = len(message.get("bytes") or b"") if text is None else len(text.encode())
-            verdict = self._lease.count(size, now)
-            if verdict is not None:
-                self.verdict = verdict
-                return {"type": "websocket.disconnect", "code": verdict.code, "reason": verdict.reason}
-        return message
+        verdict = None
+        if self._meter is not None:
+            verdict = self._meter.verdict if message["type"] == "websocket.disconnect" else None
+        elif self._lease is not None and self._lease.is_metered and message["type"] == "websocket.receive":
+            verdict = self._lease.count(_size(message), 1, now)
+        if verdict is None:
+            return message
+        self.verdict = verdict
+        return {"type": "websocket.disconnect", "code": verdict.code, "reason": verdict.reason}
 
     async def send(self, message: Message) -> None:
         self._active_at = self._loop.time()
@@ -157,6 +164,11 @@ class _Connection:
         reason = f"no traffic for {self._idle_seconds:g} s: connect when there is something to send"
         self.verdict = Close(CloseCode.IDLE, reason)
         self._idle_close = asyncio.create_task(self.send(_frame(self.verdict)), name="idle-close")
+
+
+def _size(message: Message) -> int:
+    text: str | None = message.get("text")
+    return len(message.get("bytes") or b"") if text is None else len(text.encode())
 
 
 def _frame(close: Close) -> Message:

@@ -48,12 +48,12 @@ class Account:
     _bytes: int = 0
     _messages: int = 0
 
-    def count(self, size: int, second: int, limits: LimitSettings) -> Close | None:
-        """Count a message; return what its sender is told if that was too much for one second."""
+    def count(self, size: int, messages: int, second: int, limits: LimitSettings) -> Close | None:
+        """Count bytes and messages; return what their sender is told if that was too much for one second."""
         if second != self._second:
             self._second, self._bytes, self._messages = second, 0, 0
         self._bytes += size
-        self._messages += 1
+        self._messages += messages
         if self._bytes > limits.bytes_per_second > 0:
             text = f"more than {limits.bytes_per_second} bytes a second from this {self.kind}: send slower"
             return Close(CloseCode.TOO_MANY_BYTES, text)
@@ -76,11 +76,14 @@ class Lease:
         self._holders = 0
         self.is_metered = bool(accounts and (limits.bytes_per_second or limits.messages_per_second))
 
-    def count(self, size: int, now: float) -> Close | None:
-        """Count a message of `size` bytes at a time in seconds; return what its sender is told if it was too much."""
+    def count(self, size: int, messages: int, now: float) -> Close | None:
+        """Count bytes and messages at a time in seconds; return what their sender is told if it was too much.
+
+        Each fragment, ping and pong counts as a message.
+        """
         second, verdict = int(now), None
         for account in self._accounts:
-            verdict = account.count(size, second, self._limits) or verdict
+            verdict = account.count(size, messages, second, self._limits) or verdict
         return verdict
 
     @contextmanager

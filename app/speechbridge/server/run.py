@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.server.websocket import Config, NotStarted, UvicornServer, WebSocketProtocol
+from speechbridge.server.websocket import Config, HttpProtocol, NotStarted, UvicornServer, WebSocketProtocol
 from speechbridge.settings import split
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Server:
             app,
             host=settings.host,
             port=settings.port,
+            http=HttpProtocol,
             ws=partial(WebSocketProtocol, closed=app.state.metrics.closed),  # type: ignore[arg-type] # it is called as a class is
             ws_max_size=settings.max_message_bytes,
             ws_per_message_deflate=False,  # speech does not compress, and trying would take most of a session's CPU

@@ -1,0 +1,147 @@
+"""HTTP requests, the handshakes of WebSockets among them: bounded in bytes before anything is known of their client."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from fastapi import Request  # noqa: TC002 # FastAPI reads the annotations
+
+from speechbridge.server.websocket import HEAD_BYTES, SLICE_BYTES, HttpProtocol
+from tests.helpers.puppet import until
+from tests.helpers.raw_websocket import PATIENCE
+from tests.helpers.service import client, ending, service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from speechbridge.server.run import Server
+
+GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+
+
+@asynccontextmanager
+async def connection(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    where = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def send_on_and_on(writer: asyncio.StreamWriter, data: bytes, most: int) -> int:
+    """Send the same until the service has closed; return how much that was."""
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < most:
+            writer.write(data)
+            await writer.drain()
+            sent += len(data)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (GET, b"X-Filler: " + b"x" * 990 + b"\r\n"),
+        (GET + b"X-Filler: ", b"x" * 1000),
+        (b"GET /", b"x" * 1000),
+        (b"GET /ws_a HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", b"X-Filler: " + b"x" * 990 + b"\r\n"),
+    ],
+    ids=["headers", "one header", "line", "handshake"],
+)
+async def test_a_head_that_never_ends_is_refused_with_431_at_64_kib(begin: bytes, more: bytes) -> None:
+    """300 MB of memory could be filled by one connection, without any key."""
+    async with service() as server, connection(server) as (reader, writer):
+        writer.write(begin)
+        sending = asyncio.create_task(send_on_and_on(writer, more, 2**26))
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.readuntil(b"\r\n")
+            assert answer.startswith(b"HTTP/1.1 431 ")
+            assert await sending < 2**25  # the rest was never read
+        await until(lambda: not server.connections)
+
+
+async def test_a_trailer_that_never_ends_is_cut_off() -> None:
+    """The response is long sent then, and the parser would keep the trailer for ever."""
+    async with service() as server, connection(server) as (reader, writer):
+        writer.write(b"POST /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Filler: ")
+        assert b" 405 " in await reader.readuntil(b"\r\n")
+        sending = asyncio.create_task(send_on_and_on(writer, b"x" * 1000, 2**26))
+        await until(lambda: not server.connections)
+        assert await sending < 2**25
+
+
+async def test_a_head_of_just_under_64_kib_is_fine() -> None:
+    headers = b"".join(b"X-Filler-%d: %s\r\n" % (n, b"x" * 980) for n in range(64))
+    assert HEAD_BYTES - 2 * SLICE_BYTES < len(GET + headers) < HEAD_BYTES
+    async with service() as server, connection(server) as (reader, writer):
+        for _ in range(2):  # each request has a head of its own
+            writer.write(GET + headers + b"\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert b" 200 " in await reader.readuntil(b"\r\n")
+                await reader.readuntil(b"alive\n")
+
+
+async def test_pipelined_requests_are_all_answered_and_few_wait_at_a_time() -> None:
+    waiting = 0
+    async with service() as server, connection(server) as (reader, writer):
+        writer.write((GET + b"\r\n") * 1000 + GET + b"Connection: close\r\n\r\n")
+        answers, reading = b"", asyncio.create_task(reader.read())
+        while not reading.done():
+            waiting = max([waiting, *(len(found.pipeline) for found in server.connections)])
+            await asyncio.sleep(0)
+        answers = await reading
+    assert answers.count(b"HTTP/1.1 200 ") == 1001
+    assert 0 < waiting <= SLICE_BYTES // len(GET)
+
+
+async def test_what_comes_in_one_read_is_parsed_in_slices_each_in_a_turn_of_its_own() -> None:
+    async with service() as server, connection(server) as (_, writer):
+        await until(lambda: server.connections)
+        [protocol] = server.connections
+        assert isinstance(protocol, HttpProtocol)
+        turns, at = 0, []
+        real = protocol.parser.feed_data
+
+        class Parser:
+            def feed_data(self, data: bytes) -> None:
+                at.append((turns, len(data)))
+                real(data)
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(parser, name)
+
+        parser, protocol.parser = protocol.parser, Parser()  # type: ignore[assignment] # as much as is used
+        writer.write(GET + b"X-Filler: " + b"x" * 5 * SLICE_BYTES)
+        async with asyncio.timeout(PATIENCE):
+            while len(at) < 6:
+                turns += 1
+                await asyncio.sleep(0)
+        assert len({turn for turn, _ in at}) == len(at)
+        assert max(size for _, size in at) <= SLICE_BYTES
+
+
+async def test_a_body_may_be_large_for_a_route_that_takes_one() -> None:
+    async with service() as server:
+
+        @server.app.post("/size")
+        async def size(request: Request) -> int:
+            return len(await request.body())
+
+        async with httpx2.AsyncClient() as http:
+            url = server.url.replace("ws://", "http://") + "/size"
+            assert (await http.post(url, content=bytes(500_000))).json() == 500_000
+
+
+async def test_a_websocket_whose_head_came_in_many_slices_works() -> None:
+    async with service() as server, client(server, additional_headers={"X-Filler": "x" * 7000}) as web:
+        await web.send("EOS")
+        assert (await ending(web))[1].code == 1000
