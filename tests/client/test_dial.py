@@ -123,7 +123,7 @@ async def test_tls_with_a_server_that_speaks_none() -> None:
     async with saying(b"220 mail.example.com ESMTP\r\n") as port:
         error = await failure(f"wss://127.0.0.1:{port}")
     assert isinstance(error, Unreachable)
-    assert str(error).startswith(f"wss://127.0.0.1:{port}: no TLS ([SSL")
+    assert str(error).startswith(f"wss://127.0.0.1:{port}: TLS failed ([SSL")
     assert str(error).endswith("check its certificate, or use ws://")
 
 
@@ -134,7 +134,7 @@ async def test_a_tls_error_that_has_no_reason(monkeypatch: pytest.MonkeyPatch) -
         raise ssl.SSLError(1, "the handshake failed")
 
     monkeypatch.setattr(module, "connect", connect)
-    assert "no TLS (the handshake failed)" in str(await failure("wss://127.0.0.1:9"))
+    assert "TLS failed (the handshake failed)" in str(await failure("wss://127.0.0.1:9"))
 
 
 async def test_tls_with_a_websocket_server_that_speaks_none() -> None:
@@ -168,7 +168,7 @@ async def test_a_server_that_hangs_up() -> None:
     [
         (401, "check the access token"),
         (403, "check the access token"),
-        (404, "nothing listens on that path"),
+        (404, "there is nothing at this path"),
         (418, "check the address"),
         (429, "too many requests: try again later"),
         (500, "try again later"),

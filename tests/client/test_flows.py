@@ -141,7 +141,7 @@ async def test_a_source_that_fails_stores_nothing_and_spends_the_connection(tmp_
     async with service(files_dir=tmp_path) as server, flows(server.url) as connection:
         with pytest.raises(ZeroDivisionError):
             await connection.file(failing())
-        with pytest.raises(Busy, match="the file flow before this one has not ended: let it, or open another"):
+        with pytest.raises(Busy, match="the file flow has not ended: wait for its end, or open another"):
             await connection.text("too late")
     assert list(tmp_path.iterdir()) == []
 
@@ -234,7 +234,7 @@ async def test_a_flow_within_another_is_busy_and_harms_neither() -> None:
 async def test_a_flow_that_was_cancelled_spends_the_connection() -> None:
     async with serving(answering()) as url, flows(url) as connection:  # type: ignore[arg-type] # a handler
         asking = asyncio.create_task(connection.proxy("question"))
-        while not connection._line.flow:  # noqa: ASYNC110 # nothing tells of it
+        while not connection._channel.flow:  # noqa: ASYNC110 # nothing tells of it
             await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):

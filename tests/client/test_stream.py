@@ -122,7 +122,7 @@ async def test_a_sender_in_a_hurry_lets_others_run() -> None:
         (Close(4010), "try again"),
         (Close(4013), "no recognizer is free"),
         (Close(1000, NO_DATA), "keep sending"),
-        (Close(1000, LIFETIME_REACHED), "go on with a new one"),
+        (Close(1000, LIFETIME_REACHED), "begin a new one"),
         (Close(4999, "odd"), "ended the stream early: try again [close code 4999 (odd)]"),
     ],
 )
@@ -228,7 +228,7 @@ async def test_a_service_that_says_nothing_is_timed_out() -> None:
     async with serving(handler) as url, connect(url, REQUEST) as stream:
         stream._patience = 0.01  # the same time covers the opening, which may take a while
         await stream.send(b"sent before anything was said")
-        with pytest.raises(TimedOut, match="said nothing"):
+        with pytest.raises(TimedOut, match="sent nothing"):
             await anext(stream)
         done.set()
 

@@ -45,9 +45,9 @@ async def test_connect_metadata_many_small_chunks_eos_the_final_and_a_good_end(s
     assert len(seen.connected) == 1
     assert seen.finals == ["6400 bytes"]
     assert seen.closes == [(1000, END_OF_INPUT)]
-    [visit] = scripted.visits
-    assert visit.parameters["metadata"] == "my stream & more"
-    assert (visit.audio, visit.eos) == (6400, 1)
+    [client] = scripted.clients
+    assert client.parameters["metadata"] == "my stream & more"
+    assert (client.audio, client.eos) == (6400, 1)
 
 
 async def test_messages_of_megabytes_fragmented_or_not_arrive_whole(sdk: Python | Node) -> None:
@@ -55,7 +55,7 @@ async def test_messages_of_megabytes_fragmented_or_not_arrive_whole(sdk: Python 
     async with service_before() as (url, scripted):
         seen = await one(sdk, Job(url, [(4 * 2**20, 4)]))
     assert seen.closes == [(1000, END_OF_INPUT)]
-    assert scripted.visits[0].audio == 16 * 2**20
+    assert scripted.clients[0].audio == 16 * 2**20
 
 
 async def test_audio_before_connected_is_kept(sdk: Python | Node) -> None:

@@ -241,7 +241,7 @@ def test_silence_is_forgotten_for_lack_of_room_and_the_log_is_told(caplog: pytes
     with caplog.at_level(logging.WARNING):
         run(engine, repeat(bytes(SECOND), 100))
     assert engine.starts == [0, 10.0]
-    assert "10.0 s of audio cannot be given again" in caplog.text
+    assert "10.0 s of audio cannot be sent again" in caplog.text
 
 
 @pytest.mark.parametrize("end_ts", ["NaN", "Infinity", "1e308", "-1", '"soon"', "null"])
@@ -270,6 +270,6 @@ async def test_the_real_sdk_is_given_the_rest_by_a_second_connection() -> None:
                 said("one", end_ts=1.5),
                 final("two", ts=1.5, end_ts=3.0).text,
             ]
-    first, second = scripted.visits
+    first, second = scripted.clients
     assert (first.audio, second.audio) == (3 * SECOND, 1.5 * SECOND)
     assert second.parameters["start_ts"] == "1.5"

@@ -108,8 +108,8 @@ async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> 
     async with bridged(scripted, StreamRequest(ContentType.raw(44100, 2), options), token=TOKEN) as bridge:
         bridge.end()
         assert [_ async for _ in bridge]
-        visit = await scripted.visit()
-    received = StreamRequest.parse(visit.query)
+        client = await scripted.client()
+    received = StreamRequest.parse(client.query)
     assert received.options == options
     assert received.content_type == ContentType.raw(44100, 2)
     assert received.access_token == TOKEN
@@ -127,9 +127,9 @@ async def test_the_bytes_upstream_are_the_bytes_sent() -> None:
         bridge.end()
         async for _ in bridge:
             pass
-        visit = await scripted.visit()
-    assert (visit.audio, visit.sha256) == (len(audio), hashlib.sha256(audio).hexdigest())
-    assert visit.eos == 1
+        client = await scripted.client()
+    assert (client.audio, client.sha256) == (len(audio), hashlib.sha256(audio).hexdigest())
+    assert client.eos == 1
 
 
 async def test_however_much_has_queued_up_no_message_upstream_is_larger_than_a_chunk_may_be() -> None:
@@ -139,8 +139,8 @@ async def test_however_much_has_queued_up_no_message_upstream_is_larger_than_a_c
         bridge.end()
         async for _ in bridge:
             pass
-        visit = await scripted.visit()
-    assert (visit.audio, visit.messages) == (3 * 2**16 + 1, 4)
+        client = await scripted.client()
+    assert (client.audio, client.messages) == (3 * 2**16 + 1, 4)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ async def test_a_handshake_that_stalls_is_given_up() -> None:
 async def test_a_handshake_that_stalls_can_be_cancelled() -> None:
     scripted = Scripted((Wait(), Accept()))
     async with bridged(scripted) as bridge:
-        await scripted.visit()
+        await scripted.client()
         bridge.cancel()
     assert bridge.statistics().state == "failed"  # and within PATIENCE, not within the connect timeout
 
