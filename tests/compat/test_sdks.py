@@ -1,4 +1,4 @@
-"""Whoever has a client of Rev.ai's changes one URL: both SDKs, unmodified, against the service."""
+"""Rev.ai's Python and Node SDKs, unmodified, against the service: only the URL changes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_a_bad_content_type_is_4002(sdk: Python | Node) -> None:
     assert seen.connected == []
 
 
-async def test_one_too_many_is_4029(sdk: Python | Node) -> None:
+async def test_a_client_beyond_the_limit_is_4029(sdk: Python | Node) -> None:
     async with service_before(max_sessions=1) as (url, _):
         both = await sdk.run(Job(url, [(320, 5)], streams=2))
     assert sorted(code for seen in both for code, _ in seen.closes) == [1000, 4029]

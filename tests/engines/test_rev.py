@@ -1,4 +1,4 @@
-"""Rev.ai's SDK as an engine: what it must be defended against. What all engines promise is in test_contract.py."""
+"""Rev.ai's SDK as an engine: its faults and what is done about them. test_contract.py tests what all engines share."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.M
             any(ours.sock.sendall(bytes(2**16)) for _ in cycle([None]))
 
 
-async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> None:
+async def test_every_parameter_is_sent_upstream_also_those_that_the_sdk_lacks() -> None:
     options: dict[str, Any] = {
         "language": "en",
         "metadata": "a b&c=ü",
@@ -132,7 +132,7 @@ async def test_the_bytes_upstream_are_the_bytes_sent() -> None:
     assert client.eos == 1
 
 
-async def test_however_much_has_queued_up_no_message_upstream_is_larger_than_a_chunk_may_be() -> None:
+async def test_no_message_upstream_is_larger_than_the_limit_however_much_has_queued_up() -> None:
     scripted = Scripted()
     async with bridged(scripted) as bridge:
         await bridge.send(bytes(3 * 2**16 + 1))
@@ -146,13 +146,13 @@ async def test_however_much_has_queued_up_no_message_upstream_is_larger_than_a_c
 @pytest.mark.parametrize(
     ("status", "code"), [(400, 4002), (401, 4001), (403, 4001), (402, 4003), (429, 4029), (500, 4013), (502, 4013)]
 )
-async def test_an_http_status_is_told_in_the_protocols_codes(status: int, code: int) -> None:
+async def test_an_http_status_becomes_a_close_code(status: int, code: int) -> None:
     async with bridged(Scripted((Status(status),))) as bridge:
         assert await ending(bridge) == Close(code, f"the speech service answered HTTP {status}")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # websocket-client lets go of its socket
-async def test_nobody_there_is_4013() -> None:
+async def test_no_server_is_4013() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     upstream = RevEngine(lambda: f"ws://127.0.0.1:{port}", TOKEN)(REQUEST)
@@ -180,7 +180,7 @@ async def test_silence_after_the_end_of_the_input_is_given_up() -> None:
     assert close == Close(1006, "the speech service said nothing for 0.3 s after the end of the input")
 
 
-async def test_silence_before_the_end_of_the_input_is_no_fault() -> None:
+async def test_silence_before_the_end_of_the_input_is_accepted() -> None:
     """A microphone may be silent for as long as it likes; the SDK's socket times out meanwhile, and goes on."""
     scripted = Scripted((Greet(), Wait(latch="speak"), partial("hello"), Wait(eos=True), End(1000, END_OF_INPUT)))
     async with bridged(scripted, timeouts=Timeouts(answer=0.05)) as bridge:
@@ -209,9 +209,7 @@ async def test_an_upstream_that_stops_reading_is_given_up() -> None:
 @pytest.mark.parametrize(
     "message", ["{", "[]", "1", "null", '"text"', "{}", '{"type":"connected"}', '{"type":{}}', "\u0000"]
 )
-async def test_a_malformed_message_is_skipped_and_said_in_the_log(
-    message: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_malformed_message_is_skipped_and_logged(message: str, caplog: pytest.LogCaptureFixture) -> None:
     """The SDK's generator dies of it, the stream does not."""
     script: tuple[Step, ...] = (Say(message), partial("after"), Wait(eos=True), End(1000, END_OF_INPUT))
     async with bridged(Scripted(script)) as bridge:
@@ -309,7 +307,7 @@ def test_a_frame_is_as_websocket_client_reads_it(size: int, opcode: int) -> None
         assert (read.fin, read.opcode, read.mask, read.data) == (1, opcode, 1, data)
 
 
-def test_a_text_that_is_not_utf8_is_skipped_and_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_that_is_not_utf8_is_skipped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     near, far = socket.socketpair()
     with near, far:
         stream = RevEngine(lambda: "ws://nowhere", TOKEN)(REQUEST)
@@ -330,7 +328,7 @@ def test_a_close_frame_whose_reason_is_not_utf8_keeps_its_code() -> None:
         assert upstream.recv_data() == (0x8, b"\x0f\xa3n" + "\ufffd".encode())
 
 
-def test_it_is_in_trouble_while_streams_are_held_back_and_not_when_one_may_try() -> None:
+def test_trouble_is_reported_while_streams_are_held_back_and_not_once_a_probe_is_due() -> None:
     """Were it in trouble until somebody got through, nobody would be sent to try, and so it would stay for ever."""
     now = 0.0
     engine = RevEngine(lambda: "ws://nowhere", TOKEN)
@@ -348,7 +346,7 @@ def test_it_is_in_trouble_while_streams_are_held_back_and_not_when_one_may_try()
     assert engine.trouble() is None
 
 
-def test_it_is_in_trouble_while_there_is_nowhere_to_go() -> None:
+def test_trouble_is_reported_while_there_is_no_url() -> None:
     def nowhere() -> str:
         raise UpstreamClosed(Close(4013, "restarted"))
 

@@ -1,4 +1,4 @@
-"""The scripted recognizer commits each fault as written, and tells what it received."""
+"""The scripted recognizer does what its script says, and records what it receives."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_by_default_each_chunk_and_the_total_are_answered() -> None:
     assert close == Close(1000, END_OF_INPUT)
 
 
-async def test_what_was_received_is_told() -> None:
+async def test_everything_that_was_received_is_recorded() -> None:
     scripted = Scripted(keep=True)
     sent: list[bytes | str] = [b"one", b"", b"three", "EOS", b"late", "EOS"]
     async with serving(scripted) as server, client(server.url, QUERY + "&start_ts=1.5") as c:
@@ -237,7 +237,7 @@ async def test_a_clients_close_is_answered_with_1007() -> None:
     assert seen.farewell == Close(1000, "bye")
 
 
-async def test_timers_end_a_conversation() -> None:
+async def test_a_timer_ends_a_conversation() -> None:
     assert (await play(Wait(seconds=0.01), End(1000, LIFETIME_REACHED)))[1] == Close(1000, LIFETIME_REACHED)
     assert (await play(Wait(silence=0.01), End(1000, NO_DATA), send=[b"x"]))[1] == Close(1000, NO_DATA)
 
@@ -312,6 +312,6 @@ async def test_a_script_is_read_from_json() -> None:
         ('[[{"do": "greet"}, {"do": "accept"}]]', "can only wait"),
     ],
 )
-def test_a_script_that_is_wrong_says_where(text: str, said: str) -> None:
+def test_an_error_names_the_step_that_is_wrong(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Scripted.from_json(text)
