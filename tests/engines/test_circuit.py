@@ -97,6 +97,25 @@ def test_a_probe_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     assert pause == BACKOFF.longest
 
 
+def test_a_connection_that_its_own_stream_gave_up_is_no_failure() -> None:
+    circuit = Circuit(Clock())
+    for _ in range(2 * FAILURES):
+        circuit.abandoned(enter(circuit))
+    assert not circuit.is_open
+
+
+def test_a_probe_that_its_own_stream_gave_up_leaves_the_place_to_the_next() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now = BACKOFF.first
+    probe = enter(circuit)
+    other = Stream(circuit)
+    assert other.waits
+    circuit.abandoned(probe)
+    assert other.outcome()
+    assert circuit.is_open
+
+
 def test_a_hundred_that_fail_at_one_moment_are_one_failure() -> None:
     """An upstream restarts: all its streams break, try again, and are refused."""
     clock = Clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from itertools import islice, repeat
@@ -12,12 +13,12 @@ import pytest
 from speechbridge.backoff import Backoff
 from speechbridge.engines import Upstream, UpstreamClosed, reconnect
 from speechbridge.engines.reconnect import ROOM_SECONDS, TRIES, Patience, resuming
-from speechbridge.engines.rev import RevEngine
+from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import End, Greet, Scripted, Wait, final
-from syncbridge import Bridge
+from syncbridge import Bridge, Stuck
 from tests.helpers import spoken
 from tests.helpers.secrets import secret
 
@@ -273,3 +274,18 @@ async def test_the_real_sdk_gets_the_rest_on_a_second_connection() -> None:
     first, second = scripted.clients
     assert (first.audio, second.audio) == (3 * SECOND, 1.5 * SECOND)
     assert second.parameters["start_ts"] == "1.5"
+
+
+async def test_the_wait_for_last_words_is_bounded_once_over_all_connections() -> None:
+    """Each connection had the whole time, up to sixteen in a row, and Rev.ai bills each."""
+    scripted = Scripted((Greet(), Wait(eos=True), Wait()))
+    async with serving(scripted) as server:
+        engine = RevEngine(lambda: server.url, secret(), Timeouts(answer=0.3))
+        upstream = resuming(engine, Patience(answer=0.3))(StreamRequest(ContentType.raw()))
+        async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
+            for _ in range(3):
+                await bridge.send(LOUD)
+            bridge.end()
+            with pytest.raises((UpstreamClosed, Stuck)):
+                [response async for response in bridge]
+    assert len(scripted.clients) == 1

@@ -38,6 +38,7 @@ from speechbridge.testing.script import (
     Status,
     Total,
     Wait,
+    final,
     partial,
 )
 from syncbridge import Bridge, Limits
@@ -173,11 +174,57 @@ async def test_a_handshake_that_stalls_can_be_cancelled() -> None:
     assert bridge.statistics().state == "failed"  # and within PATIENCE, not within the connect timeout
 
 
+@pytest.mark.parametrize("script", [(Wait(), Accept()), (Wait(messages=1), Wait())])
+async def test_streams_that_we_abort_do_not_count_against_the_circuit(script: tuple[Step, ...]) -> None:
+    """Clients that connect and leave at once would else stop everybody's streams."""
+    scripted = Scripted(script)
+    async with serving(scripted, handshake_timeout=None) as server:
+        engine = RevEngine(lambda: server.url, TOKEN)
+        for number in range(2 * FAILURES):
+            upstream = engine(REQUEST)
+            async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
+                await scripted.client(number)
+                bridge.cancel()
+        assert engine.trouble() is None
+        assert not engine.circuit.is_open
+
+
 async def test_silence_after_the_end_of_the_input_is_given_up() -> None:
     async with bridged(Scripted((Greet(), Wait(eos=True), Wait())), timeouts=QUICK) as bridge:
         bridge.end()
         close = await ending(bridge)
-    assert close == Close(1006, "the speech service said nothing for 0.3 s after the end of the input")
+    assert close == Close(1006, "the input ended, and the speech service sent no final for 0.3 s")
+
+
+async def test_partials_for_ever_after_the_end_of_the_input_are_given_up() -> None:
+    endless = (Greet(), Wait(eos=True), *(step for _ in range(100) for step in (partial("more"), Wait(seconds=0.05))))
+    async with bridged(Scripted(endless), timeouts=QUICK) as bridge:
+        bridge.end()
+        close = await ending(bridge)
+    assert close == Close(1006, "the input ended, and the speech service sent no final for 0.3 s")
+
+
+async def test_a_final_after_the_end_of_the_input_gives_time_for_more() -> None:
+    slow = (Greet(), Wait(eos=True), *(step for _ in range(4) for step in (final("more"), Wait(seconds=0.15))))
+    async with bridged(Scripted((*slow, End(1000, END_OF_INPUT))), timeouts=QUICK) as bridge:
+        bridge.end()
+        assert len([response async for response in bridge]) == 4
+
+
+async def test_a_reader_that_is_slow_does_not_use_up_the_time_for_last_words() -> None:
+    said = (partial("some"), partial("more"), partial("rest"))
+    script = (Greet(), Wait(eos=True), *said, Wait(latch="on"), End(1000, END_OF_INPUT))
+    scripted = Scripted(script)
+    async with serving(scripted) as server:
+        upstream = RevEngine(lambda: server.url, TOKEN, QUICK)(REQUEST)
+        async with Bridge(upstream.start, abort=upstream.abort, limits=Limits(outbound=1)) as bridge:
+            bridge.end()
+            assert "some" in await anext(bridge)
+            while bridge.statistics().yielded < 2:  # noqa: ASYNC110 # nothing tells of it
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1.5 * QUICK.answer)
+            scripted.release("on")
+            assert len([response async for response in bridge]) == 2
 
 
 async def test_silence_before_the_end_of_the_input_is_accepted() -> None:

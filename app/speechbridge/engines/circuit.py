@@ -48,8 +48,8 @@ class Circuit:
     def enter(self, is_given_up: Callable[[], bool], patience: float) -> Entry | None:
         """Wait until a connection may be tried, at most `patience` seconds; return None if it may not be.
 
-        Whoever gets an entry must call `succeeded` or `failed` afterwards. Blocks; `wake` has it look at `is_given_up`
-        again, and once that is true it returns None.
+        Whoever gets an entry must call `succeeded`, `failed` or `abandoned` afterwards. Blocks; `wake` has it look at
+        `is_given_up` again, and once that is true it returns None.
         """
         deadline = self._clock() + patience
         with self._changed:
@@ -71,6 +71,16 @@ class Circuit:
             self._failures = 0
             self._probe = None
             self._changed.notify_all()
+
+    def abandoned(self, entry: Entry) -> None:
+        """Note that a connection was given up by its own stream: that says nothing about the upstream.
+
+        If it was the probe, the next stream may probe at once.
+        """
+        with self._changed:
+            if entry is self._probe:
+                self._probe, self._next_probe = None, self._clock()
+                self._changed.notify_all()
 
     def failed(self, entry: Entry) -> None:
         """Count a connection that failed.

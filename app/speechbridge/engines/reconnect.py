@@ -36,11 +36,12 @@ WINDOWS = 5  # a second, each judged for itself: a chunk may last for seconds, a
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long an upstream connection may live, and how long it may be silent while it gets speech. In seconds."""
+    """How long a connection may live, be silent while it gets speech, and take for its last words. In seconds."""
 
     lifetime: float = 10_200.0  # 2 h 50 min of Rev.ai's 3 h
     silence: float = 20.0
     replay_pace: float = 0.0  # multiple of real time at which audio is sent again; 0: as fast as it is taken
+    answer: float = 30.0  # for the last words, from the end of the input on, over all connections
 
 
 def resuming(engine: Engine, patience: Patience) -> Engine:
@@ -87,6 +88,7 @@ class _Stream:
                 lifetime=patience.lifetime,
                 quiet=lambda chunk: loudness(chunk[-window:]) < QUIET,
                 silence=patience.silence,
+                answer=patience.answer,
                 speech=lambda piece: any(
                     loudness(piece[begin : begin + window]) >= SPEECH for begin in range(0, len(piece), window)
                 ),
