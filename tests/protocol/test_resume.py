@@ -95,7 +95,11 @@ def test_a_confirmation_of_finals_comes_back_as_it_was(finals: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "EOS", "[]", "null", "{}", '{"finals": "2"}', '{"finals": -1}', '{"finals": true}', "[" * 100_000]
+    "text",
+    [
+        *("", "EOS", "[]", "null", "{}", '{"finals": "2"}', '{"finals": -1}', '{"finals": true}', "[" * 100_000),
+        '{"finals": 2, "more": "' + "x" * 200 + '"}',  # a megabyte of JSON takes a second to read
+    ],
 )
 def test_any_other_text_confirms_nothing(text: str) -> None:
     assert FinalsReceived.parse(text) is None

@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from socket import create_server
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import connect
@@ -16,8 +17,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
 from speechbridge.protocol.close import CloseCode
+from speechbridge.protocol.request import PATH
 from speechbridge.server.admission import make_key
 from tests.helpers.puppet import until
+from tests.helpers.raw_websocket import close_code, frame, handshake
 from tests.helpers.secrets import KNOWN
 from tests.helpers.service import STREAM, client, ending, service
 
@@ -151,6 +154,37 @@ async def test_a_stream_that_lost_its_client_keeps_its_place_and_is_come_back_to
         assert await refusal(server, **frm("203.0.113.7")) is None
 
 
+async def test_a_resume_key_works_only_with_an_api_key_of_the_one_who_began() -> None:
+    (bob, bobs_line), (second, second_line) = make_key("bob"), make_key("alice")
+    KNOWN.update((bob, second))
+    async with service(api_keys=f"{LINE},{bobs_line},{second_line}") as server:
+        async with client(server, f"{STREAM}&resume=true&access_token={KEY}") as socket:
+            key = str(await socket.recv()).split('"resume": "')[1].split('"')[0]
+            socket.transport.abort()
+        async with client(server, f"{PATH}?resume={key}&access_token={bob}") as socket:
+            _, close = await ending(socket)
+        assert (close.code, "no such stream" in close.reason) == (4002, True)
+        async with client(server, f"{PATH}?resume={key}&access_token={second}") as socket:  # alice has two keys
+            assert key in str(await socket.recv())
+            await socket.send("EOS")
+            assert (await ending(socket))[1].code == 1000
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+async def test_all_connections_count_towards_the_limit_of_the_service_loopback_too(path: str) -> None:
+    async def silent(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(silent, "127.0.0.1", 0) as upstream:
+        url = f"ws://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
+        async with service(max_connections=2, relay_url=url) as server:
+            async with client(server, path), client(server, path, **frm("203.0.113.7")):
+                assert await refusal(server, path) == CloseCode.TOO_MANY
+                assert await refusal(server, path, **frm("203.0.113.8")) == CloseCode.TOO_MANY
+            await until(lambda: not server.connections and server.sessions.alive == 0)
+            assert await refusal(server) is None
+
+
 @pytest.mark.parametrize("path", ["/ws_a", "/ws", "/relay"])
 async def test_only_a_stream_is_come_back_to_without_a_place(path: str) -> None:
     async with service(sessions_per_address=1) as server, client(server, **frm("203.0.113.7")):
@@ -176,6 +210,30 @@ async def test_too_much_in_a_second_is_cut_off_and_what_was_heard_is_said(
     assert "a second from this address" in close.reason
     assert len(messages) == 1
     assert 0 < int(messages[0]) < sum(len(chunk) for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    "flood", [frame(9, b"!"), frame(10, b"!"), frame(2), frame(1, b'{"finals": 0}')], ids=lambda flood: flood.hex()
+)
+async def test_frames_of_every_kind_count_as_messages(flood: bytes) -> None:
+    async with service(total, messages_per_second=50) as server:
+        where = urlsplit(server.url)
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        head = handshake(f"{STREAM}&resume=true")
+        writer.write(head.replace(b"Host: x", b"X-Forwarded-For: 203.0.113.7\r\nHost: x"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frame(2, b"audio") + flood * 80)
+        assert await close_code(reader) == CloseCode.TOO_MANY_MESSAGES
+        writer.close()
+
+
+async def test_the_bytes_of_pings_count() -> None:
+    async with service(total, bytes_per_second=1000) as server, client(server, **frm("203.0.113.7")) as socket:
+        with suppress(ConnectionClosed):
+            for number in range(20):
+                await socket.ping(bytes([number]) * 100)
+        _, close = await ending(socket)
+    assert close.code == CloseCode.TOO_MANY_BYTES
 
 
 @pytest.mark.parametrize("path", EVERYWHERE)

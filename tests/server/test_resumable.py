@@ -221,6 +221,39 @@ async def test_a_client_that_confirms_no_final_is_too_slow(monkeypatch: pytest.M
     await finish(stream)
 
 
+async def test_what_is_kept_for_a_client_is_bounded_in_characters_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(final("one").text)
+    monkeypatch.setattr(resumable, "KEPT_CHARACTERS", 2 * size)
+    stream = new()
+    async with serving(stream) as peer:
+        await stream.send(final("one").text)
+        await stream.send(final("two").text)
+        await until(lambda: finals(peer) == ["one", "two"])
+        peer.say(FinalsReceived(1).encode())
+        await until(lambda: stream._confirmed == 1)
+        await stream.send(final("six").text)  # there is room again
+        await until(lambda: finals(peer) == ["one", "two", "six"])
+        await stream.send(final("ten").text)
+        assert await stream.receive() is None
+    await finish(stream)
+
+
+async def test_a_flood_of_confirmations_closes_its_connection_and_the_stream_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumable, "CONFIRMATIONS", 10)
+    stream = new()
+    async with serving(stream) as peer:
+        peer.say(*[FinalsReceived(0).encode()] * 30)
+        await until(lambda: peer.close_frame)
+    assert peer.close_frame is not None
+    assert peer.close_frame.code == 1008
+    async with serving(stream) as second:
+        second.say(b"audio")
+        assert await stream.receive() == b"audio"
+    await finish(stream)
+
+
 async def test_a_response_that_no_connection_can_send_is_refused_when_it_comes() -> None:
     with pytest.raises(UnicodeEncodeError):
         await new().send("\ud83d")
@@ -312,6 +345,14 @@ def all_streams(**settings: float) -> ResumableConnections:
 
 async def good_end() -> Close:
     return GOOD_END
+
+
+def test_a_stream_is_resumed_only_by_the_owner_of_the_key_that_began_it() -> None:
+    streams = all_streams()
+    stream = streams.begin("id", "alice")
+    assert streams.find(stream.key, "alice") is stream
+    assert streams.find(stream.key, "bob") is None
+    assert streams.find(stream.key) is None
 
 
 async def test_a_stream_is_found_by_its_key_until_its_client_was_away_too_long() -> None:

@@ -52,7 +52,7 @@ def _gone(pool: object) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_with_streams_under_way_ends_them_with_4010(sig: signal.Signals) -> None:
     async def talk(url: str) -> list[int | None]:
         streams = [await connect(f"{url}/ws_a", compression=None) for _ in range(20)]

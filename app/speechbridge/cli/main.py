@@ -12,6 +12,7 @@ import typer
 
 from speechbridge import logs
 from speechbridge.cli import microphone, send, transcribe
+from speechbridge.init import become_init
 from speechbridge.protocol.request import PATH
 from speechbridge.server.admission import make_key
 from speechbridge.server.app import create_app
@@ -45,6 +46,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="port to listen on", show_default="8000")] = None,
 ) -> None:
     """Run the service until Ctrl-C. Everything else is set by environment variables, listed below."""
+    become_init()
     settings = Settings.read(host=host, port=port)
     logs.configure(settings.log_level, settings.log_format)
     for warning in environment_warnings():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ROOM_SECONDS = 60.0  # of audio in the replay buffer: received, but not settled
+ROOM_SECONDS = 60.0  # of audio in the replay buffer, received but not settled; less if a stream may not hold so much
 HOLD_SECONDS = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
 TAIL_SECONDS = 1.0  # of speech that may stay without a final at a good end; if there is more, the end is doubted
 TRIES = 16  # in a row that settle nothing; with these pauses about a minute, enough for a server to restart
@@ -36,12 +36,16 @@ WINDOWS = 5  # a second, each judged for itself: a chunk may last for seconds, a
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a connection may live, be silent while it gets speech, and take for its last words. In seconds."""
+    """How long a connection may live, be silent while it gets speech, and take for its last words. In seconds.
+
+    `stream_bytes` bounds the replay buffer, whatever the audio's rate.
+    """
 
     lifetime: float = 10_200.0  # 2 h 50 min of Rev.ai's 3 h
     silence: float = 20.0
     replay_pace: float = 0.0  # multiple of real time at which audio is sent again; 0: as fast as it is taken
     answer: float = 30.0  # for the last words, from the end of the input on, over all connections
+    stream_bytes: int = 3 * 2**20
 
 
 def resuming(engine: Engine, patience: Patience) -> Engine:
@@ -80,7 +84,7 @@ class _Stream:
                 settled=self._settled,
                 again=_again,
                 pause=_pause,
-                room=int(ROOM_SECONDS * self._rate),
+                room=min(int(ROOM_SECONDS * self._rate), patience.stream_bytes),
                 hold=HOLD_SECONDS,
                 unit=self._frame,
                 tail=int(TAIL_SECONDS * self._rate),
@@ -99,8 +103,8 @@ class _Stream:
     def _connect(self, position: int) -> Upstream:
         if evicted := self.resumable.statistics().evicted - self._evicted:
             self._evicted += evicted
-            text = "%.1f s of audio cannot be sent again: more than %g s waited for a final"
-            logger.warning(text, evicted / self._rate, ROOM_SECONDS)
+            text = "%.1f s of audio cannot be sent again: too much waited for a final"
+            logger.warning(text, evicted / self._rate)
         if position == 0:
             return self._engine(self._request)
         start_ts = self._offset + position / self._rate

@@ -43,6 +43,8 @@ NEW_STREAM_CODES = (
 )
 """The stream is over, and the service may have room again: the client begins a new stream where the finals end."""
 
+LONGEST_CONFIRMATION = 200  # characters. Ours have 40; reading millions of characters of JSON takes seconds
+
 UNKNOWN_STREAM = CloseCode.BAD_REQUEST
 """In answer to a key: the service does not know the stream any more. The client begins a new one likewise."""
 
@@ -101,7 +103,9 @@ class FinalsReceived:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read a client's text message; None for one that confirms nothing."""
+        """Read a client's text message; None for one that confirms nothing, or is too long to be a confirmation."""
+        if len(text) > LONGEST_CONFIRMATION:
+            return None
         try:
             finals = json.loads(text)["finals"]
         except (ValueError, TypeError, KeyError, RecursionError):  # RecursionError: a thousand nested brackets

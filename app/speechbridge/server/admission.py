@@ -144,7 +144,7 @@ class Admission:
             )
             raise WrongSetting(f"SPEECHBRIDGE_HOST: others can reach {where} without an API key: {cure}")
         self.origins = Origins(split(settings.origins), keyed=bool(self.keys))
-        self.limits = Limits(settings)
+        self.limits = Limits(settings, settings.most_connections)
 
     def admit(self, handshake: Handshake) -> Lease:
         """Check a handshake; return a lease, to be held before anything else happens. Raises Refused."""

@@ -1,7 +1,8 @@
 """How much each API key and each client address may use: connections, handshakes a minute, bytes and messages a second.
 
 Each key and each address has one `Account` while it is connected. Loopback addresses have none: a proxy on this machine
-must say for whom it connects (`SPEECHBRIDGE_TRUSTED_PROXIES`), or only keys are limited.
+must say for whom it connects (`SPEECHBRIDGE_TRUSTED_PROXIES`), or only keys are limited. One more account counts all
+connections of the service: of streams, of `/ws` and of `/relay`.
 
 The only import of throttled.
 """
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 REMEMBERED = 2**16  # keys and addresses whose handshakes are counted: about 20 MB. The least recent are evicted first
 
-Kind = Literal["key", "address"]
+Kind = Literal["key", "address", "service"]
 
 
 class Refused(Exception):
@@ -69,12 +70,16 @@ class Lease:
     Its connection holds it, and so does a resumable stream, which outlives that connection.
     """
 
-    def __init__(self, accounts: tuple[Account, ...], limits: LimitSettings, *, takes_place: bool) -> None:
+    def __init__(
+        self, accounts: tuple[Account, ...], limits: LimitSettings, owner: str = "", *, takes_place: bool
+    ) -> None:
+        self.owner = owner  # of the key; "" where no key is needed
         self._accounts = accounts
         self._limits = limits
         self._places = int(takes_place)
         self._holders = 0
-        self.is_metered = bool(accounts and (limits.bytes_per_second or limits.messages_per_second))
+        self._metered = [account for account in accounts if account.kind != "service"]
+        self.is_metered = bool(self._metered and (limits.bytes_per_second or limits.messages_per_second))
 
     def count(self, size: int, messages: int, now: float) -> Close | None:
         """Count bytes and messages at a time in seconds; return what their sender is told if it was too much.
@@ -82,7 +87,7 @@ class Lease:
         Each fragment, ping and pong counts as a message.
         """
         second, verdict = int(now), None
-        for account in self._accounts:
+        for account in self._metered:
             verdict = account.count(size, messages, second, self._limits) or verdict
         return verdict
 
@@ -102,10 +107,14 @@ class Lease:
 
 
 class Limits:
-    """The accounts of those who are connected, and the rates of handshakes. For the event loop only."""
+    """The accounts of those who are connected, and the rates of handshakes. For the event loop only.
 
-    def __init__(self, settings: LimitSettings) -> None:
+    `everybody` has the connections of all keys and addresses, loopback included: at most `most`.
+    """
+
+    def __init__(self, settings: LimitSettings, most: int) -> None:
         self._settings = settings
+        self.everybody = Account("service", most)
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         rate = settings.handshakes_per_minute
         self._handshakes = rate and Throttled(
@@ -128,7 +137,7 @@ class Limits:
 
         A connection that resumes a stream takes up no place: its stream holds one already.
         """
-        accounts = []
+        accounts = [self.everybody]
         if address:
             accounts.append(self._account("address", address, self._settings.sessions_per_address))
         if key_name:
@@ -136,8 +145,8 @@ class Limits:
         for account in accounts:
             if not is_resuming and 0 < account.most <= account.connections:
                 text = f"this {account.kind} has {account.connections} connections: try again when one has ended"
-                raise Refused(CloseCode.CROWDED, text)
-        return Lease(tuple(accounts), self._settings, takes_place=not is_resuming)
+                raise Refused(CloseCode.TOO_MANY if account is self.everybody else CloseCode.CROWDED, text)
+        return Lease(tuple(accounts), self._settings, key_name, takes_place=not is_resuming)
 
     def _account(self, kind: Kind, who: str, most: int) -> Account:
         return self._accounts.setdefault(f"{kind} {who}", Account(kind, most))

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from speechbridge.settings import SessionSettings
 
 KEPT_FINALS = 1000  # not confirmed: half an hour of speech. A client that confirms has a few at most
+KEPT_CHARACTERS = 2**20  # of these finals together
+CONFIRMATIONS = 2 * KEPT_FINALS  # a second. A client that resumes may confirm all that is kept, one by one
 ACKNOWLEDGE = 8000  # bytes between two acknowledgements: 250 ms of 16 kHz mono
 
 TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection has taken this stream over")
 UNKNOWN = Close(UNKNOWN_STREAM, "resume: no such stream: it has ended, or its client was away for too long")
 NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: you confirmed more before, or were never sent so many")
+TOO_MANY = Close(CloseCode.POLICY, f"more than {CONFIRMATIONS} confirmations of finals a second")
 TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals are not confirmed: confirm them as they come")
 
 
@@ -56,8 +59,9 @@ class ResumableConnection:
     `away_seconds` is how long the client may be without a connection.
     """
 
-    def __init__(self, session_id: str, *, away_seconds: float) -> None:
+    def __init__(self, session_id: str, owner: str = "", *, away_seconds: float) -> None:
         self.session_id = session_id
+        self.owner = owner  # of the API key with which it began; only with a key of the same owner it can be resumed
         self.key = secrets.token_urlsafe(18)
         self.received = 0  # bytes of audio
         self.over = asyncio.Event()  # the session has ended, and its verdict is known
@@ -67,7 +71,7 @@ class ResumableConnection:
         self._left = False  # the client has left for good
         self._ended = False  # the client has ended its input
         self._finals: deque[str] = deque()  # not confirmed; the first of them is number `_confirmed`
-        self._confirmed = 0
+        self._confirmed = self._kept_characters = 0
         self._partial: str | None = None
         self._verdict: Close | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -96,8 +100,9 @@ class ResumableConnection:
         text.encode()
         if kind_of(text) != "final":
             self._partial = text
-        elif len(self._finals) < KEPT_FINALS:
+        elif len(self._finals) < KEPT_FINALS and self._kept_characters + len(text) <= KEPT_CHARACTERS:
             self._finals.append(text)
+            self._kept_characters += len(text)
             self._partial = None
         else:
             self._verdict = self._verdict or TOO_SLOW
@@ -151,9 +156,15 @@ class ResumableConnection:
             self._away = asyncio.get_running_loop().call_later(self._away_seconds, self._leave)
 
     async def _read(self, connection: Connection) -> None:
+        clock, second, confirmations = asyncio.get_running_loop().time, 0, 0
         while (message := await connection.receive()) is not None:
             confirmed = FinalsReceived.parse(message) if isinstance(message, str) else None
             if confirmed is not None:
+                now = int(clock())
+                second, confirmations = (now, confirmations + 1) if now == second else (now, 1)
+                if confirmations > CONFIRMATIONS:
+                    await connection.close(TOO_MANY)
+                    return
                 self._confirm(confirmed.finals)
                 continue
             while self._message is not None:
@@ -195,7 +206,7 @@ class ResumableConnection:
 
     def _confirm(self, finals: int) -> None:
         while self._finals and self._confirmed < finals:
-            self._finals.popleft()
+            self._kept_characters -= len(self._finals.popleft())
             self._confirmed += 1
 
     def _leave(self) -> None:
@@ -215,15 +226,16 @@ class ResumableConnections:
         self._streams: dict[str, ResumableConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, session_id: str) -> ResumableConnection:
+    def begin(self, session_id: str, owner: str = "") -> ResumableConnection:
         """Make the connection of a new session, to be run with `run`."""
-        stream = ResumableConnection(session_id, away_seconds=self._away_seconds)
+        stream = ResumableConnection(session_id, owner, away_seconds=self._away_seconds)
         self._streams[stream.key] = stream
         return stream
 
-    def find(self, key: str) -> ResumableConnection | None:
-        """Return the stream of a key, None if there is none (any more)."""
-        return self._streams.get(key)
+    def find(self, key: str, owner: str = "") -> ResumableConnection | None:
+        """Return the stream of a resume key; None if there is none (any more), or if it is another owner's."""
+        stream = self._streams.get(key)
+        return stream if stream is not None and stream.owner == owner else None
 
     def run(self, stream: ResumableConnection, session: Coroutine[Any, Any, Close]) -> None:
         """Run a stream's session in a task of its own: it outlives the connection on which it began."""

@@ -52,8 +52,13 @@ class SpeechService:
             except ValueError as error:
                 raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
         timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
-        bounds = settings.upstream_lifetime, settings.upstream_silence, settings.replay_pace, settings.answer_seconds
-        patience = Patience(*bounds)
+        patience = Patience(
+            settings.upstream_lifetime,
+            settings.upstream_silence,
+            settings.replay_pace,
+            settings.answer_seconds,
+            settings.stream_bytes,
+        )
         if url := settings.upstream_url:
             token = settings.revai_access_token.get_secret_value() or "none"
             rev = RevEngine(lambda: url, token, timeouts, connected)

@@ -32,7 +32,7 @@ changes it: read what is said here about that name again, and then the release's
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -375,5 +375,18 @@ class UvicornServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        with nullcontext() if self._on_signal is None else super().capture_signals():
+        """Handle signals, SIGHUP too: a terminal that is closed ends the service as SIGTERM does. Not under nohup."""
+        if self._on_signal is None:
             yield
+            return
+        hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Windows
+        if hangup is None or signal.getsignal(hangup) != signal.SIG_DFL:
+            hangup = None
+        with super().capture_signals():
+            if hangup is not None:
+                signal.signal(hangup, self.handle_exit)
+            try:
+                yield
+            finally:
+                if hangup is not None:
+                    signal.signal(hangup, signal.SIG_DFL)

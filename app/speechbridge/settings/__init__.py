@@ -165,13 +165,18 @@ def _explained(error: ValidationError) -> str:
         return f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
     shown = str(wrong["input"])
     shown = shown if len(shown) <= SHOWN else shown[:SHOWN] + "..."
-    return f"{name}: {shown!r} is not {_allowed(Settings.model_fields[place])}"
+    field = Settings.model_fields[place]
+    allowed = _allowed(field)
+    return f"{name}: {shown!r} is not {allowed}" if allowed else f"{name}: {shown!r} is not a {field.description}"
 
 
 def _allowed(field: FieldInfo) -> str:
+    """Say which values a setting may have; "" where only its description can tell."""
     if get_origin(field.annotation) is Literal:
         return f"one of {', '.join(get_args(field.annotation))}"
-    what = {int: "a whole number", float: "a number"}.get(field.annotation, "of the right type")  # type: ignore[arg-type] # it may be anything
+    if field.annotation not in (int, float):
+        return ""
+    what = "a whole number" if field.annotation is int else "a number"
     bounds = {
         name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le") if hasattr(rule, name)
     }

@@ -78,11 +78,28 @@ class MessageSettings(Group):
     """How large a message may be."""
 
     max_message_bytes: int = Field(
-        8 * 2**20,
+        2**19,
         ge=2**10,
         le=2**30,
         description="largest message that a client may send; a larger one closes its connection with 1009",
     )
+
+
+class CapacitySettings(Group):
+    """How much the service as a whole takes."""
+
+    max_sessions: int = Field(200, ge=1, le=100_000, description="streams at once; one more is refused with 4029")
+    max_connections: int = Field(
+        0,
+        ge=0,
+        description="connections at once, over all endpoints, keys and addresses; one more is refused with 4029; 0:"
+        " twice SPEECHBRIDGE_MAX_SESSIONS",
+    )
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections there may be at once."""
+        return self.max_connections or 2 * self.max_sessions
 
 
 class ConnectSettings(Group):
@@ -123,11 +140,12 @@ class LimitSettings(Group):
     messages_per_second: int = Field(
         0,
         ge=0,
-        description="messages received per second, per key and per client address (loopback exempt); 0: no limit",
+        description="messages received per second, per key and per client address (loopback exempt), fragments, pings"
+        " and pongs included; 0: no limit",
     )
 
 
-class AccessSettings(ReachSettings, LimitSettings):
+class AccessSettings(ReachSettings, CapacitySettings, LimitSettings):
     """Who may connect, and for how long without traffic."""
 
     api_keys: SecretStr = Field(
@@ -146,10 +164,9 @@ class AccessSettings(ReachSettings, LimitSettings):
     )
 
 
-class SessionSettings(Group):
+class SessionSettings(CapacitySettings):
     """How many streams there may be, and how long each may last."""
 
-    max_sessions: int = Field(200, ge=1, le=100_000, description="streams at once; one more is refused with 4029")
     session_seconds: float = Field(0.0, ge=0, description="longest duration of a stream; 0: no limit")
     drain_seconds: float = Field(
         10.0,
@@ -203,6 +220,13 @@ class UpstreamSettings(ConnectSettings, LogSettings):
         ge=0,
         description="speed at which audio is sent again to a new upstream connection, as a multiple of real time; 0: no"
         " limit",
+    )
+    stream_bytes: int = Field(
+        3 * 2**20,
+        ge=2**16,
+        le=2**30,
+        description="most bytes of audio that a stream keeps, to send them again if an upstream connection breaks; a"
+        " minute of 16 kHz mono takes 1920000",
     )
     model: Path | None = Field(
         None, description="folder of another speech model for the embedded recognizer; see docs/recognizer.md"

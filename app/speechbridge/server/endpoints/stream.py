@@ -35,7 +35,7 @@ def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
         query = socket.scope["query_string"].decode("latin-1")
         resume = Resume.parse(query)
         if resume is not None and resume.key is not None:
-            stream = resumable.find(resume.key)
+            stream = resumable.find(resume.key, socket.scope["lease"].owner)
             await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, resume.finals))
             return
         try:
@@ -44,7 +44,7 @@ def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
             await connection.close(Close(CloseCode.BAD_REQUEST, str(error)))
             return
         if resume is not None:
-            stream = resumable.begin(new_id())
+            stream = resumable.begin(new_id(), socket.scope["lease"].owner)
 
             async def run(stream: ResumableConnection) -> Close:
                 with socket.scope["lease"].held():  # a client that drops its connection still has its stream

@@ -1,0 +1,57 @@
+"""An init for a container that has none: `python -m speechbridge.init COMMAND ARGUMENT...`.
+
+PID 1 is the parent of every orphan, and must wait for each, or they stay as zombies until the container has no process
+id left. The service must not do that itself: it would take the exit status of children for which asyncio or a user's
+processor waits. So PID 1 becomes this small program. It runs the command, passes signals on, reaps orphans, and ends as
+the command does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def become_init() -> None:
+    """If this process is PID 1, replace it by an init that runs the same command again, and do not return."""
+    if os.getpid() == 1:
+        os.execv(sys.executable, [sys.executable, "-m", "speechbridge.init", *sys.orig_argv])  # noqa: S606 # ourselves
+
+
+def run(command: list[str]) -> int:
+    """Run a command as init does; return its exit status, 128 and the signal's number if a signal ended it."""
+    child = 0
+    early: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        if child:
+            os.kill(child, number)  # it is there: only we reap it, and then handle no more signals
+        else:
+            early.append(number)
+
+    for passed_on in FORWARDED:
+        signal.signal(passed_on, forward)
+    # In a process group of its own, or a terminal would send it Ctrl-C, and we would send it again.
+    child = os.posix_spawnp(command[0], command, os.environ, setpgroup=0, setsigdef=FORWARDED)
+    for number in early:
+        os.kill(child, number)
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            for passed_on in FORWARDED:
+                signal.signal(passed_on, signal.SIG_IGN)
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
