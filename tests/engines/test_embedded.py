@@ -58,6 +58,16 @@ def listens(recognizer: EmbeddedRecognizer) -> bool:
         return False
 
 
+async def test_modules_in_the_working_directory_do_not_take_the_place_of_ours(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("speechbridge", "websockets", "json"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not the one that is meant')")
+    monkeypatch.chdir(tmp_path)
+    async with EmbeddedRecognizer("--script", script, module="speechbridge.testing") as recognizer:
+        assert listens(recognizer)
+
+
 async def test_it_runs_inside_the_context_only(script: str) -> None:
     async with EmbeddedRecognizer("--script", script, module="speechbridge.testing") as recognizer:
         assert len(await speak(recognizer)) == 1

@@ -76,7 +76,8 @@ class EmbeddedRecognizer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            # The working directory is the user's, and may hold modules that are named as ours or as a library.
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"},
         )
         assert process.stdout is not None  # noqa: S101 # a pipe was asked for
         try:
