@@ -39,6 +39,7 @@ ENV PATH=/opt/speechbridge/bin:$PATH
 # it would be at each start and for each healthcheck.
 RUN python -c "import speechbridge.cli.main, speechbridge.recognizer.__main__, urllib.request"
 ENV PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
     SPEECHBRIDGE_HOST=0.0.0.0 \
     SPEECHBRIDGE_FILES_DIR=/var/lib/speechbridge
 USER 10001:10001

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.helpers import secrets
@@ -60,6 +61,8 @@ async def no_task_is_left() -> AsyncIterator[None]:
 
 
 def pytest_configure() -> None:
+    hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+    hypothesis.settings.load_profile("any machine")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, ignore it
     secrets.listen()
 

@@ -1,7 +1,7 @@
-"""Throw at `speechbridge.protocol` what a client or an upstream may send: `python -m tests.fuzz --minutes 10`.
+"""Fuzz `speechbridge.protocol`, which reads what clients and upstreams send: `python -m tests.fuzz --minutes 10`.
 
-Each property holds for any input at all. Half the inputs are nonsense, and half are nearly right, which gets further.
-A run in the suite is short; what a long one finds becomes an example here.
+Each property holds for any input. Half of the inputs are random; half are nearly valid, and reach more of the code. The
+suite runs it for a short while; what a long run finds becomes an example here.
 """
 
 from __future__ import annotations

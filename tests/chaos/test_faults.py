@@ -57,7 +57,7 @@ async def test_a_permanent_error_reaches_the_client_and_is_not_retried(code: int
         await socket.send(bytes(6400))
         _, close = await ending(socket)
     assert close == Close(code, "refused")
-    assert len(scripted.visits) == 1
+    assert len(scripted.clients) == 1
 
 
 @pytest.mark.parametrize("refusal", [End(4002, "what is this?"), Status(400)])
@@ -69,4 +69,4 @@ async def test_clients_that_are_refused_do_not_open_the_circuit_for_others(refus
             async with client(server, STREAM) as socket:
                 _, close = await ending(socket)
                 assert close.code == 4002
-    assert len(scripted.visits) == 12
+    assert len(scripted.clients) == 12

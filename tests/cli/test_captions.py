@@ -7,7 +7,7 @@ import json
 import re
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from speechbridge.cli.captions import LINE, LONGEST, SHORTEST, Cue, cues, line, to_json, to_srt, to_text, to_vtt
@@ -79,7 +79,6 @@ transcripts = st.lists(
 )
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(transcripts)
 def test_every_word_is_there_once_and_in_order(finals: list[Final]) -> None:
     """Chinese and Japanese may be cut between words without a space: there the letters count."""
@@ -91,14 +90,12 @@ def test_every_word_is_there_once_and_in_order(finals: list[Final]) -> None:
     assert "".join("".join(e["value"] for m in monologues for e in m["elements"]).split()) == letters
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("abc&<>", min_size=1, max_size=50), max_size=60), st.floats(0, 2))
 def test_words_stay_apart_and_whole(texts: list[str], pace: float) -> None:
     final = said(" ".join(texts), pace=pace)
     assert shown(parse_srt(to_srt([final]))) == shown(parse_vtt(to_vtt([final]))) == texts
 
 
-@settings(deadline=None)
 @given(transcripts)
 def test_cues_are_in_order_and_never_overlap(finals: list[Final]) -> None:
     found = cues(finals)

@@ -1,4 +1,4 @@
-"""The client of the flows, against the service; and against servers that commit faults."""
+"""The client of the flows, against the service, and against servers with faults."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_chunks_are_the_whole_and_none_is_the_end(piece: bytes, filled: int) -> 
     assert all(0 < len(chunk) <= CHUNK for chunk in chunks)
 
 
-async def test_a_file_that_is_refused_is_failed_before_it_is_sent(tmp_path: Path) -> None:
+async def test_a_refused_file_raises_failed_before_it_is_sent(tmp_path: Path) -> None:
     """The source never comes to its end."""
 
     async def endless() -> AsyncIterator[bytes]:
@@ -113,7 +113,7 @@ async def test_a_file_that_is_refused_is_failed_before_it_is_sent(tmp_path: Path
         assert await connection.text("still there?") == "still there?"
 
 
-async def test_a_file_that_is_refused_while_much_is_on_its_way_keeps_the_connection(tmp_path: Path) -> None:
+async def test_the_connection_stays_usable_after_a_file_is_refused_while_it_is_sent(tmp_path: Path) -> None:
     async with service(files_dir=tmp_path, max_file_bytes=10) as server, flows(server.url) as connection:
         for _ in range(2):
             with pytest.raises(Failed):
@@ -124,7 +124,7 @@ async def test_a_file_that_is_refused_while_much_is_on_its_way_keeps_the_connect
     assert stored.read_bytes() == b"small"
 
 
-async def test_a_path_that_is_none_begins_no_flow(tmp_path: Path) -> None:
+async def test_a_path_that_does_not_exist_begins_no_flow(tmp_path: Path) -> None:
     async with service() as server, flows(server.url) as connection:
         with pytest.raises(FileNotFoundError):
             await connection.file(tmp_path / "missing")
@@ -133,7 +133,7 @@ async def test_a_path_that_is_none_begins_no_flow(tmp_path: Path) -> None:
         assert await connection.text("still there?") == "still there?"
 
 
-async def test_a_source_that_fails_stores_nothing_and_spends_the_connection(tmp_path: Path) -> None:
+async def test_after_a_source_fails_nothing_is_stored_and_the_connection_is_busy(tmp_path: Path) -> None:
     async def failing() -> AsyncIterator[bytes]:
         yield b"half"
         raise ZeroDivisionError
@@ -141,19 +141,19 @@ async def test_a_source_that_fails_stores_nothing_and_spends_the_connection(tmp_
     async with service(files_dir=tmp_path) as server, flows(server.url) as connection:
         with pytest.raises(ZeroDivisionError):
             await connection.file(failing())
-        with pytest.raises(Busy, match="the file flow before this one has not ended: let it, or open another"):
+        with pytest.raises(Busy, match="the file flow has not ended: wait for its end, or open another"):
             await connection.text("too late")
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_the_service_cannot_do_is_failed_with_its_words() -> None:
+async def test_failed_has_the_text_of_the_service() -> None:
     async with service() as server, flows(server.url) as connection:
         with pytest.raises(Failed, match=r"^proxy: there is no external server: SPEECHBRIDGE_PROXY_URL is not set$"):
             await connection.proxy("question")
         assert await connection.text("still there?") == "still there?"
 
 
-async def test_captions_come_while_audio_still_goes_out() -> None:
+async def test_captions_arrive_while_audio_is_sent() -> None:
     async with service(recognizer) as server, flows(server.url) as connection, connection.audio() as audio:
         for _ in range(3):
             await audio.send(b"ab")
@@ -166,14 +166,14 @@ async def test_captions_come_while_audio_still_goes_out() -> None:
         assert [message async for message in audio] == []
 
 
-async def test_an_audio_flow_left_early_is_brought_to_its_end() -> None:
+async def test_leaving_an_audio_flow_early_ends_it() -> None:
     async with service(recognizer) as server, flows(server.url) as connection:
         async with connection.audio() as audio:
             await audio.send(b"ab")
         assert await connection.text("still there?") == "still there?"
 
 
-async def test_a_transcription_that_fails_leaves_no_answers_to_the_next_flow() -> None:
+async def test_a_failed_transcription_leaves_no_answers_for_the_next_flow() -> None:
     """Audio that was on its way is refused message by message: those refusals belong to nobody."""
 
     def failing(audio: Iterator[bytes]) -> Iterator[str]:
@@ -194,7 +194,7 @@ async def test_a_transcription_that_fails_leaves_no_answers_to_the_next_flow() -
         assert await connection.text("two") == "two"
 
 
-async def test_a_transcription_that_ends_before_the_audio_is_failed() -> None:
+async def test_a_transcription_that_ends_before_the_audio_raises_failed() -> None:
     def hasty(audio: Iterator[bytes]) -> Iterator[str]:
         next(audio)
         yield FINAL.encode()
@@ -210,7 +210,7 @@ async def test_a_transcription_that_ends_before_the_audio_is_failed() -> None:
         assert await connection.text("still there?") == "still there?"
 
 
-async def test_answers_to_audio_that_came_too_late_are_nobodys() -> None:
+async def test_answers_to_leftover_audio_are_skipped() -> None:
     late = ("Error: a binary message of 2 bytes is no flow: send", "Error: 'EOS' is no flow: send")
     said = ("Error: it broke", *late, "Audio transcribed", "Echo: one")
     async with serving(answering(*said)) as url, flows(url) as connection:  # type: ignore[arg-type] # a handler
@@ -221,7 +221,7 @@ async def test_answers_to_audio_that_came_too_late_are_nobodys() -> None:
         assert await connection.text("one") == "one"
 
 
-async def test_a_flow_within_another_is_busy_and_harms_neither() -> None:
+async def test_a_flow_within_another_raises_busy_and_disturbs_neither() -> None:
     async with service(recognizer) as server, flows(server.url) as connection:
         async with connection.audio() as audio:
             with pytest.raises(Busy, match="the audio flow"):
@@ -231,10 +231,10 @@ async def test_a_flow_within_another_is_busy_and_harms_neither() -> None:
         assert await connection.text("Hello") == "Hello"
 
 
-async def test_a_flow_that_was_cancelled_spends_the_connection() -> None:
+async def test_after_a_cancelled_flow_the_connection_is_busy() -> None:
     async with serving(answering()) as url, flows(url) as connection:  # type: ignore[arg-type] # a handler
         asking = asyncio.create_task(connection.proxy("question"))
-        while not connection._line.flow:  # noqa: ASYNC110 # nothing tells of it
+        while not connection._channel.flow:  # noqa: ASYNC110 # nothing tells of it
             await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -244,13 +244,13 @@ async def test_a_flow_that_was_cancelled_spends_the_connection() -> None:
 
 
 @pytest.mark.parametrize("answer", ["Hello", "External response: Hello", b"Echo: Hello", ""])
-async def test_an_answer_that_is_none_is_unreadable(answer: str | bytes) -> None:
+async def test_an_unexpected_answer_is_unreadable(answer: str | bytes) -> None:
     async with serving(answering(answer)) as url, flows(url) as connection:  # type: ignore[arg-type] # a handler
         with pytest.raises(Unreadable, match="check the address"):
             await connection.text("Hello")
 
 
-async def test_a_response_that_is_none_is_unreadable_and_others_pass_by() -> None:
+async def test_a_malformed_response_is_unreadable_and_unknown_ones_are_skipped() -> None:
     said = ('{"type": "weather"}', "Get b'one'", FINAL.encode(), "Audio transcribed")
     async with serving(answering(*said)) as url, flows(url) as connection, connection.audio() as audio:  # type: ignore[arg-type] # a handler
         await audio.end()
@@ -261,7 +261,7 @@ async def test_a_response_that_is_none_is_unreadable_and_others_pass_by() -> Non
 
 @pytest.mark.parametrize("flow", ["text", "proxy", "file", "audio"])
 @pytest.mark.parametrize("close", [Close(1012), Close(4010, "Restarting"), Close(1006)])
-async def test_a_connection_that_ends_in_the_middle_is_broken(flow: str, close: Close) -> None:
+async def test_a_connection_that_ends_during_a_flow_is_broken(flow: str, close: Close) -> None:
     async def handler(websocket: ServerConnection) -> None:
         assert await websocket.recv() == flow
         if close.code == 1006:
@@ -285,7 +285,7 @@ async def test_a_connection_that_ends_in_the_middle_is_broken(flow: str, close: 
     assert broken.value.close == close
 
 
-async def test_an_echo_as_large_as_the_service_takes_comes_back() -> None:
+async def test_an_echo_may_be_as_large_as_the_service_accepts() -> None:
     text = "x" * (8 * 2**20)
     async with service() as server, flows(server.url) as connection:
         assert await connection.text(text) == text

@@ -1,4 +1,4 @@
-"""The client against a server that speaks Rev.ai's protocol, and commits its faults."""
+"""The client against a server that speaks Rev.ai's protocol, also with faults."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def send_for_ever(stream: Stream) -> None:
         await stream.send(bytes(3200))
 
 
-async def test_audio_goes_out_and_a_transcript_comes_in() -> None:
+async def test_audio_is_sent_and_a_transcript_is_received() -> None:
     heard: list[bytes] = []
     paths: list[str] = []
 
@@ -70,7 +70,7 @@ async def test_audio_goes_out_and_a_transcript_comes_in() -> None:
     assert (heard, paths) == ([b"abcd"], [f"{PATH}?{REQUEST.query()}"])
 
 
-async def test_captions_come_while_audio_still_goes_out() -> None:
+async def test_captions_arrive_while_audio_is_sent() -> None:
     """One task sends, another iterates: each chunk waits for the answer to the one before."""
     answered = asyncio.Semaphore(1)
 
@@ -95,7 +95,7 @@ async def test_captions_come_while_audio_still_goes_out() -> None:
         assert count == 5
 
 
-async def test_a_sender_in_a_hurry_lets_others_run() -> None:
+async def test_a_fast_sender_lets_other_tasks_run() -> None:
     async with serving(answer) as url, connect(url, REQUEST) as stream:
         others = 0
 
@@ -122,11 +122,11 @@ async def test_a_sender_in_a_hurry_lets_others_run() -> None:
         (Close(4010), "try again"),
         (Close(4013), "no recognizer is free"),
         (Close(1000, NO_DATA), "keep sending"),
-        (Close(1000, LIFETIME_REACHED), "go on with a new one"),
+        (Close(1000, LIFETIME_REACHED), "begin a new one"),
         (Close(4999, "odd"), "ended the stream early: try again [close code 4999 (odd)]"),
     ],
 )
-async def test_an_ending_that_is_no_success_is_told_after_the_last_message(close: Close, cure: str) -> None:
+async def test_any_other_ending_is_raised_after_the_last_message(close: Close, cure: str) -> None:
     async def handler(websocket: ServerConnection) -> None:
         await websocket.send(FINAL.encode())
         await websocket.close(close.code, close.reason)
@@ -153,7 +153,7 @@ async def test_a_normal_close_without_eos_is_no_success() -> None:
             await read(stream)
 
 
-async def test_a_connection_that_breaks_off_is_1006() -> None:
+async def test_a_connection_that_is_dropped_is_1006() -> None:
     async def handler(websocket: ServerConnection) -> None:
         await websocket.send(FINAL.encode())
         await anext(aiter(websocket))
@@ -184,7 +184,7 @@ async def test_nothing_is_sent_after_an_end() -> None:
     assert heard == ["EOS"]
 
 
-async def test_a_sender_learns_that_the_service_has_ended_the_stream() -> None:
+async def test_send_raises_once_the_service_has_ended_the_stream() -> None:
     async def handler(websocket: ServerConnection) -> None:
         await websocket.close(4010, "Restarting")
 
@@ -194,7 +194,7 @@ async def test_a_sender_learns_that_the_service_has_ended_the_stream() -> None:
         assert stream.close == Close(4010, "Restarting")
 
 
-async def test_what_is_unknown_passes_by() -> None:
+async def test_unknown_messages_are_skipped() -> None:
     async def handler(websocket: ServerConnection) -> None:
         await websocket.send('{"type": "weather"}')
         await websocket.send(b"\0\1")
@@ -207,7 +207,7 @@ async def test_what_is_unknown_passes_by() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
-async def test_an_unreadable_message_is_an_error_and_not_a_hole(text: str) -> None:
+async def test_an_unreadable_message_is_an_error_and_is_not_skipped(text: str) -> None:
     async def handler(websocket: ServerConnection) -> None:
         await websocket.send(text)
         await answer(websocket)
@@ -219,7 +219,7 @@ async def test_an_unreadable_message_is_an_error_and_not_a_hole(text: str) -> No
         assert await read(stream) == [FINAL]
 
 
-async def test_a_service_that_says_nothing_is_timed_out() -> None:
+async def test_a_service_that_sends_nothing_is_timed_out() -> None:
     done = asyncio.Event()
 
     async def handler(websocket: ServerConnection) -> None:
@@ -228,7 +228,7 @@ async def test_a_service_that_says_nothing_is_timed_out() -> None:
     async with serving(handler) as url, connect(url, REQUEST) as stream:
         stream._patience = 0.01  # the same time covers the opening, which may take a while
         await stream.send(b"sent before anything was said")
-        with pytest.raises(TimedOut, match="said nothing"):
+        with pytest.raises(TimedOut, match="sent nothing"):
             await anext(stream)
         done.set()
 
@@ -255,7 +255,7 @@ async def test_silence_later_is_no_error() -> None:
     ("status", "cure"),
     [(401, "access token"), (404, "check the address"), (429, "later"), (502, "later"), (418, "check the address")],
 )
-async def test_an_http_error_is_refused_with_the_cure(status: int, cure: str) -> None:
+async def test_an_http_error_raises_refused_with_its_cure(status: int, cure: str) -> None:
     def refuse(websocket: ServerConnection, request: Request) -> Response:
         return websocket.respond(HTTPStatus(status), request.path)
 
@@ -267,7 +267,7 @@ async def test_an_http_error_is_refused_with_the_cure(status: int, cure: str) ->
     assert TOKEN not in everything_in(refused.value)
 
 
-async def test_a_stranger_at_the_address_is_refused() -> None:
+async def test_another_kind_of_server_raises_refused() -> None:
     async def stranger(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
         writer.close()
@@ -280,7 +280,7 @@ async def test_a_stranger_at_the_address_is_refused() -> None:
     assert TOKEN not in everything_in(refused.value)
 
 
-async def test_an_address_that_accepts_and_says_nothing_is_timed_out() -> None:
+async def test_a_server_that_accepts_and_sends_nothing_is_timed_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         with pytest.raises(TimedOut, match=f"ws://127.0.0.1:{port} did not answer within 0.05 s") as timed_out:
@@ -289,7 +289,7 @@ async def test_an_address_that_accepts_and_says_nothing_is_timed_out() -> None:
     assert TOKEN not in everything_in(timed_out.value)
 
 
-async def test_nobody_at_the_address_is_unreachable() -> None:
+async def test_an_address_without_a_server_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     with pytest.raises(Unreachable, match=rf"127.0.0.1:{port} cannot be reached") as unreachable:
@@ -301,7 +301,7 @@ async def test_nobody_at_the_address_is_unreachable() -> None:
 @pytest.mark.parametrize(
     "url", ["", "127.0.0.1:8000", "ftp://host", "ws://", "ws://host:99999", "ws://[::1", f"ws://host?token={TOKEN}"]
 )
-async def test_an_url_that_is_none_is_said_so(url: str) -> None:
+async def test_an_unusable_url_is_unreachable(url: str) -> None:
     with pytest.raises(Unreachable, match="URL is not usable") as unreachable:
         async with connect(url, REQUEST):
             pass
@@ -333,7 +333,7 @@ async def test_the_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     assert TOKEN not in caplog.text
 
 
-async def test_leaving_early_does_not_wait_for_a_service_that_reads_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_leaving_early_does_not_wait_for_a_service_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """send() waits for room, and the close frame behind it has none either."""
     monkeypatch.setattr(dial, "CLOSE_TIMEOUT", 0.05)
     left = asyncio.Event()

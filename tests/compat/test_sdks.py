@@ -1,4 +1,4 @@
-"""Whoever has a client of Rev.ai's changes one URL: both SDKs, unmodified, against the service."""
+"""Rev.ai's Python and Node SDKs, unmodified, against the service: only the URL changes."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ async def test_connect_metadata_many_small_chunks_eos_the_final_and_a_good_end(s
     assert len(seen.connected) == 1
     assert seen.finals == ["6400 bytes"]
     assert seen.closes == [(1000, END_OF_INPUT)]
-    [visit] = scripted.visits
-    assert visit.parameters["metadata"] == "my stream & more"
-    assert (visit.audio, visit.eos) == (6400, 1)
+    [client] = scripted.clients
+    assert client.parameters["metadata"] == "my stream & more"
+    assert (client.audio, client.eos) == (6400, 1)
 
 
 async def test_messages_of_megabytes_fragmented_or_not_arrive_whole(sdk: Python | Node) -> None:
@@ -55,7 +55,7 @@ async def test_messages_of_megabytes_fragmented_or_not_arrive_whole(sdk: Python 
     async with service_before() as (url, scripted):
         seen = await one(sdk, Job(url, [(4 * 2**20, 4)]))
     assert seen.closes == [(1000, END_OF_INPUT)]
-    assert scripted.visits[0].audio == 16 * 2**20
+    assert scripted.clients[0].audio == 16 * 2**20
 
 
 async def test_audio_before_connected_is_kept(sdk: Python | Node) -> None:
@@ -90,7 +90,7 @@ async def test_a_bad_content_type_is_4002(sdk: Python | Node) -> None:
     assert seen.connected == []
 
 
-async def test_one_too_many_is_4029(sdk: Python | Node) -> None:
+async def test_a_client_beyond_the_limit_is_4029(sdk: Python | Node) -> None:
     async with service_before(max_sessions=1) as (url, _):
         both = await sdk.run(Job(url, [(320, 5)], streams=2))
     assert sorted(code for seen in both for code, _ in seen.closes) == [1000, 4029]

@@ -1,4 +1,4 @@
-"""The circuit: open after failures in a row, probed by one, closed by the first success. With a clock of our own."""
+"""The circuit breaker: open after failures in a row, probed by one stream, closed by a success. The clock is a fake."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def opened(clock: Clock) -> Circuit:
     return circuit
 
 
-def test_failures_open_it_only_in_a_row() -> None:
+def test_only_failures_in_a_row_open_it() -> None:
     circuit = Circuit(Clock())
     for _ in range(FAILURES - 1):
         circuit.failed(enter(circuit))
@@ -72,7 +72,7 @@ def test_failures_open_it_only_in_a_row() -> None:
     assert circuit.enter(lambda: False, 0) is None
 
 
-def test_one_probes_and_the_others_go_on_when_it_succeeds() -> None:
+def test_one_stream_probes_and_the_others_continue_when_it_succeeds() -> None:
     clock = Clock()
     circuit = opened(clock)
     clock.now = BACKOFF.first
@@ -97,6 +97,25 @@ def test_a_probe_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     assert pause == BACKOFF.longest
 
 
+def test_a_connection_that_its_own_stream_gave_up_is_no_failure() -> None:
+    circuit = Circuit(Clock())
+    for _ in range(2 * FAILURES):
+        circuit.abandoned(enter(circuit))
+    assert not circuit.is_open
+
+
+def test_a_probe_that_its_own_stream_gave_up_leaves_the_place_to_the_next() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now = BACKOFF.first
+    probe = enter(circuit)
+    other = Stream(circuit)
+    assert other.waits
+    circuit.abandoned(probe)
+    assert other.outcome()
+    assert circuit.is_open
+
+
 def test_a_hundred_that_fail_at_one_moment_are_one_failure() -> None:
     """An upstream restarts: all its streams break, try again, and are refused."""
     clock = Clock()
@@ -107,7 +126,7 @@ def test_a_hundred_that_fail_at_one_moment_are_one_failure() -> None:
     enter(circuit)
 
 
-def test_a_failure_from_before_does_not_end_a_probe() -> None:
+def test_a_failure_from_before_it_opened_does_not_end_a_probe() -> None:
     clock = Clock()
     circuit = Circuit(clock)
     late = enter(circuit)
@@ -133,7 +152,7 @@ def test_a_probe_that_hangs_is_not_waited_for() -> None:
     assert other.outcome()
 
 
-def test_patience_ends() -> None:
+def test_the_wait_is_bounded() -> None:
     clock = Clock()
     circuit = opened(clock)
     clock.now = BACKOFF.first
@@ -144,7 +163,7 @@ def test_patience_ends() -> None:
     assert other.outcome() is None
 
 
-def test_one_that_is_given_up_stops_waiting() -> None:
+def test_a_stream_that_is_given_up_stops_waiting() -> None:
     circuit = opened(Clock())
     other = Stream(circuit)
     assert other.waits

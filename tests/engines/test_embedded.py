@@ -1,4 +1,4 @@
-"""The embedded recognizer as a process: waited for, restarted, stopped. Scripted, so that it starts in no time."""
+"""The embedded recognizer as a process: started, restarted, stopped. The scripted one stands in, as it starts fast."""
 
 from __future__ import annotations
 
@@ -58,7 +58,17 @@ def listens(recognizer: EmbeddedRecognizer) -> bool:
         return False
 
 
-async def test_it_is_there_once_entered_and_gone_once_left(script: str) -> None:
+async def test_modules_in_the_working_directory_do_not_take_the_place_of_ours(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("speechbridge", "websockets", "json"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not the one that is meant')")
+    monkeypatch.chdir(tmp_path)
+    async with EmbeddedRecognizer("--script", script, module="speechbridge.testing") as recognizer:
+        assert listens(recognizer)
+
+
+async def test_it_runs_inside_the_context_only(script: str) -> None:
     async with EmbeddedRecognizer("--script", script, module="speechbridge.testing") as recognizer:
         assert len(await speak(recognizer)) == 1
         assert recognizer.pid
@@ -67,7 +77,7 @@ async def test_it_is_there_once_entered_and_gone_once_left(script: str) -> None:
         recognizer.url()
 
 
-async def test_one_that_dies_is_replaced_and_meanwhile_clients_are_told_to_try_later(
+async def test_a_process_that_dies_is_restarted_and_meanwhile_clients_are_refused(
     script: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
@@ -82,13 +92,13 @@ async def test_one_that_dies_is_replaced_and_meanwhile_clients_are_told_to_try_l
     assert "the recognizer died" in caplog.text
 
 
-async def test_one_that_cannot_start_is_an_error() -> None:
+async def test_a_process_that_cannot_start_is_an_error() -> None:
     with pytest.raises(RecognizerFailed, match="exit status 2"):
         async with EmbeddedRecognizer("--no-such-option"):
             pass
 
 
-async def test_it_ends_when_we_vanish(script: str) -> None:
+async def test_it_ends_when_its_parent_is_killed(script: str) -> None:
     """Even by SIGKILL, which leaves nobody to stop it."""
     program = (
         "import asyncio, sys\n"

@@ -43,13 +43,13 @@ class Client:
         (map, None),
     ],
 )
-def test_the_signature_tells_whether_the_request_is_wanted(start: object, said: str | None) -> None:
+def test_the_signature_decides_whether_the_request_is_passed(start: object, said: str | None) -> None:
     upstream = plain(start)(REQUEST)  # type: ignore[arg-type] # one of them is no such thing, on purpose
     if said is not None:
         assert list(upstream.start(iter([b"a"]))) == [said]
 
 
-def test_its_chunks_stay_as_they_were_sent_however_many_wait() -> None:
+def test_chunks_stay_as_they_were_sent_however_many_wait() -> None:
     assert plain(one)(REQUEST).join is None
 
 

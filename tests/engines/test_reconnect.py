@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from itertools import islice, repeat
@@ -12,12 +13,12 @@ import pytest
 from speechbridge.backoff import Backoff
 from speechbridge.engines import Upstream, UpstreamClosed, reconnect
 from speechbridge.engines.reconnect import ROOM_SECONDS, TRIES, Patience, resuming
-from speechbridge.engines.rev import RevEngine
+from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import End, Greet, Scripted, Wait, final
-from syncbridge import Bridge
+from syncbridge import Bridge, Stuck
 from tests.helpers import spoken
 from tests.helpers.secrets import secret
 
@@ -81,7 +82,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 12.5])
-def test_a_new_connection_begins_at_the_settled_sample_and_is_told_when_that_was(offset: float) -> None:
+def test_a_new_connection_begins_at_the_settled_sample_and_gets_its_start_ts(offset: float) -> None:
     def listen(audio: Iterator[bytes]) -> Iterator[str]:
         next(audio)
         yield said("one", end_ts=offset + 0.26)
@@ -118,7 +119,7 @@ def test_a_new_connection_begins_with_a_whole_frame_wherever_messages_end() -> N
         ContentType("audio/x-raw", "non-interleaved", 16000, "S16LE", 2),
     ],
 )
-def test_what_cannot_begin_in_its_middle_has_one_connection(kind: ContentType) -> None:
+def test_a_format_that_cannot_be_cut_has_one_connection(kind: ContentType) -> None:
     engine = Engine(breaks)
     with pytest.raises(UpstreamClosed):
         run(engine, iter([bytes(10)]), kind)
@@ -136,14 +137,14 @@ def test_a_refusal_is_not_tried_again(code: int) -> None:
     assert len(engine.requests) == 1
 
 
-def test_tries_that_settle_nothing_come_to_an_end() -> None:
+def test_the_number_of_tries_that_settle_nothing_is_limited() -> None:
     engine = Engine(breaks)
     with pytest.raises(UpstreamClosed):
         run(engine, repeat(LOUD, 2))
     assert len(engine.requests) == TRIES
 
 
-def test_nobody_connects_again_before_there_is_something_to_say() -> None:
+def test_no_reconnect_before_there_is_audio_to_send() -> None:
     """Rev.ai closes a connection on which nothing comes. One after the other, they would cost 15 s each."""
     connected_when_asked: list[int] = []
 
@@ -202,7 +203,7 @@ def test_a_sound_is_speech_however_much_silence_is_in_the_same_chunk() -> None:
     assert len(engine.requests) == 2
 
 
-def test_what_a_fast_client_sent_is_not_forgotten_while_it_may_lie_in_a_buffer() -> None:
+def test_audio_of_a_fast_client_is_not_evicted_while_it_may_be_in_a_socket_buffer() -> None:
     """A file's minutes are in socket buffers within a moment. When the connection breaks, they are given again."""
 
     def takes_a_lot(audio: Iterator[bytes]) -> Iterator[str]:
@@ -232,7 +233,7 @@ def test_an_upstream_that_falls_silent_when_there_is_no_more_room_is_replaced() 
     assert engine.starts == [0, 0]
 
 
-def test_silence_is_forgotten_for_lack_of_room_and_the_log_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_silence_is_evicted_for_lack_of_room_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     def breaks_late(audio: Iterator[bytes]) -> Iterator[str]:
         list(islice(audio, int(ROOM_SECONDS) + 10))
         raise BREAK
@@ -241,11 +242,11 @@ def test_silence_is_forgotten_for_lack_of_room_and_the_log_is_told(caplog: pytes
     with caplog.at_level(logging.WARNING):
         run(engine, repeat(bytes(SECOND), 100))
     assert engine.starts == [0, 10.0]
-    assert "10.0 s of audio cannot be given again" in caplog.text
+    assert "10.0 s of audio cannot be sent again" in caplog.text
 
 
 @pytest.mark.parametrize("end_ts", ["NaN", "Infinity", "1e308", "-1", '"soon"', "null"])
-def test_a_time_that_is_none_settles_nothing(end_ts: str) -> None:
+def test_an_invalid_time_settles_nothing(end_ts: str) -> None:
     def listen(audio: Iterator[bytes]) -> Iterator[str]:
         next(audio)
         yield f'{{"type":"final","end_ts":{end_ts},"elements":[]}}'
@@ -255,7 +256,7 @@ def test_a_time_that_is_none_settles_nothing(end_ts: str) -> None:
     assert run(engine, iter([bytes(SECOND)]))[-1] == f"{SECOND} bytes"
 
 
-async def test_the_real_sdk_is_given_the_rest_by_a_second_connection() -> None:
+async def test_the_real_sdk_gets_the_rest_on_a_second_connection() -> None:
     scripted = Scripted(
         (Greet(), Wait(audio=3 * SECOND), final("one", end_ts=1.5), End(4010, "restarting")),
         (Greet(), Wait(eos=True), final("two", ts=1.5, end_ts=3.0), End(1000, END_OF_INPUT)),
@@ -270,6 +271,21 @@ async def test_the_real_sdk_is_given_the_rest_by_a_second_connection() -> None:
                 said("one", end_ts=1.5),
                 final("two", ts=1.5, end_ts=3.0).text,
             ]
-    first, second = scripted.visits
+    first, second = scripted.clients
     assert (first.audio, second.audio) == (3 * SECOND, 1.5 * SECOND)
     assert second.parameters["start_ts"] == "1.5"
+
+
+async def test_the_wait_for_last_words_is_bounded_once_over_all_connections() -> None:
+    """Each connection had the whole time, up to sixteen in a row, and Rev.ai bills each."""
+    scripted = Scripted((Greet(), Wait(eos=True), Wait()))
+    async with serving(scripted) as server:
+        engine = RevEngine(lambda: server.url, secret(), Timeouts(answer=0.3))
+        upstream = resuming(engine, Patience(answer=0.3))(StreamRequest(ContentType.raw()))
+        async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
+            for _ in range(3):
+                await bridge.send(LOUD)
+            bridge.end()
+            with pytest.raises((UpstreamClosed, Stuck)):
+                [response async for response in bridge]
+    assert len(scripted.clients) == 1

@@ -1,4 +1,4 @@
-"""Rev.ai's SDK as an engine: what it must be defended against. What all engines promise is in test_contract.py."""
+"""Rev.ai's SDK as an engine: its faults and what is done about them. test_contract.py tests what all engines share."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from speechbridge.testing.script import (
     Status,
     Total,
     Wait,
+    final,
     partial,
 )
 from syncbridge import Bridge, Limits
@@ -87,7 +88,7 @@ def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.M
             any(ours.sock.sendall(bytes(2**16)) for _ in cycle([None]))
 
 
-async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> None:
+async def test_every_parameter_is_sent_upstream_also_those_that_the_sdk_lacks() -> None:
     options: dict[str, Any] = {
         "language": "en",
         "metadata": "a b&c=ü",
@@ -108,8 +109,8 @@ async def test_every_parameter_goes_upstream_also_those_that_the_sdk_lacks() -> 
     async with bridged(scripted, StreamRequest(ContentType.raw(44100, 2), options), token=TOKEN) as bridge:
         bridge.end()
         assert [_ async for _ in bridge]
-        visit = await scripted.visit()
-    received = StreamRequest.parse(visit.query)
+        client = await scripted.client()
+    received = StreamRequest.parse(client.query)
     assert received.options == options
     assert received.content_type == ContentType.raw(44100, 2)
     assert received.access_token == TOKEN
@@ -127,32 +128,32 @@ async def test_the_bytes_upstream_are_the_bytes_sent() -> None:
         bridge.end()
         async for _ in bridge:
             pass
-        visit = await scripted.visit()
-    assert (visit.audio, visit.sha256) == (len(audio), hashlib.sha256(audio).hexdigest())
-    assert visit.eos == 1
+        client = await scripted.client()
+    assert (client.audio, client.sha256) == (len(audio), hashlib.sha256(audio).hexdigest())
+    assert client.eos == 1
 
 
-async def test_however_much_has_queued_up_no_message_upstream_is_larger_than_a_chunk_may_be() -> None:
+async def test_no_message_upstream_is_larger_than_the_limit_however_much_has_queued_up() -> None:
     scripted = Scripted()
     async with bridged(scripted) as bridge:
         await bridge.send(bytes(3 * 2**16 + 1))
         bridge.end()
         async for _ in bridge:
             pass
-        visit = await scripted.visit()
-    assert (visit.audio, visit.messages) == (3 * 2**16 + 1, 4)
+        client = await scripted.client()
+    assert (client.audio, client.messages) == (3 * 2**16 + 1, 4)
 
 
 @pytest.mark.parametrize(
     ("status", "code"), [(400, 4002), (401, 4001), (403, 4001), (402, 4003), (429, 4029), (500, 4013), (502, 4013)]
 )
-async def test_an_http_status_is_told_in_the_protocols_codes(status: int, code: int) -> None:
+async def test_an_http_status_becomes_a_close_code(status: int, code: int) -> None:
     async with bridged(Scripted((Status(status),))) as bridge:
         assert await ending(bridge) == Close(code, f"the speech service answered HTTP {status}")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # websocket-client lets go of its socket
-async def test_nobody_there_is_4013() -> None:
+async def test_no_server_is_4013() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     upstream = RevEngine(lambda: f"ws://127.0.0.1:{port}", TOKEN)(REQUEST)
@@ -168,19 +169,65 @@ async def test_a_handshake_that_stalls_is_given_up() -> None:
 async def test_a_handshake_that_stalls_can_be_cancelled() -> None:
     scripted = Scripted((Wait(), Accept()))
     async with bridged(scripted) as bridge:
-        await scripted.visit()
+        await scripted.client()
         bridge.cancel()
     assert bridge.statistics().state == "failed"  # and within PATIENCE, not within the connect timeout
+
+
+@pytest.mark.parametrize("script", [(Wait(), Accept()), (Wait(messages=1), Wait())])
+async def test_streams_that_we_abort_do_not_count_against_the_circuit(script: tuple[Step, ...]) -> None:
+    """Clients that connect and leave at once would else stop everybody's streams."""
+    scripted = Scripted(script)
+    async with serving(scripted, handshake_timeout=None) as server:
+        engine = RevEngine(lambda: server.url, TOKEN)
+        for number in range(2 * FAILURES):
+            upstream = engine(REQUEST)
+            async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
+                await scripted.client(number)
+                bridge.cancel()
+        assert engine.trouble() is None
+        assert not engine.circuit.is_open
 
 
 async def test_silence_after_the_end_of_the_input_is_given_up() -> None:
     async with bridged(Scripted((Greet(), Wait(eos=True), Wait())), timeouts=QUICK) as bridge:
         bridge.end()
         close = await ending(bridge)
-    assert close == Close(1006, "the speech service said nothing for 0.3 s after the end of the input")
+    assert close == Close(1006, "the input ended, and the speech service sent no final for 0.3 s")
 
 
-async def test_silence_before_the_end_of_the_input_is_no_fault() -> None:
+async def test_partials_for_ever_after_the_end_of_the_input_are_given_up() -> None:
+    endless = (Greet(), Wait(eos=True), *(step for _ in range(100) for step in (partial("more"), Wait(seconds=0.05))))
+    async with bridged(Scripted(endless), timeouts=QUICK) as bridge:
+        bridge.end()
+        close = await ending(bridge)
+    assert close == Close(1006, "the input ended, and the speech service sent no final for 0.3 s")
+
+
+async def test_a_final_after_the_end_of_the_input_gives_time_for_more() -> None:
+    slow = (Greet(), Wait(eos=True), *(step for _ in range(4) for step in (final("more"), Wait(seconds=0.15))))
+    async with bridged(Scripted((*slow, End(1000, END_OF_INPUT))), timeouts=QUICK) as bridge:
+        bridge.end()
+        assert len([response async for response in bridge]) == 4
+
+
+async def test_a_reader_that_is_slow_does_not_use_up_the_time_for_last_words() -> None:
+    said = (partial("some"), partial("more"), partial("rest"))
+    script = (Greet(), Wait(eos=True), *said, Wait(latch="on"), End(1000, END_OF_INPUT))
+    scripted = Scripted(script)
+    async with serving(scripted) as server:
+        upstream = RevEngine(lambda: server.url, TOKEN, QUICK)(REQUEST)
+        async with Bridge(upstream.start, abort=upstream.abort, limits=Limits(outbound=1)) as bridge:
+            bridge.end()
+            assert "some" in await anext(bridge)
+            while bridge.statistics().yielded < 2:  # noqa: ASYNC110 # nothing tells of it
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1.5 * QUICK.answer)
+            scripted.release("on")
+            assert len([response async for response in bridge]) == 2
+
+
+async def test_silence_before_the_end_of_the_input_is_accepted() -> None:
     """A microphone may be silent for as long as it likes; the SDK's socket times out meanwhile, and goes on."""
     scripted = Scripted((Greet(), Wait(latch="speak"), partial("hello"), Wait(eos=True), End(1000, END_OF_INPUT)))
     async with bridged(scripted, timeouts=Timeouts(answer=0.05)) as bridge:
@@ -209,9 +256,7 @@ async def test_an_upstream_that_stops_reading_is_given_up() -> None:
 @pytest.mark.parametrize(
     "message", ["{", "[]", "1", "null", '"text"', "{}", '{"type":"connected"}', '{"type":{}}', "\u0000"]
 )
-async def test_a_malformed_message_is_skipped_and_said_in_the_log(
-    message: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_malformed_message_is_skipped_and_logged(message: str, caplog: pytest.LogCaptureFixture) -> None:
     """The SDK's generator dies of it, the stream does not."""
     script: tuple[Step, ...] = (Say(message), partial("after"), Wait(eos=True), End(1000, END_OF_INPUT))
     async with bridged(Scripted(script)) as bridge:
@@ -309,7 +354,7 @@ def test_a_frame_is_as_websocket_client_reads_it(size: int, opcode: int) -> None
         assert (read.fin, read.opcode, read.mask, read.data) == (1, opcode, 1, data)
 
 
-def test_a_text_that_is_not_utf8_is_skipped_and_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_that_is_not_utf8_is_skipped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     near, far = socket.socketpair()
     with near, far:
         stream = RevEngine(lambda: "ws://nowhere", TOKEN)(REQUEST)
@@ -330,7 +375,7 @@ def test_a_close_frame_whose_reason_is_not_utf8_keeps_its_code() -> None:
         assert upstream.recv_data() == (0x8, b"\x0f\xa3n" + "\ufffd".encode())
 
 
-def test_it_is_in_trouble_while_streams_are_held_back_and_not_when_one_may_try() -> None:
+def test_trouble_is_reported_while_streams_are_held_back_and_not_once_a_probe_is_due() -> None:
     """Were it in trouble until somebody got through, nobody would be sent to try, and so it would stay for ever."""
     now = 0.0
     engine = RevEngine(lambda: "ws://nowhere", TOKEN)
@@ -348,7 +393,7 @@ def test_it_is_in_trouble_while_streams_are_held_back_and_not_when_one_may_try()
     assert engine.trouble() is None
 
 
-def test_it_is_in_trouble_while_there_is_nowhere_to_go() -> None:
+def test_trouble_is_reported_while_there_is_no_url() -> None:
     def nowhere() -> str:
         raise UpstreamClosed(Close(4013, "restarted"))
 

@@ -50,7 +50,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_what_is_relied_on_is_what_was_read(name: str) -> None:
+def test_the_code_that_ours_relies_on_is_the_code_that_was_read(name: str) -> None:
     known, ours = KNOWN[name]
     canary.check(name, known, f"speechbridge/engines/{ours}")
 

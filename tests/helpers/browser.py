@@ -81,7 +81,8 @@ async def opened(
         finally:
             await browser.close()
     # A connection that fails is a test's own doing, and Chromium says so by itself.
-    assert [text for text in wrong if "WebSocket connection to" not in text] == []
+    unexpected = [text for text in wrong if "WebSocket connection to" not in text]
+    assert not unexpected, unexpected
 
 
 async def state(page: Page, name: str) -> None:

@@ -64,8 +64,8 @@ def test_an_explanation_names_meaning_cure_code_and_reason(code: CloseCode) -> N
 
 
 def test_the_early_endings_that_share_1000_are_explained_by_their_reason() -> None:
-    assert explain(Close(1000, NO_DATA)).startswith("no audio came for too long: ")
-    assert explain(Close(1000, LIFETIME_REACHED)).startswith("the stream is as old as one may be: ")
+    assert explain(Close(1000, NO_DATA)).startswith("no audio arrived for too long: ")
+    assert explain(Close(1000, LIFETIME_REACHED)).startswith("the stream has reached the longest duration")
 
 
 def test_a_code_that_nobody_knows_is_explained_too() -> None:

@@ -79,7 +79,7 @@ async def ends_its_input(on: Stage) -> None:
     on.sdk.finish()
 
 
-async def is_finished_by_its_sdk(on: Stage) -> None:
+async def is_finished_by_its_sdk_too_early(on: Stage) -> None:
     on.sdk.finish()
 
 
@@ -140,9 +140,11 @@ async def is_drained_and_does_not_read(on: Stage) -> None:
     await on.sessions.drain(0)
 
 
+EARLY = Close(1011, "the speech SDK ended early: the SDK finished before its input ended; 0 items were not taken")
+
 ENDINGS: list[tuple[Callable[[Stage], Awaitable[None]], Outcome, Close]] = [
     (ends_its_input, "completed", Close(1000, END_OF_INPUT)),
-    (is_finished_by_its_sdk, "completed", Close(1000, END_OF_INPUT)),
+    (is_finished_by_its_sdk_too_early, "upstream", EARLY),
     (leaves, "left", Close(1000, END_OF_INPUT)),
     (leaves_and_its_sdk_never_ends, "left", Close(1011, "the stream was cut")),
     (breaks_the_protocol, "invalid", Close(1007, "send audio as binary messages, then the text EOS")),

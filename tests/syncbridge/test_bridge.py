@@ -76,7 +76,7 @@ async def test_2_responses_before_a_failure_are_kept_and_the_failure_comes_uncha
     assert bridge.outcome == Failed(error)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     items=st.lists(st.integers(), max_size=40),
     inbound=st.integers(1, 4),
@@ -110,7 +110,7 @@ async def test_3_whatever_the_sizes_the_graceful_path_loses_nothing_and_keeps_th
     assert statistics.outbound_peak <= outbound
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     steps=st.lists(st.sampled_from(["send", "linger", "say", "read", "end", "cancel", "finish", "fail"]), max_size=25)
 )

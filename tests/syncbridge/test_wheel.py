@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 import venv
 import zipfile
 from importlib.metadata import distribution
@@ -13,16 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.wheel import PIP, built
+
 ROOT = Path(__file__).parents[2]
-PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir")
 
 pytestmark = pytest.mark.slow
-
-
-def built(project: Path, into: Path) -> Path:
-    subprocess.run([*PIP, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", into, project], check=True)
-    [wheel] = into.glob("*.whl")
-    return wheel
 
 
 def contents(wheel: Path) -> list[str]:

@@ -57,7 +57,7 @@ async def test_a_hundred_sessions_at_once_are_answered_and_none_loses_a_byte() -
     async with service_before(scripted) as server:
         with anyio.fail_after(PATIENCE):
             await asyncio.gather(*(talk(server, number) for number in range(100)))
-    assert {visit.parameters["metadata"]: visit.sha256 for visit in scripted.visits} == sent
+    assert {client.parameters["metadata"]: client.sha256 for client in scripted.clients} == sent
     assert len(sent) == 100
 
 

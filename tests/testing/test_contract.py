@@ -1,4 +1,4 @@
-"""What a session may count on, whatever is behind it: the scripted start function and Rev.ai's SDK pass the same."""
+"""What a session may rely on with any engine: the scripted function and Rev.ai's SDK pass the same tests."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_each_chunk_is_answered_before_the_next_is_sent(kind: str) -> None
 
 
 @both
-async def test_the_end_of_the_input_brings_the_last_words_and_a_good_end(kind: str) -> None:
+async def test_after_the_end_of_the_input_come_the_last_words_and_a_good_end(kind: str) -> None:
     async with bridged(kind, *NORMAL) as bridge:
         for size in (1, 0, 3200, 70_001):
             await bridge.send(bytes(size))
@@ -96,7 +96,7 @@ async def test_no_input_at_all_ends_well(kind: str) -> None:
         (Drop(reset=True), Close(1006)),
     ],
 )
-async def test_any_other_ending_comes_after_what_was_said_with_its_code(
+async def test_any_other_ending_is_raised_with_its_code_after_the_last_response(
     kind: str, end: End | Drop, expected: Close
 ) -> None:
     said = final("so", "far")
@@ -110,7 +110,7 @@ async def test_any_other_ending_comes_after_what_was_said_with_its_code(
 
 
 @both
-async def test_responses_arrive_as_they_were_sent_whatever_they_hold(kind: str) -> None:
+async def test_responses_arrive_as_they_were_sent(kind: str) -> None:
     odd = [
         partial("shrinks", "a", "lot"),
         partial("shrinks"),

@@ -1,4 +1,4 @@
-"""The scripted recognizer commits each fault as written, and tells what it received."""
+"""The scripted recognizer does what its script says, and records what it receives."""
 
 from __future__ import annotations
 
@@ -64,21 +64,21 @@ async def test_by_default_each_chunk_and_the_total_are_answered() -> None:
     assert close == Close(1000, END_OF_INPUT)
 
 
-async def test_what_was_received_is_told() -> None:
+async def test_everything_that_was_received_is_recorded() -> None:
     scripted = Scripted(keep=True)
     sent: list[bytes | str] = [b"one", b"", b"three", "EOS", b"late", "EOS"]
     async with serving(scripted) as server, client(server.url, QUERY + "&start_ts=1.5") as c:
-        visit = await scripted.visit()
+        seen = await scripted.client()
         for message in sent:
             await c.send(message)
         await c.rest()
-        await visit.until(lambda visit: visit.over)
-    assert visit.parameters["access_token"] == secret()
-    assert visit.parameters["start_ts"] == "1.5"
-    assert visit.received == sent[: len(visit.received or ())]  # what came after the script's end is discarded
-    assert visit.eos
-    assert visit.sha256 == hashlib.sha256(b"".join(m for m in visit.received or () if isinstance(m, bytes))).hexdigest()
-    assert visit.farewell == Close(1000, END_OF_INPUT)
+        await seen.until(lambda seen: seen.over)
+    assert seen.parameters["access_token"] == secret()
+    assert seen.parameters["start_ts"] == "1.5"
+    assert seen.received == sent[: len(seen.received or ())]  # what came after the script's end is discarded
+    assert seen.eos
+    assert seen.sha256 == hashlib.sha256(b"".join(m for m in seen.received or () if isinstance(m, bytes))).hexdigest()
+    assert seen.farewell == Close(1000, END_OF_INPUT)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ async def test_an_http_status_in_place_of_the_101(code: int) -> None:
             await client(server.url).__aenter__()
     assert refused.value.response.status_code == code
     assert refused.value.response.body == b"no"
-    assert (await scripted.visit()).over
+    assert (await scripted.client()).over
 
 
-async def visit(url: str) -> tuple[list[str | bytes], Close | None]:
+async def connect_and_read(url: str) -> tuple[list[str | bytes], Close | None]:
     async with client(url) as c:
         return await c.rest()
 
@@ -155,8 +155,8 @@ async def visit(url: str) -> tuple[list[str | bytes], Close | None]:
 async def test_a_handshake_that_stalls_until_released() -> None:
     scripted = Scripted((Wait(latch="door"), Accept(), End(4010)))
     async with serving(scripted) as server:
-        knocking = asyncio.create_task(visit(server.url))
-        await scripted.visit()
+        knocking = asyncio.create_task(connect_and_read(server.url))
+        await scripted.client()
         assert not knocking.done()
         scripted.release("door")
         assert await knocking == ([], Close(4010))
@@ -165,8 +165,8 @@ async def test_a_handshake_that_stalls_until_released() -> None:
 async def test_a_handshake_that_stalls_for_ever_ends_with_the_server() -> None:
     scripted = Scripted((Wait(), Accept()))
     async with serving(scripted) as server:
-        knocking = asyncio.create_task(visit(server.url))
-        stalled = await scripted.visit()
+        knocking = asyncio.create_task(connect_and_read(server.url))
+        stalled = await scripted.client()
     (lost,) = await asyncio.gather(knocking, return_exceptions=True)
     assert isinstance(lost, Exception)
     assert stalled.over
@@ -187,8 +187,8 @@ async def test_silence_after_eos() -> None:
     async with serving(scripted) as server, client(server.url) as c:
         await c.next()
         await c.send("EOS")
-        visit = await scripted.visit()
-        await visit.until(lambda visit: visit.eos > 0)
+        seen = await scripted.client()
+        await seen.until(lambda seen: seen.eos > 0)
         await (await c.connection.ping())  # whatever was said before the pong has come
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
@@ -232,12 +232,12 @@ async def test_a_clients_close_is_answered_with_1007() -> None:
         await c.next()
         await c.connection.close(1000, "bye")
         assert (c.connection.close_code, c.connection.close_reason) == (1007, "why")
-        visit = await scripted.visit()
-        await visit.until(lambda visit: visit.over)
-    assert visit.farewell == Close(1000, "bye")
+        seen = await scripted.client()
+        await seen.until(lambda seen: seen.over)
+    assert seen.farewell == Close(1000, "bye")
 
 
-async def test_timers_end_a_conversation() -> None:
+async def test_a_timer_ends_a_conversation() -> None:
     assert (await play(Wait(seconds=0.01), End(1000, LIFETIME_REACHED)))[1] == Close(1000, LIFETIME_REACHED)
     assert (await play(Wait(silence=0.01), End(1000, NO_DATA), send=[b"x"]))[1] == Close(1000, NO_DATA)
 
@@ -279,8 +279,8 @@ async def test_a_hundred_at_once_and_every_byte_is_counted() -> None:
     async with serving(scripted) as server:
         closes = await asyncio.gather(*(session(server.url) for _ in range(100)))
     assert set(closes) == {Close(1000, END_OF_INPUT)}
-    assert {visit.sha256 for visit in scripted.visits} == {hashlib.sha256(b"".join(chunks)).hexdigest()}
-    assert len(scripted.visits) == 100
+    assert {client.sha256 for client in scripted.clients} == {hashlib.sha256(b"".join(chunks)).hexdigest()}
+    assert len(scripted.clients) == 100
 
 
 async def test_a_script_is_read_from_json() -> None:
@@ -312,6 +312,6 @@ async def test_a_script_is_read_from_json() -> None:
         ('[[{"do": "greet"}, {"do": "accept"}]]', "can only wait"),
     ],
 )
-def test_a_script_that_is_wrong_says_where(text: str, said: str) -> None:
+def test_an_error_names_the_step_that_is_wrong(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Scripted.from_json(text)

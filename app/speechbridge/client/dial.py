@@ -1,15 +1,15 @@
-"""Opening a WebSocket to somebody else: for the client, the relay and the proxy flow.
+"""Connecting to a WebSocket server: for the client, the relay and the proxy flow.
 
 The only import of websockets' client.
 
-What is raised, and when:
+Exceptions:
 
     NoConnection
-    ├── Unreachable   wrong address, nobody there, no TLS
+    ├── Unreachable   a wrong address, nothing listens there, or TLS fails
     ├── Refused       an answer, but no WebSocket: an HTTP error, or another kind of service
     └── TimedOut      no answer in time
 
-Each text names the cure. None holds a URL's query or password: access tokens are in there.
+Each text says what to do. None shows the query or the password of a URL: they may hold access tokens.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ if TYPE_CHECKING:
     from websockets.typing import Subprotocol
 
 OPEN_TIMEOUT = 10.0  # seconds
-CLOSE_TIMEOUT = 1.5  # seconds of waiting for the other side's goodbye
+CLOSE_TIMEOUT = 1.5  # seconds for the other side to answer our close frame
 INBOUND = 16  # messages read ahead
-# Bytes in the kernel, which doubles it: 4 s of 16 kHz audio. Measured on Linux, beside the kernel's own choice: 0.28 MB
-# under way towards a reader that stalls, not 8.3 MB; 1.6 MB towards a slow one (64 kB/s), not 10.4 MB.
+# Bytes in the kernel, which doubles it: 4 s of 16 kHz audio. Measured on Linux, with and without it: 0.28 MB and 8.3 MB
+# under way to a reader that has stopped reading; 1.6 MB and 10.4 MB to a slow one (64 kB/s).
 SEND_BUFFER = 64 * 1024
-PING_INTERVAL = 20.0  # seconds: proxies commonly drop what is silent for 60
-PING_TIMEOUT = 60.0  # seconds. A ping waits behind the audio on its way, and a busy service reads slowly
+PING_INTERVAL = 20.0  # seconds: many proxies drop connections that are idle for 60
+PING_TIMEOUT = 60.0  # seconds. A ping waits behind the audio that is under way, and a busy service reads slowly
 
 _log = logging.getLogger(f"{__name__}.websockets")
 _log.setLevel(logging.INFO)  # at DEBUG it writes the request line, with the access token
 
 
 class NoConnection(Exception):
-    """There is no WebSocket to whom was dialled. Its text says why and what to do."""
+    """No WebSocket connection could be made. The text says why, and what to do."""
 
 
 class Unreachable(NoConnection):
-    """There is no connection."""
+    """No server was reached."""
 
 
 class Refused(NoConnection):
-    """Somebody answered, but not with a WebSocket."""
+    """A server answered, but not with a WebSocket."""
 
 
 class TimedOut(NoConnection):
-    """No answer came in time."""
+    """No answer arrived in time."""
 
 
 def service_address(base: str, path: str) -> Address:
-    """Return an endpoint of the service at a base URL. Raises Unreachable for a base that cannot be one."""
+    """Return an endpoint of the service at a base URL. Raises Unreachable for an unusable base."""
     if "?" in base or "#" in base:
         raise Unreachable("the service's URL is not usable: leave out its query")
     try:
@@ -82,17 +82,17 @@ async def dial(
     inbound: int = INBOUND,
     subprotocols: Sequence[Subprotocol] | None = None,
 ) -> AsyncIterator[ClientConnection]:
-    """Open a WebSocket for the time of an `async with`. The environment's proxies are used, except towards loopback.
+    """Open a WebSocket for the time of an `async with`, through the proxy of the environment, if it is not loopback.
 
     `open_timeout` is in seconds, `max_size` in bytes a message, `inbound` in messages read ahead. Raises NoConnection.
 
-    Cancellation: while opening, the connection is dropped; on leaving, the farewell is cut short.
+    Cancellation: while opening, the connection is dropped; while leaving, it is closed without waiting for an answer.
     """
     try:
         websocket = await connect(
             address.url,
             open_timeout=open_timeout,
-            compression=None,  # audio does not shrink
+            compression=None,  # it does not make audio smaller
             proxy=None if address.loopback else True,
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_TIMEOUT,
@@ -102,16 +102,18 @@ async def dial(
             subprotocols=subprotocols,
             logger=_log,
         )
-    # `from None` throughout: websockets' own errors and their contexts may hold the URL.
+    # `from None` everywhere: the errors of websockets, and their contexts, may show the URL.
     except TimeoutError:
         text = f"{address.shown} did not answer within {open_timeout:g} s: try again, or check the address"
         raise TimedOut(text) from None
-    except (socket.gaierror, UnicodeError):  # UnicodeError: a label that is empty or too long
+    except (socket.gaierror, UnicodeError):  # UnicodeError: an empty label, or one that is too long
         raise Unreachable(f"{address.shown}: there is no such host: check the address") from None
     except ssl.SSLError as error:
-        raise Unreachable(f"{address.shown}: no TLS ({error.strerror}): check its certificate, or use ws://") from None
+        raise Unreachable(
+            f"{address.shown}: TLS failed ({error.strerror}): check its certificate, or use ws://"
+        ) from None
     except OSError as error:
-        # asyncio's own text repeats the address. Of several addresses that failed it tells no number.
+        # asyncio's own text repeats the address. If several addresses failed, there is no errno.
         why = os.strerror(error.errno) if error.errno else "no connection"
         text = f"{address.shown} cannot be reached ({why}): start the service, or check the address"
         raise Unreachable(text) from None
@@ -121,7 +123,7 @@ async def dial(
         raise Unreachable("the proxy of the environment is not usable: check https_proxy and no_proxy") from None
     except WebSocketException as error:
         raise Refused(f"{address.shown} is no WebSocket service ({type(error).__name__}): check the address") from None
-    # What is under way must stay little: pings and the end of the input queue up behind it.
+    # Keep little under way: pings and the end of the input wait behind it.
     websocket.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     try:
         yield websocket
@@ -130,15 +132,18 @@ async def dial(
 
 
 async def hang_up(websocket: ClientConnection, close: Close | None = None) -> None:
-    """Say goodbye, and be gone within CLOSE_TIMEOUT, answered or not. Idempotent."""
+    """Close a connection within CLOSE_TIMEOUT, whether the other side answers or not. Idempotent.
+
+    Cancellation: the connection is dropped at once.
+    """
     close = close or Close(1000)
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await websocket.close(close.code, close.reason)
     except TimeoutError:
-        pass  # websockets bounds the other side's answer, but not its own waiting for room on the wire
+        pass  # websockets limits the wait for an answer, but not its own wait until it can send
     finally:
-        websocket.transport.abort()  # no effect on a closed one
+        websocket.transport.abort()  # has no effect once it is closed
         await websocket.wait_closed()
 
 
@@ -152,9 +157,9 @@ def _http_cure(status: int) -> str:
         case 401 | 403:
             return f"HTTP {status}: check the access token, and that the service accepts you"
         case 404:
-            return f"HTTP {status}: nothing listens on that path: check the address"
+            return f"HTTP {status}: there is nothing at this path: check the address"
         case 429:
             return f"HTTP {status}: too many requests: try again later"
         case _ if status >= 500:
-            return f"HTTP {status}: the service, or the proxy before it, is not well: try again later"
+            return f"HTTP {status}: the service, or a proxy before it, fails: try again later"
     return f"HTTP {status}: check the address"

@@ -1,4 +1,4 @@
-"""An async client of the flows: any number of them on one connection, one after the other.
+"""An async client of the flows of `/ws`: any number of them on one connection, one after the other.
 
     async with flows("ws://127.0.0.1:8000") as connection:
         print(await connection.text("Hello"))
@@ -11,20 +11,20 @@
             async for message in audio:
                 print(message.text)
 
-What is raised, and when:
+Exceptions:
 
-    NoConnection      no connection came about: Unreachable, Refused or TimedOut, see `speechbridge.client.dial`
+    NoConnection      there is no connection: Unreachable, Refused or TimedOut, see `speechbridge.client.dial`
     StreamError       of `speechbridge.client.stream`
-    ├── Failed        the service says that a flow cannot go on; the connection stays usable
-    ├── Unreadable    an answer that is not the flow's
-    ├── Broken        the service ended the connection in the middle of a flow; carries its `Close`
+    ├── Failed        the service says that a flow failed; the connection stays usable
+    ├── Unreadable    an answer that does not belong to the flow
+    ├── Broken        the service ended the connection during a flow; has its `Close`
     ├── Closed        you sent audio after its end
-    └── Busy          a flow was begun before the one before it had ended
+    └── Busy          you began a flow before the previous one had ended
 
-Each text names the cure. None holds a URL's query or password.
+Each text says what to do. None shows the query or the password of a URL.
 
-Cancellation, of every flow: it is left in the middle, and the service waits for its rest. So the connection is of no
-more use, and says so by Busy; open another one.
+Cancellation, of every flow: the service still waits for the rest of the flow, so the connection is not usable any more,
+and every further flow raises Busy. Open another connection.
 """
 
 from __future__ import annotations
@@ -53,66 +53,66 @@ if TYPE_CHECKING:
     from speechbridge.protocol.messages import Connected
 
 END = wire.EOF.encode()
-CHUNK = 2**16  # bytes of a file in one message. A ping waits behind two or three of them at most
-LARGEST = 2**24  # bytes of an answer. An echo is as large as its text, and the service takes 8 MiB as a rule
+CHUNK = 2**16  # bytes of a file in one message; a ping waits behind two or three of them
+LARGEST = 2**24  # bytes of an answer: an echo is as large as its text, and the service takes 8 MiB by default
 
 
 class Failed(StreamError):
-    """A flow cannot go on. Its text is the service's. The connection is ready for the next flow."""
+    """A flow failed. The text is the service's. The connection is ready for the next flow."""
 
 
 class Busy(StreamError):
-    """Another flow has not ended, or was left in the middle."""
+    """Another flow has not ended, or was cancelled."""
 
 
 @asynccontextmanager
 async def flows(url: str, *, key: str = "", open_timeout: float = OPEN_TIMEOUT) -> AsyncIterator[Connection]:
     """Open a connection for the time of an `async with`.
 
-    `url` is the service's base, `ws://host:port`; wss, http and https work too. `key` is an API key, where one is
-    needed. `open_timeout` is in seconds. There is no time limit for an answer: use `asyncio.timeout`. A service that
-    has vanished is noticed by its pings.
+    `url` is the base URL of the service, `ws://host:port`; wss, http and https work too. `key` is an API key, if the
+    service requires one. `open_timeout` is in seconds. There is no time limit for an answer: use `asyncio.timeout`.
+    Pings notice a service that has disappeared.
 
     Raises NoConnection.
 
-    Cancellation: while opening, the connection is dropped; on leaving, the farewell is cut short.
+    Cancellation: while opening, the connection is dropped; while leaving, it is closed without waiting for an answer.
     """
     path = f"{wire.PATH}?{encode_query({'access_token': key})}" if key else wire.PATH
     async with dial(service_address(url, path), open_timeout=open_timeout, max_size=LARGEST) as websocket:
-        yield Connection(_Line(websocket))
+        yield Connection(_Channel(websocket))
 
 
 class Connection:
     """Runs the flows. Made by `flows`."""
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
 
     async def text(self, text: str) -> str:
-        """Return the service's echo of a text, without its `Echo: `.
+        """Return the service's echo of a text, without `Echo: `.
 
-        Raises Failed, Unreadable, Broken and Busy; ValueError, before anything is sent, for half a surrogate pair.
+        Raises Failed, Unreadable, Broken and Busy; ValueError, before anything is sent, for half of a surrogate pair.
         """
         return await self._ask(wire.TEXT, text, wire.ECHO)
 
     async def proxy(self, question: str) -> str:
-        """Ask the external server that the service knows; return its answer, without `External response: `.
+        """Ask the external server of the service; return its answer, without `External response: `.
 
-        Raises what `text` raises. The service has a time limit for the answer: it is Failed, too.
+        Raises what `text` raises; Failed also when the external server does not answer within the service's time limit.
         """
         return await self._ask(wire.PROXY, question, wire.EXTERNAL)
 
     async def file(
         self, content: Path | bytes | AsyncIterable[bytes], *, sent: Callable[[int], None] = lambda _bytes: None
     ) -> None:
-        """Have a file stored: the one at a path, or these bytes, or pieces of any size as they come.
+        """Store a file: the one at a path, or these bytes, or pieces of any size from an async iterable.
 
-        One piece is in memory; of a path 64 KiB. `sent` is told the number of bytes sent so far. Returns when the
-        service has stored the whole.
+        Only one piece is in memory at a time, or 64 KiB of a path. `sent` is called with the number of bytes sent so
+        far. Returns when the service has stored the whole file.
 
-        Raises OSError, before anything is sent, for a path that cannot be opened. Raises Failed as soon as the service
-        refuses the file, whatever is left of it; Unreadable, Broken and Busy. What goes wrong with the source in the
-        middle is raised as it is; nothing is stored then, and the connection is of no more use.
+        Raises OSError, before anything is sent, if the path cannot be opened. Raises Failed as soon as the service
+        refuses the file; Unreadable, Broken and Busy. An error of the source is raised as it is; then nothing is
+        stored, and the connection is not usable any more.
         """
         if isinstance(content, Path):
             async with await anyio.open_file(content, "rb") as file, aclosing(_blocks(file)) as pieces:
@@ -125,117 +125,117 @@ class Connection:
 
     @asynccontextmanager
     async def audio(self) -> AsyncIterator[Audio]:
-        """Have 16 kHz mono S16LE transcribed, for the time of an `async with`.
+        """Transcribe 16 kHz mono S16LE, for the time of an `async with`.
 
-        Leaving it early ends the input; what is heard until then is thrown away. An exception leaves the flow in the
-        middle, and the connection is of no more use.
+        Leaving early ends the input and drops the rest of the transcript. After an exception in the body the
+        connection is not usable any more.
 
-        Raises Broken and Busy; on leaving early also what the iteration raises.
+        Raises Broken and Busy; when leaving early also what the iteration raises.
         """
-        self._line.begin(wire.AUDIO)
-        await self._line.send(wire.AUDIO)
-        audio = Audio(self._line)
+        self._channel.begin(wire.AUDIO)
+        await self._channel.send(wire.AUDIO)
+        audio = Audio(self._channel)
         yield audio
-        if self._line.flow:
+        if self._channel.flow:
             await audio.end()
             async for _ in audio:
                 pass
 
     async def _ask(self, flow: str, text: str, prefix: str) -> str:
-        text.encode()  # fails now or never
-        self._line.begin(flow)
-        await self._line.send(flow)
-        await self._line.send(text)
-        answer = await self._line.receive()
+        text.encode()  # raises for half of a surrogate pair
+        self._channel.begin(flow)
+        await self._channel.send(flow)
+        await self._channel.send(text)
+        answer = await self._channel.receive()
         if not answer.startswith(prefix):
             raise Unreadable(_no_answer(answer, flow))
-        self._line.finish()
+        self._channel.finish()
         return answer.removeprefix(prefix)
 
     async def _upload(self, pieces: AsyncIterable[bytes], sent: Callable[[int], None]) -> None:
-        self._line.begin(wire.FILE)
-        await self._line.send(wire.FILE)
+        self._channel.begin(wire.FILE)
+        await self._channel.send(wire.FILE)
         pouring = asyncio.create_task(self._pour(pieces, sent))
-        answering = asyncio.create_task(self._line.receive())
+        answering = asyncio.create_task(self._channel.receive())
         try:
             await asyncio.wait({pouring, answering}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():  # as a rule: only a refusal comes before the end
+            if not answering.done():  # usually not: only a refusal arrives before the end
                 await pouring
             answer = await answering
         finally:
             await cancel_and_wait(pouring, answering)
         if answer != wire.STORED:
             raise Unreadable(_no_answer(answer, wire.FILE))
-        self._line.finish()
+        self._channel.finish()
 
     async def _pour(self, pieces: AsyncIterable[bytes], sent: Callable[[int], None]) -> None:
         size = 0
-        with suppress(Broken):  # the answer tells, and may be a refusal that came before
+        with suppress(Broken):  # the answer says why, and may be a refusal that arrived before
             async for piece in pieces:
                 for chunk in cut(piece):
-                    await self._line.send(chunk)
+                    await self._channel.send(chunk)
                     size += len(chunk)
                     sent(size)
-            await self._line.send(END)
+            await self._channel.send(END)
 
 
 class Audio:
     """A transcription. Made by `Connection.audio`; used as `speechbridge.client.stream.Stream` is.
 
-    Iterate it for `Partial` and `Final` until the service has said everything. `send` and `end` belong to one task,
-    the iteration to one other or the same. What nobody takes fills a small queue; then nothing is read from the wire
-    any more, pongs included.
+    Iterate over it to get each `Partial` and `Final`. Call `send` and `end` from one task, and iterate in one other or
+    in the same task. Messages that nobody takes fill a small queue; then nothing is read from the connection any more,
+    also no pongs.
     """
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
         self._ended = False
         self._over = False
         self._failure: Failed | None = None
 
     async def send(self, audio: bytes) -> None:
-        """Send audio of any length; wait for room on the wire.
+        """Send audio of any length. Waits while the network is slow.
 
         Raises Closed after `end()` and once the service has ended the flow, and Broken.
 
-        Cancellation: while it waits for room, the audio is on its way nonetheless. Do not send it again.
+        Cancellation: the audio is sent all the same. Do not send it again.
         """
         if self._ended or self._over:
             raise Closed("the input has ended: begin another flow for more audio")
-        await self._line.send(audio)
+        await self._channel.send(audio)
 
     async def end(self) -> None:
-        """Say that no more audio comes; the rest of the transcript still does. Idempotent.
+        """End the input; the rest of the transcript still arrives. Idempotent.
 
-        If the service has ended the connection already, the iteration tells, not this.
+        If the service has ended the connection already, the iteration raises, not this method.
 
-        Cancellation: as with `send`, the word is on its way.
+        Cancellation: the end is sent all the same, as with `send`.
         """
         if self._ended or self._over:
             return
         self._ended = True
         with suppress(Broken):
-            await self._line.send(EOS)
+            await self._channel.send(EOS)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Partial | Final:
-        """Return the next message; messages of unknown types pass by.
+        """Return the next message; messages of unknown types are skipped.
 
-        Stops when the service has said everything. Raises Failed when it could not, or ended before `end()`; Broken;
-        Unreadable.
+        Stops when the service has ended the flow after `end()`. Raises Failed if the flow failed, or ended before
+        `end()`; Broken; Unreadable.
 
         Cancellation: no message is lost.
         """
         while not self._over:
             try:
-                received = await self._line.receive()
+                received = await self._channel.receive()
             except Failed as failure:
                 self._over, self._failure = True, failure
                 break
             if received == wire.TRANSCRIBED:
-                self._line.finish()
+                self._channel.finish()
                 self._over = True
                 if not self._ended:
                     self._failure = Failed("audio: the service ended the transcription before the audio did: try again")
@@ -248,8 +248,8 @@ class Audio:
         raise StopAsyncIteration
 
 
-class _Line:
-    """The connection: which flow has it, and what its ends and errors mean."""
+class _Channel:
+    """The connection: which flow uses it, and what its ends and errors mean."""
 
     def __init__(self, websocket: ClientConnection) -> None:
         self._websocket = websocket
@@ -257,7 +257,7 @@ class _Line:
 
     def begin(self, flow: str) -> None:
         if self.flow:
-            raise Busy(f"the {self.flow} flow before this one has not ended: let it, or open another connection")
+            raise Busy(f"the {self.flow} flow has not ended: wait for its end, or open another connection")
         self.flow = flow
 
     def finish(self) -> None:
@@ -266,19 +266,19 @@ class _Line:
     async def send(self, message: str | bytes) -> None:
         try:
             await self._websocket.send(message)
-            await asyncio.sleep(0)  # a wire that always has room would never let another task run
+            await asyncio.sleep(0)  # if there is always room, nothing else would let another task run
         except ConnectionClosed as closed:
             raise Broken(close_of(closed)) from closed
 
     async def receive(self) -> str:
-        """Return the flow's next message. An error ends the flow and raises Failed."""
+        """Return the next message of the flow. An error message ends the flow and raises Failed."""
         while True:
             try:
                 message = await self._websocket.recv()
             except ConnectionClosed as closed:
                 raise Broken(close_of(closed)) from closed
             if isinstance(message, bytes):
-                raise Unreadable(f"{self.flow}: the service answered in binary: check the address")
+                raise Unreadable(f"{self.flow}: the service sent a binary answer: check the address")
             if wire.answers_leftover(message):
                 continue
             if message.startswith(wire.ERROR):
@@ -289,7 +289,7 @@ class _Line:
 
 
 def cut(piece: bytes) -> Iterator[bytes]:
-    """Cut a piece of a file into chunks, none of which means that the file ends."""
+    """Cut a piece of a file into chunks; none of them is the marker for the end of the file."""
     for start in range(0, len(piece), CHUNK):
         chunk = piece[start : start + CHUNK]
         if chunk == END:

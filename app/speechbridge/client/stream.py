@@ -1,4 +1,4 @@
-"""An async client: audio goes out, partials and finals come in. It speaks to our service and to Rev.ai's alike.
+"""An async client: sends audio, receives partials and finals. It works with our service and with Rev.ai's.
 
     async with connect("ws://127.0.0.1:8000", StreamRequest(ContentType.raw(16000))) as stream:
         for chunk in chunks:
@@ -7,19 +7,19 @@
         async for message in stream:
             print(message.text)
 
-That will do for a short recording. Live captions come while audio still goes out: there one task sends and another
-iterates, all the time. Messages nobody takes fill a small queue; then nothing is read from the wire any more, pongs
-included, and after `dial.PING_TIMEOUT` a healthy connection counts as dead.
+This is enough for a short recording. For live captions one task sends while another iterates. Iterate all the time:
+messages that nobody takes fill a small queue; then nothing is read from the connection any more, also no pongs, and
+after `dial.PING_TIMEOUT` a healthy connection counts as dead.
 
-What is raised, and when:
+Exceptions:
 
-    NoConnection      no stream came about: Unreachable, Refused or TimedOut, see `speechbridge.client.dial`
+    NoConnection      there is no stream: Unreachable, Refused or TimedOut, see `speechbridge.client.dial`
     StreamError
     ├── Unreadable    a message that is not Rev.ai's protocol
-    ├── Broken        the service ended the stream before all was heard; carries its `Close`
-    └── Closed        you sent after your own `end()`
+    ├── Broken        the service ended the stream early; has its `Close`
+    └── Closed        you sent audio after your own `end()`
 
-Each text names the cure. None holds a URL's query: the access token is in there.
+Each text says what to do. None shows the query of a URL, which holds the access token.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ __all__ = ["Broken", "Closed", "NoConnection", "Stream", "StreamError", "Unreada
 
 
 class StreamError(Exception):
-    """A stream has gone wrong. Its text says why and what to do."""
+    """A stream failed. The text says why, and what to do."""
 
 
 class Unreadable(StreamError):
     """A message could not be read.
 
-    It is an error and not skipped: it may have been a final, and a transcript with a hole looks like a whole one.
+    This is an error, and not skipped: the message may have been a final, and nobody would see that it is missing.
     """
 
 
 class Broken(StreamError):
-    """The service ended the stream before everything was heard. `close` is its close frame, 1006 if none came."""
+    """The service ended the stream early. `close` is its close frame; 1006 if there was none."""
 
     def __init__(self, close: Close) -> None:
         super().__init__(explain(close))
@@ -69,32 +69,32 @@ class Broken(StreamError):
 
 
 class Closed(StreamError):
-    """The input has been ended: nothing can be sent any more."""
+    """The input has ended: no more audio can be sent."""
 
 
 @asynccontextmanager
 async def connect(url: str, request: StreamRequest, *, open_timeout: float = OPEN_TIMEOUT) -> AsyncIterator[Stream]:
     """Open a stream for the time of an `async with`.
 
-    `url` is the base as SDKs take it, `ws://host:port`; wss, http and https work too. `open_timeout` (seconds) is
-    for the connection, and once more for the service's `connected`, which need not be waited for before sending.
+    `url` is the base URL as SDKs take it, `ws://host:port`; wss, http and https work too. `open_timeout` (seconds)
+    limits the time for the connection, and then the time until the service's `connected`; you may send before that.
     Leaving early closes the connection without the rest of the transcript.
 
-    Raises NoConnection when there is no stream.
+    Raises NoConnection.
 
-    Cancellation: while opening, the connection is dropped; on leaving, the farewell is cut short.
+    Cancellation: while opening, the connection is dropped; while leaving, it is closed without waiting for an answer.
     """
     async with dial(stream_address(url, request.query()), open_timeout=open_timeout) as websocket:
         yield Stream(websocket, open_timeout)
 
 
 async def live(stream: Stream, sending: Coroutine[Any, Any, None], heard: Callable[[Partial | Final], None]) -> None:
-    """Send and iterate at once, until both are done; `heard` is given each message.
+    """Send and iterate at the same time, until both are done; `heard` is called with each message.
 
-    Raises what the iteration raises, else what `sending` does: a stream that broke breaks both, and the iteration
-    tells of it after the last message.
+    Raises what the iteration raises, or else what `sending` raises: a broken stream ends both, and the iteration
+    raises after the last message.
 
-    Cancellation: both stop.
+    Cancellation: both are cancelled.
     """
     task = asyncio.create_task(sending)
     try:
@@ -106,55 +106,55 @@ async def live(stream: Stream, sending: Coroutine[Any, Any, None], heard: Callab
 
 
 def stream_address(base: str, query: str) -> Address:
-    """Return where a stream of a service begins. Raises Unreachable for a base URL that cannot be one."""
+    """Return the address of a stream. Raises Unreachable for an unusable base URL."""
     return service_address(base, f"{PATH}?{query}")
 
 
 class Stream:
     """One stream of audio and its transcript. Made by `connect`.
 
-    Iterate it for `Partial` and `Final` until the service has said everything. `send` and `end` belong to one task,
-    the iteration to one other or the same.
+    Iterate over it to get each `Partial` and `Final`. Call `send` and `end` from one task, and iterate in one other or
+    in the same task.
     """
 
     def __init__(self, websocket: ClientConnection, open_timeout: float) -> None:
         self._websocket = websocket
-        self._patience: float | None = open_timeout  # None once the service has spoken
+        self._patience: float | None = open_timeout  # None after the first message
         self._ended = False
         self._eos_sent = False
         self._close: Close | None = None
 
     @property
     def close(self) -> Close | None:
-        """How the service ended the stream; 1006 if it went without a word, None before that was noticed."""
+        """How the service ended the stream; 1006 if it sent no close frame, None as long as the stream is open."""
         return self._close
 
     async def send(self, audio: bytes) -> None:
-        """Send audio of any length, as the request's content type says; wait for room on the wire.
+        """Send audio of any length in the format of the request's content type. Waits while the network is slow.
 
         Raises Closed after `end()`, and Broken once the service has ended the stream.
 
-        Cancellation: while it waits for room, the audio is on its way nonetheless. Do not send it again.
+        Cancellation: the audio is sent all the same. Do not send it again.
         """
         if self._ended:
             raise Closed("the input has been ended: open another stream for more audio")
         try:
             await self._websocket.send(audio)
-            await asyncio.sleep(0)  # a wire that always has room would never let another task run
+            await asyncio.sleep(0)  # if there is always room, nothing else would let another task run
         except ConnectionClosed as closed:
             raise Broken(self._closed(closed)) from closed
 
     async def end(self) -> None:
-        """Say that no more audio comes; the rest of the transcript still does. Idempotent.
+        """End the input (half-close); the rest of the transcript still arrives. Idempotent.
 
-        If the service has ended the stream already, the iteration tells, not this.
+        If the service has ended the stream already, the iteration raises, not this method.
 
-        Cancellation: as with `send`, the word is on its way.
+        Cancellation: the end is sent all the same, as with `send`.
         """
         if self._ended:
             return
         self._ended = True
-        # Noted before the wait: an answer that comes within it is an answer to this.
+        # Set before the wait: an answer during the wait is an answer to this.
         self._eos_sent = self._websocket.state is State.OPEN
         try:
             await self._websocket.send(EOS)
@@ -165,10 +165,10 @@ class Stream:
         return self
 
     async def __anext__(self) -> Partial | Final:
-        """Return the next message; messages of unknown types pass by.
+        """Return the next message; messages of unknown types are skipped.
 
-        Stops when the service has said everything that was heard after `end()`. Raises Broken, after the last
-        message, when it ended in any other way; TimedOut when it says nothing at all at first; Unreadable.
+        Stops when the service has closed the stream after `end()` and the last message. Raises Broken, after the last
+        message, if it ended in any other way; TimedOut if no first message arrives; Unreadable.
 
         Cancellation: no message is lost.
         """
@@ -178,7 +178,7 @@ class Stream:
                     received = await self._websocket.recv()
             except TimeoutError:
                 raise TimedOut(
-                    f"the service has said nothing within {self._patience:g} s of the connection: try again later",
+                    f"the service sent nothing within {self._patience:g} s of the connection: try again later",
                 ) from None
             except ConnectionClosed as closed:
                 close = self._closed(closed)
@@ -197,7 +197,7 @@ class Stream:
 
 def _read(received: str | bytes) -> Connected | Partial | Final | None:
     if isinstance(received, bytes):
-        return None  # the protocol knows no binary answers
+        return None  # the protocol has no binary messages from the server
     try:
         return parse_message(received)
     except ValueError as error:

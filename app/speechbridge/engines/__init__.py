@@ -1,6 +1,6 @@
-"""The port between a session and an SDK: how to open one stream, and how a stream may end.
+"""The port between a session and a speech SDK: how a stream is opened, and how it may end.
 
-An engine is called once a session with what the client asked for, and gives an `Upstream` to run in a Bridge.
+An engine is called once for each session with the client's request, and returns an `Upstream` to run in a Bridge.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Upstream(Attempt[bytes, str]):
-    """One stream, not yet started. Run its `start` in a worker thread; its `abort` wakes it from any other.
+    """One stream, not yet started. Run its `start` in a worker thread; `abort` wakes it from any other thread.
 
-    One that outlives its connections has `statistics`.
+    A stream that outlives its connections has `statistics`.
     """
 
     statistics: Callable[[], ResumeStatistics] | None = None
@@ -30,7 +30,7 @@ Engine = Callable[[StreamRequest], Upstream]
 
 
 class UpstreamClosed(Exception):
-    """The upstream ended the stream before all was said. Its text is fit for a client's eyes."""
+    """The upstream ended the stream early. The text may be shown to the client."""
 
     def __init__(self, close: Close) -> None:
         super().__init__(str(close))

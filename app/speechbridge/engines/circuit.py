@@ -1,9 +1,9 @@
-"""An upstream that fails for everybody is probed by one stream, not stormed by all.
+"""A circuit breaker: while an upstream fails for everybody, one stream at a time tries it.
 
-Streams that retry on their own multiply an outage: each connection of Rev.ai's is billed for 15 s at least, and a
-server that comes back meets all of them at once. Streams of one engine share a circuit. After `FAILURES` connections in
-a row failed, it is open: one stream may connect at a time, after a pause that doubles with each probe that fails, and
-the others wait for the outcome. The first connection that succeeds closes it, and all go on.
+Streams that retry on their own make an outage worse: Rev.ai bills each connection for 15 s at least, and a server that
+recovers gets all connections at once. Streams of one engine share a circuit. After `FAILURES` failed connections in a
+row it is open: one stream at a time may connect (a probe), after a pause that doubles with each failed probe, and the
+others wait for the outcome. The first connection that succeeds closes the circuit, and all streams continue.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from speechbridge.backoff import Backoff
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FAILURES = 5  # in a row, of any streams: one or two are somebody's bad luck
-BACKOFF = Backoff(0.5, 5.0)  # seconds between probes; one that fails costs nothing
-PROBE_SECONDS = 15.0  # for a probe's outcome: one that hangs is not waited for, another may try
+FAILURES = 5  # in a row, of any streams: one or two may have other causes
+BACKOFF = Backoff(0.5, 5.0)  # seconds between probes; a failed one costs nothing
+PROBE_SECONDS = 15.0  # for the outcome of a probe; if it hangs for longer, another stream may probe
 
 
 class Entry:
-    """The right to try one connection."""
+    """Permission to try one connection."""
 
 
 class Circuit:
@@ -32,7 +32,7 @@ class Circuit:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._failures = 0  # in a row; while the circuit is open only those of probes count
+        self._failures = 0  # in a row; while the circuit is open, only failed probes count
         self._probe: Entry | None = None
         self._next_probe = 0.0
 
@@ -42,13 +42,14 @@ class Circuit:
 
     @property
     def holds_back(self) -> bool:
-        """Whether a stream that came now would have to wait: it is open, and nobody is to try yet."""
+        """Whether a new stream would have to wait: the circuit is open, and the next probe is not due yet."""
         return self.is_open and self._clock() < self._next_probe
 
     def enter(self, is_given_up: Callable[[], bool], patience: float) -> Entry | None:
-        """Wait until a connection may be tried, `patience` seconds at most; None if it may not.
+        """Wait until a connection may be tried, at most `patience` seconds; return None if it may not be.
 
-        One that may must say `succeeded` or `failed` afterwards. Blocks; `wake` has it look at `is_given_up` again.
+        Whoever gets an entry must call `succeeded`, `failed` or `abandoned` afterwards. Blocks; `wake` has it look at
+        `is_given_up` again, and once that is true it returns None.
         """
         deadline = self._clock() + patience
         with self._changed:
@@ -65,17 +66,27 @@ class Circuit:
             return None
 
     def succeeded(self) -> None:
-        """Close the circuit: somebody was let in."""
+        """Close the circuit: a connection succeeded."""
         with self._changed:
             self._failures = 0
             self._probe = None
             self._changed.notify_all()
 
-    def failed(self, entry: Entry) -> None:
-        """Count a connection that failed, or was given up.
+    def abandoned(self, entry: Entry) -> None:
+        """Note that a connection was given up by its own stream: that says nothing about the upstream.
 
-        While the circuit is open, only the probe's failure says something new: the others began before it opened, and
-        a hundred streams that fail at one moment are one failure.
+        If it was the probe, the next stream may probe at once.
+        """
+        with self._changed:
+            if entry is self._probe:
+                self._probe, self._next_probe = None, self._clock()
+                self._changed.notify_all()
+
+    def failed(self, entry: Entry) -> None:
+        """Count a connection that failed.
+
+        While the circuit is open, only the failure of the probe is news: the others began before it opened, and a
+        hundred streams that fail at one moment count as one failure.
         """
         with self._changed:
             if self.is_open and entry is not self._probe:
@@ -87,6 +98,6 @@ class Circuit:
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Have everybody who waits look again."""
+        """Have every waiting stream look again whether it may go on."""
         with self._changed:
             self._changed.notify_all()

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READY, FAILED = "listening on ", "cannot start: "  # how the line begins that it prints when it has started, or not
-START_SECONDS = 60.0  # a cold disk and a busy machine; warm it takes one or two
+READY, FAILED = "listening on ", "cannot start: "  # how the line begins that it prints once it has started, or not
+START_SECONDS = 60.0  # for a cold disk and a busy machine; otherwise it takes one or two
 STOP_SECONDS = 3.0
 BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row it died young
 YOUNG = 60.0  # seconds
 
 
 class RecognizerFailed(Exception):
-    """The recognizer did not start. Its text says why, or what the recognizer printed on stderr does."""
+    """The recognizer did not start. The text says why, or what it printed on standard error does."""
 
 
 class EmbeddedRecognizer:
     """An async context manager around `python -m speechbridge.recognizer`.
 
-    Entering waits until it accepts connections. It lives in a session of its own, so that Ctrl-C reaches us first,
-    and ends by itself when we vanish: it watches its standard input.
+    Entering waits until it accepts connections. It runs in a session (setsid) of its own, so that Ctrl-C reaches only
+    us. It watches its standard input, and so it ends by itself when we are killed.
     """
 
     def __init__(self, *arguments: str, module: str = "speechbridge.recognizer") -> None:
@@ -49,13 +49,16 @@ class EmbeddedRecognizer:
         return self._process.pid if self._process else None
 
     def url(self) -> str:
-        """Return where it listens. Raises UpstreamClosed while it is being restarted."""
+        """Return the URL on which it listens. Raises UpstreamClosed while it is being restarted."""
         if self._url is None:
             raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the recognizer is being restarted: try again shortly"))
         return self._url
 
     async def __aenter__(self) -> Self:
-        """Start it. Raises RecognizerFailed. Cancellation: it is stopped."""
+        """Start it. Raises RecognizerFailed.
+
+        Cancellation: the process is stopped.
+        """
         await self._start()
         self._keeper = asyncio.create_task(self._keep(), name="recognizer-keeper")
         return self
@@ -73,7 +76,8 @@ class EmbeddedRecognizer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            # The working directory is the user's, and may hold modules that are named as ours or as a library.
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"},
         )
         assert process.stdout is not None  # noqa: S101 # a pipe was asked for
         try:
@@ -96,14 +100,14 @@ class EmbeddedRecognizer:
         clock, failures = asyncio.get_running_loop().time, 0
         while True:
             born = clock()
-            assert self._process is not None  # noqa: S101 # started, or there would be nothing to keep
+            assert self._process is not None  # noqa: S101 # it was started before this task
             status = await self._process.wait()
             self._url = None
             failures = failures + 1 if clock() - born < YOUNG else 0
             pause = BACKOFF.limit(failures)
             logger.error("the recognizer died (exit status %s); it is restarted in %g s", status, pause)
             await asyncio.sleep(pause)
-            with suppress(RecognizerFailed):  # its process is gone again: wait longer, and try again
+            with suppress(RecognizerFailed):  # the process has died again: wait longer, and try again
                 await self._start()
                 logger.info("the recognizer is back")
 

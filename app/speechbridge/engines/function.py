@@ -1,4 +1,4 @@
-"""Any function from audio to responses as an engine: a test's stub, another vendor's SDK, a few lines of your own."""
+"""Any function from audio to responses as an engine: another vendor's SDK, a stub for a test, your own code."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def plain(stream_client_start: Callable[..., Iterable[str]]) -> Engine:
     """Make an engine of `stream_client_start(audio)`, or of `stream_client_start(audio, request)`.
 
-    Which of the two is told by its signature: a second positional parameter without a default gets the stream's
-    `StreamRequest`.
+    The signature decides: a second positional parameter without a default gets the stream's `StreamRequest`.
     """
     wants_request = _takes_two(stream_client_start)
 
@@ -33,7 +32,7 @@ def plain(stream_client_start: Callable[..., Iterable[str]]) -> Engine:
 def _takes_two(function: Callable[..., object]) -> bool:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some callables of C have none; then it is the plain one
+    except ValueError:  # some callables written in C have none: assume one parameter
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [

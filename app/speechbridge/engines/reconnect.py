@@ -1,7 +1,7 @@
 """An engine whose streams outlive their connections.
 
-What is particular to Rev.ai's protocol is here: a final settles the audio before its `end_ts`; a new connection is
-given `start_ts`, so that a client's timestamps run on; a close code tells whether it is worth trying again.
+This file knows what is particular to Rev.ai's protocol: a final settles the audio before its `end_ts`; a new connection
+gets a `start_ts`, so that the timestamps of the client continue; a close code tells whether a retry may succeed.
 """
 
 from __future__ import annotations
@@ -23,32 +23,36 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ROOM_SECONDS = 60.0  # of audio that waits to be settled; less where that is more than a stream may hold
-HOLD_SECONDS = 30.0  # for which a connection may have had audio, unsettled, before it is evicted for lack of room
-TAIL_SECONDS = 1.0  # of speech that a good end may leave unanswered: the upstream's word for it is not enough for more
-TRIES = 16  # in a row that settle nothing; with these pauses about a minute, in which a server can restart
-BACKOFF = Backoff(0.2, 5.0)  # seconds. A storm is the circuit's to prevent
+ROOM_SECONDS = 60.0  # of audio in the replay buffer, received but not settled; less if a stream may not hold so much
+HOLD_SECONDS = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
+TAIL_SECONDS = 1.0  # of speech that may stay without a final at a good end; if there is more, the end is doubted
+TRIES = 16  # in a row that settle nothing; with these pauses about a minute, enough for a server to restart
+BACKOFF = Backoff(0.2, 5.0)  # seconds; what many streams do at once is up to the circuit breaker
 
 SPEECH = 500  # root mean square of 16-bit samples, -36 dBFS: a voice near a microphone is 1,000 to 4,000
 QUIET = 200  # -44 dBFS: a room without a voice is 20 to 150
-WINDOWS = 5  # a second: a chunk may be a client's 2 s, or several in one, and one word in it must not drown in silence
+WINDOWS = 5  # a second, each judged for itself: a chunk may last for seconds, and one word must not drown in silence
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long an upstream connection may live, and be silent under speech, in seconds; what a stream may hold."""
+    """How long a connection may live, be silent while it gets speech, and take for its last words. In seconds.
+
+    `stream_bytes` bounds the replay buffer, whatever the audio's rate.
+    """
 
     lifetime: float = 10_200.0  # 2 h 50 min of Rev.ai's 3 h
     silence: float = 20.0
-    replay_pace: float = 0.0  # multiple of real time at which audio is given again; 0: as fast as it is taken
-    stream_bytes: int = 3 * 2**20  # of audio that waits to be settled, whatever its rate
+    replay_pace: float = 0.0  # multiple of real time at which audio is sent again; 0: as fast as it is taken
+    answer: float = 30.0  # for the last words, from the end of the input on, over all connections
+    stream_bytes: int = 3 * 2**20
 
 
 def resuming(engine: Engine, patience: Patience) -> Engine:
     """Make an engine's streams resumable.
 
-    Only raw audio whose seconds can be told from its bytes can begin in its middle; a stream in a container, or of
-    other samples than 16-bit ones, has one connection, as before.
+    A connection can begin in the middle of raw audio only if its seconds can be computed from its bytes. A stream in a
+    container, or with other than 16-bit samples, has one connection.
     """
 
     def open_stream(request: StreamRequest) -> Upstream:
@@ -63,7 +67,7 @@ def resuming(engine: Engine, patience: Patience) -> Engine:
 
 
 class _Stream:
-    """One client's audio over any number of connections: seconds of the protocol, bytes of the ring."""
+    """The audio of one client over any number of connections: it converts between seconds and bytes."""
 
     def __init__(self, engine: Engine, request: StreamRequest, patience: Patience) -> None:
         kind = request.content_type
@@ -73,7 +77,7 @@ class _Stream:
         self._rate = self._frame * (kind.rate or 16000)  # bytes a second
         window = self._rate // WINDOWS // self._frame * self._frame
         self._offset = float(request.options.get("start_ts", 0.0))
-        self._evicted = 0  # bytes, of which the log was told
+        self._evicted = 0  # bytes that were logged
         self.resumable: Resumable[str] = Resumable(
             self._connect,
             Resumption(
@@ -84,10 +88,11 @@ class _Stream:
                 hold=HOLD_SECONDS,
                 unit=self._frame,
                 tail=int(TAIL_SECONDS * self._rate),
-                lazy=True,  # Rev.ai closes a connection on which nothing comes, and bills each for 15 s at least
+                lazy=True,  # Rev.ai closes idle connections, and bills each for 15 s at least
                 lifetime=patience.lifetime,
                 quiet=lambda chunk: loudness(chunk[-window:]) < QUIET,
                 silence=patience.silence,
+                answer=patience.answer,
                 speech=lambda piece: any(
                     loudness(piece[begin : begin + window]) >= SPEECH for begin in range(0, len(piece), window)
                 ),
@@ -98,7 +103,7 @@ class _Stream:
     def _connect(self, position: int) -> Upstream:
         if evicted := self.resumable.statistics().evicted - self._evicted:
             self._evicted += evicted
-            text = "%.1f s of audio cannot be given again: too much waited for a final"
+            text = "%.1f s of audio cannot be sent again: too much waited for a final"
             logger.warning(text, evicted / self._rate)
         if position == 0:
             return self._engine(self._request)
@@ -108,7 +113,7 @@ class _Stream:
     def _settled(self, response: str, _begun: int) -> int | None:
         end = end_of_final(response)
         position = math.nan if end is None else (end - self._offset) * self._rate
-        return max(0, round(position)) if math.isfinite(position) else None  # JSON's numbers go to 1e308
+        return max(0, round(position)) if math.isfinite(position) else None  # JSON allows numbers up to 1e308
 
 
 def _again(error: Exception) -> bool:

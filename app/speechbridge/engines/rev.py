@@ -38,6 +38,7 @@ from speechbridge.engines.rev_socket import (
     WebSocketTimeoutException,
 )
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.messages import kind_of
 from speechbridge.protocol.request import encode_query
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class _Stream:
         self._circuit = circuit
         self._connected = connected
         self._has_answered = False
+        self._is_aborted = False  # by us: the upstream is not to blame
         self._close: Close | None = None
         self._input_ended = False
         self._over = False
@@ -154,11 +156,14 @@ class _Stream:
         finally:
             self._over = True
             self._socket.release()
-            if not self._has_answered:
+            if self._is_aborted and not self._has_answered:
+                self._circuit.abandoned(entry)
+            elif not self._has_answered:
                 self._circuit.failed(entry)
 
     def abort(self) -> None:
-        """Wake whatever waits on the socket, now or as soon as there is one."""
+        """End the stream: wake whatever waits on the socket, now or as soon as there is one. Thread-safe."""
+        self._is_aborted = True
         self._socket.interrupt()
         self._circuit.wake()
 
@@ -190,13 +195,15 @@ class _Stream:
             try:
                 for response in self._client._get_response_generator():  # noqa: SLF001 # what `start` returns, again
                     if response:  # '' stands for a binary message
+                        yielded = time.monotonic()
                         yield response  # may wait long for a client that does not read
-                    if self._input_ended:
-                        self._socket.expect_last_words()
+                        self._socket.postpone_last_words(time.monotonic() - yielded)
+                        if self._input_ended and kind_of(response) == "final":
+                            self._socket.expect_last_words()
             except WebSocketTimeoutException:
                 if self._socket.is_too_late():
                     seconds = self._timeouts.answer
-                    reason = f"the speech service said nothing for {seconds:g} s after the end of the input"
+                    reason = f"the input ended, and the speech service sent no final for {seconds:g} s"
                     raise UpstreamClosed(Close(CloseCode.ABNORMAL, reason)) from None
             except (OSError, WebSocketException) as error:
                 logger.warning("the upstream connection broke: %s", type(self._socket.failure or error).__name__)

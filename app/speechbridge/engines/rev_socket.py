@@ -52,7 +52,10 @@ READ = 2**10  # bytes at once: one or two partials. Each waiting thread holds so
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds. `connect` bounds each step of connecting, `answer` the wait for the last words, and for room."""
+    """In seconds. `connect` bounds each step of connecting, `answer` the wait for the last words, and for room.
+
+    The last words are bounded from the end of the input on, and from each final after that.
+    """
 
     connect: float = 5.0
     answer: float = 30.0  # a guess; Rev.ai's finals come within seconds of EOS
@@ -103,8 +106,13 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
         return opcode, data
 
     def expect_last_words(self) -> None:
-        """Bound the wait for the next message by `answer` seconds from now, also for a thread that already waits."""
+        """Bound the wait for the next final by `answer` seconds from now, also for a thread that already waits."""
         self._last_words_due = time.monotonic() + self._timeouts.answer
+
+    def postpone_last_words(self, seconds: float) -> None:
+        """Extend the time for the next message: for so long nobody could take one."""
+        if self._last_words_due is not None:
+            self._last_words_due += seconds
 
     def is_too_late(self) -> bool:
         """Tell whether the last words are overdue; if not, wait for what is left of their time only."""

@@ -1,4 +1,4 @@
-"""The address of a WebSocket service, taken apart. Pure."""
+"""The URL of a WebSocket service: parsed, and the part of it that may be shown. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A WebSocket URL, taken apart. `shown` is what of it may be shown."""
+    """A WebSocket URL. `shown` is what logs and errors may show: no path, no query, no password."""
 
     url: str
     shown: str
@@ -21,12 +21,12 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read a URL of ws, wss, http or https. Raises ValueError for what cannot be one."""
+        """Read a URL with the scheme ws, wss, http or https. Raises ValueError for anything else."""
         secure = {"ws": False, "http": False, "wss": True, "https": True}
         try:
             parts = urlsplit(url)
             usable = parts.scheme in secure and parts.hostname and parts.port != 0
-        except ValueError:  # a port out of range, a bracket left open
+        except ValueError:  # a port out of range, an open bracket
             usable = False
         if not usable:
             raise ValueError("the URL is not usable: write ws://host:port or wss://host")
@@ -36,7 +36,7 @@ class Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine is meant."""
+    """Tell whether a host is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,6 +1,7 @@
-"""How a connection ends: close codes, their reasons, and what a client does about each. Pure.
+"""How a connection ends: close codes, reasons, and what a client does about each. Pure.
 
-One connection ends with one close frame, errors too: browsers and SDKs read no HTTP status of a refused WebSocket.
+Every connection ends with one close frame, also after an error or a refusal: browsers and SDKs do not show the HTTP
+status of a refused WebSocket.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ REASON_BYTES = 123  # a control frame holds 125 bytes, two of them the code: RFC
 
 
 class CloseCode(IntEnum):
-    """Why a connection ended. By RFC 6455, by Rev.ai's documentation (4xxx), and by us."""
+    """Why a connection ended: codes of RFC 6455, of Rev.ai (4xxx), and our own."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
-    NO_CODE = 1005  # the close frame was empty; never sent
-    ABNORMAL = 1006  # no close frame came; never sent
+    NO_CODE = 1005  # an empty close frame; never on the wire
+    ABNORMAL = 1006  # no close frame at all; never on the wire
     INVALID = 1007
     POLICY = 1008
     TOO_BIG = 1009
@@ -36,18 +37,18 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4001
     BAD_REQUEST = 4002
     NO_CREDITS = 4003
-    TOO_SLOW = 4008  # ours: the client does not read
-    TAKEN_OVER = 4009  # ours: the same client came back on another connection
+    TOO_SLOW = 4008  # ours: the client does not acknowledge its finals
+    TAKEN_OVER = 4009  # ours: the client resumed the stream on another connection
     SHUTTING_DOWN = 4010
     UNAVAILABLE = 4013
     TOO_MANY = 4029
-    CROWDED = 4030  # from here on ours, too: this key or address has as many connections as it may
+    CROWDED = 4030  # ours, from here on: the limit of connections for this key or address
     TOO_OFTEN = 4031
     TOO_MANY_BYTES = 4032
     TOO_MANY_MESSAGES = 4033
     TOO_LONG = 4034
     IDLE = 4035
-    FOREIGN = 4036  # a page of an origin that is not let in
+    FOREIGN = 4036  # a page of an origin that is not allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,13 @@ class Close:
         return f"{self.code} ({self.reason})" if self.reason else str(self.code)
 
     def is_success(self, *, eos_sent: bool) -> bool:
-        """Whether everything was heard: 1000 says so only after EOS, and means two failures too."""
+        """Whether everything was transcribed: 1000 says so only after EOS, and it also stands for two failures."""
         early = self.reason in (NO_DATA, LIFETIME_REACHED)
         return self.code == CloseCode.NORMAL and eos_sent and not early
 
     @property
     def is_retryable(self) -> bool:
-        """Whether the same request may succeed at another time. Our request or our account is not to blame then."""
+        """Whether the same request may succeed later: neither the request nor the account is wrong."""
         return self.code not in (
             CloseCode.INVALID,
             CloseCode.UNAUTHORIZED,
@@ -79,10 +80,10 @@ class Close:
         )
 
     def for_client(self) -> Close:
-        """Return the frame that tells a client of this ending: some codes may not be sent to one.
+        """Return the close frame that tells a client of this ending; some codes may not be sent to one.
 
-        Those below 1000, 1004 to 1006 and 1015 are nobody's to send. 1012 and 1013 are lawful, but rev_ai's
-        Python client breaks on them, so their Rev.ai equivalents stand in.
+        Codes below 1000, 1004 to 1006 and 1015 must not be on the wire. 1012 and 1013 are lawful, but rev_ai's Python
+        client fails on them, so Rev.ai's equivalents replace them.
         """
         substitutes: dict[int, int] = {
             CloseCode.SERVICE_RESTART: CloseCode.SHUTTING_DOWN,
@@ -94,7 +95,7 @@ class Close:
 
 
 def fit_reason(reason: str) -> str:
-    """Cut a reason to what a close frame can carry, at a character's boundary."""
+    """Cut a reason to the length that a close frame can carry, between two characters."""
     return reason.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
 
 
@@ -103,43 +104,43 @@ CURES: Mapping[int, tuple[str, str]] = {
     CloseCode.GOING_AWAY: ("the service, or a proxy before it, is going away", "try again in a moment"),
     CloseCode.NO_CODE: ("the service, or a proxy before it, closed without saying why", "try again"),
     CloseCode.ABNORMAL: ("the connection broke off", "try again"),
-    CloseCode.INVALID: ("the service could not read what was sent", "send audio as binary messages only"),
-    CloseCode.POLICY: ("the client asked too much of the service", "send fewer pings"),
-    CloseCode.TOO_BIG: ("a message was too big", "send smaller chunks: 100 ms will do"),
-    CloseCode.INTERNAL: ("the service failed", "try again, and if it stays look into the service's log"),
+    CloseCode.INVALID: ("the service could not read a message", "send audio as binary messages only"),
+    CloseCode.POLICY: ("the client sent too many control frames", "send fewer pings"),
+    CloseCode.TOO_BIG: ("a message was too large", "send smaller chunks, of 100 ms for example"),
+    CloseCode.INTERNAL: ("the service failed", "try again; if it happens again, read the service's log"),
     CloseCode.SERVICE_RESTART: ("the service is restarting", "try again in a moment"),
     CloseCode.TRY_AGAIN_LATER: ("the service has no room at the moment", "try again later"),
     CloseCode.BAD_GATEWAY: ("the server behind the service cannot be reached", "try again later"),
     CloseCode.UNAUTHORIZED: (
         "the API key or token is not accepted",
-        "check it; our own commands read SPEECHBRIDGE_KEY",
+        "check it; our own commands read it from SPEECHBRIDGE_KEY",
     ),
     CloseCode.BAD_REQUEST: ("the request is not accepted", "change it as the reason says"),
     CloseCode.NO_CREDITS: ("the account has no credits left", "add credits to it"),
-    CloseCode.TOO_SLOW: ("finals were not confirmed", "confirm them, or connect without resume"),
-    CloseCode.TAKEN_OVER: ("another connection has taken the stream over", "go on there"),
+    CloseCode.TOO_SLOW: ("too many finals were not acknowledged", "acknowledge them, or connect without resume"),
+    CloseCode.TAKEN_OVER: ("another connection has taken over the stream", "continue there"),
     CloseCode.SHUTTING_DOWN: ("the service is shutting down", "try again in a moment"),
     CloseCode.UNAVAILABLE: ("no recognizer is free", "try again later"),
     CloseCode.TOO_MANY: ("too many streams at once", "wait until another one has ended"),
     CloseCode.CROWDED: ("too many connections of this key or address", "wait until another one has ended"),
     CloseCode.TOO_OFTEN: ("too many connections a minute", "wait as the reason says"),
     CloseCode.TOO_MANY_BYTES: ("too many bytes a second", "send at the pace of speech"),
-    CloseCode.TOO_MANY_MESSAGES: ("too many messages a second", "send longer chunks: 100 ms will do"),
-    CloseCode.TOO_LONG: ("the stream is as long as one may be", "go on with a new one"),
-    CloseCode.IDLE: ("nothing came for too long", "keep sending, silence at least, or end the input"),
-    CloseCode.FOREIGN: ("pages of this origin may not connect", "have SPEECHBRIDGE_ORIGINS name it"),
+    CloseCode.TOO_MANY_MESSAGES: ("too many messages a second", "send longer chunks, of 100 ms for example"),
+    CloseCode.TOO_LONG: ("the stream has reached the longest duration that is allowed", "begin a new one"),
+    CloseCode.IDLE: ("no audio arrived for too long", "keep sending, also silence, or end the input"),
+    CloseCode.FOREIGN: ("pages of this origin may not connect", "add the origin to SPEECHBRIDGE_ORIGINS"),
 }
 """What each close code means, and the cure."""
 
 EARLY: Mapping[str, tuple[str, str]] = {
-    NO_DATA: ("no audio came for too long", "keep sending, silence at least, or end the input"),
-    LIFETIME_REACHED: ("the stream is as old as one may be", "go on with a new one"),
+    NO_DATA: ("no audio arrived for too long", "keep sending, also silence, or end the input"),
+    LIFETIME_REACHED: ("the stream has reached the longest duration that is allowed", "begin a new one"),
 }
-"""The endings that 1000 means beside the good one, by their reason."""
+"""The failures that 1000 stands for as well, by their reason."""
 
 
 def explain(close: Close) -> str:
-    """Say what an ending means and what to do about it, with its code and its reason."""
+    """Return what an ending means and what to do about it, with its code and its reason."""
     by_code = CURES.get(close.code, ("the service ended the stream early", "try again"))
     meaning, cure = EARLY.get(close.reason, by_code)
     return f"{meaning}: {cure} [close code {close}]"

@@ -1,9 +1,11 @@
-"""What is said on a stream: audio and `EOS` from the client; `connected`, `partial` and `final` from the server. Pure.
+"""The messages of a stream: audio and `EOS` from the client; `connected`, `partial` and `final` from the server. Pure.
 
-One connection is: a GET whose query carries everything (`request.StreamRequest`), `connected` from the server, binary
-audio from the client until the text `EOS`, `partial` and `final` from the server, a close frame (`close.Close`).
+A connection consists of a GET whose query carries all parameters (`request.StreamRequest`), `connected` from the
+server, binary audio from the client until the text `EOS`, `partial` and `final` from the server, and a close frame
+(`close.Close`).
 
-Reading is tolerant, as servers differ: unknown message types, element types and fields pass by. Writing is strict.
+Reading is tolerant, as servers differ: unknown types of messages and elements, and unknown fields, are ignored. Writing
+is strict.
 Sources: Rev.ai's streaming documentation and its Python, Node and Java SDKs.
 """
 
@@ -20,7 +22,7 @@ EOS = "EOS"  # as a text message; the same bytes in a binary message are audio
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A piece of a hypothesis: a word, or what stands between two. Times in seconds; None where not given."""
+    """A piece of a hypothesis: a word, or the punctuation between two. Times in seconds; None where not given."""
 
     value: str
     type: str = "text"  # or "punct"; others may come
@@ -35,7 +37,7 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The server's first message: audio is welcome."""
+    """The server's first message: it is ready for audio."""
 
     id: str
 
@@ -45,7 +47,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What was heard from `ts` to `end_ts`, in seconds from the stream's beginning (plus its `start_ts`)."""
+    """A transcript of the audio from `ts` to `end_ts`, in seconds since the stream began, plus its `start_ts`."""
 
     ts: float
     end_ts: float
@@ -62,7 +64,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Partial(Hypothesis):
-    """May still change, also shrink."""
+    """An interim result: it may still change, also get shorter."""
 
     @property
     def text(self) -> str:
@@ -74,7 +76,7 @@ class Partial(Hypothesis):
 
 @dataclass(frozen=True, slots=True)
 class Final(Hypothesis):
-    """Never changes afterwards. Its punctuation carries the spaces."""
+    """A final result: it never changes. Its punctuation includes the spaces."""
 
     @property
     def text(self) -> str:
@@ -91,17 +93,17 @@ _TYPE_FIRST = re.compile(r'\s*\{\s*"type"\s*:\s*"(\w*)"')
 
 
 def kind_of(text: str) -> str:
-    """Return a message's type, at a glance where it stands first, as Rev.ai writes it; "" for what has none."""
+    """Return the type of a message; "" for a text without one. Fast where the type comes first, as Rev.ai writes it."""
     if found := _TYPE_FIRST.match(text):
         return found[1]
     try:
         return str(json.loads(text)["type"])
-    except (ValueError, TypeError, KeyError, RecursionError):  # RecursionError: brackets nested a thousand deep
+    except (ValueError, TypeError, KeyError, RecursionError):  # RecursionError: a thousand nested brackets
         return ""
 
 
 def end_of_final(text: str) -> float | None:
-    """Return a final's `end_ts`, up to which it settles the audio; None for any other message, and for none at all."""
+    """Return the `end_ts` of a final, up to which it settles the audio; None for anything else."""
     if '"final"' not in text:  # most are partials, and need no parsing
         return None
     try:
@@ -125,7 +127,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     try:
         message = json.loads(text)
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("too deeply nested") from None
     if not isinstance(message, dict) or "type" not in message:
         raise ValueError("not a JSON object with a type")
     return message
@@ -164,6 +166,6 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except OverflowError:  # JSON's integers have no end
+    except OverflowError:  # JSON does not limit integers
         return None
     return number if math.isfinite(number) else None  # Python's parser knows NaN and Infinity; JSON does not

@@ -1,6 +1,6 @@
-"""What a client asks for: the path and the query of a stream's URL, as Rev.ai defines them. Pure.
+"""The request for a stream: the path and the query of its URL, as Rev.ai defines them. Pure.
 
-Reading is tolerant, as clients differ: unknown parameters pass by. Writing is strict. Sources: Rev.ai's streaming
+Reading is tolerant, as clients differ: unknown parameters are ignored. Writing is strict. Sources: Rev.ai's streaming
 documentation and its Python, Node and Java SDKs.
 """
 
@@ -19,12 +19,12 @@ PATH = "/speechtotext/v1/stream"
 
 
 class BadRequest(Exception):
-    """A request that Rev.ai would answer with 4002. Its text is the reason, fit for the client's eyes."""
+    """A request that Rev.ai would answer with 4002. Its text is the reason, and may be shown to the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
-    """What the audio is: `audio/x-wav`, `audio/x-flac`, or `audio/x-raw` with all four of its parameters."""
+    """The format of the audio: `audio/x-wav`, `audio/x-flac`, or `audio/x-raw` with its four parameters."""
 
     RAW: ClassVar = "audio/x-raw"
     CONTAINERS: ClassVar = ("audio/x-wav", "audio/x-flac")
@@ -39,12 +39,12 @@ class ContentType:
 
     @classmethod
     def raw(cls, rate: int = 16000, channels: int = 1) -> ContentType:
-        """16-bit little-endian interleaved samples, without a header."""
+        """Return the type of 16-bit little-endian interleaved samples without a header."""
         return cls(cls.RAW, "interleaved", rate, "S16LE", channels)
 
     @classmethod
     def parse(cls, text: str) -> ContentType:
-        """Read a content type; raise BadRequest with what is wrong and what would be right."""
+        """Read a content type. Raises BadRequest, whose text says what is wrong and what would be right."""
         media, *rest = (part.strip() for part in text.split(";"))
         given = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in rest if part)}
         if media in cls.CONTAINERS:
@@ -53,11 +53,11 @@ class ContentType:
             raise BadRequest(f"content_type {_shown(media)}: send audio/x-raw, audio/x-wav or audio/x-flac")
         missing = [name for name in ("layout", "rate", "format", "channels") if not given.get(name)]
         if missing:
-            example = str(cls.raw()).partition(";")[2]  # all of it would not fit
+            example = str(cls.raw()).partition(";")[2]  # the whole would not fit into a close reason
             raise BadRequest(f"audio/x-raw lacks {', '.join(missing)}: for example {example}")
         if given["layout"] not in ("interleaved", "non-interleaved"):
             raise BadRequest(f"content_type layout={_shown(given['layout'])}: send interleaved or non-interleaved")
-        if not re.fullmatch(r"\w{1,20}", given["format"], re.ASCII):  # it is logged: a line's end in it forges another
+        if not re.fullmatch(r"\w{1,20}", given["format"], re.ASCII):  # it is logged: a newline would forge a log line
             raise BadRequest(f"content_type format={_shown(given['format'])}: send S16LE")
         return cls(
             media,
@@ -69,7 +69,7 @@ class ContentType:
 
     @property
     def byte_rate(self) -> int | None:
-        """Bytes a second; None where only decoding would tell."""
+        """Bytes a second; None if only decoding would tell."""
         if self.media != self.RAW or self.format != "S16LE":
             return None
         return 2 * (self.rate or 0) * (self.channels or 0) or None
@@ -82,13 +82,13 @@ class ContentType:
 
 def _shown(value: str) -> str:
     shown = repr(value)
-    if len(shown.encode()) > 42:  # leaves room in a close reason
+    if len(shown.encode()) > 42:  # leaves room for the rest of a close reason
         shown = shown.encode()[:38].decode(errors="ignore") + "...'"
     return shown
 
 
 def _whole(value: str, name: str, allowed: range) -> int:
-    if value.isascii() and value.isdigit() and len(value) < 12 and int(value) in allowed:  # no int() of a megabyte
+    if value.isascii() and value.isdigit() and len(value) < 12 and int(value) in allowed:  # int() is slow
         return int(value)
     raise BadRequest(f"{name}={_shown(value)}: send a whole number from {allowed.start} to {allowed.stop - 1}")
 
@@ -139,15 +139,15 @@ OPTIONS: Mapping[str, Callable[[str, str], Option]] = {
     "priority": _text,
     "max_connection_wait_seconds": _count,
 }
-"""Every query parameter beside `access_token` and `content_type`, with how it is read."""
+"""Every query parameter except `access_token` and `content_type`, with the function that reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """What a client asks for in its URL.
+    """The parameters of a stream.
 
-    `options` holds the parameters of `OPTIONS` that were given, in their own types. `access_token` never shows in
-    a repr.
+    `options` holds those parameters of `OPTIONS` that were given, with their own types. A repr never shows
+    `access_token`.
     """
 
     content_type: ContentType
@@ -158,7 +158,7 @@ class StreamRequest:
     def parse(cls, query: str) -> StreamRequest:
         """Read a URL's query, percent-encoded or not (Node and Java send `;` and `/` as they are).
 
-        Unknown parameters and empty ones are ignored; of a repeated one the last counts. Raises BadRequest.
+        Unknown and empty parameters are ignored; the last value of a repeated parameter counts. Raises BadRequest.
         """
         try:
             given = dict(parse_qsl(query, max_num_fields=100, errors="replace"))
@@ -173,13 +173,13 @@ class StreamRequest:
         )
 
     def query(self) -> str:
-        """Write the URL's query, the access token included."""
+        """Write the URL's query, including the access token."""
         pairs = {"access_token": self.access_token, "content_type": str(self.content_type), **self.options}
         return encode_query({name: value for name, value in pairs.items() if value != ""})
 
 
 def encode_query(options: Mapping[str, Option]) -> str:
-    """Write parameters as a URL's query: booleans in lower case, everything percent-encoded."""
+    """Write parameters as the query of a URL: booleans in lower case, everything percent-encoded."""
     return urlencode(
         {name: str(value).lower() if isinstance(value, bool) else value for name, value in options.items()},
         quote_via=quote,

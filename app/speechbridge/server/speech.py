@@ -53,7 +53,11 @@ class SpeechService:
                 raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
         timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
         patience = Patience(
-            settings.upstream_lifetime, settings.upstream_silence, settings.replay_pace, settings.stream_bytes
+            settings.upstream_lifetime,
+            settings.upstream_silence,
+            settings.replay_pace,
+            settings.answer_seconds,
+            settings.stream_bytes,
         )
         if url := settings.upstream_url:
             token = settings.revai_access_token.get_secret_value() or "none"

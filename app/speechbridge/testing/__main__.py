@@ -1,4 +1,4 @@
-"""`python -m speechbridge.testing --script FILE`: a recognizer that answers by script, as a process of its own."""
+"""`python -m speechbridge.testing --script FILE`: the scripted recognizer as a process of its own."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _script(path: str) -> Scripted:
 def main() -> None:
     options = parser(
         "python -m speechbridge.testing",
-        "A recognizer that speaks Rev.ai's streaming protocol and answers by a script (JSON). It decodes nothing.",
+        "A recognizer for tests: it speaks Rev.ai's streaming protocol, and its answers are in a script (JSON).",
     )
-    options.add_argument("--script", type=_script, required=True, metavar="FILE", help="what it answers")
+    options.add_argument("--script", type=_script, required=True, metavar="FILE", help="its answers")
     given = options.parse_args()
     run(nullcontext(given.script), given)
 

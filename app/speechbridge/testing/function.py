@@ -1,7 +1,7 @@
 """A script of the scripted recognizer as a start function: no server, no socket, no thread of its own.
 
-The quick way to a speech SDK that says what you want, for tests and demonstrations. That it behaves as Rev.ai's SDK
-in front of the same script is tested: both pass the same contract.
+This is the shortest way to a speech SDK with the answers that you want, for tests and demonstrations. It passes the
+same contract tests as Rev.ai's SDK with a server that plays the same script.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def scripted(script: Script = NORMAL) -> Callable[[Iterator[bytes]], Iterator[str]]:
-    """Make a start function of a script. Steps that only a connection can take are passed over."""
+    """Make a start function of a script. Steps that need a connection are skipped."""
 
     def start(audio: Iterator[bytes]) -> Iterator[str]:
         heard = _Heard(audio)
@@ -46,7 +46,7 @@ def scripted(script: Script = NORMAL) -> Callable[[Iterator[bytes]], Iterator[st
 
 
 class _Heard:
-    """What was taken from the feed so far."""
+    """The audio that was taken from the feed so far."""
 
     def __init__(self, audio: Iterator[bytes]) -> None:
         self._audio = audio
@@ -67,7 +67,7 @@ class _Heard:
             self.chunks += 1
 
     def until(self, wait: Wait) -> None:
-        """Take as much as the step waits for; the end of the input ends any wait."""
+        """Take as much as the step waits for, at most until the end of the input."""
         for_ever = wait == Wait()
         while not self.ended and (
             for_ever or wait.eos or self.bytes < (wait.audio or 0) or self.chunks < (wait.messages or 0)

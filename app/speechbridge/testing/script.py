@@ -1,12 +1,12 @@
-"""A recognizer that answers by script, and misbehaves by script: for tests and demonstrations.
+"""A recognizer whose answers, and faults, are in a script: for tests and demonstrations.
 
-A script is a tuple of steps, taken one after the other. Only waits may come before `Accept` or `Status`, which answer
-the request; a script without either accepts at once. (The server gives a handshake 10 s, unless told otherwise.) When
-the steps are used up nothing more is said, and the client has to leave. Beside the steps everything that the client
-sends is read and recorded in a `Visit`; a text other than `EOS` is answered with 1007 wherever the script stands.
+A script is a tuple of steps, which run one after the other. Only waits may come before `Accept` or `Status`, which
+answer the request; a script without either accepts at once. (The server allows 10 s for a handshake, unless it is
+configured otherwise.) After the last step nothing more is sent, and the client has to leave. Meanwhile everything that
+the client sends is read and recorded in a `Client`; a text other than `EOS` is answered with 1007 at any time.
 
-    Scripted((Greet(), Wait(audio=32000), End(4003, "no credits")))        # every client runs out of credits
-    Scripted((Greet(), Wait(audio=32000), Drop()), NORMAL)                 # the first one breaks, the others do not
+    Scripted((Greet(), Wait(audio=32000), End(4003, "no credits")))        # no client has credits
+    Scripted((Greet(), Wait(audio=32000), Drop()), NORMAL)                 # the first connection breaks, the others not
 
 As JSON (`python -m speechbridge.testing --script FILE`) it is a list of scripts, each a list of steps:
 
@@ -35,18 +35,18 @@ from speechbridge.tasks import cancel_and_wait
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-VISITS = 10_000  # remembered; the oldest are forgotten
+CLIENTS = 10_000  # that are recorded; the oldest are dropped
 BYTES_PER_SECOND = 32000  # of 16 kHz mono
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Answer the request with the 101."""
+    """Answer the request with 101."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Answer the request with an HTTP status in place of the 101."""
+    """Answer the request with an HTTP status instead of 101."""
 
     code: int
     text: str = ""
@@ -54,7 +54,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for all that is given; with nothing given, for ever."""
+    """Wait for everything that is given; if nothing is given, for ever."""
 
     seconds: float | None = None
     audio: int | None = None  # bytes received in all
@@ -66,14 +66,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Greet:
-    """Say `connected`, with this id or one of the server's."""
+    """Send `connected`, with this id or one that the server makes."""
 
     id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Say a text, whatever it is: in fragments with so many seconds between them, or as one binary message."""
+    """Send a text: whole, in fragments with a pause (seconds) between them, or as one binary message."""
 
     text: str
     fragments: int = 1
@@ -83,19 +83,19 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """Answer each binary message with a partial, "chunk 1" and so on, so many times or until EOS; then go on."""
+    """Answer each binary message with a partial ("chunk 1" and so on), so many times or until EOS."""
 
     messages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Say a final whose text tells how many bytes came: "32000 bytes"."""
+    """Send a final with the number of bytes received: "32000 bytes"."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Send a close frame, without a code if that is None; read on for `linger` seconds, or drop TCP at once with 0."""
+    """Send a close frame, without a code if it is None; read on for `linger` seconds; with 0, drop TCP at once."""
 
     code: int | None = CloseCode.NORMAL
     reason: str = ""
@@ -116,7 +116,7 @@ class Deafen:
 
 @dataclass(frozen=True, slots=True)
 class AnswerClose:
-    """Answer a client's close frame, when it comes, with this one. Rev.ai does so with 1007."""
+    """Answer the client's close frame with this one. Rev.ai does so with 1007."""
 
     code: int = CloseCode.INVALID
     reason: str = ""
@@ -152,14 +152,14 @@ def final(*words: str, ts: float = 0.0, end_ts: float = 0.0) -> Say:
     return Say(Final(ts, end_ts, tuple(spaced[:-1])).encode())
 
 
-class Visit:
-    """What one client sent, as far as it has come."""
+class Client:
+    """What one client has sent so far."""
 
     def __init__(self, query: str, *, keep: bool) -> None:
         self.query = query
         self.audio = 0  # bytes
         self.messages = 0  # binary ones
-        self.eos = 0  # how many of them: some clients say it twice
+        self.eos = 0  # how many: some clients send it twice
         self.received: list[bytes | str] | None = [] if keep else None  # every message, in order
         self.farewell: Close | None = None  # the client's close frame, if it sent one
         self.over = False  # the connection has ended
@@ -168,12 +168,12 @@ class Visit:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The URL's query, decoded, the access token included."""
+        """The query of the URL, decoded, with the access token."""
         return dict(parse_qsl(self.query, keep_blank_values=True))
 
     @property
     def seconds(self) -> float:
-        """How long the audio is, if it is 16 kHz mono."""
+        """The duration of the audio, if it is 16 kHz mono."""
         return self.audio / BYTES_PER_SECOND
 
     @property
@@ -181,8 +181,8 @@ class Visit:
         """Of all audio so far, in hex."""
         return self._hash.hexdigest()
 
-    async def until(self, condition: Callable[[Visit], bool]) -> None:
-        """Wait for a condition, looked at whenever something came or the connection ended.
+    async def until(self, condition: Callable[[Client], bool]) -> None:
+        """Wait until a condition is true; it is checked whenever something arrives, and when the connection ends.
 
         Cancellation: safe.
         """
@@ -190,7 +190,7 @@ class Visit:
             await self.change()
 
     async def change(self) -> None:
-        """Wait for something to come, or for the end.
+        """Wait until something arrives, or the connection ends.
 
         Cancellation: safe.
         """
@@ -212,81 +212,81 @@ class Visit:
         self._change()
 
     def _change(self) -> None:
-        self._changed.set()  # wakes everybody who waits now; those who come later wait for the next change
+        self._changed.set()  # wakes all who wait now; later ones wait for the next change
         self._changed = asyncio.Event()
 
 
 class Scripted:
-    """Plays a script with each client: the first with the first, and so on; the last script is for all others.
+    """Plays a script with each client: the first script with the first client, and so on; all others get the last one.
 
-    `keep` remembers every message, and not only their number and checksum.
+    `keep` records every message, and not only their number and checksum.
     """
 
     def __init__(self, *scripts: Script, keep: bool = False) -> None:
-        self.visits: deque[Visit] = deque(maxlen=VISITS)
+        self.clients: deque[Client] = deque(maxlen=CLIENTS)
         self._scripts = [_split(script) for script in scripts or (NORMAL,)]
         self._keep = keep
         self._count = 0
         self._arrived = asyncio.Event()
         self._latches: dict[str, asyncio.Event] = {}
-        self._plays: WeakKeyDictionary[Line, tuple[Visit, Script]] = WeakKeyDictionary()
+        self._plays: WeakKeyDictionary[Line, tuple[Client, Script]] = WeakKeyDictionary()
 
     @classmethod
     def from_json(cls, text: str) -> Scripted:
-        """Read a list of scripts. Raises ValueError that says which step is wrong."""
+        """Read a list of scripts. Raises ValueError, which names the step that is wrong."""
         scripts = json.loads(text)
         if not isinstance(scripts, list) or not all(isinstance(script, list) for script in scripts):
             raise ValueError("a script file is a list of scripts, each a list of steps")
         return cls(*(tuple(_step(step) for step in script) for script in scripts))
 
     def release(self, latch: str) -> None:
-        """Let those go on that wait at a latch, now and later."""
+        """Open a latch, for all who wait there, now and later."""
         self._latch(latch).set()
 
-    async def visit(self, number: int = 0) -> Visit:
-        """Return the visit of the first client, or of a later one, as soon as it has come."""
-        while len(self.visits) <= number:
+    async def client(self, number: int = 0) -> Client:
+        """Return the record of the first client, or of a later one, as soon as it has connected."""
+        while len(self.clients) <= number:
             await self._arrived.wait()
-        return self.visits[number]
+        return self.clients[number]
 
     async def admit(self, line: Line) -> Refusal | None:
-        """Play what comes before the 101."""
+        """Play the steps before the answer to the request."""
         handshake, steps = self._scripts[min(self._count, len(self._scripts) - 1)]
         self._count += 1
-        visit = Visit(line.query, keep=self._keep)
-        self.visits.append(visit)
+        client = Client(line.query, keep=self._keep)
+        self.clients.append(client)
         self._arrived.set()
         self._arrived = asyncio.Event()
         try:
             for step in handshake:
                 if isinstance(step, Status):
-                    visit.end(None)
+                    client.end(None)
                     return Refusal(step.code, step.text)
                 if isinstance(step, Wait):
-                    await self._wait(step, visit)
+                    await self._wait(step, client)
         except asyncio.CancelledError:
-            visit.end(None)
+            client.end(None)
             raise
-        self._plays[line] = visit, steps
+        self._plays[line] = client, steps
         return None
 
     async def converse(self, line: Line) -> None:
         """Play the rest."""
-        visit, steps = self._plays[line]
+        client, steps = self._plays[line]
         try:
-            match await self._ending(steps, line, visit):
+            match await self._ending(steps, line, client):
                 case Drop(reset):
                     await line.drop(reset=reset)
                 case End(code, reason, linger):
                     await line.close(None if code is None else Close(code, reason), linger)
         finally:
-            visit.end(line.farewell)
+            client.end(line.farewell)
 
-    async def _ending(self, steps: Script, line: Line, visit: Visit) -> End | Drop:
-        """Play and listen until one of them finds how to end; the other stops."""
+    async def _ending(self, steps: Script, line: Line, client: Client) -> End | Drop:
+        """Play and listen until one of the two knows how to end; then cancel the other."""
         both = playing, listening = (
-            asyncio.create_task(self._play(steps, line, visit)),
-            asyncio.create_task(_listen(line, visit)),
+            asyncio.create_task(self._play(steps, line, client)),
+            asyncio.create_task(_listen(line, client)),
         )
         try:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -294,25 +294,25 @@ class Scripted:
         finally:
             await cancel_and_wait(*both)
 
-    async def _play(self, steps: Script, line: Line, visit: Visit) -> End | Drop:
+    async def _play(self, steps: Script, line: Line, client: Client) -> End | Drop:
         for step in steps:
             match step:
                 case End() | Drop():
                     return step
                 case Wait():
-                    await self._wait(step, visit)
+                    await self._wait(step, client)
                 case _:
-                    await _act(step, line, visit)
-        return await asyncio.Future()  # nothing more is said; cancelled when the client leaves
+                    await _act(step, line, client)
+        return await asyncio.Future()  # nothing more is sent; cancelled when the client leaves
 
-    async def _wait(self, step: Wait, visit: Visit) -> None:
+    async def _wait(self, step: Wait, client: Client) -> None:
         if step == Wait():
             await asyncio.Future()
         if step.latch is not None:
             await self._latch(step.latch).wait()
-        await visit.until(
-            lambda visit: (
-                visit.audio >= (step.audio or 0) and visit.messages >= (step.messages or 0) and visit.eos >= step.eos
+        await client.until(
+            lambda client: (
+                client.audio >= (step.audio or 0) and client.messages >= (step.messages or 0) and client.eos >= step.eos
             )
         )
         if step.seconds is not None:
@@ -321,30 +321,30 @@ class Scripted:
             with suppress(TimeoutError):
                 while True:
                     async with asyncio.timeout(step.silence):
-                        await visit.change()
+                        await client.change()
 
     def _latch(self, name: str) -> asyncio.Event:
         return self._latches.setdefault(name, asyncio.Event())
 
 
 def _split(script: Script) -> tuple[Script, Script]:
-    """Tell what is played before the request is answered from what is played after it."""
+    """Separate the steps up to the answer to the request from those after it."""
     answers = [place for place, step in enumerate(script) if isinstance(step, Accept | Status)]
     begin = answers[0] + 1 if answers else 0
     if any(not isinstance(step, Wait) for step in script[: begin - 1 if begin else 0]) or len(answers) > 1:
-        raise ValueError("before Accept or Status a script can only wait, and there is one of them at most")
+        raise ValueError("before Accept or Status a script can only wait, and at most one of the two is allowed")
     return script[:begin], script[begin:]
 
 
-async def _listen(line: Line, visit: Visit) -> End:
+async def _listen(line: Line, client: Client) -> End:
     while True:
         message = await line.receive()
-        visit.hear(message)
+        client.hear(message)
         if isinstance(message, str) and message != EOS:
             return End(CloseCode.INVALID, f"the only text message is {EOS}")
 
 
-async def _act(step: Step, line: Line, visit: Visit) -> None:
+async def _act(step: Step, line: Line, client: Client) -> None:
     match step:
         case Greet(id):
             await line.say(Connected(id or line.id).encode())
@@ -353,9 +353,9 @@ async def _act(step: Step, line: Line, visit: Visit) -> None:
         case Say(text, fragments, pause):
             await line.say(_dribble(text, fragments, pause))
         case Echo(messages):
-            await _echo(messages, line, visit)
+            await _echo(messages, line, client)
         case Total():
-            await line.say(final(str(visit.audio), "bytes", end_ts=visit.seconds).text)
+            await line.say(final(str(client.audio), "bytes", end_ts=client.seconds).text)
         case Deafen():
             line.deafen()
         case AnswerClose(code, reason):
@@ -370,12 +370,12 @@ async def _dribble(text: str, fragments: int, pause: float) -> AsyncIterator[str
         yield text[start : start + size]
 
 
-async def _echo(messages: int | None, line: Line, visit: Visit) -> None:
+async def _echo(messages: int | None, line: Line, client: Client) -> None:
     for number in itertools.count(1) if messages is None else range(1, messages + 1):
-        await visit.until(lambda visit, number=number: visit.messages >= number or visit.eos > 0)  # type: ignore[misc] # a default, as the loop changes number
-        if visit.messages < number:
+        await client.until(lambda client, number=number: client.messages >= number or client.eos > 0)  # type: ignore[misc] # a default, as the loop changes number
+        if client.messages < number:
             break
-        await line.say(partial("chunk", str(number), end_ts=visit.seconds).text)
+        await line.say(partial("chunk", str(number), end_ts=client.seconds).text)
 
 
 def _step(given: object) -> Step:
@@ -388,7 +388,7 @@ def _step(given: object) -> Step:
         if name not in types:
             raise ValueError(f"step {given['do']} has no {name}; it has: {', '.join(types) or 'nothing'}")
         if isinstance(value, dict) and types[name] is str:
-            values[name] = json.dumps(value)  # a message, easier to write as what it is
+            values[name] = json.dumps(value)  # a message, written as an object and not as a string
         elif not isinstance(value, types[name]) and not (isinstance(value, int) and isinstance(1.0, types[name])):
             raise ValueError(f"step {given['do']}: {name} cannot be {value!r}")
     return kind(**values)

@@ -69,7 +69,7 @@ def written() -> Iterator[Callable[[list[Final]], Written]]:
 
 
 @pytest.mark.shared_server
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 @given(finals=FINALS)
 def test_the_page_writes_the_same_files_as_the_command_line(
     written: Callable[[list[Final]], Written], finals: list[Final]

@@ -25,6 +25,7 @@ const PIECE = 3200; // bytes in one message: 100 ms. Small messages get through 
 const PACE = 8; // times real time: the highest rate at which buffered audio is sent
 const BURST = 16; // pieces that may be sent at once
 const HIGH_WATERMARK = 2 ** 17; // bytes that the browser may queue in a socket; the rest waits in the replay buffer
+const OPEN = 1; // WebSocket.OPEN
 const OPEN_TIMEOUT = 10_000; // ms for the handshake and the `connected` message
 const STALLED = 8_000; // ms without a message while audio is unacknowledged: the connection is dead
 const UNACKNOWLEDGED = 16_000; // bytes that are normally unacknowledged: the service acknowledges every 8,000
@@ -235,13 +236,17 @@ export class ResumableStream {
   #acknowledgement() {
     const [socket, finals] = [this.#socket, this.#finals];
     return () => {
-      if (socket === this.#socket && this.#isConnected) socket.send(JSON.stringify({ type: "received", finals }));
+      if (socket === this.#socket && this.#canSend) socket.send(JSON.stringify({ type: "received", finals }));
     };
+  }
+
+  get #canSend() {
+    return this.#isConnected && !(this.#socket.readyState > OPEN); // it may be closing, which is reported later
   }
 
   /** Send the audio that the service does not have; then EOS, if the input has ended. */
   #flush() {
-    if (!this.#isConnected) return;
+    if (!this.#canSend) return;
     const now = Date.now();
     const earned = (Math.max(0, now - this.#countedAt) * PACE * BYTES_PER_SECOND) / 1000 / PIECE;
     this.#allowance = Math.min(BURST, this.#allowance + earned);
