@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.helpers.clip import CLIP
+from tests.helpers.clip import TWO_VOICES
 from tests.helpers.command import environment, url_in
 from tests.helpers.wheel import PIP, built
 
@@ -106,13 +106,13 @@ print(syncbridge.__file__)"""
 
 
 def test_the_service_with_its_recognizer_hears_a_file(folder: Path, programs: Path) -> None:
-    with serving(folder, programs, SPEECHBRIDGE_RECOGNIZER_PROCESSES="1") as url:
-        heard = run(folder, programs / "speechbridge", "transcribe", "--pace", "fast", "--url", url, CLIP)
+    with serving(folder, programs, SPEECHBRIDGE_RECOGNIZER_THREADS="1") as url:
+        heard = run(folder, programs / "speechbridge", "transcribe", "--pace", "fast", "--url", url, TWO_VOICES)
     assert "window" in heard
 
 
 def test_a_file_is_transcribed_without_a_service(folder: Path, programs: Path) -> None:
-    assert "window" in run(folder, programs / "speechbridge", "transcribe", "--pace", "fast", CLIP)
+    assert "window" in run(folder, programs / "speechbridge", "transcribe", "--pace", "fast", TWO_VOICES)
 
 
 def test_an_sdk_in_the_folders_own_app_is_found(folder: Path, programs: Path, tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ async def test_after_an_outage_it_says_how_far_behind_the_captions_are() -> None
         await dot(page, GREEN)
         await expect(page.locator("#latency")).to_have_text(re.compile(r"^0\.\d s$"))
         life = 0
-        for connection in list(server.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr] # uvicorn's
+        for connection in list(server.connections):
+            connection.transport.abort()
         await state(page, "reconnecting")
         await dot(page, AMBER)
         await expect(page.locator("#latency")).to_have_text("–")  # noqa: RUF001 # an en dash
@@ -92,8 +92,8 @@ async def test_stopping_while_the_service_is_away_says_what_is_waited_for() -> N
     ):
         await start(page)
         life = 0
-        for connection in list(server.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr] # uvicorn's
+        for connection in list(server.connections):
+            connection.transport.abort()
         await state(page, "reconnecting")
         await page.keyboard.press("Space")
         await expect(page.get_by_role("status").first).to_have_text("Waiting for the service")
