@@ -287,7 +287,7 @@ async def test_a_connection_that_ends_during_a_flow_is_broken(flow: str, close: 
 
 async def test_an_echo_may_be_as_large_as_the_service_accepts() -> None:
     text = "x" * (8 * 2**20)
-    async with service() as server, flows(server.url) as connection:
+    async with service(max_message_bytes=len(text)) as server, flows(server.url) as connection:
         assert await connection.text(text) == text
 
 
