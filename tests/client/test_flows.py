@@ -15,7 +15,6 @@ from speechbridge.client.flows import CHUNK, Busy, Failed, cut, flows
 from speechbridge.client.stream import Broken, Closed, Unreadable
 from speechbridge.protocol.close import Close
 from speechbridge.protocol.messages import Element, Final, Partial
-from speechbridge.settings import Settings
 from tests.helpers.far_side import external, serving
 from tests.helpers.secrets import secret
 from tests.helpers.service import service
@@ -287,8 +286,8 @@ async def test_a_connection_that_ends_during_a_flow_is_broken(flow: str, close: 
 
 
 async def test_an_echo_may_be_as_large_as_the_service_accepts() -> None:
-    text = "x" * Settings.model_fields["max_message_bytes"].default
-    async with service() as server, flows(server.url) as connection:
+    text = "x" * (8 * 2**20)
+    async with service(max_message_bytes=len(text)) as server, flows(server.url) as connection:
         assert await connection.text(text) == text
 
 

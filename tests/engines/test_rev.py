@@ -6,28 +6,20 @@ import asyncio
 import hashlib
 import logging
 import os
-import select
 import socket
-import ssl
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import websocket
 
 from speechbridge.engines import UpstreamClosed
-from speechbridge.engines.circuit import BACKOFF, FAILURES, Circuit, Entry
 from speechbridge.engines.rev import RevEngine, Timeouts
-from speechbridge.engines.rev_socket import RevSocket, frame
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import Final, parse_message
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import (
     NORMAL,
-    Accept,
     AnswerClose,
     Deafen,
     Echo,
@@ -42,50 +34,10 @@ from speechbridge.testing.script import (
     partial,
 )
 from syncbridge import Bridge, Limits
-from tests.helpers.secrets import secret
+from tests.helpers.rev import QUICK, REQUEST, TOKEN, bridged, ending
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from speechbridge.testing.script import Step
-
-PATIENCE = 5.0
-REQUEST = StreamRequest(ContentType.raw())
-TOKEN = secret()
-QUICK = Timeouts(connect=0.3, answer=0.3)
-
-
-@asynccontextmanager
-async def bridged(
-    scripted: Scripted, request: StreamRequest = REQUEST, timeouts: Timeouts | None = None, token: str = TOKEN
-) -> AsyncIterator[Bridge[bytes, str]]:
-    async with serving(scripted, handshake_timeout=None) as server:
-        upstream = RevEngine(lambda: server.url + "/", token, timeouts)(request)
-        async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
-            yield bridge
-
-
-async def ending(bridge: Bridge[bytes, str]) -> Close:
-    with pytest.raises(UpstreamClosed) as ended:
-        async for _ in bridge:
-            pass
-    return ended.value.close
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 # a case
-    """By the kernel, or by Python where TLS would hide it."""
-    ours, (near, far) = RevSocket("", QUICK), socket.socketpair()
-    with near, far:
-        ours.sock = near
-        monkeypatch.setattr(ours, "is_ssl", lambda: tls)
-        ours.settimeout(0.01)
-        with pytest.raises(websocket.WebSocketTimeoutException):
-            ours._recv(2)
-        far.send(b"hello")
-        assert ours._recv(2) == b"hello"
-        with pytest.raises((BlockingIOError, TimeoutError)):
-            any(ours.sock.sendall(bytes(2**16)) for _ in cycle([None]))
 
 
 async def test_every_parameter_is_sent_upstream_also_those_that_the_sdk_lacks() -> None:
@@ -142,51 +94,6 @@ async def test_no_message_upstream_is_larger_than_the_limit_however_much_has_que
             pass
         client = await scripted.client()
     assert (client.audio, client.messages) == (3 * 2**16 + 1, 4)
-
-
-@pytest.mark.parametrize(
-    ("status", "code"), [(400, 4002), (401, 4001), (403, 4001), (402, 4003), (429, 4029), (500, 4013), (502, 4013)]
-)
-async def test_an_http_status_becomes_a_close_code(status: int, code: int) -> None:
-    async with bridged(Scripted((Status(status),))) as bridge:
-        assert await ending(bridge) == Close(code, f"the speech service answered HTTP {status}")
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # websocket-client lets go of its socket
-async def test_no_server_is_4013() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    upstream = RevEngine(lambda: f"ws://127.0.0.1:{port}", TOKEN)(REQUEST)
-    async with Bridge(upstream.start, abort=upstream.abort) as bridge:
-        assert await ending(bridge) == Close(4013, "the speech service cannot be reached")
-
-
-async def test_a_handshake_that_stalls_is_given_up() -> None:
-    async with bridged(Scripted((Wait(), Accept())), timeouts=QUICK) as bridge:
-        assert await ending(bridge) == Close(4013, "the speech service cannot be reached")
-
-
-async def test_a_handshake_that_stalls_can_be_cancelled() -> None:
-    scripted = Scripted((Wait(), Accept()))
-    async with bridged(scripted) as bridge:
-        await scripted.client()
-        bridge.cancel()
-    assert bridge.statistics().state == "failed"  # and within PATIENCE, not within the connect timeout
-
-
-@pytest.mark.parametrize("script", [(Wait(), Accept()), (Wait(messages=1), Wait())])
-async def test_streams_that_we_abort_do_not_count_against_the_circuit(script: tuple[Step, ...]) -> None:
-    """Clients that connect and leave at once would else stop everybody's streams."""
-    scripted = Scripted(script)
-    async with serving(scripted, handshake_timeout=None) as server:
-        engine = RevEngine(lambda: server.url, TOKEN)
-        for number in range(2 * FAILURES):
-            upstream = engine(REQUEST)
-            async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
-                await scripted.client(number)
-                bridge.cancel()
-        assert engine.trouble() is None
-        assert not engine.circuit.is_open
 
 
 async def test_silence_after_the_end_of_the_input_is_given_up() -> None:
@@ -285,31 +192,6 @@ async def test_no_close_code_is_lost_when_the_server_drops_the_connection_at_onc
                 assert await ending(bridge) == Close(4003, "no credits")
 
 
-def tls_pair() -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
-    """Two ends that speak TLS with each other. Anonymous ciphers need no certificate."""
-    near, far = socket.socketpair()
-    contexts = [ssl.SSLContext(protocol) for protocol in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)]
-    for context in contexts:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers("AECDH:@SECLEVEL=0")
-    with ThreadPoolExecutor(1) as pool:
-        wrapping = pool.submit(contexts[1].wrap_socket, far, server_side=True)
-        return contexts[0].wrap_socket(near), wrapping.result()
-
-
-def test_under_tls_what_has_arrived_is_still_read_after_an_interrupt() -> None:
-    """A send that failed interrupts, and the close frame that tells why is there already."""
-    near, far = tls_pair()
-    with near, far:
-        upstream = RevSocket("", QUICK)
-        upstream.sock = near
-        far.sendall(b"\x88\x02\x0f\xa3")  # a close frame, 4003
-        select.select([near], [], [], PATIENCE)
-        upstream.interrupt()
-        assert upstream.recv_data() == (0x8, b"\x0f\xa3")
-
-
 async def test_a_close_code_that_the_sdk_refuses_counts_as_a_break() -> None:
     async with bridged(Scripted((Greet(), End(1012)))) as bridge:
         assert (await ending(bridge)).code == 1006
@@ -340,20 +222,6 @@ async def test_the_token_is_in_no_log_and_no_error(caplog: pytest.LogCaptureFixt
     assert TOKEN not in caplog.text + "".join(said)
 
 
-@pytest.mark.parametrize("opcode", [websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY])
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 70_000])
-def test_a_frame_is_as_websocket_client_reads_it(size: int, opcode: int) -> None:
-    near, far = socket.socketpair()
-    with near, far:
-        other = websocket.WebSocket()
-        other.sock = near
-        other.settimeout(PATIENCE)
-        data = os.urandom(size)
-        far.sendall(frame(data, opcode))
-        read = other.recv_frame()
-        assert (read.fin, read.opcode, read.mask, read.data) == (1, opcode, 1, data)
-
-
 def test_a_text_that_is_not_utf8_is_skipped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     near, far = socket.socketpair()
     with near, far:
@@ -366,35 +234,10 @@ def test_a_text_that_is_not_utf8_is_skipped_and_logged(caplog: pytest.LogCapture
         assert "malformed" in caplog.text
 
 
-def test_a_close_frame_whose_reason_is_not_utf8_keeps_its_code() -> None:
-    near, far = socket.socketpair()
-    with near, far:
-        upstream = RevSocket("", QUICK)
-        upstream.sock = near
-        far.sendall(b"\x88\x04\x0f\xa3n\xff")
-        assert upstream.recv_data() == (0x8, b"\x0f\xa3n" + "\ufffd".encode())
-
-
-def test_trouble_is_reported_while_streams_are_held_back_and_not_once_a_probe_is_due() -> None:
-    """Were it in trouble until somebody got through, nobody would be sent to try, and so it would stay for ever."""
-    now = 0.0
-    engine = RevEngine(lambda: "ws://nowhere", TOKEN)
-    engine.circuit = Circuit(lambda: now)
-    assert engine.trouble() is None
-    for _ in range(FAILURES):
-        engine.circuit.failed(Entry())
-    assert engine.trouble() == "the speech service fails for everybody at the moment"
-    now = BACKOFF.longest
-    assert engine.trouble() is None
-    assert engine.circuit.is_open
-    assert engine.circuit.enter(lambda: False, 0.0)  # one tries
-    assert engine.trouble() is not None
-    engine.circuit.succeeded()
-    assert engine.trouble() is None
-
-
-def test_trouble_is_reported_while_there_is_no_url() -> None:
-    def nowhere() -> str:
-        raise UpstreamClosed(Close(4013, "restarted"))
-
-    assert RevEngine(nowhere, TOKEN).trouble() == "restarted"
+@pytest.mark.parametrize("message", [f'{{"type": "final", "elements": {"[" * 100_000}', "[" * 100_000 + "]" * 100_000])
+async def test_a_deeply_nested_message_is_malformed_and_no_more(message: str, caplog: pytest.LogCaptureFixture) -> None:
+    script: tuple[Step, ...] = (Greet(), Say(message), partial("after"), Wait(eos=True), End(1000, END_OF_INPUT))
+    async with bridged(Scripted(script)) as bridge:
+        bridge.end()
+        assert "after" in [response async for response in bridge][-1]
+    assert "malformed" in caplog.text

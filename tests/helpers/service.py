@@ -14,6 +14,7 @@ from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
 from speechbridge.server import create_app
 from speechbridge.server.run import Server, running
+from speechbridge.server.websocket import WebSocketProtocol
 from speechbridge.settings import Settings
 from tests.helpers.secrets import overhear
 
@@ -56,6 +57,13 @@ async def service_before(upstream: Attendant, **settings: float) -> AsyncIterato
         service(None, revai_url=running_upstream.url, **patience) as server,
     ):
         yield server
+
+
+def drop_streams(server: Server) -> None:
+    """Break the connection of every WebSocket, without a close frame."""
+    for found in server.connections:
+        if isinstance(found, WebSocketProtocol):
+            found.transport.abort()
 
 
 @asynccontextmanager

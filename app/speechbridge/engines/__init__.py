@@ -30,8 +30,12 @@ Engine = Callable[[StreamRequest], Upstream]
 
 
 class UpstreamClosed(Exception):
-    """The upstream ended the stream early. The text may be shown to the client."""
+    """The upstream ended the stream early, or could not be reached. The text may be shown to the client.
 
-    def __init__(self, close: Close) -> None:
+    `is_retryable` says whether another try may succeed: as the close code has it, if nothing else is given.
+    """
+
+    def __init__(self, close: Close, *, is_retryable: bool | None = None) -> None:
         super().__init__(str(close))
         self.close = close
+        self.is_retryable = close.is_retryable if is_retryable is None else is_retryable

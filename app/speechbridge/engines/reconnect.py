@@ -117,7 +117,7 @@ class _Stream:
 
 
 def _again(error: Exception) -> bool:
-    worth_it = isinstance(error, Early | Stuck) or (isinstance(error, UpstreamClosed) and error.close.is_retryable)
+    worth_it = isinstance(error, Early | Stuck) or (isinstance(error, UpstreamClosed) and error.is_retryable)
     logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
     return worth_it
 

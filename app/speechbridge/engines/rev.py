@@ -22,6 +22,7 @@ tests/engines/test_rev_canary.py lists what else it does with the socket, and fa
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,12 @@ from speechbridge.engines.circuit import Circuit
 from speechbridge.engines.rev_socket import (
     RevSocket,
     Timeouts,
+    WebSocketAddressException,
     WebSocketBadStatusException,
     WebSocketException,
     WebSocketTimeoutException,
 )
-from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.close import Close, CloseCode, fit_reason
 from speechbridge.protocol.messages import kind_of
 from speechbridge.protocol.request import encode_query
 
@@ -65,6 +67,8 @@ STATUSES = {
 }
 
 
+FAULT_SECONDS = 5.0  # for which a connection that failed for good counts as trouble: then another one may try
+
 FAILING = "the speech service fails for everybody at the moment"
 
 
@@ -72,8 +76,8 @@ class RevEngine:
     """Opens streams to Rev.ai's cloud, or to any server that speaks its protocol.
 
     `url` is asked for each stream: `wss://host` or `ws://host:port`, without the path. It may raise UpstreamClosed
-    while there is nowhere to go. `connected` is told how many seconds each connection took, None where there was none;
-    it is called from the workers.
+    while there is none. `connected` is called from the workers with the seconds that each connection took; with None
+    for one that failed.
     """
 
     def __init__(
@@ -83,53 +87,53 @@ class RevEngine:
         timeouts: Timeouts | None = None,
         connected: Callable[[float | None], object] = lambda _seconds: None,
     ) -> None:
-        self._url = url
-        self._token = token
-        self._timeouts = timeouts or Timeouts()
-        self._connected = connected
+        self.token = token
+        self.timeouts = timeouts or Timeouts()
+        self.connected = connected
         self.circuit = Circuit()
+        self.has_connected = False  # ever: so its address is right
+        self._url = url
+        self._fault, self._fault_at = "", 0.0
 
     def __call__(self, request: StreamRequest) -> Upstream:
-        url = self._url().rstrip("/")
-        stream = _Stream(url, self._token, request, self._timeouts, circuit=self.circuit, connected=self._connected)
+        stream = _Stream(self, self._url().rstrip("/"), request)
         return Upstream(stream.start, stream.abort, b"".join)
 
     def trouble(self) -> str | None:
-        """Tell why a stream that came now would not get through; None as far as is known it would."""
+        """Return why a new stream would not get through; None if nothing is known to be wrong."""
         try:
             self._url()
         except UpstreamClosed as ending:
             return ending.close.reason
+        if time.monotonic() < self._fault_at + FAULT_SECONDS:
+            return self._fault
         return FAILING if self.circuit.holds_back else None
+
+    def unreachable(self, reason: str, *, is_retryable: bool) -> UpstreamClosed:
+        """Return what to raise when there is no connection; note it if a retry is of no use."""
+        if not is_retryable:
+            self._fault, self._fault_at = reason, time.monotonic()
+        return UpstreamClosed(Close(CloseCode.UNAVAILABLE, fit_reason(reason)), is_retryable=is_retryable)
 
 
 class _Stream:
     """One stream: one client, one connection, never used again."""
 
-    def __init__(  # noqa: PLR0913 # what is its own, and what its engine's streams share
-        self,
-        url: str,
-        token: str,
-        request: StreamRequest,
-        timeouts: Timeouts,
-        *,
-        circuit: Circuit,
-        connected: Callable[[float | None], object],
-    ) -> None:
+    def __init__(self, engine: RevEngine, url: str, request: StreamRequest) -> None:
         beyond = {name: value for name, value in request.options.items() if name in BEYOND_THE_SDK}
         self._options = {name: value for name, value in request.options.items() if name not in BEYOND_THE_SDK}
-        self._timeouts = timeouts
-        self._socket = RevSocket(encode_query(beyond), timeouts)
+        self._engine = engine
+        self._circuit = engine.circuit
+        self._timeouts = engine.timeouts
+        self._socket = RevSocket(encode_query(beyond), engine.timeouts)
         self._client: Any = RevAiStreamingClient(
-            token,
+            engine.token,
             MediaConfig(str(request.content_type)),
             on_close=self._on_close,
             on_connected=self._on_connected,
             url=url,
         )
         self._client.client = self._socket
-        self._circuit = circuit
-        self._connected = connected
         self._has_answered = False
         self._is_aborted = False  # by us: the upstream is not to blame
         self._close: Close | None = None
@@ -150,7 +154,7 @@ class _Stream:
             yield from self._responses()
             self._judge()
         except UpstreamClosed as ending:
-            if not ending.close.is_retryable:  # this stream was refused; the service itself works
+            if not ending.is_retryable:  # for this stream only; or else each stream is told why, and waits for no probe
                 self._answered()
             raise
         finally:
@@ -172,14 +176,32 @@ class _Stream:
         try:
             self._client.start(self._feed(audio), **self._options)
             took = time.perf_counter() - begun
+            self._engine.has_connected = True
         except WebSocketBadStatusException as error:
             code = STATUSES.get(error.status_code, CloseCode.UNAVAILABLE)
             raise UpstreamClosed(Close(code, f"the speech service answered HTTP {error.status_code}")) from None
-        except (OSError, WebSocketException) as error:
+        except (OSError, WebSocketException, ValueError, LookupError, TypeError) as error:  # the last three: odd HTTP
             logger.warning("the upstream cannot be reached: %s", type(error).__name__)
-            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the speech service cannot be reached")) from None
+            raise self._unreachable(error) from None
         finally:
-            self._connected(took)
+            self._engine.connected(took)
+
+    def _unreachable(self, error: Exception) -> UpstreamClosed:
+        """Return what to raise for an error while connecting.
+
+        If no stream ever got through, a wrong address is more likely than an outage: the client is told at once.
+        """
+        has_connected = self._engine.has_connected
+        match error:
+            case ssl.SSLCertVerificationError():
+                reason = f"the speech service's certificate is not valid: {error.verify_message}"
+                return self._engine.unreachable(reason, is_retryable=False)
+            case TimeoutError() | WebSocketTimeoutException():
+                reason = f"the speech service did not answer within {self._timeouts.connect:g} s"
+                return self._engine.unreachable(reason, is_retryable=has_connected)
+            case WebSocketAddressException():
+                return self._engine.unreachable("the speech service's host is not known", is_retryable=has_connected)
+        return self._engine.unreachable("the speech service cannot be reached", is_retryable=True)
 
     def _feed(self, audio: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in audio:
@@ -208,7 +230,7 @@ class _Stream:
             except (OSError, WebSocketException) as error:
                 logger.warning("the upstream connection broke: %s", type(self._socket.failure or error).__name__)
                 raise UpstreamClosed(Close(CloseCode.ABNORMAL, "the connection to the speech service broke")) from None
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 logger.warning("a message of the upstream was malformed and is skipped: %s", type(error).__name__)
             else:
                 return

@@ -2,7 +2,10 @@
 
 What is corrected, and why:
 
-- It waits for ever: here each wait on the connection has a timeout, while connecting and afterwards.
+- It waits for ever: here each wait on the connection has a timeout. Connecting runs in a thread of its own, because
+  nothing can interrupt a DNS lookup: so the whole of it is bounded, and can be given up at once. The thread that is
+  left behind ends with its lookup, and closes what it has opened.
+- It takes messages of any size, in any number of fragments: here both are bounded.
 - A send that fails raises in the SDK's send thread, where nobody sees it, and often before the reader has got the close
   frame that says why: here the failure is noted, and the reader is woken.
 - The parent closes the socket by itself when the peer does, possibly under a thread that sends. Its descriptor may
@@ -24,8 +27,10 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import struct
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,10 +39,13 @@ from typing import Any
 from websocket import (
     ABNF,
     WebSocket,
+    WebSocketAddressException,
     WebSocketBadStatusException,
     WebSocketConnectionClosedException,
     WebSocketException,
+    WebSocketPayloadException,
     WebSocketTimeoutException,
+    frame_buffer,
 )
 
 try:
@@ -45,16 +53,26 @@ try:
 except ImportError:  # no wheel for this platform
     from websockets.utils import apply_mask
 
-__all__ = ["RevSocket", "Timeouts", "WebSocketBadStatusException", "WebSocketException", "WebSocketTimeoutException"]
+__all__ = [
+    "RevSocket",
+    "Timeouts",
+    "WebSocketAddressException",
+    "WebSocketBadStatusException",
+    "WebSocketException",
+    "WebSocketTimeoutException",
+]
 
 READ = 2**10  # bytes at once: one or two partials. Each waiting thread holds so much memory
+LARGEST = 2**20  # bytes of a message; a final of half a minute, with the times of all words, has some 10 KiB
+FRAGMENTS = 2**10  # of a message: the parent copies what it has for each
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds. `connect` bounds each step of connecting, `answer` the wait for the last words, and for room.
+    """In seconds. `connect` bounds all of connecting, DNS and TLS included; `answer` the wait for the last words.
 
-    The last words are bounded from the end of the input on, and from each final after that.
+    The last words are bounded from the end of the input on, and from each final after that. `answer` also bounds how
+    long a send may wait for room.
     """
 
     connect: float = 5.0
@@ -71,18 +89,51 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
         options = []
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a peer that vanished with our audio unacknowledged
             options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeouts.answer * 1000)))
-        super().__init__(sockopt=options, enable_multithread=True, skip_utf8_validation=True)
+        tls = {"ssl_version": ssl.PROTOCOL_TLS_CLIENT}  # its default is deprecated
+        super().__init__(sockopt=options, sslopt=tls, enable_multithread=True, skip_utf8_validation=True)
+        self.frame_buffer = _BoundedFrames(self._recv, skip_utf8_validation=True)
         self._extra = extra
         self._timeouts = timeouts
+        self._fragments = self._size = 0  # of the message that is being received
+        self._connecting = threading.Lock()  # guards the next three
+        self._is_connecting = False
+        self._connect_failure: BaseException | None = None
+        self._is_released = False
+        self._woken = threading.Event()  # connecting is over, or has been interrupted
         self._last_words_due: float | None = None  # by the monotonic clock
         self.is_interrupted = False
         self.failure: Exception | None = None  # of the first send that failed
 
     def connect(self, url: str, **options: Any) -> None:
-        super().connect(f"{url}&{self._extra}" if self._extra else url, timeout=self._timeouts.connect, **options)
-        self.settimeout(self._timeouts.answer)
-        if self.is_interrupted:  # while it connected; an interrupt that comes from now on finds the socket
+        """Connect within `Timeouts.connect` seconds. Raises TimeoutError if it takes longer, or what went wrong."""
+        if self.is_interrupted:
             raise WebSocketConnectionClosedException
+        url = f"{url}&{self._extra}" if self._extra else url
+        self._is_connecting = True
+        threading.Thread(target=self._connect, args=(url, options), name="rev-connect", daemon=True).start()
+        self._woken.wait(self._timeouts.connect)
+        with self._connecting:
+            if self._is_connecting and not self.is_interrupted:
+                raise TimeoutError
+            failure = self._connect_failure
+        if self.is_interrupted:  # an interrupt that comes from now on finds the socket
+            raise WebSocketConnectionClosedException
+        if failure is not None:
+            raise failure
+        self.settimeout(self._timeouts.answer)
+
+    def _connect(self, url: str, options: dict[str, Any]) -> None:
+        failure: BaseException | None = None
+        try:
+            super().connect(url, timeout=self._timeouts.connect, **options)
+        except BaseException as error:  # noqa: BLE001 # raised in the thread that waits
+            failure = error
+        with self._connecting:
+            self._connect_failure, self._is_connecting = failure, False
+            is_left_behind = self._is_released
+        if is_left_behind:
+            self.shutdown()
+        self._woken.set()
 
     def send(self, payload: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> int:
         """Send one message, or control frame. Never raises: see `failure`."""
@@ -105,6 +156,18 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
             data = data[:2] + data[2:].decode(errors="replace").encode()
         return opcode, data
 
+    def recv_frame(self) -> ABNF:
+        """Receive a frame. Raises WebSocketPayloadException if its message grows too large."""
+        received = super().recv_frame()
+        if received.opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY, ABNF.OPCODE_CONT):
+            self._fragments += 1
+            self._size += len(received.data)
+            if self._fragments > FRAGMENTS or self._size > LARGEST:
+                raise WebSocketPayloadException
+            if received.fin:
+                self._fragments = self._size = 0
+        return received
+
     def expect_last_words(self) -> None:
         """Bound the wait for the next final by `answer` seconds from now, also for a thread that already waits."""
         self._last_words_due = time.monotonic() + self._timeouts.answer
@@ -126,6 +189,7 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
     def interrupt(self) -> None:
         """Wake whatever waits on the connection, in any thread. What has arrived can still be read."""
         self.is_interrupted = True
+        self._woken.set()
         sock = self.sock
         if sock is not None:
             with suppress(OSError):  # not connected, or no more
@@ -133,8 +197,12 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Close the descriptor, once no thread is inside a send."""
+        """Close the descriptor, once no thread is inside a send. One that still connects closes it itself."""
         self.interrupt()
+        with self._connecting:
+            self._is_released = True
+            if self._is_connecting:
+                return
         with self.lock:
             self.shutdown()
 
@@ -167,6 +235,15 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
         if not received:
             raise WebSocketConnectionClosedException
         return received
+
+
+class _BoundedFrames(frame_buffer):  # type: ignore[misc] # websocket-client has no types
+    """Refuses a frame that is too large before it is received."""
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        if self.length > LARGEST:
+            raise WebSocketPayloadException
 
 
 def frame(data: bytes, opcode: int) -> bytes:

@@ -177,7 +177,7 @@ async def test_a_slow_side_slows_the_other_down() -> None:
 
     far, sent = Far(slow), 0
     async with far_side(far, max_queue=1) as url, service(relay_url=url) as server, client(server, "/relay") as near:
-        chunk, total = bytes(2**18), 256
+        chunk, total = bytes(2**19), 128
 
         async def flood() -> None:
             nonlocal sent

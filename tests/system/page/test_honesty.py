@@ -13,7 +13,7 @@ from speechbridge.protocol.messages import Element, Partial
 from tests.helpers.browser import happens, opened, state, until
 from tests.helpers.counted_speech import MICROPHONE, speller
 from tests.helpers.cutting import cut_wire
-from tests.helpers.service import service
+from tests.helpers.service import drop_streams, service
 from tests.system.page.test_problems import noticed
 from tests.system.page.test_reading import LINES, talk
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.async_api import Page
+
+    from speechbridge.protocol.request import StreamRequest
 
 AMBER, GREEN = "rgb(138, 75, 0)", "rgb(11, 125, 82)"
 
@@ -57,10 +59,22 @@ async def test_it_says_that_it_listens_until_the_first_word() -> None:
             await start(page)  # below the captions of before it listens again
 
 
+def unhurried(audio: Iterator[bytes], request: StreamRequest) -> Iterator[str]:
+    """Speak as `speller` does, but no faster than twice real time, as a busy recognizer."""
+    nothing = threading.Event()
+
+    def paced() -> Iterator[bytes]:
+        for chunk in audio:
+            nothing.wait(len(chunk) / 64_000)
+            yield chunk
+
+    yield from speller(paced(), request)
+
+
 async def test_after_an_outage_it_says_how_far_behind_the_captions_are() -> None:
     life: int | None = None
     async with (
-        service(speller) as server,
+        service(unhurried) as server,
         cut_wire(server.url, lambda: life) as wire,
         opened(wire.url, before=MICROPHONE, color_scheme="light") as page,
     ):
@@ -68,8 +82,7 @@ async def test_after_an_outage_it_says_how_far_behind_the_captions_are() -> None
         await dot(page, GREEN)
         await expect(page.locator("#latency")).to_have_text(re.compile(r"^0\.\d s$"))
         life = 0
-        for connection in list(server.connections):
-            connection.transport.abort()
+        drop_streams(server)
         await state(page, "reconnecting")
         await dot(page, AMBER)
         await expect(page.locator("#latency")).to_have_text("–")  # noqa: RUF001 # an en dash
@@ -92,8 +105,7 @@ async def test_stopping_while_the_service_is_away_says_what_is_waited_for() -> N
     ):
         await start(page)
         life = 0
-        for connection in list(server.connections):
-            connection.transport.abort()
+        drop_streams(server)
         await state(page, "reconnecting")
         await page.keyboard.press("Space")
         await expect(page.get_by_role("status").first).to_have_text("Waiting for the service")

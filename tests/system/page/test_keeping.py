@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from tests.helpers.browser import ALLOWED, FAKE, happens, opened, recorded, state, until
 from tests.helpers.counted_speech import MICROPHONE, speller, spoken, words
 from tests.helpers.cutting import cut_wire
-from tests.helpers.service import service
+from tests.helpers.service import drop_streams, service
 from tests.system.page.test_reading import LINES, talk
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ async def test_a_service_that_dies_and_a_reload_meanwhile_lose_no_word() -> None
         await happens(page, "Number(localStorage.getItem('spoken')) > 12")
         life = 0  # nothing gets through any more; what is under way is dropped
         wire.target = second.url
+        drop_streams(first)
         first.stop()
         await state(page, "reconnecting")
         await happens(page, "Number(localStorage.getItem('spoken')) > 30")
@@ -144,8 +145,7 @@ async def test_audio_of_a_stopped_recording_is_transcribed_when_the_service_is_b
         await start(page)
         await happens(page, "Number(localStorage.getItem('spoken')) > 12")
         life = 0
-        for connection in list(server.connections):
-            connection.transport.abort()
+        drop_streams(server)
         await state(page, "reconnecting")
         await happens(page, "Number(localStorage.getItem('spoken')) > 25")
         await page.keyboard.press("Space")
@@ -204,8 +204,7 @@ async def test_a_recording_that_begins_while_earlier_audio_is_transcribed_stands
         await start(page)
         await happens(page, "Number(localStorage.getItem('spoken')) > 12")
         life = 0
-        for connection in list(server.connections):
-            connection.transport.abort()
+        drop_streams(server)
         await happens(page, "Number(localStorage.getItem('spoken')) > 40")
 
         async def directly(route: Route) -> None:  # the page itself comes through

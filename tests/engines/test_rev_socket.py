@@ -1,0 +1,118 @@
+"""The socket under Rev.ai's SDK: waits and sizes are bounded, frames are right."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
+
+import pytest
+import websocket
+
+from speechbridge.engines.rev_socket import FRAGMENTS, LARGEST, RevSocket, frame
+from tests.helpers.rev import PATIENCE, QUICK
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 # a case
+    """By the kernel, or by Python where TLS would hide it."""
+    ours, (near, far) = RevSocket("", QUICK), socket.socketpair()
+    with near, far:
+        ours.sock = near
+        monkeypatch.setattr(ours, "is_ssl", lambda: tls)
+        ours.settimeout(0.01)
+        with pytest.raises(websocket.WebSocketTimeoutException):
+            ours._recv(2)
+        far.send(b"hello")
+        assert ours._recv(2) == b"hello"
+        with pytest.raises((BlockingIOError, TimeoutError)):
+            any(ours.sock.sendall(bytes(2**16)) for _ in cycle([None]))
+
+
+def tls_pair() -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """Two ends that speak TLS with each other. Anonymous ciphers need no certificate."""
+    near, far = socket.socketpair()
+    contexts = [ssl.SSLContext(protocol) for protocol in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)]
+    for context in contexts:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("AECDH:@SECLEVEL=0")
+    with ThreadPoolExecutor(1) as pool:
+        wrapping = pool.submit(contexts[1].wrap_socket, far, server_side=True)
+        return contexts[0].wrap_socket(near), wrapping.result()
+
+
+def test_under_tls_what_has_arrived_is_still_read_after_an_interrupt() -> None:
+    """A send that failed interrupts, and the close frame that tells why is there already."""
+    near, far = tls_pair()
+    with near, far:
+        upstream = RevSocket("", QUICK)
+        upstream.sock = near
+        far.sendall(b"\x88\x02\x0f\xa3")  # a close frame, 4003
+        select.select([near], [], [], PATIENCE)
+        upstream.interrupt()
+        assert upstream.recv_data() == (0x8, b"\x0f\xa3")
+
+
+@pytest.mark.parametrize("opcode", [websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 70_000])
+def test_a_frame_is_as_websocket_client_reads_it(size: int, opcode: int) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        other = websocket.WebSocket()
+        other.sock = near
+        other.settimeout(PATIENCE)
+        data = os.urandom(size)
+        far.sendall(frame(data, opcode))
+        read = other.recv_frame()
+        assert (read.fin, read.opcode, read.mask, read.data) == (1, opcode, 1, data)
+
+
+def test_a_close_frame_whose_reason_is_not_utf8_keeps_its_code() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        upstream = RevSocket("", QUICK)
+        upstream.sock = near
+        far.sendall(b"\x88\x04\x0f\xa3n\xff")
+        assert upstream.recv_data() == (0x8, b"\x0f\xa3n" + "\ufffd".encode())
+
+
+@pytest.mark.parametrize("size", [LARGEST + 1, 2**40])
+def test_a_frame_that_is_too_large_is_refused_before_it_arrives(size: int) -> None:
+    ours, (near, far) = RevSocket("", QUICK), socket.socketpair()
+    with near, far:
+        ours.sock = near
+        far.sendall(b"\x81\x7f" + size.to_bytes(8))
+        with pytest.raises(websocket.WebSocketPayloadException):
+            ours.recv_data()
+
+
+def test_a_message_that_is_too_large_in_its_fragments_is_refused() -> None:
+    received = fragments([b"\x01", *[b"\x00"] * 8], bytes(LARGEST // 8))
+    with pytest.raises(websocket.WebSocketPayloadException):
+        received.recv_data()
+
+
+def test_a_message_in_too_many_fragments_is_refused() -> None:
+    received = fragments([b"\x01", *[b"\x00"] * FRAGMENTS], b"")
+    with pytest.raises(websocket.WebSocketPayloadException):
+        received.recv_data()
+
+
+def test_the_largest_message_is_taken_in_as_many_fragments_as_may_be_any_number_of_times() -> None:
+    kinds = [b"\x01", *[b"\x00"] * (FRAGMENTS - 2), b"\x80"]
+    received = fragments(3 * kinds, bytes(LARGEST // FRAGMENTS))
+    assert [received.recv_data() for _ in range(3)] == 3 * [(1, bytes(LARGEST))]
+
+
+def fragments(kinds: list[bytes], content: bytes) -> RevSocket:
+    """Return a socket that reads frames of these first bytes, all with this content."""
+    ours = RevSocket("", QUICK)
+    size = b"\x7f" + len(content).to_bytes(8)
+    arrived = io.BytesIO(b"".join(kind + size + content for kind in kinds))
+    ours.frame_buffer.recv = arrived.read
+    return ours
