@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Bytes, half a second of 16 kHz mono. The bridge counts chunks, 32 of them at most. This bounds the size of each, and
-# so what waits there: half a MiB, however large the client's messages are.
-CHUNK = 2**14
+# Bytes, one second of 16 kHz mono. The bridge counts chunks, 32 of them at most. This bounds the size of each, and
+# so what waits there: a MiB, however large the client's messages are.
+CHUNK = 2**15
 
 # With many sessions, audio in short messages goes to the SDKs' threads in pieces of 100 ms: waking a thread costs as
 # much as five more messages, and few recognizers respond more often than that.
