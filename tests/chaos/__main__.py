@@ -15,13 +15,20 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from speechbridge.recognizer.server import serving
-from tests.helpers.breaking_upstream import KINDS
+from tests.helpers import plain_sdk
+from tests.helpers.breaking_upstream import KINDS, MUTE_AFTER_ROTATION
 from tests.helpers.crowd import Crowd, Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 MIXED, ROTATION = "mixed", "rotation"
+
+# Of the library alone, with an SDK that has no timeouts of its own.
+PLAIN = {f"{kind}, plain SDK": kind for kind in plain_sdk.PLAIN_KINDS}
+FINALS = "rotation at finals, plain SDK"
+
+FAULTS = (*KINDS, MUTE_AFTER_ROTATION, MIXED, ROTATION, *PLAIN, FINALS)
 HEAD = ("fault", "streams", "breaks", "connections", "most open", "lost", "doubled", "wrong times", "worst s", "ran s")
 
 
@@ -36,8 +43,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--fault",
         action="append",
-        choices=[*KINDS, MIXED, ROTATION],
-        help="may be given several times (default: each on its own, all mixed, and rotation)",
+        choices=FAULTS,
+        help="may be given several times (default: each on its own, and all mixed)",
     )
     return parser.parse_args()
 
@@ -63,11 +70,17 @@ async def service(**settings: object) -> AsyncIterator[str]:
 
 
 async def run(fault: str, options: argparse.Namespace) -> Result:
-    kinds = {MIXED: KINDS, ROTATION: ()}.get(fault, (fault,))
+    kinds = {MIXED: KINDS, ROTATION: (), FINALS: ()}.get(fault, (PLAIN.get(fault, fault),))
     crowd = Crowd(options.streams, options.minutes * 60, kinds, options.every, options.seed)
+    lifetime = options.lifetime / options.pace
+    if fault in PLAIN or fault == FINALS:
+        rotates = MUTE_AFTER_ROTATION in kinds or fault == FINALS
+        return await plain_sdk.talk(crowd, options.pace, lifetime if rotates else None, knows_quiet=fault != FINALS)
     patience = {"connect_seconds": 1, "answer_seconds": 10, "upstream_silence": 1}
     if fault == ROTATION:
-        patience = {"upstream_lifetime": options.lifetime / options.pace}
+        patience = {"upstream_lifetime": lifetime}
+    elif fault == MUTE_AFTER_ROTATION:
+        patience["upstream_lifetime"] = lifetime
     async with (
         serving(crowd.upstream, handshake_timeout=None) as upstream,
         service(revai_url=upstream.url, max_sessions=options.streams, log_level="error", **patience) as url,
@@ -99,7 +112,7 @@ def main() -> None:
     )
     print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|", flush=True)  # noqa: T201 # the same
     failed = False
-    for fault in options.fault or [*KINDS, MIXED, ROTATION]:
+    for fault in options.fault or FAULTS:
         result = asyncio.run(run(fault, options))
         print(f"| {' | '.join(map(str, row(fault, result)))} |", flush=True)  # noqa: T201 # the same
         for trouble in result.trouble:

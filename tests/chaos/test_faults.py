@@ -9,8 +9,10 @@ from speechbridge.backoff import Backoff
 from speechbridge.engines import reconnect
 from speechbridge.protocol.close import Close
 from speechbridge.testing.script import End, Greet, Scripted, Status, Wait
-from tests.helpers.breaking_upstream import KINDS
+from tests.helpers import plain_sdk
+from tests.helpers.breaking_upstream import KINDS, MUTE_AFTER_ROTATION
 from tests.helpers.crowd import PATIENCE, Crowd
+from tests.helpers.plain_sdk import PLAIN_KINDS
 from tests.helpers.service import STREAM, client, ending, service_before
 
 
@@ -27,6 +29,35 @@ async def test_no_word_is_lost_or_doubled_whatever_breaks(kind: str) -> None:
             result = await crowd.talk(server.url, pace=30)
     assert result.trouble == []
     assert result.breaks[kind] > 0
+
+
+async def test_no_word_is_lost_or_doubled_when_the_upstream_is_mute_after_a_rotation() -> None:
+    crowd = Crowd(streams=3, seconds=30, kinds=(MUTE_AFTER_ROTATION,))
+    async with service_before(crowd.upstream, upstream_lifetime=0.3) as server:
+        with anyio.fail_after(PATIENCE):
+            result = await crowd.talk(server.url, pace=20)
+    assert result.trouble == []
+    assert result.breaks[MUTE_AFTER_ROTATION] > 0
+
+
+@pytest.mark.parametrize("kind", PLAIN_KINDS)
+async def test_no_word_is_lost_or_doubled_by_an_sdk_that_has_no_timeouts(kind: str) -> None:
+    """The library alone must notice that it is stuck, or has ended too early."""
+    crowd = Crowd(streams=3, seconds=15, kinds=(kind,), every=4)
+    with anyio.fail_after(PATIENCE):
+        result = await plain_sdk.talk(crowd, pace=30, lifetime=0.2 if kind == MUTE_AFTER_ROTATION else None)
+    assert result.trouble == []
+    assert result.breaks[kind] > 0
+    assert all(stream.most_open == 1 for stream in result.streams)
+
+
+async def test_rotation_at_finals_loses_and_doubles_nothing() -> None:
+    crowd = Crowd(streams=3, seconds=30)
+    with anyio.fail_after(PATIENCE):
+        result = await plain_sdk.talk(crowd, pace=30, lifetime=0.3, knows_quiet=False)
+    assert result.trouble == []
+    assert all(len(stream.given) > 2 for stream in result.streams)
+    assert all(stream.most_open == 1 for stream in result.streams)
 
 
 async def test_no_word_is_lost_or_doubled_when_everything_breaks() -> None:

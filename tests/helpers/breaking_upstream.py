@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -33,9 +34,13 @@ CLOSES = {
     "no code": None,
 }
 HANDSHAKE = ("stall", "HTTP 502")  # they break what comes after a break
-KINDS = ("rst", "fin", "drop", *CLOSES, "silence", "pings", "deaf", *HANDSHAKE)
+KINDS = ("rst", "fin", "drop", *CLOSES, "silence", "pings", "deaf", "blocked send", "mute after end", *HANDSHAKE)
+MUTE_AFTER_ROTATION = "mute after rotation"  # where there are rotations
+AT_EOS_ONLY = ("mute after end", MUTE_AFTER_ROTATION)
 
-DEAF_SECONDS = 5.0  # until an upstream that reads no more is dropped: it does not notice that its client has left
+# Until an upstream that reads no more drops the connection: it does not notice that its client has left.
+DEAF_SECONDS = 5.0
+BLOCKED_SECONDS = 30.0  # longer than a client may wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,17 @@ class Fault:
     after: float
     at_end: bool = False
     answers_first: bool = True  # sends the responses that are due before it breaks
+
+    def breaks_at_eos(self, *, is_ended: bool) -> bool:
+        """Tell whether it breaks when it is told EOS: the client's own, if that has ended, or a rotation's."""
+        match self.kind:
+            case "1000 end":  # no fault then, but what a stream is to end with
+                return False
+            case "mute after end":
+                return self.at_end and is_ended
+            case "mute after rotation":
+                return self.at_end and not is_ended
+        return self.at_end
 
 
 def no_faults() -> Iterator[Fault | None]:
@@ -63,7 +79,9 @@ def faults(kinds: tuple[str, ...], every: float, dice: random.Random) -> Iterato
             dice.random() < 0.5,
             dice.random() < 0.5,
         )
-        if kind in HANDSHAKE:
+        if kind in AT_EOS_ONLY:
+            yield Fault(kind, math.inf, at_end, answers_first)
+        elif kind in HANDSHAKE:
             yield Fault("rst", after, at_end, answers_first)
             yield Fault(kind, 0)
         else:
@@ -79,6 +97,7 @@ class Stream:
     given: list[tuple[int, int]] = field(default_factory=list)  # from where to where, for each connection
     displaced: int = 0  # messages that were not the samples that `start_ts` and what came before let expect
     cut: set[int] = field(default_factory=set)  # words that a connection was given only a part of
+    may_miss: int = 0  # samples at the end, of silence, that need not have been given once all before them is answered
     is_ended: bool = False  # the client has sent EOS, or is about to
     open: int = 0
     most_open: int = 0
@@ -93,7 +112,7 @@ class Stream:
         for start, stop in sorted(self.given):
             lost += max(0, start - reached)
             reached = max(reached, stop)
-        return lost + max(0, self.length - reached)
+        return lost + max(0, self.length - self.may_miss - reached)
 
     def breaks_now(self, kind: str, connection: int) -> None:
         self.breaks[kind] += 1
@@ -198,8 +217,7 @@ class Upstream:
         while True:
             message = await line.receive()
             if message == EOS:
-                # "End of input" after EOS is no fault, but what a stream is to end with.
-                breaks = fault if fault and fault.at_end and fault.kind != "1000 end" else None
+                breaks = fault if fault and fault.breaks_at_eos(is_ended=hearing._stream.is_ended) else None
                 if breaks is None or breaks.answers_first:
                     for answer in hearing.say(last=True):
                         await line.say(answer)
@@ -224,7 +242,7 @@ async def _break(line: Line, kind: str) -> None:
             await line.drop(reset=False)
         case "drop":
             line._connection.transport.abort()
-        case "silence":
+        case "silence" | "mute after end" | "mute after rotation":
             while True:
                 await line.receive()
         case "pings":  # like silence; but there is life in it
@@ -238,6 +256,10 @@ async def _break(line: Line, kind: str) -> None:
         case "deaf":
             line.deafen()
             await asyncio.sleep(DEAF_SECONDS)
+            await line.drop(reset=True)
+        case "blocked send":
+            line.deafen()
+            await asyncio.sleep(BLOCKED_SECONDS)
             await line.drop(reset=True)
         case _:
             await line.close(CLOSES[kind])

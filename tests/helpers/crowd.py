@@ -50,6 +50,12 @@ class Heard:
             if isinstance(message, Final):
                 self._word(number, element.ts or 0.0, element.end_ts or 0.0, stream)
 
+    def ends(self, stream: Stream) -> None:
+        """Note that no more will come."""
+        if (rest := spoken.word_at(stream.length) - self.words) > 0:
+            self.missing += rest
+            self.trouble.append(f"the last {rest} words are missing")
+
     def _word(self, number: int, ts: float, end_ts: float, stream: Stream) -> None:
         if number < self.words:
             self.doubled += 1
@@ -85,9 +91,7 @@ async def speak(url: str, name: str, stream: Stream, pace: float) -> Heard:
         await asyncio.gather(speaking, return_exceptions=True)
     if heard.ended != f"1000 {END_OF_INPUT}":
         heard.trouble.append(f"ended with {heard.ended}")
-    if (rest := spoken.word_at(stream.length) - heard.words) > 0:
-        heard.missing += rest
-        heard.trouble.append(f"the last {rest} words are missing")
+    heard.ends(stream)
     return heard
 
 
@@ -145,6 +149,7 @@ class Crowd:
     def __init__(
         self, streams: int, seconds: float, kinds: tuple[str, ...] = (), every: float = 3.5, seed: int = 1
     ) -> None:
+        self.kinds = kinds
         length = int(seconds / spoken.SECONDS) * spoken.UTTERANCE  # whole utterances
         self.streams = {
             f"{seed}-{number}": Stream(length, faults(kinds, every, random.Random(f"{seed}/{number}")))

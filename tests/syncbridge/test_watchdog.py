@@ -184,10 +184,22 @@ def test_after_the_end_of_the_input_what_is_not_settled_waits_for_an_answer_alth
     assert asked == [50]
 
 
+def test_after_the_end_what_a_partial_answered_is_looked_at_too_although_silence_was_given_since() -> None:
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.given(50, 10.0)
+    dog.answered(50, 11.0)
+    dog.given(100, 12.0)
+    dog.ended(50, 16.0)
+    asked: list[int] = []
+    assert dog.due == 16 + SILENCE
+    assert dog.look(dog.due, lambda position: asked.append(position) or 10.0)  # type: ignore[func-returns-value]
+    assert asked == [50]
+
+
 def test_after_the_end_of_the_input_each_answer_begins_another_wait() -> None:
     dog = Watchdog(SILENCE, ANSWER)
     dog.ended(0, 10.0)
-    dog.answered(0, 13.0)
+    assert dog.answered(0, 13.0)
     assert dog.due == 13 + SILENCE
 
 

@@ -68,8 +68,8 @@ class LiveAttempt:
     def answered(self) -> None:
         """Note a response."""
         with self._tap.lock:
-            self.watchdog.answered(self._tap.ring.start, self._rules.timer.time())
-            self._watch_by_due()
+            if self.watchdog.answered(self._tap.ring.start, self._rules.timer.time()):
+                self._watch_by_due()
 
     def settled(self) -> None:
         """Note that a response settled more."""

@@ -131,6 +131,8 @@ class Watchdog:
 
     def asked(self, position: int, now: float) -> bool:
         """Note that an answer is expected to what begins at a position. Returns whether `due` may be earlier now."""
+        if self.state is State.UNJUDGED:
+            self._from = min(self._from, position)
         if self.state is not State.IDLE:
             return False
         self._from, self._since = position, now
@@ -143,16 +145,18 @@ class Watchdog:
         self.came_back()
         self.last_words_due = min(self.last_words_due, now + self._answer)
         self.asked(position, now)
+        if self.state is State.UNJUDGED:
+            self._since = now  # what was answered by a partial waits for its final from now on
 
-    def answered(self, position: int, now: float) -> None:
-        """Note a response, and that all from a position on is still to be settled."""
+    def answered(self, position: int, now: float) -> bool:
+        """Note a response, and that all from a position on is still to be settled. Returns what `asked` does."""
         self.mute = 0
         if self._blocked_since < math.inf:
             self._blocked_since = now
         if self.state is not State.IDLE:
             self._enter(Event.ANSWER)
-        if self._has_ended or self._is_short_of_room:  # more must come: what settles the rest, or the end
-            self.asked(position, now)
+        # More must come: what settles the rest, or the end.
+        return (self._has_ended or self._is_short_of_room) and self.asked(position, now)
 
     def settled(self, now: float) -> None:
         """Note that a response settled more than was settled before."""
