@@ -65,7 +65,7 @@ async def service(**settings: object) -> AsyncIterator[str]:
 async def run(fault: str, options: argparse.Namespace) -> Result:
     kinds = {MIXED: KINDS, ROTATION: ()}.get(fault, (fault,))
     crowd = Crowd(options.streams, options.minutes * 60, kinds, options.every, options.seed)
-    patience = {"connect_seconds": 1, "answer_seconds": 2, "upstream_silence": 1}
+    patience = {"connect_seconds": 1, "answer_seconds": 10, "upstream_silence": 1}
     if fault == ROTATION:
         patience = {"upstream_lifetime": options.lifetime / options.pace}
     async with (

@@ -44,7 +44,7 @@ class Outage(Upstream):
 async def test_an_outage_is_probed_by_one_stream_and_ends_for_all_at_once() -> None:
     crowd = Crowd(streams=20, seconds=5)
     outage = Outage(crowd.streams)
-    async with service_before(outage, answer_seconds=PATIENCE) as server:
+    async with service_before(outage, answer_seconds=PATIENCE, connect_seconds=PATIENCE) as server:
         begun = time.monotonic()
         talking = asyncio.create_task(crowd.talk(server.url, pace=30))
         with anyio.fail_after(PATIENCE):

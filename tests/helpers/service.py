@@ -51,7 +51,8 @@ async def service(
 @asynccontextmanager
 async def service_before(upstream: Attendant, **settings: float) -> AsyncIterator[Server]:
     """Serve with an upstream of the test's own in Rev.ai's place, and with little patience for it."""
-    patience = {"connect_seconds": 0.3, "answer_seconds": 0.5, "upstream_silence": 0.3} | settings
+    # The first bounds the first connection under load; the second, all faults after the end of the input together.
+    patience = {"connect_seconds": 1.0, "answer_seconds": 5.0, "upstream_silence": 0.3} | settings
     async with (
         serving(upstream, handshake_timeout=None) as running_upstream,
         service(None, revai_url=running_upstream.url, **patience) as server,

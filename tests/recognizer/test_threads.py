@@ -100,3 +100,19 @@ async def test_leaving_finishes_what_has_begun_and_leaves_the_rest() -> None:
     assert done == []
     assert not waiting.result.done()
     await latch.job.result
+
+
+async def test_a_thread_that_hangs_is_noticed() -> None:
+    with DecodingThreads(2) as threads:
+        latch = Latch(threads)
+        await asyncio.wait_for(threads.await_stuck(0.01), PATIENCE)
+        await latch.release()
+
+
+async def test_threads_that_only_work_are_not_taken_for_hanging() -> None:
+    with DecodingThreads(1) as threads:
+        watching = asyncio.create_task(threads.await_stuck(PATIENCE))
+        for _ in range(100):
+            await threads.submit(lambda: None).result
+        assert not watching.done()
+        watching.cancel()

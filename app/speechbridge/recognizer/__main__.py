@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from speechbridge.recognizer.threads import DecodingThreads
 if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator
+
+log = logging.getLogger(__name__)
 
 STREAMS_PER_THREAD = 8  # live ones: the finals of 16 on two cores come within 2 s
 
@@ -69,7 +72,19 @@ async def _attendant(options: argparse.Namespace) -> AsyncIterator[RevAi]:
     except ModelError as error:
         raise CannotStart(str(error)) from None
     with DecodingThreads(options.threads) as threads:
-        yield RevAi(Streams(models, threads, streams), patience=options.patience)
+        watching = asyncio.create_task(_watch(threads), name="decoding-watch")
+        try:
+            yield RevAi(Streams(models, threads, streams), patience=options.patience)
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+
+
+async def _watch(threads: DecodingThreads) -> None:
+    """End the process when a thread hangs in native code: whoever started it restarts it, and streams resume."""
+    await threads.await_stuck()
+    log.critical("a decoding thread hangs: this process ends, to be restarted")
+    os._exit(1)  # an orderly end would wait for that thread
 
 
 def main() -> None:

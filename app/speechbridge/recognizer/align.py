@@ -32,6 +32,8 @@ STEP = RATE // 10  # samples
 # Probability of a silence between two words. Pocketsphinx's own is 0.005; the last word then swallows the silence after
 # it, up to 0.25 s.
 SILENCE = 0.9
+# Of real and synthetic recordings: it adapts to the sound from there, and each utterance begins there.
+CEPSTRAL_MEAN = "53,4,1,19,-2,0,-1,-6,-2,-3,1,0,1"
 MOST_ADDED = 2000  # words; then the dictionary is loaded anew (0.15 s), as pocketsphinx cannot forget one
 LONGEST_WORD = 40  # letters of one that is added
 
@@ -84,6 +86,7 @@ class Aligner:
             if self._decoder.lookup_word(part) is None:
                 self._decoder.add_word(part, pronunciation(part), update=False)
                 self._added += 1
+        self._decoder.reinit_feat()  # forgets the last speaker: 60 us
         self._decoder.set_align_text(" ".join(parts))
         self._decoder.start_utt()
         try:
@@ -100,7 +103,7 @@ class Aligner:
 
     @staticmethod
     def _load() -> Decoder:
-        return Decoder(lm=None, silprob=SILENCE, loglevel="FATAL")
+        return Decoder(lm=None, silprob=SILENCE, cmninit=CEPSTRAL_MEAN, loglevel="FATAL")
 
 
 def pronunciation(word: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.audio import RATE
 from speechbridge.protocol.messages import Element, Final, Partial
+from speechbridge.recognizer.credibility import CREDIBLE_SO_FAR, is_credible, without_loop
 from speechbridge.recognizer.disfluencies import without_disfluencies
 from speechbridge.recognizer.profanity import masked
 from speechbridge.recognizer.voice import FRAME_SECONDS
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 # A partial's last words are often half heard: 0.07 to 0.34 was measured for those that changed.
 CERTAIN = 0.5
-# An utterance whose mean confidence times its mean probability of speech is below this is no speech.
-CREDIBLE = 0.2
 SOFT_START = 0.1  # seconds by which a word may begin before the voice detector is sure of it
 
 
@@ -45,7 +44,8 @@ class Hypotheses:
 
         Last words that are not certain are held back, but not taken back where they are shown already.
         """
-        words = written(self.model.words(decoded)) if is_credible(utterance, decoded) else []
+        is_shown = is_credible(utterance, decoded, CREDIBLE_SO_FAR)
+        words = without_loop(written(self.model.words(decoded))) if is_shown else []
         while len(words) > len(shown) and words[-1].confidence < CERTAIN:
             del words[-1]
         cleaned = self._cleaned(list(zip(words, shared_out(utterance, words), strict=True)))
@@ -103,14 +103,6 @@ def _bounded(timed: list[Timed], utterance: Utterance, samples: Samples) -> list
     return [
         (word, (min(max(ts, earliest), latest), min(max(end_ts, earliest), latest))) for word, (ts, end_ts) in timed
     ]
-
-
-def is_credible(utterance: Utterance, decoded: Decoded) -> bool:
-    """Whether what was decoded was said, and is not made up for a noise."""
-    if not decoded.tokens or not utterance.is_long_enough:
-        return False
-    confidence = sum(decoded.probabilities) / len(decoded.probabilities)
-    return confidence * utterance.voice >= CREDIBLE
 
 
 def speech_span(utterance: Utterance) -> Times:

@@ -41,6 +41,12 @@ class Decoded:
 
     tokens: tuple[int, ...] = ()
     probabilities: tuple[float, ...] = ()
+    is_complete: bool = True  # the model wrote that it is the end; otherwise it was stopped, most likely in a loop
+
+    @property
+    def confidence(self) -> float:
+        """The mean of the probabilities."""
+        return sum(self.probabilities) / len(self.probabilities) if self.probabilities else 0.0
 
 
 class Moonshine:
@@ -71,7 +77,7 @@ class Moonshine:
         writing = _Writing(self, {"encoder_hidden_states": features, "encoder_attention_mask": mask}, guess[:most])
         while len(writing.tokens) < most and writing.next != END:
             writing.go_on()
-        return Decoded(tuple(writing.tokens), tuple(writing.probabilities))
+        return Decoded(tuple(writing.tokens), tuple(writing.probabilities), writing.next == END)
 
     def words(self, decoded: Decoded) -> list[Word]:
         """Return the words that were decoded."""

@@ -11,27 +11,33 @@ audio. What takes longer goes to the decoding threads:
   that was a look; if not, the final is ready by the time that the pause ends the utterance.
 
 While a final is awaited, no more audio is taken: a client that sends a file at once gets one thread at a time.
+
+Sound without speech gets no words. But whoever sent it cannot know whether it was heard, and our own service takes a
+recognizer for broken that says nothing under loud sound. So after ten seconds of it, and at the end of the input, a
+final without elements says up to where the sound was heard.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from math import floor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechbridge.audio import SAMPLE, Converter
+from speechbridge.audio import SAMPLE, Converter, loudness
+from speechbridge.protocol.messages import Final
 from speechbridge.recognizer.moonshine import Decoded
 from speechbridge.recognizer.outbox import Outbox
 from speechbridge.recognizer.utterances import AFTER, Segmenter, frames
-from speechbridge.recognizer.voice import FRAME
+from speechbridge.recognizer.voice import FRAME, FRAME_SECONDS
 from speechbridge.recognizer.wav import Format, WavReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from speechbridge.protocol.messages import Final, Partial
+    from speechbridge.protocol.messages import Partial
     from speechbridge.recognizer.hypotheses import Hypotheses
     from speechbridge.recognizer.moonshine import Samples
     from speechbridge.recognizer.threads import DecodingThreads, Job
@@ -43,6 +49,10 @@ HEADER_PIECE = 4096  # bytes at once of a WAV file whose format is not known yet
 
 LOOK_AFTER = 0.3  # seconds of new speech
 LOOK_SHARE = 3.0  # times what the last look took, until the next
+
+LOUD = 300.0  # root mean square of 16-bit samples; a room without a voice is 20 to 150, a voice is 1,000 to 4,000
+HEARD_AFTER = 10.0  # seconds of loud sound without speech, until it is said that they were heard
+HEARD_AT_END = 0.5  # the same at the end of the input
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,8 @@ class Stream:
         self._conclusion: tuple[int, Job[Conclusion]] | None = None  # and up to which frame it was drawn
         self._decoded = Decoded()  # of the current utterance
         self._shown: Partial | None = None  # the same
+        self._loud = 0  # frames of sound since the last final
+        self._heard_until = 0.0  # seconds: the end of the last final
 
     @property
     def piece(self) -> int:
@@ -131,6 +143,7 @@ class Stream:
             await self._hear_frame(self._frame(self._next))  # the last one, filled up with silence
         if utterance := self._segmenter.finish():
             await self._conclude(utterance)
+        self._say_heard(HEARD_AT_END)
         self._outbox.end()
 
     async def next(self) -> Partial | Final | None:
@@ -154,10 +167,13 @@ class Stream:
 
     async def _hear_frame(self, frame: Samples) -> None:
         self._next += 1
+        self._loud += loudness(frame.tobytes()) >= LOUD
         if (ended := self._segmenter.hear(self._voice.hear(frame))) is not None:
             await self._conclude(ended)
         elif (utterance := self._segmenter.current) is not None:
             self._look_at(utterance)
+        else:
+            self._say_heard(HEARD_AFTER)
 
     def _look_at(self, utterance: Utterance) -> None:
         if utterance.silence == frames(AFTER):
@@ -215,9 +231,21 @@ class Stream:
         self._drop_jobs()
         final = (await job.result).final
         if final.elements or self._shown:  # an empty final takes back what was shown
-            self._outbox.put(final)
+            self._say(final)
         self._decoded, self._shown = Decoded(), None
         self._pace.reset()
+
+    def _say_heard(self, seconds: float) -> None:
+        """Say up to where the sound was heard, if so much of it was loud and without speech."""
+        if self._loud * FRAME_SECONDS >= seconds:
+            start = self._hypotheses.options.start_ts
+            end_ts = start + floor(self._segmenter.oldest * FRAME_SECONDS * 100) / 100  # a word may begin after that
+            self._say(Final(start + self._heard_until, end_ts))
+
+    def _say(self, final: Final) -> None:
+        self._heard_until = final.end_ts - self._hypotheses.options.start_ts
+        self._loud = 0
+        self._outbox.put(final)
 
     def _show(self, utterance: Utterance, decoded: Decoded) -> None:
         self._decoded = decoded

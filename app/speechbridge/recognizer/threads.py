@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 T = TypeVar("T")
+
+STUCK_SECONDS = 60.0  # a job takes less than a second, and a few where many wait for the processor
 
 
 class Job(Generic[T]):
@@ -56,6 +59,7 @@ class DecodingThreads:
         self._urgent: deque[Job[object]] = deque()
         self._others: deque[Job[object]] = deque()
         self._changed = threading.Condition()
+        self._running: dict[Job[object], float] = {}  # and when they began, by the monotonic clock
         self._is_over = False
         self._threads = [threading.Thread(target=self._run, name=f"decoding-{nth}") for nth in range(count)]
 
@@ -89,9 +93,23 @@ class DecodingThreads:
                 self._others.remove(job)  # type: ignore[arg-type] # as above
                 self._urgent.append(job)  # type: ignore[arg-type]
 
+    async def await_stuck(self, seconds: float = STUCK_SECONDS) -> None:
+        """Return when a job has run for so long: its thread hangs in native code, and nothing can end it.
+
+        Cancellation: safe.
+        """
+        while True:
+            now = time.monotonic()
+            left = min((begun + seconds - now for begun in tuple(self._running.values())), default=seconds)
+            if left <= 0:
+                return
+            await asyncio.sleep(left)
+
     def _run(self) -> None:
         while (job := self._next()) is not None:
+            self._running[job] = time.monotonic()
             job.run()
+            del self._running[job]
 
     def _next(self) -> Job[object] | None:
         with self._changed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import pytest
@@ -13,7 +13,6 @@ from playwright.async_api import expect
 from speechbridge.cli.captions import to_srt, to_text
 from speechbridge.protocol.messages import Element, Final, Partial
 from tests.helpers.browser import happens, opened, recorded, state, until
-from tests.helpers.needs import axe
 from tests.helpers.service import service
 
 if TYPE_CHECKING:
@@ -216,48 +215,6 @@ async def test_screen_readers_announce_finals_and_states_but_not_partials() -> N
         await expect(log).not_to_contain_text("and so on")
         await expect(page.get_by_role("status")).to_have_text("Live")
         assert not await page.locator("#partial").evaluate("it => it.closest('[aria-live=polite], [role=log]')")
-
-
-VIEWS: list[tuple[str, dict[str, Any]]] = [
-    ("/", {"color_scheme": "light"}),
-    ("/", {"color_scheme": "dark"}),
-    ("/", {"color_scheme": "light", "viewport": {"width": 390, "height": 844}}),
-    ("/?view=overlay", {"color_scheme": "dark"}),
-]
-
-
-@pytest.mark.parametrize(("path", "options"), VIEWS, ids=["light", "dark", "phone", "overlay"])
-async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[str, Any]) -> None:
-    script = axe()
-
-    async def audit(page: Page) -> None:
-        await page.evaluate(script)
-        found = await page.evaluate("axe.run()")
-        assert found["passes"]
-        assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
-
-    async with (
-        service(talk(LINES, "and so on")) as server,
-        opened(server.url + path, reduced_motion="reduce", **options) as page,
-    ):
-        if "overlay" in path:
-            await state(page, "live")
-        else:
-            await audit(page)
-            await start(page)
-        await until(page, 3)
-        await expect(page.locator("#partial")).to_have_text("and so on")
-        await audit(page)
-        if "overlay" not in path:
-            await page.get_by_role("button", name="Save").click()
-            await audit(page)
-            await page.keyboard.press("Escape")
-        await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4001, reason="send a key"))
-        await page.reload()
-        if "overlay" not in path:
-            await page.keyboard.press("Space")
-        await expect(page.get_by_role("alert")).to_contain_text("send a key")
-        await audit(page)
 
 
 async def test_an_overlay_is_a_caption_on_a_transparent_page_and_fades_in_silence() -> None:

@@ -1,0 +1,53 @@
+"""Speech or not: what a model makes up for a noise, told from what was said. Pure.
+
+The voice detector takes some sounds for speech (an organ, a siren, a crowd), and the model always finds words: the same
+ones again and again until it is stopped, or "Thank you for watching." for ten seconds of sound. The numbers were chosen
+on 160 utterances of real speech, clean, by telephone and in noise down to 5 dB, and on 25 synthetic sounds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from speechbridge.recognizer.voice import FRAME_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from speechbridge.recognizer.moonshine import Decoded
+    from speechbridge.recognizer.utterances import Utterance
+    from speechbridge.recognizer.written import Written
+
+CREDIBLE = 0.3  # mean confidence times mean probability of speech; quiet and hoarse speech has 0.43 at least
+CREDIBLE_SO_FAR = 0.45  # the same for a partial: what is not shown need not be taken back
+SLOWEST = 1.0  # tokens a second of speech, in an utterance of `LONG` or more; people speak 2.7 to 8
+LONG = 2.0  # seconds of speech
+SHORTEST_LOOP = 9  # tokens
+LOOP_SHARE = 0.34  # of the tokens that are different; "It was the best of times, it was the worst of times" has 0.43
+CHANT = 0.9  # mean confidence from which a repetition was said, and is not a loop of the model; loops have 0.67 to 0.86
+
+
+def is_credible(utterance: Utterance, decoded: Decoded, least: float = CREDIBLE) -> bool:
+    """Whether what was decoded was said, and is not made up for a noise."""
+    if not decoded.tokens or not utterance.is_long_enough:
+        return False
+    seconds = utterance.speech_frames * FRAME_SECONDS
+    if seconds >= LONG and (not decoded.is_complete or len(decoded.tokens) < SLOWEST * seconds):
+        return False
+    if decoded.confidence < CHANT and is_loop(decoded.tokens):
+        return False
+    return decoded.confidence * utterance.voice >= least
+
+
+def is_loop(tokens: Sequence[int]) -> bool:
+    """Whether the same few tokens come again and again."""
+    return len(tokens) >= SHORTEST_LOOP and len(set(tokens)) <= LOOP_SHARE * len(tokens)
+
+
+def without_loop(words: list[Written]) -> list[Written]:
+    """Return the words without a repetition at their end: half a word leads the model into "of the top of the top"."""
+    texts = [word.text.lower() for word in words]
+    for length in range(2, len(words) // 2 + 1):
+        if texts[-length:] == texts[-2 * length : -length]:
+            return without_loop(words[:-length])
+    return words

@@ -1,0 +1,115 @@
+"""axe-core finds nothing, in any view, panel or state, at any level."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import expect
+
+from tests.helpers.browser import happens, opened, speech, state, until
+from tests.helpers.needs import axe
+from tests.helpers.service import service
+from tests.system.page.test_reading import LINES, start, talk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.async_api import Page
+
+# Every rule, of every level and the best practices too.
+RULES = """axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag2aaa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+  rules: { "color-contrast-enhanced": { enabled: ENHANCED } } })"""
+
+
+async def audit(page: Page, *, enhanced: bool = False) -> None:
+    await page.evaluate(axe())
+    found = await page.evaluate(RULES.replace("ENHANCED", str(enhanced).lower()))
+    assert found["passes"]
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+
+
+VIEWS: list[tuple[str, dict[str, Any]]] = [
+    ("/", {"color_scheme": "light"}),
+    ("/", {"color_scheme": "dark"}),
+    ("/", {"color_scheme": "light", "viewport": {"width": 390, "height": 844}}),
+    ("/", {"color_scheme": "dark", "viewport": {"width": 320, "height": 568}}),
+    ("/?view=overlay", {"color_scheme": "dark"}),
+]
+
+
+@pytest.mark.parametrize(("path", "options"), VIEWS, ids=["light", "dark", "phone", "small", "overlay"])
+async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[str, Any]) -> None:
+    async with (
+        service(talk(LINES, "and so on")) as server,
+        opened(server.url + path, reduced_motion="reduce", **options) as page,
+    ):
+        if "overlay" in path:
+            await state(page, "live")
+        else:
+            await audit(page)
+            await start(page)
+        await until(page, 3)
+        await expect(page.locator("#partial")).to_have_text("and so on")
+        await audit(page)
+        if "overlay" not in path:
+            await page.get_by_role("button", name="Save").click()
+            await audit(page)
+            await page.keyboard.press("Escape")
+        await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4001, reason="send a key"))
+        await page.reload()
+        if "overlay" not in path:
+            await page.keyboard.press("Space")
+        await expect(page.get_by_role("alert")).to_contain_text("send a key")
+        await audit(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_an_audit_of_all_panels_finds_nothing(scheme: str, tmp_path: Path) -> None:
+    async with (
+        service(talk(LINES, "and so on")) as server,
+        opened(server.url, reduced_motion="reduce", color_scheme=scheme) as page,
+    ):
+        await page.locator("#file").set_input_files(speech(tmp_path))
+        await expect(page.locator("#player")).to_be_visible()
+        await until(page, 3)
+        await page.keyboard.press("t")
+        await audit(page)
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("?")
+        await audit(page)
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("h")
+        await page.locator("summary").click()
+        await audit(page)
+        await page.get_by_role("button", name="Rename").click()
+        await audit(page)
+        await page.get_by_label("Search transcripts").fill("town")
+        await expect(page.locator("mark")).to_have_text("town")
+        await audit(page)
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("f")
+        await happens(page, "document.fullscreenElement !== null")
+        await audit(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_high_contrast_reaches_the_highest_level(scheme: str) -> None:
+    high = "localStorage.setItem('speechbridge.contrast', 'high')"
+    async with (
+        service(talk(LINES, "and so on")) as server,
+        opened(server.url, reduced_motion="reduce", color_scheme=scheme, before=high) as page,
+    ):
+        await audit(page, enhanced=True)
+        await start(page)
+        await until(page, 3)
+        await audit(page, enhanced=True)
+        await page.keyboard.press("h")
+        await audit(page, enhanced=True)
+        await page.keyboard.press("Escape")
+        await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4001, reason="send a key"))
+        await page.reload()
+        await page.keyboard.press("Space")
+        await expect(page.get_by_role("alert")).to_contain_text("send a key")
+        await audit(page, enhanced=True)
