@@ -108,13 +108,13 @@ async def probe(url: str, probes: list[float]) -> None:
     clock, where = asyncio.get_running_loop().time, urlsplit(url)
     while True:
         begun = clock()
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
         try:
-            reader, writer = await asyncio.open_connection(where.hostname, where.port)
             writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             await reader.read()
-            writer.close()
         finally:
             probes.append(clock() - begun)
+            writer.close()
         await asyncio.sleep(EVERY)
 
 

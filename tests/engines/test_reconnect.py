@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from itertools import islice, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +18,7 @@ from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import End, Greet, Scripted, Wait, final
-from syncbridge import Bridge, Stuck
+from syncbridge import Bridge, Resumable, Resumption, Stuck
 from tests.helpers import spoken
 from tests.helpers.secrets import secret
 
@@ -243,6 +243,31 @@ def test_silence_is_evicted_for_lack_of_room_and_logged(caplog: pytest.LogCaptur
         run(engine, repeat(bytes(SECOND), 100))
     assert engine.starts == [0, 10.0]
     assert "10.0 s of audio cannot be sent again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "room", "hold"),
+    [
+        (ContentType.raw(), 60 * SECOND, 30.0),
+        (ContentType.raw(48000, 1), 3 * 2**20, 30 * 3 * 2**20 / (60 * 96_000)),
+        (ContentType.raw(48000, 10), 3 * 2**20, 30 * 3 * 2**20 / (60 * 960_000)),  # a minute is 57 MB
+    ],
+)
+def test_a_stream_keeps_no_more_bytes_whatever_rate_and_channels_its_client_names(
+    kind: ContentType, room: int, hold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no client waits longer for a place in a small room than it takes to fill half of it."""
+    rules: list[Resumption[str]] = []
+    real = Resumable[str]
+
+    def remember(connect: Any, given: Resumption[str]) -> Resumable[str]:
+        rules.append(given)
+        return real(connect, given)
+
+    monkeypatch.setattr(reconnect, "Resumable", remember)
+    resuming(Engine(hears_all), Patience(stream_bytes=3 * 2**20))(StreamRequest(kind))
+    assert rules[0].room == room
+    assert rules[0].hold == pytest.approx(hold)
 
 
 @pytest.mark.parametrize("end_ts", ["NaN", "Infinity", "1e308", "-1", '"soon"', "null"])

@@ -78,14 +78,15 @@ class _Stream:
         window = self._rate // WINDOWS // self._frame * self._frame
         self._offset = float(request.options.get("start_ts", 0.0))
         self._evicted = 0  # bytes that were logged
+        room = min(int(ROOM_SECONDS * self._rate), patience.stream_bytes)
         self.resumable: Resumable[str] = Resumable(
             self._connect,
             Resumption(
                 settled=self._settled,
                 again=_again,
                 pause=_pause,
-                room=min(int(ROOM_SECONDS * self._rate), patience.stream_bytes),
-                hold=HOLD_SECONDS,
+                room=room,
+                hold=HOLD_SECONDS * room / (ROOM_SECONDS * self._rate),  # or a small room would hold up the client
                 unit=self._frame,
                 tail=int(TAIL_SECONDS * self._rate),
                 lazy=True,  # Rev.ai closes idle connections, and bills each for 15 s at least

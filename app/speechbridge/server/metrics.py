@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from platform import python_version
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from speechbridge import __version__
 from speechbridge.protocol.close import CloseCode
 from speechbridge.tasks import cancel_and_wait
 
@@ -138,7 +138,7 @@ class _Snapshots(Collector):
     def __init__(self, sessions: Sessions, speech: SpeechService) -> None:
         self._sessions = sessions
         self._speech = speech
-        self._build = {"version": version("speechbridge"), "python": python_version(), "engine": speech.name}
+        self._build = {"version": __version__, "python": python_version(), "engine": speech.name}
 
     def collect(self) -> Iterator[Metric]:
         now = self._sessions.statistics()

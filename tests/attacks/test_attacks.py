@@ -1,0 +1,42 @@
+"""Each attack for a moment: what the attacker is told, and that neither a neighbour nor the memory is lost to it.
+
+How long neighbours wait is for the table of `python -m tests.attacks`: a test may run beside anything.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.attacks.__main__ import run
+from tests.attacks.attackers import ATTACKS
+
+pytestmark = pytest.mark.slow
+
+TOLD = {
+    "refused_and_goes_on": "4001",
+    "endless_headers": "HTTP/1.1 431",
+    "endless_header": "HTTP/1.1 431",
+    "endless_trailer": "HTTP/1.1 405",
+    "pipelined_requests": "HTTP/1.1 200",
+    "metrics": "answers",
+    "pings": "1008",
+    "pongs": "1008",
+    "empty_messages": "1008",
+    "empty_fragments": "1008",
+    "confirmations": "1008",
+    "huge_confirmations": "1007",
+    "idle_connections": "4029",
+}  # the others break no rule, and are told nothing
+
+
+def test_every_attack_that_breaks_a_rule_is_listed() -> None:
+    assert TOLD.keys() < ATTACKS.keys()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_an_attack_is_told_and_takes_neither_neighbours_nor_memory(name: str) -> None:
+    result = await run(name, 1.0)
+    assert TOLD.get(name, "") in result.told
+    assert "a neighbour was cut" not in result.told
+    assert len(result.trips) > 100  # ten neighbours for about two seconds; stalled they had ten
+    assert max(result.memory) < 200 * 2**20
