@@ -58,7 +58,7 @@ async def test_only_the_words_of_a_partial_that_may_still_change_are_dim() -> No
     async with service(start_sdk) as server, opened(server.url) as page:
         await start(page)
         partial, stable, unstable = (page.locator(f"#{name}") for name in ("partial", "stable", "unstable"))
-        settled = ["", "", "the ", "the weather is "]
+        settled = ["", "the ", "the weather is ", "the weather is nice "]
         for guess, expected in zip(guesses, settled, strict=True):
             await expect(partial).to_have_text(guess)
             assert await stable.evaluate("it => it.textContent") == expected
