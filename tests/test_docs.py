@@ -55,6 +55,14 @@ def test_every_example_compiles(page: Path) -> None:
             json.loads(example)
 
 
+def test_the_options_in_the_address_of_an_overlay_are_all_described() -> None:
+    code = (ROOT / "app" / "speechbridge" / "server" / "static" / "overlay.mjs").read_text()
+    read = set(re.findall(r'(?:number|oneOf|color|given\.get)\("(\w+)"', code)) - {"key"}
+    table = (ROOT / "docs" / "page.md").read_text()
+    described = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    assert read == described
+
+
 def test_the_figures_in_the_readme_are_those_of_the_last_measurement() -> None:
     summary = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
     measured = (ROOT / "docs" / "performance.md").read_text()

@@ -153,3 +153,17 @@ async def test_a_new_transcript_during_a_recording_takes_what_comes_after_it() -
         await record(page, 3)
         await page.keyboard.press("h")
         await expect(page.locator("#transcripts > li")).to_have_count(2)
+
+
+async def test_a_recording_that_begins_right_after_a_new_transcript_belongs_to_it() -> None:
+    async with service(one_after_the_other(LINES, GARDEN)) as server, opened(server.url) as page:
+        await record(page, len(LINES))
+        await page.evaluate("""["n", " "].forEach((key) => document.body.dispatchEvent(
+          new KeyboardEvent("keydown", { key, code: key === " " ? "Space" : "", bubbles: true, cancelable: true })))""")
+        await state(page, "live")
+        assert await until(page, len(GARDEN)) == GARDEN
+        await page.keyboard.press("Space")
+        await state(page, "ended")
+        await expect(page.get_by_role("alert")).to_be_hidden()
+        await page.reload()
+        assert await until(page, len(GARDEN)) == GARDEN

@@ -58,7 +58,7 @@ async def test_only_the_words_of_a_partial_that_may_still_change_are_dim() -> No
     async with service(start_sdk) as server, opened(server.url) as page:
         await start(page)
         partial, stable, unstable = (page.locator(f"#{name}") for name in ("partial", "stable", "unstable"))
-        settled = ["", "", "the ", "the weather is "]
+        settled = ["", "the ", "the weather is ", "the weather is nice "]
         for guess, expected in zip(guesses, settled, strict=True):
             await expect(partial).to_have_text(guess)
             assert await stable.evaluate("it => it.textContent") == expected
@@ -75,14 +75,19 @@ async def test_on_a_wall_captions_fill_the_screen_and_the_controls_fade() -> Non
         await until(page, 30)
         await page.keyboard.press("f")
         await happens(page, "document.fullscreenElement !== null")
+        for controls in ("header", "footer"):
+            await expect(page.locator(controls).first).to_have_css("opacity", "0")
         box = await page.locator("#captions").bounding_box()
         assert box
         assert (box["width"], box["height"]) == tuple(await page.evaluate("[innerWidth, innerHeight]"))
-        for controls in ("header", "footer"):
-            await expect(page.locator(controls).first).to_have_css("opacity", "0")
         await page.mouse.move(300, 300)
         for controls in ("header", "footer"):
             await expect(page.locator(controls).first).to_have_css("opacity", "1")
+        last = await page.locator("#finals > div").last.bounding_box()
+        dock = await page.locator(".dock").bounding_box()
+        assert last
+        assert dock
+        assert last["y"] + last["height"] < dock["y"]  # they cover no caption
         await page.keyboard.press("f")
         await happens(page, "document.fullscreenElement === null")
 
@@ -91,9 +96,11 @@ async def test_a_notice_on_a_wall_does_not_fade() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4029, reason="full"))
         await page.keyboard.press("f")
-        await page.keyboard.press("Space")
+        await expect(page.locator("footer")).to_have_css("opacity", "0")
+        await page.evaluate("document.getElementById('start').click()")  # a click that is no movement
         await expect(page.get_by_role("alert")).to_be_visible()
-        await expect(page.locator("header").first).to_have_css("opacity", "0")
+        await expect(page.locator("footer")).to_have_css("opacity", "1")
+        await page.wait_for_timeout(3500)  # longer than controls stay; nothing must happen
         await expect(page.locator("footer")).to_have_css("opacity", "1")
 
 

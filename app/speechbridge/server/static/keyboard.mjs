@@ -46,5 +46,6 @@ function isSpaceOurs(target) {
 }
 
 function isTyping(target) {
-  return target.isContentEditable || target.matches("input:not([type=checkbox], [type=radio], [type=range]), textarea");
+  if (!target.checkVisibility()) return false; // a field of a dialog that was just closed keeps the focus for a moment
+  return target.matches("input:not([type=checkbox], [type=radio], [type=range]), textarea");
 }

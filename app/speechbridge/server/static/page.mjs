@@ -186,15 +186,20 @@ function enter(next, releaseNext) {
 async function beginNew() {
   const next = new Transcript({ seconds: recording ? transcript.seconds : 0 });
   if (journal && recording) journal.transcript = next;
-  enter(next, await claim(next.id));
+  enter(next, () => {}); // at once: a recording may begin before the lock is there
+  release = await claim(next.id);
 }
 
 async function open(id) {
   if (id === transcript.id) return;
   const releaseNext = await claim(id);
   const next = releaseNext && (await library.load(id));
-  if (next) enter(next, releaseNext);
-  else flash("Open in another tab");
+  if (next && !recording) {
+    enter(next, releaseNext);
+  } else {
+    releaseNext?.();
+    flash(recording ? "Stop first" : "Open in another tab");
+  }
 }
 
 function claim(id) {

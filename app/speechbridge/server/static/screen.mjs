@@ -2,6 +2,8 @@
 
 const IDLE = 3_000; // ms without a movement after which the controls of a full screen fade
 
+const IN_USE = "#notice:not([hidden]), :popover-open, dialog[open]"; // while any of these is shown, nothing fades
+
 const root = document.documentElement;
 
 let lock; // keeps the screen awake
@@ -32,8 +34,19 @@ let fading;
 function wake() {
   clearTimeout(fading);
   delete root.dataset.idle;
-  if (document.fullscreenElement) fading = setTimeout(() => (root.dataset.idle = ""), IDLE);
+  if (document.fullscreenElement) fading = setTimeout(fade, IDLE);
 }
+
+function fade() {
+  if (document.querySelector(IN_USE)) wake();
+  else root.dataset.idle = "";
+}
+
+// A notice that appears later must be seen.
+new MutationObserver(() => "idle" in root.dataset && document.querySelector(IN_USE) && wake()).observe(
+  document.getElementById("notice"),
+  { attributeFilter: ["hidden"] },
+);
 
 for (const event of ["pointermove", "pointerdown", "keydown", "focusin", "fullscreenchange"]) {
   document.addEventListener(event, wake, { passive: true });

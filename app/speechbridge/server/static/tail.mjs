@@ -1,6 +1,6 @@
 // Which words of a partial may still change. Pure.
 
-const STEADY = 2; // updates in a row that left a word as it was: then it rarely changes
+const STEADY = 1; // updates that left a word as it was: recognizers rarely change it after that
 
 export class Tail {
   #words = []; // { text, steady }

@@ -1,0 +1,83 @@
+"""The Python in README.md and docs/ does what the text around it says."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+from inspect import iscoroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechbridge.protocol.messages import Element, Final
+from tests.helpers.service import service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+ROOT = Path(__file__).parents[2]
+CHUNKS = [bytes(3200)] * 3
+
+
+def example(page: str, about: str) -> str:
+    """Return the example that mentions `about`."""
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    (found,) = [text for text in examples if about in text]
+    return str(found)
+
+
+def counter(audio: Iterator[bytes]) -> Iterator[str]:
+    yield Final(0.0, 0.1, (Element(f"{sum(map(len, audio))} bytes"),)).encode()
+
+
+async def run(code: str, **given: Any) -> dict[str, Any]:
+    """Run code, which may await at its top level; return its names."""
+    names = dict(given)
+    compiled = compile(code, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    running = eval(compiled, names)  # noqa: S307 # our own documentation
+    if iscoroutine(running):
+        await running
+    return names
+
+
+async def test_the_client_prints_the_transcript(capsys: pytest.CaptureFixture[str]) -> None:
+    async with service(counter) as server:
+        code = example("README.md", "async with connect(").replace("ws://127.0.0.1:8000", server.url)
+        await run(code, chunks=CHUNKS)
+    assert capsys.readouterr().out == "9600 bytes\n"
+
+
+async def test_a_rev_ai_client_prints_the_transcript(capsys: pytest.CaptureFixture[str]) -> None:
+    async with service(counter) as server:
+        code = example("README.md", "RevAiStreamingClient").replace("ws://127.0.0.1:8000", server.url)
+        names: dict[str, Any] = {"chunks": iter(CHUNKS)}
+        await asyncio.to_thread(exec, code, names)
+        names["client"].request_thread.join(5)
+        names["client"].client.shutdown()  # the SDK leaves its socket to the garbage collector
+    assert "9600 bytes" in capsys.readouterr().out
+
+
+def test_a_service_is_tested_with_a_stub() -> None:
+    exec(example("README.md", "TestClient"), {})  # noqa: S102 # our own documentation
+
+
+async def test_the_flows_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "speech.wav").write_bytes(bytes(10))
+    async with (
+        service(counter) as far,
+        service(counter, proxy_url=f"{far.url}/ws", files_dir=tmp_path / "kept") as server,
+    ):
+        code = example("docs/endpoints.md", "flows(").replace("ws://127.0.0.1:8000", server.url)
+        await run(code)
+    assert capsys.readouterr().out.splitlines()[0] == "Hello"
+    assert [path.read_bytes() for path in (tmp_path / "kept").iterdir()] == [bytes(10)]
+
+
+async def test_the_processor_changes_a_message() -> None:
+    names = await run(example("docs/processors.md", "def process"))
+    assert names["process"]("a colour") == "a color"
