@@ -13,13 +13,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 
+from speechbridge.client import resumable
 from speechbridge.client.dial import NoConnection
 from speechbridge.client.resumable import connect_resumable
-from speechbridge.client.stream import Broken, Closed, StreamError
+from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable
 from speechbridge.engines import UpstreamClosed
-from speechbridge.protocol.close import Close
+from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import Element, Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
+from speechbridge.protocol.resume import Greeting
 from speechbridge.server.resumable import UNKNOWN, ResumableConnection
 from tests.helpers.cutting import cut_wire
 from tests.helpers.puppet import until
@@ -166,6 +168,65 @@ async def test_a_service_that_cannot_resume_is_told() -> None:
                 pass
 
 
+async def test_a_service_that_resumes_at_an_impossible_position_is_unreadable() -> None:
+    async def odd(connection: ServerConnection) -> None:
+        await connection.send(Greeting("1", "key", 1000).encode())
+        await connection.wait_closed()
+
+    async with serve(odd, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Unreadable, match="position"):
+            async with connect_resumable(url, REQUEST):
+                pass
+
+
+async def test_a_connection_on_which_nothing_comes_any_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No close frame tells of it, and pings only after a minute."""
+    monkeypatch.setattr(resumable, "STALLED_SECONDS", 0.05)
+    queries: list[str] = []
+
+    async def stalls_once(connection: ServerConnection) -> None:
+        assert connection.request
+        queries.append(connection.request.path)
+        await connection.send(Greeting("1", "key", 0).encode())
+        if len(queries) == 1:
+            await connection.wait_closed()
+            return
+        while await connection.recv() != "EOS":
+            pass
+        await connection.close(1000, END_OF_INPUT)
+
+    async with serve(stalls_once, "127.0.0.1", 0) as server, asyncio.timeout(PATIENCE):
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with connect_resumable(url, REQUEST) as stream:
+            await stream.send(bytes(20_000))
+            await stream.end()
+            assert [message async for message in stream] == []
+            assert stream.cuts == 1
+    assert "resume=key" in queries[1]
+
+
+async def test_a_connection_on_which_nothing_is_to_come_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumable, "STALLED_SECONDS", 0.01)
+    async with service(counting) as server, connect_resumable(server.url, REQUEST) as stream:
+        await asyncio.sleep(0.1)
+        await stream.end()
+        async for _ in stream:
+            pass
+        assert stream.cuts == 0
+
+
+async def test_leaving_does_not_wait_for_messages_that_nobody_takes() -> None:
+    """The queue of messages is full then, also for the one that says that it is over."""
+    async with service(counting) as server, asyncio.timeout(PATIENCE):
+        async with connect_resumable(server.url, REQUEST) as stream:
+            await stream.send(bytes(2 * resumable.AHEAD * WORD))
+            while not stream._messages.full():  # noqa: ASYNC110 # nothing tells of it
+                await asyncio.sleep(0.01)
+        with pytest.raises(Closed, match="was left"):
+            await anext(stream)
+
+
 async def test_sending_waits_while_too_much_is_not_confirmed() -> None:
     async with service(counting) as server, connect_resumable(server.url, REQUEST, room=20_000) as stream:
         most = 0
@@ -174,7 +235,7 @@ async def test_sending_waits_while_too_much_is_not_confirmed() -> None:
             nonlocal most
             for _ in range(50):
                 await stream.send(bytes(4000))
-                most = max(most, stream._ring.end - stream._ring.start)
+                most = max(most, stream._replay.held)
             await stream.end()
 
         sending = asyncio.create_task(send())

@@ -1,12 +1,12 @@
-"""The async client again, for our own service, through any number of cuts.
+"""An async client of our own service whose stream survives lost connections, and restarts of the service.
 
     async with connect_resumable("ws://127.0.0.1:8000", StreamRequest(ContentType.raw(16000))) as stream:
-        ...  # the same face as `speechbridge.client.stream.Stream`
+        ...  # the same interface as `speechbridge.client.stream.Stream`
 
-It asks the service for a line that can be come back to (see `speechbridge.server.resumable`), keeps the audio that the
-service has not confirmed, and connects again by itself when the connection is cut: nothing is lost, nothing comes
-twice. Only when it was away for longer than the service waits, or the service says that the stream is over, the
-iteration raises.
+It asks the service for a resumable stream (`speechbridge.protocol.resume`), and reconnects by itself: `retry.py`
+decides when, and `replay.py` keeps the audio. If the service still knows the stream, nothing is lost and nothing comes
+twice. If not, because it was restarted or killed, a new stream begins with the first audio that no final covers, and
+its times continue. The captions page does the same (`server/static/stream.mjs`).
 """
 
 from __future__ import annotations
@@ -17,21 +17,14 @@ from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed
 
-from speechbridge.backoff import Backoff
 from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, close_of, dial
+from speechbridge.client.replay import Replay
+from speechbridge.client.retry import Next, Retry
 from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, stream_address
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, Partial
-from speechbridge.protocol.resume import (
-    RECONNECT_CODES,
-    AudioReceived,
-    FinalsReceived,
-    Greeting,
-    Resume,
-    parse_message,
-)
+from speechbridge.protocol.resume import AudioReceived, FinalsReceived, Greeting, parse_message
 from speechbridge.tasks import cancel_and_wait
-from syncbridge import Ring
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,15 +32,14 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
-    from speechbridge.protocol.address import Address
     from speechbridge.protocol.messages import Message
     from speechbridge.protocol.request import StreamRequest
 
-ROOM = 2**21  # bytes of audio kept: a minute of 16 kHz mono
-PIECE = 3200  # bytes in one message: 100 ms of 16 kHz mono. A wire that is cut often lets small ones through
 AHEAD = 64  # messages read ahead of their use
-AWAY_SECONDS = 60.0  # how long to try to come back: as long as a service waits
-BACKOFF = Backoff(0.1, 2.0)  # seconds between two tries
+AWAY_SECONDS = 60.0  # for which to try to reconnect: a service keeps a stream for as long
+STALLED_SECONDS = 8.0  # without any message while audio is not acknowledged: the connection is dead
+UNACKNOWLEDGED = 16_000  # bytes that are so at any time: the service acknowledges every 8,000
+REPLAY_PACE = 8.0  # times real time, for audio that is sent again: the service may limit bytes a second
 
 
 @asynccontextmanager
@@ -57,45 +49,49 @@ async def connect_resumable(
     *,
     open_timeout: float = OPEN_TIMEOUT,
     away_seconds: float = AWAY_SECONDS,
-    room: int = ROOM,
+    room: int | None = None,
 ) -> AsyncIterator[ResumableStream]:
-    """Open a stream that outlives its connections, for the time of an `async with`.
+    """Open a stream that survives lost connections, for the time of an `async with`.
 
-    `url` and `request` as for `speechbridge.client.stream.connect`; `room` is how many bytes of audio may wait to be
-    confirmed. Raises NoConnection when there is no first connection, StreamError when the service cannot resume
-    streams.
+    `url` and `request` as for `speechbridge.client.stream.connect`. `away_seconds` is how long to try to reconnect
+    without success. `room` is how many bytes of audio are kept, as no final covers them; by default a minute.
 
-    Cancellation: the stream is given up, here and at the service.
+    Raises NoConnection when there is no first connection, Broken when the service refuses the stream, StreamError when
+    it cannot resume streams.
+
+    Cancellation: the stream is abandoned, here and at the service.
     """
     stream = ResumableStream(url, request, open_timeout, away_seconds, room)
-    keeping = asyncio.create_task(stream._keep(), name="lasting-stream")  # noqa: SLF001 # the two halves of one thing
+    running = asyncio.create_task(stream._run(), name="resumable-stream")  # noqa: SLF001 # the two halves of one thing
     try:
         await stream._has_begun.wait()  # noqa: SLF001 # the same
         if stream._failure is not None:  # noqa: SLF001 # the same
             raise stream._failure  # noqa: SLF001 # the same
         yield stream
     finally:
-        await cancel_and_wait(keeping)
+        await cancel_and_wait(running)
 
 
 class ResumableStream:
     """One stream of audio and its transcript. Made by `connect_resumable`.
 
-    Iterate it for `Partial` and `Final`. `send` and `end` belong to one task, the iteration to another: what nobody
-    takes fills a small queue, then nothing is read any more, confirmations included, and `send` waits for those.
+    Iterate over it to get each `Partial` and `Final`. Call `send` and `end` from one task, and iterate in another:
+    messages that nobody takes fill a small queue; then nothing is read any more, also no acknowledgements, and `send`
+    waits for those.
+
+    `cuts` counts lost connections, `restarts` the new streams that the service had to begin.
     """
 
-    def __init__(self, url: str, request: StreamRequest, open_timeout: float, away_seconds: float, room: int) -> None:
-        self.cuts = 0  # how often it was cut off and came back
-        self._base = url
-        self._request = request
-        self._patience = open_timeout
-        self._away_seconds = away_seconds
-        self._room = room
-        self._ring = Ring()
-        self._sent = 0  # position, on this connection
-        self._finals = 0
-        self._key: str | None = None
+    def __init__(
+        self, url: str, request: StreamRequest, open_timeout: float, away_seconds: float, room: int | None
+    ) -> None:
+        self.cuts = 0
+        self.restarts = 0
+        self._url = url
+        self._open_timeout = open_timeout
+        self._replay = Replay(request, room)
+        self._clock = asyncio.get_running_loop().time
+        self._retry = Retry(can_restart=self._replay.can_restart, away_seconds=away_seconds)
         self._ended = False
         self._close: Close | None = None
         self._failure: Exception | None = None
@@ -104,28 +100,35 @@ class ResumableStream:
 
     @property
     def close(self) -> Close | None:
-        """How the service ended the stream; None before it did."""
+        """How the service ended the stream; None as long as it is open."""
         return self._close
 
+    @property
+    def lost(self) -> float:
+        """Seconds of audio that no final covers, and that could not be sent again after a restart of the service."""
+        return self._replay.seconds(self._replay.lost)
+
     async def send(self, audio: bytes) -> None:
-        """Send audio, waiting while too much of it is not confirmed. Raises Closed after `end()`, or what ended it.
+        """Send audio. Waits while too much of it is kept; raises Closed after `end()`, or what ended the stream.
 
         Cancellation: the audio was not taken.
         """
         if self._ended:
-            raise Closed("the input has been ended: open another stream for more audio")
-        while self._failure is None and self._close is None and self._ring.end - self._ring.start >= self._room:
+            raise Closed("the input has ended: open another stream for more audio")
+        while not self._is_over and (seconds := self._replay.make_room(self._clock())) > 0:
             self._has_room.clear()
-            await self._has_room.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(seconds, 3600.0)):
+                    await self._has_room.wait()
         if self._failure is not None:
             raise self._failure
         if self._close is not None:
             raise Broken(self._close)
-        self._ring.append(audio)
+        self._replay.append(audio)
         self._has_more.set()
 
     async def end(self) -> None:
-        """Say that no more audio comes; the rest of the transcript still does. Idempotent, never waits."""
+        """End the input; the rest of the transcript still arrives. Idempotent, never waits."""
         self._ended = True
         self._has_more.set()
 
@@ -133,72 +136,66 @@ class ResumableStream:
         return self
 
     async def __anext__(self) -> Partial | Final:
-        """Return the next message. Stops when everything was heard after `end()`.
+        """Return the next message. Stops when the service has closed the stream after `end()` and the last message.
 
-        Raises, after the last message: Broken with the service's close; NoConnection when there was no way back in
-        time; Unreadable.
+        Raises, after the last message: Broken with the service's close; NoConnection when the service could not be
+        reached in time; Unreadable.
 
         Cancellation: no message is lost.
         """
         message = await self._messages.get()
         if message is not None:
             return message
-        self._messages.put_nowait(None)  # for whoever asks again
+        self._messages.put_nowait(None)  # for a later call
         if self._failure is not None:
             raise self._failure
         raise StopAsyncIteration
 
     # ---- the connections ---------------------------------------------------------------------------------------------
 
-    async def _keep(self) -> None:
-        """Connect, and connect again, until the stream is over."""
+    @property
+    def _is_over(self) -> bool:
+        return self._failure is not None or self._close is not None
+
+    async def _run(self) -> None:
+        """Connect, and reconnect, until the stream is over."""
         try:
-            await self._connect_until_over()
+            while not self._is_over:
+                await self._connect()
         except (NoConnection, StreamError) as error:
             self._failure = error
+        except asyncio.CancelledError:
+            self._failure = Closed("the stream was left: open another one")
+            while not self._messages.empty():  # nobody takes them any more, and what follows needs room
+                self._messages.get_nowait()
+            raise
         finally:
             self._has_begun.set()
             self._has_room.set()
             await self._messages.put(None)
 
-    async def _connect_until_over(self) -> None:
-        clock = asyncio.get_running_loop().time
-        good_until = clock()  # when a connection brought something last
-        failures_in_a_row = 0  # connections since then
-        last: Close | None = None
-        while True:
-            before = self._key, self._ring.start, self._finals
-            close = await self._connect(give_up=self._key is None or clock() - good_until > self._away_seconds)
-            if before != (self._key, self._ring.start, self._finals):
-                good_until, failures_in_a_row, last = clock(), 0, None
-            if close is not None:
-                # What may be a cut, but comes again with nothing in between, is the service's last word.
-                repeated = close == last and close.code != CloseCode.ABNORMAL
-                if self._key is None or close.code not in RECONNECT_CODES or repeated:
-                    return self._conclude(close)
-                last = close
-            self.cuts += 1
-            await asyncio.sleep(BACKOFF.pause(failures_in_a_row))
-            failures_in_a_row += 1
-
-    async def _connect(self, *, give_up: bool) -> Close | None:
-        """Live one connection; return how it ended, None if there was none and it is worth another try."""
+    async def _connect(self) -> None:
+        """Use one connection from its beginning to its end; wait if there is to be another."""
+        is_resuming, failure, close = self._replay.key is not None, None, None
         try:
-            async with dial(self._address(), open_timeout=self._patience) as websocket:
-                return await self._converse(websocket)
-        except NoConnection:
-            if give_up:
-                raise
-            return None
-
-    def _conclude(self, close: Close) -> None:
-        self._close = close
-        if not close.is_success(eos_sent=self._ended):
-            raise Broken(close)
-
-    def _address(self) -> Address:
-        resume = Resume(self._key, self._finals).query()
-        return stream_address(self._base, f"{self._request.query()}&{resume}" if self._key is None else resume)
+            async with dial(
+                stream_address(self._url, self._replay.query()), open_timeout=self._open_timeout
+            ) as websocket:
+                close = await self._converse(websocket)
+        except NoConnection as error:
+            failure = error
+        if close is not None and close.is_success(eos_sent=self._ended):
+            self._close = close
+            return
+        decision = self._retry.after(close, self._clock(), is_resuming=is_resuming)
+        if decision is Next.END:
+            self._close = close
+            raise failure or Broken(close or Close(CloseCode.ABNORMAL))
+        if decision is Next.RESTART:
+            self._replay.restart()
+            self.restarts += 1
+        self.cuts += 1
+        await asyncio.sleep(self._retry.pause())
 
     async def _converse(self, websocket: ClientConnection) -> Close:
         """Send and receive on one connection until it ends; return how."""
@@ -208,54 +205,74 @@ class ResumableStream:
             return close_of(closed)
         sending = asyncio.create_task(self._send(websocket))
         try:
-            while True:
-                await self._take(await websocket.recv(), websocket)
+            while (received := await self._receive(websocket)) is not None:
+                await self._take(received, websocket)
         except ConnectionClosed as closed:
             return close_of(closed)
         finally:
             await cancel_and_wait(sending)
+        return Close(CloseCode.ABNORMAL)
 
     async def _greet(self, websocket: ClientConnection) -> None:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._open_timeout):
                 greeting = _read(await websocket.recv())
         except TimeoutError:
-            raise TimedOut(f"the service has said nothing within {self._patience:g} s: try again later") from None
+            raise TimedOut(f"the service sent nothing within {self._open_timeout:g} s: try again later") from None
         if not isinstance(greeting, Greeting):
-            raise StreamError("this service cannot resume streams: use speechbridge.client.stream.connect")
-        self._key, self._sent = greeting.key, greeting.position
-        self._release(self._sent)
+            raise StreamError("this service cannot resume streams: use speechbridge.connect")
+        try:
+            has_more = self._replay.greeted(greeting, self._clock())
+        except ValueError as error:
+            raise Unreadable(f"the service resumes the stream at {error}: check the address") from None
+        self._retry.greeted(self._clock())
+        if has_more:
+            self._retry.acknowledged()
         self._has_begun.set()
+        self._has_room.set()
+
+    async def _receive(self, websocket: ClientConnection) -> str | bytes | None:
+        """Receive a message; None if the connection is dead: then its close frame never comes, either."""
+        while True:
+            try:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    return await websocket.recv()
+            except TimeoutError:
+                if self._replay.unacknowledged > UNACKNOWLEDGED:
+                    websocket.transport.abort()
+                    return None
 
     async def _take(self, received: str | bytes, websocket: ClientConnection) -> None:
         message = _read(received)
         if isinstance(message, AudioReceived):
-            self._release(message.position)
+            if self._replay.acknowledge(message.position, self._clock()):
+                self._retry.acknowledged()
+            self._has_room.set()
         elif isinstance(message, Final):
-            self._finals += 1
+            self._retry.heard(is_final=True)
+            self._replay.settle(message)
+            self._has_room.set()
             await self._messages.put(message)
             with suppress(ConnectionClosed):  # `recv` tells of it, after what had arrived by then
-                await websocket.send(FinalsReceived(self._finals).encode())
+                await websocket.send(FinalsReceived(self._replay.finals).encode())
         elif isinstance(message, Partial):
+            self._retry.heard(is_final=False)
             await self._messages.put(message)
 
     async def _send(self, websocket: ClientConnection) -> None:
-        """Send what the service has not got, then what comes; then EOS."""
+        """Send what the service does not have, then what comes; then EOS."""
         while True:
             self._has_more.clear()
-            if self._sent < self._ring.end:
-                audio = self._ring.read(self._sent)[:PIECE]
-                await websocket.send(audio)
-                self._sent += len(audio)
+            is_again = self._replay.is_sent_again
+            if piece := self._replay.next_piece():
+                await websocket.send(piece)
+                if is_again:
+                    await asyncio.sleep(self._replay.seconds(len(piece)) / REPLAY_PACE)
             elif self._ended:
                 await websocket.send(EOS)
                 return
             else:
                 await self._has_more.wait()
-
-    def _release(self, position: int) -> None:
-        self._ring.release(position)
-        self._has_room.set()
 
 
 def _read(received: str | bytes) -> Message | Greeting | AudioReceived | None:
