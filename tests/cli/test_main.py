@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,38 +10,7 @@ from speechbridge.settings import describe
 from tests.helpers.command import PATIENCE, STUB, serving, speechbridge, url_in
 from tests.helpers.secrets import KNOWN
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_serve_announces_itself_and_ends_well_on_a_signal(ending: signal.Signals) -> None:
-    with serving(SPEECHBRIDGE_START=STUB) as (process, announced):
-        process.send_signal(ending)
-        _, logged = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
-    assert "ws://127.0.0.1:" in announced
-    assert "transcribe FILE.wav" in announced
-    assert "Traceback" not in logged
-
-
-def test_a_port_in_use_is_one_clear_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ran = speechbridge("serve", "--port", str(port), SPEECHBRIDGE_START=STUB)
-    assert ran.returncode == 1
-    assert f"cannot start on 127.0.0.1:{port}" in ran.stderr
-    assert "Traceback" not in ran.stderr
-
-
-def test_a_recognizer_that_cannot_start_is_told_as_such(tmp_path: Path) -> None:
-    (tmp_path / "pocketsphinx.py").write_text("raise ImportError('no model here')")
-    ran = speechbridge("serve", "--port", "0", PYTHONPATH=str(tmp_path))
-    assert ran.returncode == 1
-    assert "no model here" in ran.stderr
-    assert ran.stderr.splitlines()[-1] == "speechbridge: the service cannot start: the reason is in the log above"
 
 
 @pytest.mark.parametrize(
@@ -88,9 +55,3 @@ def test_a_name_that_can_be_no_key_s_is_refused() -> None:
     made = speechbridge("key", "a:b")
     assert made.returncode == 2
     assert "cannot name a key" in made.stderr
-
-
-def test_bound_where_others_reach_it_and_without_keys_it_does_not_start() -> None:
-    ran = speechbridge("serve", "--host", "0.0.0.0", "--port", "0", SPEECHBRIDGE_START=STUB)  # noqa: S104 # refused
-    assert ran.returncode == 2
-    assert "speechbridge key NAME" in ran.stderr
