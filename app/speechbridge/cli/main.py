@@ -26,6 +26,10 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """The commands, of which only the one that is asked for is loaded."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment] # only its keys are read, to suggest one
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 # the parent's form
         return list(COMMANDS)
 
