@@ -23,7 +23,7 @@ VENDORS = {
     "rev_ai": "speechbridge.engines.rev",
     "rich": "speechbridge.cli.screen",
     "sounddevice": "speechbridge.cli.microphone",
-    "soundfile": "speechbridge.cli.transcribe",
+    "soundfile": "speechbridge.cli.recording",
     "soxr": "speechbridge.audio",
     "throttled": "speechbridge.server.limits",
     "uvicorn": "speechbridge.server.websocket",

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import signal
-import socket
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from speechbridge import __version__
+from speechbridge.cli.exits import FAILED, INTERRUPTED, WRONG
+from speechbridge.cli.main import COMMANDS
 from speechbridge.settings import describe
-from tests.helpers.command import PATIENCE, STUB, serving, speechbridge, url_in
+from tests.helpers.command import PATIENCE, STUB, environment, serving, speechbridge, url_in
 from tests.helpers.secrets import KNOWN
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_serve_announces_itself_and_ends_well_on_a_signal(ending: signal.Signals) -> None:
-    with serving(SPEECHBRIDGE_START=STUB) as (process, announced):
-        process.send_signal(ending)
-        _, logged = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
-    assert "ws://127.0.0.1:" in announced
-    assert "transcribe FILE.wav" in announced
-    assert "Traceback" not in logged
-
-
-def test_a_port_in_use_is_one_clear_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ran = speechbridge("serve", "--port", str(port), SPEECHBRIDGE_START=STUB)
-    assert ran.returncode == 1
-    assert f"cannot start on 127.0.0.1:{port}" in ran.stderr
-    assert "Traceback" not in ran.stderr
-
-
-def test_a_recognizer_that_cannot_start_is_told_as_such(tmp_path: Path) -> None:
-    (tmp_path / "pocketsphinx.py").write_text("raise ImportError('no model here')")
-    ran = speechbridge("serve", "--port", "0", PYTHONPATH=str(tmp_path))
-    assert ran.returncode == 1
-    assert "no model here" in ran.stderr
-    assert ran.stderr.splitlines()[-1] == "speechbridge: the service cannot start: the reason is in the log above"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +66,77 @@ def test_a_name_that_can_be_no_key_s_is_refused() -> None:
     assert "cannot name a key" in made.stderr
 
 
-def test_bound_where_others_reach_it_and_without_keys_it_does_not_start() -> None:
-    ran = speechbridge("serve", "--host", "0.0.0.0", "--port", "0", SPEECHBRIDGE_START=STUB)  # noqa: S104 # refused
+def test_the_version_is_shown() -> None:
+    ran = speechbridge("--version")
+    assert (ran.returncode, ran.stdout) == (0, f"speechbridge {__version__}\n")
+
+
+def loaded(*arguments: str) -> tuple[int, set[str]]:
+    """Run a command; return its exit code, and the modules that it loaded."""
+    program = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
+    program += "from speechbridge.cli.main import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *arguments], env=environment(), capture_output=True, text=True, check=False
+    )
+    return ran.returncode, set(ran.stderr.splitlines()[-1].split())
+
+
+def test_help_loads_no_command() -> None:
+    code, modules = loaded("--help")
+    assert code == 0
+    assert modules.isdisjoint({"fastapi", "numpy", "pydantic", "rich", "soundfile", "uvicorn", "websockets"})
+
+
+@pytest.mark.parametrize("command", [("transcribe",), ("send", "text", "Hello")])
+def test_a_client_of_a_service_loads_none(command: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(160), 16000)
+    code, modules = loaded(*command, "--url", "ws://127.0.0.1:1", *([str(path)] if command == ("transcribe",) else []))
+    assert code == 1
+    assert "websockets" in modules
+    assert modules.isdisjoint({"fastapi", "janus", "prometheus_client", "rev_ai", "starlette", "uvicorn"})
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_there_and_says_what_the_list_says(name: str) -> None:
+    ran = speechbridge(name, "--help")
+    assert ran.returncode == 0
+    assert "Usage: " in ran.stdout
+    assert COMMANDS[name][1] in speechbridge("--help").stdout
+
+
+def test_an_unknown_command_is_one_clear_error() -> None:
+    ran = speechbridge("transcibe", "a.wav")
     assert ran.returncode == 2
-    assert "speechbridge key NAME" in ran.stderr
+    assert "No such command 'transcibe'" in ran.stderr
+    assert "transcribe" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"), [("tr", "transcribe"), ("transcribe --for", "--format"), ("send pro", "proxy")]
+)
+def test_a_shell_can_complete(typed: str, completed: str) -> None:
+    words = f"speechbridge {typed}"
+    variables = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    program = "import sys; sys.argv[0] = 'speechbridge'; from speechbridge.cli.main import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(_SPEECHBRIDGE_COMPLETE="complete_bash", **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed in ran.stdout.split(), ran.stderr
+
+
+def test_send_goes_where_the_settings_have_the_service_listen() -> None:
+    with serving(SPEECHBRIDGE_START=STUB) as (_, announced):
+        port = url_in(announced).rpartition(":")[2]
+        sent = speechbridge("send", "text", "Hello", SPEECHBRIDGE_PORT=port)
+    assert (sent.returncode, sent.stdout) == (0, "Hello\n")
+
+
+def test_the_documented_exit_codes_are_these() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    codes = [int(code) for code in re.findall(r"^\| `(\d+)` \|", documented, re.MULTILINE)]
+    assert codes == [0, FAILED, WRONG, INTERRUPTED]

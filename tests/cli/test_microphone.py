@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import typer
 
 from speechbridge.cli import microphone as mic
-from speechbridge.cli.microphone import QUEUE, Microphone, NoMicrophone, caption, command
+from speechbridge.cli.microphone import QUEUE, Microphone, NoMicrophone, caption, cli
 from speechbridge.client.stream import Broken
 from speechbridge.protocol.close import END_OF_INPUT
 from speechbridge.protocol.messages import Connected, Element, Final, Partial
@@ -397,8 +396,6 @@ async def _read(source: Microphone) -> list[bytes]:
 
 
 def _run(arguments: list[str]) -> object:
-    app = typer.Typer(rich_markup_mode=None)
-    app.command()(command)
     with pytest.raises(SystemExit) as ended:
-        app(arguments)
+        cli(arguments)
     return ended.value.code

@@ -46,7 +46,7 @@ def test_lines_for_stdout_take_the_place_of_the_screen() -> None:
     with screen:
         for message in (Partial(0, 1, (Element("one"),)), ONE):
             screen.heard(message)
-        with screen.aside():
+        with screen.hidden():
             terminal.write("One.\n")
         screen.heard(Partial(1, 2, (Element("two"),)))
         assert _seen(terminal)[:2] == ["One.", "two"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cli.send import _send_file, commands
+from speechbridge.cli.send import _send_file, cli
 from speechbridge.client.flows import CHUNK, flows
 from tests.helpers.far_side import external, serving
 from tests.helpers.service import service
@@ -33,8 +33,8 @@ NOBODY = "ws://127.0.0.1:1"
 @asynccontextmanager
 async def process(*arguments: str | bytes) -> AsyncIterator[Process]:
     """Run the command as a user does."""
-    program = "from speechbridge.cli.send import commands; commands()"
-    ran = await asyncio.create_subprocess_exec(sys.executable, "-c", program, *arguments, stdout=PIPE, stderr=PIPE)
+    command = (sys.executable, "-m", "speechbridge", "send", *arguments)
+    ran = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
     try:
         yield ran
     finally:
@@ -88,7 +88,7 @@ async def test_bad_input_is_one_line_and_exit_2(tmp_path: Path) -> None:
 
 def test_a_service_that_is_not_there_is_one_line_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        commands(["text", "Hello", "--url", NOBODY])
+        cli(["text", "Hello", "--url", NOBODY])
     assert ended.value.code == 1
     assert capsys.readouterr() == (
         "",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from speechbridge.cli.transcribe import Recording
+from speechbridge.cli.recording import Recording
 from speechbridge.protocol.messages import Final, Partial
 
 RATE = 16000

@@ -8,16 +8,25 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from speechbridge.protocol.messages import Element, Final
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 20.0  # seconds; a process starts, imports and ends in one or two
+PATIENCE = 60.0  # seconds, for processes on a busy machine; alone they take one or two
 STUB = "tests.helpers.command:stub"
+HEARS_HELLO = "tests.helpers.command:hears_hello"
 
 
 def stub(audio: Iterator[bytes]) -> Iterator[str]:
     for chunk in audio:
         yield f"Get {chunk!r}"
+
+
+def hears_hello(audio: Iterator[bytes]) -> Iterator[str]:
+    for _ in audio:
+        pass
+    yield Final(0, 1, (Element("Hello", ts=0.1, end_ts=0.9), Element(".", "punct"))).encode()
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ def test_transcribe_needs_nothing_but_a_file() -> None:
     ran = speechbridge("transcribe", "--pace", "fast", str(READING), SPEECHBRIDGE_PORT="1")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == list(READ)
-    assert ran.stderr == "speechbridge: no service listens on port 1; running one for this\n"
+    assert ran.stderr == "speechbridge: no service listens on port 1; running one for this command\n"
 
 
 async def test_rev_ais_sdk_gets_partials_while_one_speaks_and_the_words_in_the_end() -> None:

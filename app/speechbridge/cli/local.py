@@ -1,47 +1,101 @@
-"""The service on this machine: the one that runs already, or one for as long as a command needs it."""
+"""Which service a command talks to: the one of --url, the one on this machine, or one that runs meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from speechbridge.server.app import create_app
-from speechbridge.server.run import running
+import typer
+
+from speechbridge.cli.exits import BadInput, Failed
+from speechbridge.cli.output import notice
+from speechbridge.protocol.address import Address
+from speechbridge.protocol.request import PATH
 from speechbridge.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+ENDPOINTS = (PATH, "/ws_a", "/ws", "/relay")
+ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 # all addresses, and one at which they are reached
+
+Url = Annotated[
+    str | None,
+    typer.Option(help="Service to use, as ws://host:port; without it, the one on this machine.", show_default=False),
+]
+
 
 @asynccontextmanager
-async def local_service() -> AsyncIterator[str]:
-    """Yield the base URL of the service at SPEECHBRIDGE_HOST and SPEECHBRIDGE_PORT.
+async def service(url: str | None) -> AsyncIterator[str]:
+    """Yield the base URL of the service at `url`, or else of the one on this machine.
 
-    If nobody listens there, one is run on a free port meanwhile, and said so on stderr. Raises WrongSetting and
-    ServiceFailed. Cancellation: the one that was run is ended.
+    If none listens on this machine, at SPEECHBRIDGE_HOST and SPEECHBRIDGE_PORT, one is run on a free port meanwhile.
+    Raises BadInput, WrongSetting and Failed. Cancellation: the one that was run is ended.
     """
-    settings = Settings.read()
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 # to reach it, not to listen
-    if await _listens(host, settings.port):
-        yield f"ws://[{host}]:{settings.port}" if ":" in host else f"ws://{host}:{settings.port}"
+    if url:
+        yield base_of(url)
         return
-    sys.stderr.write(f"speechbridge: no service listens on port {settings.port}; running one for this\n")
+    settings = Settings.read()
+    local = local_url(settings)
+    if await _listens(local):
+        yield local
+        return
+    from speechbridge.server import create_app  # noqa: PLC0415 # a client of another service does not load the server
+    from speechbridge.server.run import ServiceFailed, running  # noqa: PLC0415 # the same
+
+    notice(f"no service listens on port {settings.port}; running one for this command")
     own = settings.for_this_machine()
-    async with running(create_app(own), own) as server:
-        yield server.url
+    try:
+        async with running(create_app(own), own) as server:
+            yield server.url
+    except ServiceFailed as error:
+        raise Failed(str(error)) from None
+
+
+def base_of(url: str) -> str:
+    """Return the base URL of what a user gives as a service: also an endpoint of it, or its host and port alone."""
+    url = url.strip()
+    if "://" not in url:
+        url = f"ws://{url}"
+    url = url.rstrip("/")
+    endpoint = next((endpoint for endpoint in ENDPOINTS if url.endswith(endpoint)), "")
+    url = reachable(url.removesuffix(endpoint).rstrip("/"))
+    if "?" in url or "#" in url:
+        raise BadInput("--url: leave out what begins with ? or #; a key belongs into SPEECHBRIDGE_KEY")
+    try:
+        Address.parse(url)
+    except ValueError as error:
+        raise BadInput(f"--url: {error}") from None
+    return url
+
+
+def local_url(settings: Settings) -> str:
+    """Return where a service with these settings is reached on this machine."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return reachable(f"ws://{host}:{settings.port}")
+
+
+def reachable(url: str) -> str:
+    """Return where a service is reached on this machine that listens at `url`, which may mean every address."""
+    scheme, _, rest = url.partition("://")
+    for every, loopback in ANY.items():
+        if rest == every or rest.startswith((f"{every}:", f"{every}/")):
+            return f"{scheme}://{loopback}{rest.removeprefix(every)}"
+    return url
 
 
 def own_key() -> str:
-    """Return the API key that our commands come in with, wherever they go; empty if none is set."""
+    """Return the API key of our commands; empty if none is set."""
     return Settings.read().key.get_secret_value()
 
 
-async def _listens(host: str, port: int) -> bool:
+async def _listens(url: str) -> bool:
+    address = url.partition("://")[2]
+    host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(1.0):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     except (OSError, TimeoutError):
         return False
     writer.close()

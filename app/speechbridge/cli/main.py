@@ -1,113 +1,112 @@
-"""The command line."""
+"""The command line: `speechbridge COMMAND`. A command's module is loaded when it runs, so that --help is quick."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import errno
+import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from speechbridge import logs
-from speechbridge.cli import microphone, send, transcribe
-from speechbridge.init import become_init
-from speechbridge.protocol.request import PATH
-from speechbridge.server.admission import make_key
-from speechbridge.server.app import create_app
-from speechbridge.server.run import Server, ServiceFailed
-from speechbridge.settings import Settings, WrongSetting, describe, environment_warnings
+from speechbridge.cli.output import OutputFailed, Quiet, Verbose, is_terminal, say, write
 
-logger = logging.getLogger(__name__)
+# Where each command is, and what the list of commands says of it.
+COMMANDS = {
+    "serve": ("serve", "Run the service until Ctrl-C."),
+    "transcribe": ("transcribe", "Transcribe sound files, with live captions."),
+    "mic": ("microphone", "Transcribe the microphone, with live captions, until Ctrl-C."),
+    "send": ("send", "Echo a text, store a file, or ask the service's external server."),
+    "key": ("key", "Make an API key."),
+}
 
-cli = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+
+class LazyGroup(TyperGroup):
+    """The commands, of which only the one that is asked for is loaded."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment] # only its keys are read, to suggest one
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 # the parent's form
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 # the parent's form
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"speechbridge.cli.{COMMANDS[cmd_name][0]}")
+        command = typer.main.get_command(module.cli)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 # the parent's form
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (_, what) in COMMANDS.items()])
+
+
+cli = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _show_version(given: bool) -> None:  # noqa: FBT001 # an option's callback
+    if given:
+        from speechbridge import __version__  # noqa: PLC0415 # its metadata takes a while to read
+
+        write(f"speechbridge {__version__}\n")
+        raise typer.Exit
 
 
 @cli.callback()
-def speechbridge() -> None:
+def speechbridge(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    _quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
     """Live speech over WebSockets, through any sync-generator speech SDK."""
 
 
-def _settings_help() -> str:
-    # \\b keeps click from filling the lines into one paragraph
-    lines = "\n".join(f"  {name}={default}\n      {what}" for name, default, what in describe())
-    return f"\b\nSettings, by environment:\n{lines}"
-
-
-@cli.command(epilog=_settings_help())
-def serve(
-    host: Annotated[str | None, typer.Option(help="address to listen on", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="port to listen on", show_default="8000")] = None,
-) -> None:
-    """Run the service until Ctrl-C. Everything else is set by environment variables, listed below."""
-    become_init()
-    settings = Settings.read(host=host, port=port)
-    logs.configure(settings.log_level, settings.log_format)
-    for warning in environment_warnings():
-        logger.warning(warning)
-    server = Server(create_app(settings), settings)
-    with asyncio.Runner(loop_factory=server.loop_factory) as runner:  # uvloop's, where there is one
-        runner.run(_serve(server))
-
-
-@cli.command()
-def key(name: Annotated[str, typer.Argument(help="whose key it is, as it shall stand in the settings")]) -> None:
-    """Make an API key: stdout gets the line for SPEECHBRIDGE_API_KEYS or its file, stderr the key, this once."""
-    try:
-        made, line = make_key(name)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    typer.echo(f"The key, for {name}. It is shown this once; the service only knows its hash:\n{made}", err=True)
-    typer.echo(line)
-
-
-cli.command("transcribe")(transcribe.command)
-cli.command("mic")(microphone.command)
-cli.add_typer(send.commands, name="send")
-
-
-async def _serve(server: Server) -> None:
-    announcing = asyncio.create_task(_announce(server))
-    try:
-        await server.serve()
-    finally:
-        announcing.cancel()
-
-
-async def _announce(server: Server) -> None:
-    await server.has_started.wait()
-    command = _command()
-    typer.echo(
-        f"""speechbridge is listening
-  {server.url}{PATH}   Rev.ai's protocol: give its SDKs url={server.url}
-  {server.url}/ws_a   16 kHz mono S16LE in, responses out
-  {server.url.replace("ws", "http", 1)}   the page: open it and speak
-Try it, in another terminal:  {command} transcribe FILE.wav
-Ctrl-C ends it."""
-    )
-
-
-def _command() -> str:
-    """Name ourselves as the person at the terminal can type it."""
-    called = Path(sys.argv[0])
-    if called.is_absolute() and called.is_relative_to(Path.cwd()):
-        return str(called.relative_to(Path.cwd()))
-    return str(called)
-
-
 def main() -> None:
-    """Run the command line; trouble that has a cure is one line on stderr."""
+    """Run the command line. An error that has a cure is one line on stderr: see `exits`."""
+    _open_standard_descriptors()
+    _write_any_text()
     try:
-        cli()
-    except WrongSetting as error:
-        typer.echo(f"speechbridge: {error}", err=True)
-        sys.exit(2)
-    except ServiceFailed as error:
-        typer.echo(f"speechbridge: {error}", err=True)
+        try:
+            cli()
+        finally:
+            if sys.stdout is not None:
+                write("")  # flushes what is left, of help for example: Python would do so at exit, with a traceback
+    except OutputFailed as error:
+        say(str(error))
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF) or error.filename is not None:
+            raise
+        say(f"stdout cannot be written ({error.strerror})")  # of typer's own output
+        sys.exit(1)
+
+
+def _open_standard_descriptors() -> None:
+    """Open /dev/null in the place of stdin, stdout and stderr that were closed when we were started.
+
+    The next files that are opened would take these numbers: uvloop aborts on some of them, and whatever a library
+    writes to stderr would end up in a socket.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free, so this one
+    if sys.stderr is None:  # logging and libraries expect one; stdout stays None, so that a lost result can be told
+        sys.stderr = os.fdopen(2, "w")
+
+
+def _write_any_text() -> None:
+    """Write transcripts in UTF-8, or to a terminal in its own encoding, with marks for what that does not know."""
+    if sys.stdout is not None:
+        if is_terminal(sys.stdout):
+            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # what Python makes of it at the start
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr] # the same

@@ -11,27 +11,32 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, Protocol, Self
 
 import typer
 
 from speechbridge.audio import RATE, Converter, loudness
-from speechbridge.cli import captions
-from speechbridge.cli.local import local_service, own_key
-from speechbridge.cli.screen import INTERRUPTED, Screen, minutes, say, write
-from speechbridge.client.stream import NoConnection, Stream, StreamError, connect, live
+from speechbridge.cli import captions, exits
+from speechbridge.cli.exits import FAILED, BadInput
+from speechbridge.cli.local import Url, own_key, service
+from speechbridge.cli.output import Quiet, Verbose, say, write
+from speechbridge.cli.screen import Screen, minutes
+from speechbridge.client.dial import NoConnection
+from speechbridge.client.stream import Stream, StreamError, connect, live
 from speechbridge.protocol.messages import Final, Partial
 from speechbridge.protocol.request import ContentType, Option, StreamRequest
 
 BLOCK = 0.1  # seconds of sound that PortAudio hands over at once
 QUEUE = 50  # blocks: 5 s for which the service may stall, 480 kB at 48 kHz
 LAST_WORDS = 10.0  # seconds that they may take after Ctrl-C. A guess: one or two are usual
-QUIET = -60.0  # dB below the loudest possible: the foot of the meter
+QUIET = -60.0  # dB relative to the loudest possible: the lower end of the meter
+
+cli = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-class NoMicrophone(Exception):
-    """There is no sound to be had. Its text says why, and the cure."""
+class NoMicrophone(BadInput):
+    """The microphone gives no sound. Its text says why, and the cure."""
 
 
 class Input(Protocol):
@@ -177,37 +182,34 @@ def _level(pcm: bytes) -> float:
     return max(0.0, 1 - decibels / QUIET)
 
 
+@cli.command()
 def command(
     device: Annotated[
         str | None,
-        typer.Option(help="microphone to use, a number of --list or a part of a name; without it, the usual"),
+        typer.Option(help="Microphone, by its number in --list or a part of its name; else the system's choice."),
     ] = None,
-    language: Annotated[str | None, typer.Option(help="language spoken, as the service names it: en, fr, ...")] = None,
-    url: Annotated[str | None, typer.Option(help="service to use, ws://host:port; without it, the local one")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="list the microphones, and do nothing else")] = False,  # noqa: FBT002 # an option
+    language: Annotated[
+        str | None, typer.Option(help="Language that is spoken, as the service names it: en, fr, ...")
+    ] = None,
+    url: Url = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the microphones, and do nothing else.")] = False,
+    _quiet: Quiet = False,
+    _verbose: Verbose = False,
 ) -> None:
     """Transcribe the microphone, with live captions, until Ctrl-C."""
-    try:
-        if list_:
-            write(_listing())
-            code = 0
-        else:
-            code = asyncio.run(_run(_device(device), nullcontext(url) if url else local_service(), language))
-    except NoMicrophone as error:
-        say(str(error))
-        code = 2
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    raise typer.Exit(code)
+    if list_:
+        exits.run(lambda: write(_listing()))
+    else:
+        exits.run(lambda: asyncio.run(_run(_device(device), service(url), language)))
 
 
-async def _run(open_input: Open, service: AbstractAsyncContextManager[str], language: str | None) -> int:
+async def _run(open_input: Open, url: AbstractAsyncContextManager[str], language: str | None) -> int:
     """Caption until Ctrl-C, which arrives as a cancellation; return the exit code."""
     trouble = ""
     with Microphone(open_input) as microphone:
-        async with service as url:
+        async with url as base:
             try:
-                await _converse(microphone, url, language)
+                await _converse(microphone, base, language)
             except (NoConnection, StreamError) as error:
                 trouble = str(error)
             except TimeoutError:
@@ -218,7 +220,7 @@ async def _run(open_input: Open, service: AbstractAsyncContextManager[str], lang
         say(f"the device lost sound {microphone.gaps} times: this machine is too busy")
     if trouble:
         say(trouble)
-    return 1 if trouble else 0
+    return FAILED if trouble else 0
 
 
 async def _converse(microphone: Microphone, url: str, language: str | None) -> None:
@@ -227,7 +229,7 @@ async def _converse(microphone: Microphone, url: str, language: str | None) -> N
         def heard(message: Partial | Final) -> None:
             screen.heard(message)
             if isinstance(message, Final):
-                with screen.aside():
+                with screen.hidden():
                     write(captions.to_text([message]))
 
         def level(level: float, seconds: float) -> None:

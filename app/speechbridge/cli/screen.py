@@ -1,7 +1,6 @@
-"""What a command shows to the person at the terminal. The only import of rich.
+"""What a command shows on a terminal while it runs: captions as they grow, and a bar. The only import of rich.
 
-stdout gets what was asked for and nothing else. What is for the eye (captions as they grow, a bar) goes to stderr, and
-only if that is a terminal.
+Both go to stderr, and only if that is a terminal.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
@@ -19,14 +17,14 @@ from rich.table import Column
 from rich.text import Text
 
 from speechbridge.cli.captions import line, printable
+from speechbridge.cli.output import Verbosity, is_terminal, verbosity
 from speechbridge.protocol.messages import Final, Partial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PARTIAL_LINES = 3  # of a partial, its newest: more would push what is final off a small terminal
-FRAME = 0.05  # seconds between two pictures on the terminal, at least
-INTERRUPTED = 130  # what shells report for a program ended by SIGINT
+PARTIAL_LINES = 3  # the newest lines of a partial: more would push finals off a small terminal
+FRAME = 0.05  # seconds between two updates of the terminal, at least
 
 
 class Screen:
@@ -42,11 +40,11 @@ class Screen:
         self._now = now
         self._finals = finals
         self._partial = ""
-        self._aside = False
+        self._is_hidden = False
         self._drawn = now()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-            BarColumn(bar_width=None, finished_style="bar.complete"),  # a level may be full without an end to it
+            BarColumn(bar_width=None, finished_style="bar.complete"),  # a sound level may be full and is not finished
             TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
             expand=True,
@@ -58,14 +56,15 @@ class Screen:
             transient=True,
             redirect_stdout=False,  # it would go to stderr
             redirect_stderr=False,
-            get_renderable=self._picture,
+            get_renderable=self._render,
         )
 
     @classmethod
     def on_stderr(cls, name: str, *, writes_finals: bool = False) -> Self:
-        """Make the screen of a command, which `writes_finals` to stdout: on the same terminal, twice is too much."""
-        console = Console(stderr=True, force_terminal=sys.stderr.isatty())
-        return cls(name, console, finals=not (writes_finals and sys.stdout.isatty()))
+        """Make the screen of a command. `writes_finals`: it writes them to stdout, which may be the same terminal."""
+        shows = is_terminal(sys.stderr) and verbosity() is Verbosity.NORMAL
+        console = Console(stderr=True, force_terminal=shows, force_interactive=shows)
+        return cls(name, console, finals=not (writes_finals and is_terminal(sys.stdout)))
 
     def __enter__(self) -> Self:
         if self._console.is_interactive:
@@ -85,19 +84,19 @@ class Screen:
                 self._console.print(text, markup=False, highlight=False, emoji=False)
         self._draw()
 
-    def bar(self, part: float, text: str) -> None:
-        """Fill a part of the bar, 0 to 1, and write beside it."""
-        self._progress.update(self._bar, completed=part, text=text)
+    def bar(self, part: float | None, text: str) -> None:
+        """Fill a part of the bar, 0 to 1 or None where nobody knows the whole, and write beside it."""
+        self._progress.update(self._bar, completed=part or 0.0, text=text)
         if self._now() - self._drawn >= FRAME:
             self._draw()
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Take the lines away for as long as something else writes: stdout may be the same terminal."""
-        self._aside = True
+    def hidden(self) -> Iterator[None]:
+        """Take the lines away while something else writes: stdout may be the same terminal."""
+        self._is_hidden = True
         self._draw()
         yield
-        self._aside = False
+        self._is_hidden = False
         self._draw()
 
     def _draw(self) -> None:
@@ -105,8 +104,8 @@ class Screen:
         if self._live.is_started:
             self._live.refresh()
 
-    def _picture(self) -> RenderableType:
-        if self._aside:
+    def _render(self) -> RenderableType:
+        if self._is_hidden:
             return Text()
         partial = Text(self._partial, style="dim").wrap(self._console, self._console.width)
         return Group(*partial[-PARTIAL_LINES:], self._progress.get_renderable())
@@ -117,14 +116,3 @@ def minutes(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def write(text: str) -> None:
-    """Write to stdout, now."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def say(text: str) -> None:
-    """Write one line to stderr."""
-    typer.echo(f"speechbridge: {printable(text)}", err=True)

@@ -1,6 +1,6 @@
 """`speechbridge send text|file|proxy`: one flow of `/ws`, from the command line.
 
-stdout gets the service's answer; a file's bar goes to stderr.
+stdout gets the service's answer; a file's progress bar goes to stderr.
 """
 
 import asyncio
@@ -11,41 +11,54 @@ from typing import Annotated, Any
 
 import typer
 
+from speechbridge.cli import exits
 from speechbridge.cli.captions import printable
-from speechbridge.cli.local import own_key
-from speechbridge.cli.screen import INTERRUPTED, Screen, say, write
+from speechbridge.cli.exits import BadInput
+from speechbridge.cli.local import Url, base_of, local_url, own_key
+from speechbridge.cli.output import Quiet, Verbose, is_terminal, notice, write
+from speechbridge.cli.screen import Screen
 from speechbridge.client.flows import Connection, flows
-from speechbridge.client.stream import NoConnection, StreamError
+from speechbridge.settings import Settings
 
 MEGABYTE = 10**6
-LOCAL = "ws://127.0.0.1:8000"  # a text for a service that is run just to echo it makes no sense
-Url = Annotated[str, typer.Option(help="service to use, ws://host:port")]
 
-commands = typer.Typer(
+cli = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
-    help="Run one flow of the service: echo a text, store a file, ask its external server.",
+    help="Run one flow of the service: echo a text, store a file, or ask its external server.",
 )
 
 
-class BadInput(Exception):
-    """A file or a text that cannot be sent. Its text says why, and the cure."""
-
-
-@commands.command()
-def text(text: Annotated[str, typer.Argument(help="what to echo")], url: Url = LOCAL) -> None:
+@cli.command()
+def text(
+    text: Annotated[str, typer.Argument(help="What to echo.")],
+    url: Url = None,
+    _quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
     """Send a text, and write its echo."""
     _run(url, lambda connection: _write_answer(connection.text(text)))
 
 
-@commands.command()
-def file(path: Annotated[Path, typer.Argument(help="a file of any kind and size")], url: Url = LOCAL) -> None:
+@cli.command()
+def file(
+    path: Annotated[Path, typer.Argument(help="A file of any kind and size.")],
+    url: Url = None,
+    _quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
     """Send a file, for the service to store."""
     _run(url, lambda connection: _send_file(connection, path))
 
 
-@commands.command()
-def proxy(question: Annotated[str, typer.Argument(help="what to ask")], url: Url = LOCAL) -> None:
+@cli.command()
+def proxy(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    url: Url = None,
+    _quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
     """Ask the service's external server, and write its answer."""
     _run(url, lambda connection: _write_answer(connection.proxy(question)))
 
@@ -55,8 +68,8 @@ async def _write_answer(answering: Awaitable[str]) -> None:
         answer = await answering
     except UnicodeEncodeError:
         raise BadInput("the text is not UTF-8: write it in UTF-8") from None
-    # A terminal would obey what an answer holds; anything else gets it as it is.
-    write(f"{printable(answer) if sys.stdout.isatty() else answer}\n")
+    # A terminal would obey control characters in an answer; a file or a pipe gets it as it is.
+    write(f"{printable(answer) if is_terminal(sys.stdout) else answer}\n")
 
 
 async def _send_file(connection: Connection, path: Path) -> None:
@@ -71,7 +84,7 @@ async def _send_file(connection: Connection, path: Path) -> None:
             await connection.file(path, sent=sent)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}: name a file that can be read") from None
-    say(f"{path}: stored")
+    notice(f"{path}: stored")
 
 
 def _size(path: Path) -> int:
@@ -80,20 +93,9 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def _run(url: str, flow: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
-    try:
-        asyncio.run(_converse(url, flow))
-    except (NoConnection, StreamError) as error:
-        say(str(error))
-        code = 1
-    except BadInput as error:
-        say(str(error))
-        code = 2
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    else:
-        code = 0
-    raise typer.Exit(code)
+def _run(url: str | None, flow: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
+    """Run a flow on the service at `url`, or else the one on this machine; one run just for this would keep nothing."""
+    exits.run(lambda: asyncio.run(_converse(base_of(url) if url else local_url(Settings.read()), flow)))
 
 
 async def _converse(url: str, flow: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:

@@ -1,32 +1,38 @@
 """`speechbridge transcribe FILE...`: a file is played to the service as if it were spoken, and written as it is heard.
 
-stdout gets the transcript and nothing else; for the eye there are captions as they grow, and a bar of the seconds sent.
+stdout gets the transcript and nothing else. A terminal also gets captions as they grow, and a bar of the seconds sent.
+Ctrl-C ends the input: what was sent is heard to its end, and written. A second Ctrl-C leaves at once.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-import soundfile
 import typer
 
-from speechbridge.audio import RATE, Converter
-from speechbridge.cli import captions
-from speechbridge.cli.local import local_service, own_key
-from speechbridge.cli.screen import INTERRUPTED, Screen, minutes, say, write
-from speechbridge.client.stream import NoConnection, Stream, StreamError, connect, live
+from speechbridge.audio import RATE
+from speechbridge.cli import captions, exits
+from speechbridge.cli.exits import FAILED, INTERRUPTED, WRONG, BadInput
+from speechbridge.cli.local import Url, own_key, service
+from speechbridge.cli.output import Quiet, Verbose, notice, say, write
+from speechbridge.cli.recording import STDIN, Raw, Sound, sound_of
+from speechbridge.cli.screen import Screen, minutes
+from speechbridge.client.dial import NoConnection
+from speechbridge.client.stream import Stream, StreamError, connect, live
 from speechbridge.protocol.messages import Final, Partial
 from speechbridge.protocol.request import ContentType, Option, StreamRequest
 
-BLOCK = 0.1  # seconds of audio that are read and sent at once
 BYTES_A_SECOND = 2 * RATE
-SHORTFALL = 1.0  # seconds a file may be shorter than it says: some MP3s only guess their length
+LAST_WORDS = 10.0  # seconds that they may take after Ctrl-C. A guess: one or two are usual
+RATES, CHANNELS = (8000, 192_000), (1, 10)  # of raw samples, from and to
+
+cli = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 class Pace(StrEnum):
@@ -50,10 +56,6 @@ WRITERS: dict[Format, Callable[[list[Final]], str]] = {
 SUFFIXES = {Format.TEXT: ".txt", Format.JSON: ".json", Format.SRT: ".srt", Format.VTT: ".vtt"}
 
 
-class BadInput(Exception):
-    """A file or an option that cannot be used. Its text names it, and the cure."""
-
-
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The time, and the way to let it pass."""
@@ -71,81 +73,16 @@ class Job:
     format: Format
     pace: Pace
     language: str | None
+    raw: Raw | None = None
 
     @property
-    def as_it_comes(self) -> bool:
-        """Whether each final is written at once."""
+    def streams_text(self) -> bool:
+        """Whether each final is written as soon as it is heard."""
         return self.target is None and self.format is Format.TEXT
 
 
-class _Forwards(soundfile.SoundFile):  # type: ignore[misc] # soundfile ships no types
-    """A sound file that is never sought in: soundfile does so after each read, and holes an MP3 by it."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-class Recording:
-    """A sound file of any kind that libsndfile reads, as 16 kHz mono S16LE.
-
-    Only one block is in memory. Reading is done where it is called: a block of compressed audio takes well under a
-    millisecond.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open the file; raise BadInput if it is none or holds no audio."""
-        self.path = path
-        try:
-            size = path.stat().st_size
-            if not path.is_file():  # a pipe would be waited for
-                raise BadInput(f"{path}: not a file: name a sound file")
-            path.open("rb").close()  # libsndfile would call every trouble a system error
-        except OSError as error:
-            raise BadInput(f"{path}: {error.strerror}: name a sound file") from None
-        if size == 0:
-            raise BadInput(f"{path}: it is empty: name a sound file")
-        try:
-            self._file = _Forwards(path)
-        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by the file's name
-            why = getattr(error, "error_string", "it has no header").rstrip(".")
-            raise BadInput(f"{path}: no audio can be read from it ({why}): convert it to WAV or FLAC") from None
-        self.seconds = self._file.frames / self._file.samplerate
-        if not self._file.frames:
-            self._file.close()
-            raise BadInput(f"{path}: it holds no audio")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the audio; raise BadInput where the file is damaged."""
-        rate = self._file.samplerate
-        converter = Converter(rate, self._file.channels)
-        frames = max(1, round(BLOCK * rate))
-        done = 0
-        try:
-            # Floats, as libsndfile does not scale those of a float file to integers.
-            while len(block := self._file.read(frames, dtype="float32")):
-                done += len(block)
-                block[block != block] = 0  # noqa: PLR0124 # what is not a number is no sound
-                yield converter.feed((block * 32768).round().clip(-32768, 32767).astype("<i2").tobytes())
-        except soundfile.LibsndfileError as error:
-            raise BadInput(
-                f"{self.path}: damaged after {done / rate:.1f} s ({error.error_string.rstrip('.')})"
-            ) from None
-        yield converter.finish()
-        if self.seconds - done / rate > SHORTFALL:
-            raise BadInput(
-                f"{self.path}: ends after {done / rate:.1f} s, though it says {self.seconds:.1f} s: "
-                "it is cut off or damaged",
-            )
-
-
 async def transcribe(  # noqa: PLR0913 # what may be left out has its default
-    recording: Recording,
+    sound: Sound,
     url: str,
     *,
     heard: Callable[[Partial | Final], None],
@@ -154,24 +91,27 @@ async def transcribe(  # noqa: PLR0913 # what may be left out has its default
     language: str | None = None,
     clock: Clock = Clock(),
 ) -> None:
-    """Play a recording to the service at `url`, and hand over each message as it comes.
+    """Play a sound to the service at `url`, and hand over each message as it comes.
 
     `sent` is told the seconds of audio sent so far. Returns when all was heard. Raises NoConnection or StreamError
-    when the service cannot be reached or breaks off; BadInput when the file turns out to be damaged: what came
+    when the service cannot be reached or breaks off; BadInput when the sound turns out to be damaged: what came
     before is then heard to its end first.
 
-    Cancellation: the stream is closed at once, its last words are lost.
+    Cancellation: the stream is closed at once, its last words are lost. `sound.stop()` ends it gracefully.
     """
     options: dict[str, Option] = {"language": language} if language else {}
     async with connect(url, StreamRequest(ContentType.raw(RATE), options, own_key())) as stream:
-        await live(stream, _send(recording, stream, sent, pace, clock), heard)
+        await live(stream, _send(sound, stream, sent, pace, clock), heard)
 
 
-async def _send(recording: Recording, stream: Stream, sent: Callable[[float], None], pace: Pace, clock: Clock) -> None:
+async def _send(sound: Sound, stream: Stream, sent: Callable[[float], None], pace: Pace, clock: Clock) -> None:
     began = clock.now()
     seconds = 0.0
+    blocks = sound.blocks()
     try:
-        for pcm in filter(None, recording.blocks()):  # a resampler holds its first samples back
+        while (pcm := await _next(sound, blocks)) is not None:
+            if not pcm:  # a resampler holds its first samples back
+                continue
             seconds += len(pcm) / BYTES_A_SECOND
             if pace is Pace.REALTIME:
                 # When it has been spoken, by a schedule from the beginning: delays do not add up.
@@ -184,48 +124,76 @@ async def _send(recording: Recording, stream: Stream, sent: Callable[[float], No
     await stream.end()
 
 
-@asynccontextmanager
-async def _remote(url: str) -> AsyncIterator[str]:
-    yield url
+async def _next(sound: Sound, blocks: Iterator[bytes]) -> bytes | None:
+    """Return the next block; None after the last one."""
+    if not sound.is_live:
+        return next(blocks, None)
+    reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        sound.stop()  # frees the thread, which would otherwise read from what is closed under it
+        await asyncio.gather(reading, return_exceptions=True)
+        raise
 
 
+@cli.command()
 def command(  # noqa: PLR0913, PLR0917 # one for each option
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sound files: WAV, FLAC, Ogg, MP3, AIFF, ...")],
-    pace: Annotated[Pace, typer.Option(help="as if it were spoken now, or as fast as the service takes it")] = (
-        Pace.REALTIME
-    ),
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Sound files: WAV, FLAC, Ogg, MP3, AIFF, ...; - is stdin."),
+    ],
+    pace: Annotated[
+        Pace, typer.Option(help="Send as if it were spoken now, or as fast as the service takes it.")
+    ] = Pace.REALTIME,
     format: Annotated[  # noqa: A002 # it names the option
-        Format, typer.Option(help="text comes line by line as it is heard, the others at the end of each file")
+        Format, typer.Option(help="text comes line by line as it is heard, the others at the end of each file.")
     ] = Format.TEXT,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="write FILE's transcript to DIR, not to stdout")
+        Path | None, typer.Option(metavar="DIR", help="Write each transcript to a file in DIR, not to stdout.")
     ] = None,
-    url: Annotated[str | None, typer.Option(help="service to use, ws://host:port; without it, the local one")] = None,
-    language: Annotated[str | None, typer.Option(help="language spoken, as the service names it: en, fr, ...")] = None,
+    url: Url = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language that is spoken, as the service names it: en, fr, ...")
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(min=RATES[0], max=RATES[1], help="The files are raw S16LE samples: so many a second."),
+    ] = None,
+    channels: Annotated[
+        int, typer.Option(min=CHANNELS[0], max=CHANNELS[1], help="Channels of raw samples, which are interleaved.")
+    ] = 1,
+    _quiet: Quiet = False,
+    _verbose: Verbose = False,
 ) -> None:
     """Transcribe sound files, one after the other, with live captions."""
-    try:
-        targets = _targets(files, format, output)
-        jobs = [Job(path, target, format, pace, language) for path, target in zip(files, targets, strict=True)]
-        code = asyncio.run(_transcribe_all(jobs, _remote(url) if url else local_service()))
-    except BadInput as error:
-        say(str(error))
-        code = 2
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    raise typer.Exit(code)
+
+    def action() -> int:
+        raw = Raw(rate, channels) if rate is not None else None
+        targets = _targets(files, format, output, raw)
+        jobs = [Job(path, target, format, pace, language, raw) for path, target in zip(files, targets, strict=True)]
+        return asyncio.run(_transcribe_all(jobs, service(url)))
+
+    exits.run(action)
 
 
-def _targets(files: list[Path], format: Format, output: Path | None) -> list[Path | None]:  # noqa: A002
+def _targets(
+    files: list[Path],
+    format: Format,  # noqa: A002
+    output: Path | None,
+    raw: Raw | None = None,
+) -> list[Path | None]:
     """Return where each transcript goes, None for stdout. Raise BadInput now rather than after an hour of audio."""
     for path in files:
-        with Recording(path):
-            pass
+        sound = sound_of(path, raw)
+        if not sound.is_live:  # what a pipe holds is heard only once
+            with sound:
+                pass
     if output is None:
         if len(files) > 1 and format in (Format.SRT, Format.VTT):
             raise BadInput(f"{format} of several files needs a directory to write to: add --output DIR")
         return [None] * len(files)
-    targets = [output / f"{path.stem}{SUFFIXES[format]}" for path in files]
+    targets = [output / f"{'stdin' if path == STDIN else path.stem}{SUFFIXES[format]}" for path in files]
     for path, target in zip(files, targets, strict=True):
         if targets.count(target) > 1:
             raise BadInput(f"{path}: another file would be written to {target} too: transcribe them separately")
@@ -240,51 +208,69 @@ def _targets(files: list[Path], format: Format, output: Path | None) -> list[Pat
     return list(targets)
 
 
-async def _transcribe_all(jobs: list[Job], service: AbstractAsyncContextManager[str]) -> int:
-    """Transcribe one file after the other until one fails; return the exit code."""
-    async with service as url:
+async def _transcribe_all(jobs: list[Job], url: AbstractAsyncContextManager[str]) -> int:
+    """Transcribe one file after the other; return the exit code. A service that fails ends it, a damaged file not."""
+    worst = 0
+    async with url as base:
         for job in jobs:
-            code = await _transcribe_one(job, url)
-            if code:
+            code = await _transcribe_one(job, base)
+            worst = max(worst, code)
+            if code not in (0, WRONG):
                 return code
-    return 0
+    return worst
 
 
 async def _transcribe_one(job: Job, url: str) -> int:
     finals: list[Final] = []
-    try:
-        with Recording(job.path) as recording, Screen.on_stderr(job.path.name, writes_finals=job.as_it_comes) as screen:
+    with sound_of(job.path, job.raw) as sound, Screen.on_stderr(sound.name, writes_finals=job.streams_text) as screen:
 
-            def heard(message: Partial | Final) -> None:
-                screen.heard(message)
-                if isinstance(message, Final):
-                    finals.append(message)
-                    if job.as_it_comes:
-                        with screen.aside():
-                            write(captions.to_text([message]))
+        def heard(message: Partial | Final) -> None:
+            screen.heard(message)
+            if isinstance(message, Final):
+                finals.append(message)
+                if job.streams_text:
+                    with screen.hidden():
+                        write(captions.to_text([message]))
 
-            def sent(seconds: float) -> None:
-                screen.bar(seconds / recording.seconds, f"{minutes(seconds)} / {minutes(recording.seconds)}")
+        def sent(seconds: float) -> None:
+            whole = f" / {minutes(sound.seconds)}" if sound.seconds else ""
+            screen.bar(seconds / sound.seconds if sound.seconds else None, minutes(seconds) + whole)
 
-            sent(0.0)
-            await transcribe(recording, url, heard=heard, sent=sent, pace=job.pace, language=job.language)
-    except (NoConnection, StreamError) as error:
-        trouble, code = f"{job.path}: {error}", 1
-    except BadInput as error:
-        trouble, code = str(error), 2
-    except asyncio.CancelledError:
-        _finish(job, finals, f"{job.path}: interrupted")
-        raise
-    else:
-        trouble, code = "", 0
+        sent(0.0)
+        playing = asyncio.create_task(
+            transcribe(sound, url, heard=heard, sent=sent, pace=job.pace, language=job.language)
+        )
+        try:
+            trouble, code = await _played(playing, sound)
+        except asyncio.CancelledError:  # by a second Ctrl-C
+            await asyncio.gather(playing, return_exceptions=True)
+            trouble, code = f"{sound.name}: interrupted", INTERRUPTED
     _finish(job, finals, trouble)
     return code
 
 
+async def _played(playing: asyncio.Task[None], sound: Sound) -> tuple[str, int]:
+    """Wait until all was heard; return what went wrong, and the exit code. The first Ctrl-C ends the input."""
+    try:
+        try:
+            await asyncio.shield(playing)
+        except asyncio.CancelledError:
+            sound.stop()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await playing
+            return f"{sound.name}: interrupted", INTERRUPTED
+    except (NoConnection, StreamError) as error:
+        return f"{sound.name}: {error}", FAILED
+    except BadInput as error:
+        return str(error), WRONG
+    return "", 0
+
+
 def _finish(job: Job, finals: list[Final], trouble: str) -> None:
     """Write what was heard, and say up to where if it is not everything."""
-    whole = not trouble
-    if not job.as_it_comes and (finals or whole):  # nothing is no reason to overwrite what an earlier run wrote
+    is_whole = not trouble
+    if not job.streams_text and (finals or is_whole):  # an earlier transcript is not overwritten by nothing
         transcript = WRITERS[job.format](finals)
         if job.target:
             _write(job.target, transcript)
@@ -292,6 +278,8 @@ def _finish(job: Job, finals: list[Final], trouble: str) -> None:
             write(transcript)
     if trouble:
         say(f"{trouble} (heard up to {finals[-1].end_ts:.1f} s)" if finals else trouble)
+    elif job.target:
+        notice(f"{job.path}: transcript written to {job.target}")
 
 
 def _write(target: Path, text: str) -> None:

@@ -1,0 +1,321 @@
+"""Sound files and pipes, decoded to 16 kHz mono S16LE. The only import of soundfile, which is libsndfile.
+
+A file is read where `blocks` is called, in the event loop: a block of compressed audio takes well under a millisecond.
+A pipe may have nothing to say for any time, so its blocks are waited for in a thread, which `stop` frees.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import stat
+import sys
+import tempfile
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Protocol, Self
+
+import soundfile
+
+from speechbridge.audio import RATE, Converter
+from speechbridge.cli.containers import HEADER, UNKNOWN, Part, is_wav, parts_of, size_is_unknown, wav_head, with_size
+from speechbridge.cli.exits import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+
+BLOCK = 0.1  # seconds of audio that are read and sent at once
+SHORTFALL = 1.0  # seconds a file may be shorter than it says: the length of compressed audio is often rounded
+ENDLESS = 2**62  # frames: libsndfile gives such a number where the length is unknown
+STDIN = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Samples without a header: interleaved S16LE."""
+
+    rate: int
+    channels: int
+
+
+class Sound(Protocol):
+    """What is heard: used within a `with`."""
+
+    name: str
+    seconds: float | None  # None if nobody knows how long it is
+    is_live: bool  # its blocks must be waited for in a thread
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the audio, once. Raises BadInput where it is damaged; what came before is good."""
+        ...
+
+    def stop(self) -> None:
+        """Have `blocks` end soon, also for a thread that waits for the next one."""
+        ...
+
+
+def sound_of(path: Path, raw: Raw | None = None) -> Sound:
+    """Return a sound file, a pipe, or `-` for stdin; `raw` says that it has no header. Raises BadInput."""
+    if path == STDIN and sys.stdin is None:
+        raise BadInput("stdin is closed: pipe a sound file into it")
+    source: int | Path = 0 if path == STDIN else path
+    try:
+        mode = os.stat(source).st_mode  # noqa: PTH116 # of a descriptor, perhaps
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return Pipe(source, "stdin" if path == STDIN else str(path), raw)
+        if path == STDIN and os.isatty(0):
+            raise BadInput("stdin is a terminal: pipe a sound file into it")
+        if not stat.S_ISREG(mode):
+            raise BadInput(f"{path}: not a file: name a sound file")
+        return Recording(source, "stdin" if path == STDIN else str(path), raw)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}: name a sound file") from None
+
+
+class Recording:
+    """A sound file of any kind that libsndfile reads, or of raw samples. Only one block of it is in memory."""
+
+    is_live = False
+
+    def __init__(self, source: int | str | Path, name: str = "", raw: Raw | None = None) -> None:
+        """Take a file's name, or its descriptor; `name` is what messages call it."""
+        self.name = name or str(source)
+        self.seconds: float | None = None
+        self._source = source
+        self._raw = raw
+        self._is_stopped = False
+        self._parts: list[Part] = []
+
+    def __enter__(self) -> Self:
+        """Open the file; raise BadInput if it is no sound file or holds no audio."""
+        try:
+            is_ours = not isinstance(self._source, int)
+            with open(self._source, "rb", closefd=is_ours) as file:
+                if os.fstat(file.fileno()).st_size == 0:
+                    raise BadInput(f"{self.name}: it is empty: name a sound file")
+                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise BadInput(f"{self.name}: {error.strerror}: name a sound file") from None
+        try:
+            if self._raw is None:
+                self._parts = parts_of(self._data)
+            self.seconds = self._length()
+        except BaseException:
+            self._data.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._data.close()
+
+    def stop(self) -> None:
+        self._is_stopped = True
+
+    def blocks(self) -> Iterator[bytes]:
+        if self._raw is not None:
+            size = _block_size(self._raw)
+            places = range(0, len(self._data), size)
+            pieces = (self._data[place : place + size] for place in places if not self._is_stopped)
+            yield from _converted(pieces, self._raw)
+        passed = 0.0  # seconds
+        for part in self._parts:
+            with closing(self._open(part)) as file:
+                for block in _decoded(file, None, passed, self.name):
+                    if self._is_stopped:
+                        return
+                    passed += len(block) / (2 * RATE)
+                    yield block
+
+    def _length(self) -> float | None:
+        """Return the seconds of the whole file. Raises BadInput if a part of it cannot be read, or none holds audio."""
+        if self._raw is not None:
+            return len(self._data) / (2 * self._raw.rate * self._raw.channels)
+        lengths = []
+        for part in self._parts:
+            with closing(self._open(part)) as file:
+                lengths.append(_seconds(file))
+        if not any(length is None or length > 0 for length in lengths):
+            raise BadInput(f"{self.name}: it holds no audio")
+        known = [length for length in lengths if length is not None]
+        return sum(known) if len(known) == len(lengths) else None
+
+    def _open(self, part: Part) -> soundfile.SoundFile:
+        try:
+            return _Forwards(_Window(self._data, part))
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by the file's name
+            why = getattr(error, "error_string", "it has no header").rstrip(".")
+            cure = "convert it to WAV or FLAC, or give --rate if it holds raw samples"
+            raise BadInput(f"{self.name}: no audio can be read from it ({why}): {cure}") from None
+
+
+class Pipe:
+    """Sound that comes through a pipe: raw samples and WAV as they come, other kinds once the pipe has ended.
+
+    A thread reads the pipe, and passes it on by a socket of ours: that one can be shut, and frees whoever waits.
+    """
+
+    is_live = True
+    seconds: float | None = None
+
+    def __init__(self, source: int | Path, name: str, raw: Raw | None = None) -> None:
+        """Read a descriptor, or the file of this name, from when it is entered on."""
+        self.name = name
+        self._source = source
+        self._raw = raw
+        self._is_stopped = False
+        self._kind: SimpleQueue[str] = SimpleQueue()
+
+    def __enter__(self) -> Self:
+        self._out, self._in = socket.socketpair()
+        # A daemon: what it reads may never end, and nothing wakes a thread that waits for a pipe.
+        threading.Thread(target=self._pump, name=f"pipe-{self.name}", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._out.close()
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        with suppress(OSError):  # shut already
+            self._out.shutdown(socket.SHUT_RDWR)
+        self._kind.put("stopped")
+
+    def blocks(self) -> Iterator[bytes]:
+        match self._kind.get():
+            case "raw" if self._raw is not None:
+                yield from _converted(self._pieces(_block_size(self._raw)), self._raw)
+            case "wav":
+                yield from self._wav(None)
+            case "endless wav":
+                yield from self._wav(0.0)
+            case "file":
+                yield from self._file()
+            case "empty":
+                raise BadInput(f"{self.name}: it is empty: pipe a sound file into it")
+
+    def _wav(self, seconds: float | None) -> Iterator[bytes]:
+        with closing(_Forwards(self._out.fileno(), closefd=False)) as file:
+            try:
+                yield from _decoded(file, seconds, 0.0, self.name)
+            except BadInput:
+                if not self._is_stopped:
+                    raise
+        if any(b"WAVEfmt " in piece for piece in self._pieces(HEADER)):
+            raise BadInput(f"{self.name}: only the first of several sound files was heard: name them as FILE...")
+
+    def _file(self) -> Iterator[bytes]:
+        with tempfile.NamedTemporaryFile(prefix="speechbridge-") as copy:
+            for piece in self._pieces(HEADER):
+                copy.write(piece)
+            copy.flush()
+            with Recording(copy.name, self.name) as recording:
+                yield from recording.blocks()
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        return iter(lambda: self._out.recv(size, socket.MSG_WAITALL), b"")
+
+    # ---- in the thread -----------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        is_ours = not isinstance(self._source, int)
+        # OSError: of a pipe that broke, or of our socket, when nobody listens any more.
+        with self._in, suppress(OSError), open(self._source, "rb", buffering=0, closefd=is_ours) as source:
+            self._in.sendall(self._begin(source))
+            while piece := source.read(HEADER):
+                self._in.sendall(piece)
+        self._kind.put("empty")
+
+    def _begin(self, source: FileIO) -> bytes:
+        """Read until it is known what comes, and tell `blocks`. Return what was read."""
+        begun = b""
+        while piece := source.read(HEADER):
+            begun += piece
+            if self._raw is not None:
+                self._kind.put("raw")
+                return begun
+            if len(begun) >= 12 and not is_wav(begun):
+                break
+            if (head := wav_head(begun)) is not None:
+                is_endless = size_is_unknown(head)
+                self._kind.put("endless wav" if is_endless else "wav")
+                return (with_size(head, UNKNOWN) if is_endless else head) + begun[len(head) :]
+            if len(begun) >= HEADER:
+                break
+        self._kind.put("file" if begun else "empty")
+        return begun
+
+
+class _Forwards(soundfile.SoundFile):  # type: ignore[misc] # soundfile ships no types
+    """A sound file that is never sought in: soundfile does so after each read, and leaves gaps in an MP3 by it."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Window:
+    """A part of a file, as a file."""
+
+    def __init__(self, data: mmap.mmap, part: Part) -> None:
+        self._data = data
+        self._part = part
+        self._size = len(part.head) + part.end - part.start
+        self._place = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        size = max(0, min(size, self._size - self._place))
+        head = self._part.head[self._place : self._place + size]
+        start = self._part.start + max(0, self._place - len(self._part.head))
+        self._place += size
+        return head + self._data[start : start + size - len(head)]
+
+
+def _decoded(file: soundfile.SoundFile, seconds: float | None, before: float, name: str) -> Iterator[bytes]:
+    """Yield a sound file's audio. `seconds` is how long it should be at least; None: as it says itself."""
+    rate = file.samplerate
+    converter = Converter(rate, file.channels)
+    done = 0
+    try:
+        # Floats, as libsndfile does not scale those of a float file to integers.
+        while len(block := file.read(max(1, round(BLOCK * rate)), dtype="float32", always_2d=True)):
+            done += len(block)
+            block[block != block] = 0  # noqa: PLR0124 # what is not a number is no sound
+            yield converter.feed((block * 32768).round().clip(-32768, 32767).astype("<i2").tobytes())
+    except soundfile.LibsndfileError as error:
+        why = error.error_string.rstrip(".") or "unreadable"
+        raise BadInput(f"{name}: damaged after {before + done / rate:.1f} s ({why})") from None
+    yield converter.finish()
+    expected = _seconds(file) if seconds is None else seconds
+    if expected is not None and expected - done / rate > SHORTFALL:
+        raise BadInput(
+            f"{name}: ends after {before + done / rate:.1f} s, though it says {before + expected:.1f} s: "
+            "it is cut off or damaged"
+        )
+
+
+def _seconds(file: soundfile.SoundFile) -> float | None:
+    return None if file.frames > ENDLESS else file.frames / file.samplerate
+
+
+def _converted(pieces: Iterator[bytes], raw: Raw) -> Iterator[bytes]:
+    converter = Converter(raw.rate, raw.channels)
+    yield from map(converter.feed, pieces)
+    yield converter.finish()
+
+
+def _block_size(raw: Raw) -> int:
+    return round(BLOCK * raw.rate) * 2 * raw.channels

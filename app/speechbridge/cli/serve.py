@@ -1,0 +1,140 @@
+"""`speechbridge serve`: the service, until Ctrl-C or SIGTERM."""
+
+import asyncio
+import errno
+import logging
+import os
+import shlex
+import shutil
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from speechbridge import logs
+from speechbridge.cli import exits
+from speechbridge.cli.local import reachable
+from speechbridge.cli.output import OutputFailed, Quiet, Verbose, Verbosity, verbosity, write
+from speechbridge.init import become_init
+from speechbridge.protocol.request import PATH
+from speechbridge.server import create_app
+from speechbridge.server.run import Server, ServiceFailed
+from speechbridge.settings import ListenSettings, Settings, describe, environment_warnings
+
+logger = logging.getLogger(__name__)
+
+cli = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+LOG_LEVEL = {Verbosity.QUIET: "warning", Verbosity.NORMAL: None, Verbosity.VERBOSE: "debug"}  # None: as set
+
+
+def _settings_help() -> str:
+    # \\b has the lines stay as they are, not filled into one paragraph
+    lines = "\n".join(f"  {name}={default}\n      {what}" for name, default, what in describe())
+    return f"\b\nSettings, by environment:\n{lines}"
+
+
+@cli.command(epilog=_settings_help())
+def command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")] = None,
+    _quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Run the service until Ctrl-C. Everything else is set by the environment variables below."""
+    exits.run(lambda: _serve(host, port))
+
+
+def _serve(host: str | None, port: int | None) -> None:
+    become_init()
+    settings = Settings.read(host=host, port=port, log_level=LOG_LEVEL[verbosity()])
+    logs.configure(settings.log_level, settings.log_format)
+    for warning in environment_warnings():
+        logger.warning(warning)
+    server = Server(create_app(settings), settings)
+    try:
+        _try_to_listen(settings)
+        with asyncio.Runner(loop_factory=server.loop_factory) as runner:  # uvloop's, where there is one
+            runner.run(_run(server, settings))
+    except ServiceFailed as error:
+        raise exits.Failed(str(error)) from None
+
+
+def _try_to_listen(settings: ListenSettings) -> None:
+    """Find out now whether the address can be listened on, before a recognizer is started. Raises Failed."""
+    where = f"the service cannot start on {settings.host}:{settings.port}"
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as trial:
+                if os.name == "posix":  # as the event loop does: a port whose connections linger is free
+                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                trial.bind(address)
+                trial.listen()  # two sockets may have one address, but only one of them may listen
+    except socket.gaierror:
+        raise exits.Failed(f"{where}: there is no such host; --host, or SPEECHBRIDGE_HOST, names it") from None
+    except OSError as error:
+        cure = {
+            errno.EADDRINUSE: "the port is taken; --port, or SPEECHBRIDGE_PORT, names another",
+            errno.EACCES: "ports below 1024 need privileges; --port, or SPEECHBRIDGE_PORT, names another",
+            errno.EADDRNOTAVAIL: "this machine does not have that address; --host, or SPEECHBRIDGE_HOST, names another",
+        }.get(error.errno or 0, os.strerror(error.errno or 0))
+        raise exits.Failed(f"{where}: {cure}") from None
+
+
+async def _run(server: Server, settings: Settings) -> None:
+    announcing = asyncio.create_task(_announce(server, settings))
+    try:
+        await server.serve()
+    finally:
+        announcing.cancel()
+
+
+async def _announce(server: Server, settings: Settings) -> None:
+    await server.has_started.wait()
+    if verbosity() is not Verbosity.QUIET:
+        with suppress(OutputFailed):  # no reason not to serve
+            write(announcement(reachable(server.url), settings, _ourselves()))
+
+
+def announcement(url: str, settings: Settings, ourselves: str) -> str:
+    """Return what the person at the terminal is told. Each command in it works in another terminal as it stands."""
+    page = url.replace("ws", "http", 1)
+    lines = [
+        "speechbridge is listening.",
+        "",
+        f"  {page}  the captions page: open it and speak",
+        f"  {url}{PATH}  Rev.ai's protocol: its SDKs take url={url}",
+        f"  {url}/ws_a  16 kHz mono S16LE in, responses out",
+    ]
+    if urlsplit(url).hostname != settings.host:
+        lines += ["", f"It listens on {settings.host}: from elsewhere, use this machine's address or name."]
+    lines += ["", "In another terminal:"]
+    if settings.api_keys.get_secret_value():
+        lines += ["  read -r SPEECHBRIDGE_KEY; export SPEECHBRIDGE_KEY  # then paste a key, and press Enter"]
+    is_default = url == "ws://127.0.0.1:8000"
+    option = "" if is_default else f" --url {url}"
+    lines += [f"  {ourselves} mic{option}", f"  {ourselves} transcribe{option} FILE...", "", "Ctrl-C stops it."]
+    return "\n".join(lines) + "\n"
+
+
+def _ourselves() -> str:
+    """Return our command as another shell in this folder understands it."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(_shortened(Path(sys.executable)))} -m speechbridge"
+    is_activated = called.is_relative_to(os.environ.get("VIRTUAL_ENV", "/nowhere"))  # in this shell only
+    if not is_activated and shutil.which(called.name) == str(called):
+        return called.name
+    return shlex.quote(_shortened(called))
+
+
+def _shortened(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
