@@ -31,7 +31,7 @@ def _options() -> argparse.Namespace:
         " When it accepts connections it prints one line: listening on ws://HOST:PORT",
     )
     options.add_argument(
-        "--model", type=Path, metavar="FOLDER", help="a model in Moonshine's layout (default: the English one)"
+        "--model", type=_folder, metavar="FOLDER", help="a model in Moonshine's layout (default: the English one)"
     )
     options.add_argument("--language", default="en", help="the language of the model (default: %(default)s)")
     options.add_argument(
@@ -55,6 +55,10 @@ def _options() -> argparse.Namespace:
         help="close a stream on which nothing came for so long (default: %(default)g)",
     )
     return options.parse_args()
+
+
+def _folder(text: str) -> Path | None:
+    return Path(text) if text else None  # docker-compose.yml gives an empty one when none is set
 
 
 def _positive(text: str) -> int:
