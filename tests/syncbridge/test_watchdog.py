@@ -130,6 +130,18 @@ def test_from_the_third_mute_attempt_on_each_has_twice_the_time(mute: int, times
     assert dog.mute == 0
 
 
+def test_while_there_is_no_room_each_answer_begins_another_wait_until_input_is_given_again() -> None:
+    """No input comes that it could be asked about, and a partial makes no room."""
+    dog = Watchdog(SILENCE)
+    assert dog.no_room(0, 10.0)
+    assert dog.answered(0, 13.0)
+    assert dog.due == 13 + SILENCE
+    dog.given(200, 20.0)
+    dog.came_back()
+    assert not dog.answered(100, 21.0)
+    assert dog.due == math.inf
+
+
 # ---- an SDK that does not come back ----------------------------------------------------------------------------------
 
 

@@ -125,7 +125,7 @@ class LiveAttempt:
 
     def waits_for_room(self) -> None:
         """Note that it gets no input before some is settled. With the tap's lock held."""
-        if self.watchdog.asked(self._tap.ring.start, self._rules.timer.time()):
+        if self.watchdog.no_room(self._tap.ring.start, self._rules.timer.time()):
             self._watch_by_due()
 
     def had_at(self, position: int) -> float:
