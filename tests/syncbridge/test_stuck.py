@@ -16,7 +16,7 @@ from tests.helpers.puppet import PATIENCE
 from tests.helpers.timer import ManualTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def test_the_watchdog_aborts_an_attempt_that_does_not_answer_speech_but_not_over_silence() -> None:
@@ -149,6 +149,7 @@ class Blocking:
         self.aborts: list[float] = []
         self.healthy = Sdk([])
         self.clock = ManualTimer()
+        self.resumable: Resumable[Final | str] | None = None
         self._where = where
         self._aborted = aborted
         self._times = times
@@ -170,7 +171,10 @@ class Blocking:
         sender = threading.Thread(target=self._send, args=(feed, free, is_over), daemon=True)
         sender.start()
         try:
-            if self._where in ("mute after a partial", "mute after a final"):
+            if self._where == "mute after a partial without room":
+                wait_until(lambda: _waits_for_room(self.resumable))
+                yield "partial"
+            elif self._where in ("mute after a partial", "mute after a final"):
                 assert is_over.wait(PATIENCE)
                 yield "partial" if self._where == "mute after a partial" else Final(0, AUDIO)
             self.blocked.release()
@@ -196,7 +200,7 @@ class Stream:
     def __init__(self, sdk: Blocking, feed: Iterator[bytes], **changed: object) -> None:
         self.heard: list[Final | str] = []
         self.error: Exception | None = None
-        self.resumable = Resumable(sdk.connect, rules(timer=sdk.clock, **changed))
+        self.resumable = sdk.resumable = Resumable(sdk.connect, rules(timer=sdk.clock, **changed))
         self._thread = threading.Thread(target=self._read, args=[feed], daemon=True)
         self._thread.start()
 
@@ -232,8 +236,7 @@ def test_wherever_an_sdk_is_blocked_another_attempt_takes_over_and_nothing_is_lo
     sdk = Blocking(where, aborted)
     stream = Stream(sdk, chunks(sdk), silence=20.0, lifetime=5.0 if rotates else None)
     assert sdk.blocked.acquire(timeout=PATIENCE)
-    while not sdk.aborts:
-        sdk.clock.advance(1)
+    until_aborted(sdk)
     assert stream.result() == AUDIO
     assert stream.error is None
     assert len(sdk.aborts) == 1
@@ -252,8 +255,7 @@ def test_an_error_is_always_stuck_after_the_watchdogs_abort(where: str) -> None:
 
     stream = Stream(sdk, chunks(sdk), silence=20.0, again=again)
     assert sdk.blocked.acquire(timeout=PATIENCE)
-    while not sdk.aborts:
-        sdk.clock.advance(1)
+    until_aborted(sdk)
     assert stream.result() == b""
     assert isinstance(stream.error, Stuck)
     assert isinstance(stream.error.__cause__, ClosedByUs)
@@ -265,9 +267,18 @@ def test_an_sdk_that_is_blocked_with_silence_is_replaced_too() -> None:
     sdk = Blocking("blocked in a send")
     stream = Stream(sdk, chunks(sdk), silence=20.0, speech=lambda _piece: False)
     assert sdk.blocked.acquire(timeout=PATIENCE)
-    while not sdk.aborts:
-        sdk.clock.advance(1)
+    until_aborted(sdk)
     assert stream.result() == AUDIO
+
+
+def test_an_sdk_that_is_mute_after_a_partial_while_there_is_no_room_is_replaced() -> None:
+    """Nobody takes input then, so nothing but the partial is ever heard of it."""
+    sdk = Blocking("mute after a partial without room")
+    stream = Stream(sdk, iter([AUDIO] * 5), silence=20.0, room=250, hold=1e9)
+    assert sdk.blocked.acquire(timeout=PATIENCE)
+    until_watched(sdk.clock, 20.0)
+    until_aborted(sdk)
+    assert stream.result() == AUDIO * 5
 
 
 @pytest.mark.parametrize("silence", [None, 60.0])
@@ -372,9 +383,29 @@ def test_a_watched_stream_leaves_no_thread_behind() -> None:
             assert not thread.is_alive()
 
 
+def until_aborted(sdk: Blocking) -> None:
+    """Let time pass, up to a minute."""
+    for _ in range(60):
+        if sdk.aborts:
+            return
+        sdk.clock.advance(1)
+    pytest.fail("nobody noticed")
+
+
 def until_watched(clock: ManualTimer, due: float) -> None:
     """Wait until somebody's look is due: the SDK's thread has found the end of its input."""
+    wait_until(lambda: clock.next_due() <= due)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Let other threads run until a condition holds that nobody announces."""
     deadline = time.monotonic() + PATIENCE
-    while clock.next_due() > due:
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0)
+
+
+def _waits_for_room(resumable: Resumable[Final | str] | None) -> bool:
+    """Tell whether an SDK that asks for input is kept waiting, as there is no room."""
+    attempt = resumable._attempt if resumable else None
+    return attempt is not None and bool(attempt._tap._changed._waiters)  # type: ignore[attr-defined] # of a Condition

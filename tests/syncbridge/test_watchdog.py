@@ -130,6 +130,18 @@ def test_from_the_third_mute_attempt_on_each_has_twice_the_time(mute: int, times
     assert dog.mute == 0
 
 
+def test_while_there_is_no_room_each_answer_begins_another_wait_until_input_is_given_again() -> None:
+    """No input comes that it could be asked about, and a partial makes no room."""
+    dog = Watchdog(SILENCE)
+    assert dog.no_room(0, 10.0)
+    assert dog.answered(0, 13.0)
+    assert dog.due == 13 + SILENCE
+    dog.given(200, 20.0)
+    dog.came_back()
+    assert not dog.answered(100, 21.0)
+    assert dog.due == math.inf
+
+
 # ---- an SDK that does not come back ----------------------------------------------------------------------------------
 
 
@@ -238,14 +250,14 @@ def test_without_a_limit_it_is_never_due() -> None:
 
 def test_an_sdk_that_gets_no_more_input_owes_another_answer_after_each() -> None:
     dog = Watchdog(SILENCE, ANSWER)
-    dog.is_held(100, 10.0)
+    dog.no_room(100, 10.0)
     dog.answered(200, 11.0)
     assert dog.due == 11.0 + SILENCE
 
 
 def test_an_sdk_that_is_given_input_again_owes_no_answer_after_one() -> None:
     dog = Watchdog(SILENCE, ANSWER)
-    dog.is_held(100, 10.0)
+    dog.no_room(100, 10.0)
     dog.given(300, 11.0)
     dog.came_back()
     dog.answered(200, 12.0)

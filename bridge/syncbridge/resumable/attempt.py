@@ -125,8 +125,8 @@ class LiveAttempt:
 
     def waits_for_room(self) -> None:
         """Note that it gets no input before some is settled. With the tap's lock held."""
-        self.watchdog.is_held(self._tap.ring.start, self._rules.timer.time())
-        self._watch_by_due()
+        if self.watchdog.no_room(self._tap.ring.start, self._rules.timer.time()):
+            self._watch_by_due()
 
     def had_at(self, position: int) -> float:
         """Return when it had been given what begins at a position; now if it was not yet. With the tap's lock held."""

@@ -89,8 +89,7 @@ class Watchdog:
         self.why = ""  # it is stuck, in words
         self.silence = math.inf if silence is None else silence
         self._answer = math.inf if answer is None else answer
-        self._has_ended = False
-        self._is_short_of_room = False  # no input comes before an answer settles some
+        self._must_answer = False  # it gets no more input before it answers: the input has ended, or there is no room
         self._from = 0  # where the input that waits begins
         self._since = 0.0  # when it was given
         self._blocked_since = math.inf  # when the SDK took input or gave an answer; infinite while it waits for input
@@ -116,18 +115,17 @@ class Watchdog:
     def given(self, position: int, now: float) -> bool:
         """Note that the SDK takes input, and where that begins. Returns whether `due` may be earlier now."""
         self._blocked_since = now
-        self._is_short_of_room = False
+        self._must_answer = False
         return self.asked(position, now)
 
     def came_back(self) -> None:
         """Note that the SDK asks for more input."""
         self._blocked_since = math.inf
-        self._is_short_of_room = False
 
-    def is_held(self, position: int, now: float) -> None:
-        """Note that the SDK gets no more input before what begins at a position is settled."""
-        self._is_short_of_room = True
-        self.asked(position, now)
+    def no_room(self, position: int, now: float) -> bool:
+        """Note that there is no more input for it before some is settled. Returns what `asked` does."""
+        self._must_answer = True
+        return self.asked(position, now)
 
     def asked(self, position: int, now: float) -> bool:
         """Note that an answer is expected to what begins at a position. Returns whether `due` may be earlier now."""
@@ -141,7 +139,7 @@ class Watchdog:
 
     def ended(self, position: int, now: float) -> None:
         """Note that the attempt's input has ended, and that all from a position on is still to be settled."""
-        self._has_ended = True
+        self._must_answer = True
         self.came_back()
         self.last_words_due = min(self.last_words_due, now + self._answer)
         self.asked(position, now)
@@ -155,8 +153,7 @@ class Watchdog:
             self._blocked_since = now
         if self.state is not State.IDLE:
             self._enter(Event.ANSWER)
-        # More must come: what settles the rest, or the end.
-        return (self._has_ended or self._is_short_of_room) and self.asked(position, now)
+        return self._must_answer and self.asked(position, now)  # a partial is not enough then
 
     def settled(self, now: float) -> None:
         """Note that a response settled more than was settled before."""
