@@ -6,8 +6,11 @@ import asyncio
 import logging
 import socket
 import ssl
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +19,7 @@ from websockets.asyncio.server import serve
 from speechbridge.client import dial as module
 from speechbridge.client.dial import NoConnection, Refused, TimedOut, Unreachable, dial
 from speechbridge.protocol.address import Address
+from tests import helpers
 from tests.helpers.secrets import everything_in, secret
 
 if TYPE_CHECKING:
@@ -50,12 +54,16 @@ async def failure(base: str, *, open_timeout: float = PATIENCE) -> NoConnection:
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int] | OSError) -> None:
     """Let every host's name stand for these addresses, without asking anybody."""
 
-    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+    def look_up(*_: object, **__: object) -> list[object]:
         for address in addresses:
             if isinstance(address, OSError):
                 raise address
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
 
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        return look_up()
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
 
 
@@ -99,6 +107,55 @@ async def test_an_invalid_host_name(host: str, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     assert "there is no such host" in str(await failure(f"ws://{host}:9"))
+
+
+HANGING = """
+import asyncio, socket, threading
+from speechbridge.client.dial import NoConnection, dial
+from speechbridge.protocol.address import Address
+
+socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
+
+async def main():
+    try:
+        async with dial(Address.parse("ws://hangs.invalid"), open_timeout=0.2):
+            pass
+    except NoConnection as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+def test_a_dns_lookup_that_hangs_is_told_in_time_and_keeps_no_process_from_ending() -> None:
+    """Asyncio looks names up in threads that it waits for at the end."""
+    ran = subprocess.run(
+        [sys.executable, "-c", HANGING], capture_output=True, text=True, check=False, timeout=4 * PATIENCE
+    )
+    assert ran.stdout == "ws://hangs.invalid did not answer within 0.2 s: try again, or check the address\n", ran.stderr
+
+
+async def test_a_certificate_that_is_not_valid() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(helpers.__file__).parent / "self_signed.pem")
+
+    async def handler(_websocket: ServerConnection) -> None:
+        raise AssertionError("it must not be reached")
+
+    async with serve(handler, "127.0.0.1", 0, ssl=context) as server:
+        host, port = server.sockets[0].getsockname()
+        error = await failure(f"wss://{host}:{port}")
+    assert isinstance(error, Unreachable)
+    assert "certificate verify failed: self-signed certificate" in str(error)
+    assert str(error).endswith("check its certificate, or use ws://")
+
+
+async def test_a_proxy_is_left_to_look_names_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    async with saying(b"HTTP/1.1 502 Bad Gateway\r\n\r\n") as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        error = await failure("ws://only-the-proxy-knows.invalid:9")
+    assert "no such host" not in str(error)
 
 
 async def test_a_port_on_which_nothing_listens() -> None:

@@ -154,20 +154,28 @@ def test_there_is_room_until_the_buffer_is_full_and_again_once_some_is_settled()
     send(replay, 2)
     assert replay.make_room(0.0) == math.inf  # nothing of it is acknowledged
     replay.acknowledge(RATE, 0.0)
-    assert replay.make_room(0.0) == HOLD_SECONDS
+    assert 0.0 < replay.make_room(0.0) < HOLD_SECONDS
     replay.settle(Final(0, 0.25))
     assert replay.make_room(0.0) == 0.0
 
 
 def test_silence_is_evicted_when_the_service_has_had_it_for_long() -> None:
-    replay = new(room=RATE)
-    send(replay, RATE)
-    replay.acknowledge(RATE // 2, 10.0)
-    replay.acknowledge(RATE, 15.0)
+    replay = new()
+    send(replay, ROOM)
+    replay.acknowledge(ROOM // 2, 10.0)
+    replay.acknowledge(ROOM, 15.0)
     assert replay.make_room(9.0 + HOLD_SECONDS) == 1.0
     assert replay.make_room(10.0 + HOLD_SECONDS) == 0.0
-    assert replay.held == RATE - PIECE  # no more than there must be room for
+    assert replay.held == ROOM - PIECE  # no more than there must be room for
     assert replay.lost == 0  # the service has it
+
+
+def test_live_silence_never_waits_for_room_however_small_the_buffer_is() -> None:
+    replay = new(room=2 * RATE)
+    for second in range(100):
+        assert replay.make_room(float(second)) == 0.0
+        send(replay, RATE)
+        replay.acknowledge((second + 1) * RATE, second + 0.9)
 
 
 def test_what_was_evicted_is_lost_when_the_service_forgets_it_and_counted_once() -> None:

@@ -74,3 +74,18 @@ def test_any_query_is_read_or_refused_with_a_reason_that_fits(query: str) -> Non
     except BadRequest as error:
         reason = str(error)
         assert reason == fit_reason(reason)  # some queries are fine, so pytest.raises cannot say it
+
+
+@pytest.mark.parametrize(
+    ("kind", "frame"),
+    [
+        (ContentType.raw(), 2),
+        (ContentType.raw(48000, 2), 4),
+        (ContentType("audio/x-raw", "non-interleaved", 16000, "S16LE", 1), 2),
+        (ContentType("audio/x-raw", "non-interleaved", 16000, "S16LE", 2), None),
+        (ContentType("audio/x-raw", "interleaved", 16000, "F32LE", 1), None),
+        (ContentType("audio/x-wav"), None),
+    ],
+)
+def test_only_interleaved_16_bit_samples_can_be_cut_anywhere(kind: ContentType, frame: int | None) -> None:
+    assert kind.frame == frame

@@ -19,8 +19,12 @@ import logging
 import os
 import socket
 import ssl
-from contextlib import asynccontextmanager
+import threading
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidProxy, InvalidStatus, WebSocketException
@@ -84,24 +88,27 @@ async def dial(
 ) -> AsyncIterator[ClientConnection]:
     """Open a WebSocket for the time of an `async with`, through the proxy of the environment, if it is not loopback.
 
-    `open_timeout` is in seconds, `max_size` in bytes a message, `inbound` in messages read ahead. Raises NoConnection.
+    `open_timeout` is in seconds, from the DNS lookup to the end of the handshake; `max_size` in bytes a message;
+    `inbound` in messages read ahead. Raises NoConnection.
 
     Cancellation: while opening, the connection is dropped; while leaving, it is closed without waiting for an answer.
     """
     try:
-        websocket = await connect(
-            address.url,
-            open_timeout=open_timeout,
-            compression=None,  # it does not make audio smaller
-            proxy=None if address.loopback else True,
-            ping_interval=PING_INTERVAL,
-            ping_timeout=PING_TIMEOUT,
-            close_timeout=CLOSE_TIMEOUT,
-            max_size=max_size,
-            max_queue=inbound,
-            subprotocols=subprotocols,
-            logger=_log,
-        )
+        async with asyncio.timeout(open_timeout):
+            await _look_up(address)
+            websocket = await connect(
+                address.url,
+                open_timeout=None,  # the one above is for all of it
+                compression=None,  # it does not make audio smaller
+                proxy=None if address.loopback else True,
+                ping_interval=PING_INTERVAL,
+                ping_timeout=PING_TIMEOUT,
+                close_timeout=CLOSE_TIMEOUT,
+                max_size=max_size,
+                max_queue=inbound,
+                subprotocols=subprotocols,
+                logger=_log,
+            )
     # `from None` everywhere: the errors of websockets, and their contexts, may show the URL.
     except TimeoutError:
         text = f"{address.shown} did not answer within {open_timeout:g} s: try again, or check the address"
@@ -145,6 +152,47 @@ async def hang_up(websocket: ClientConnection, close: Close | None = None) -> No
     finally:
         websocket.transport.abort()  # has no effect once it is closed
         await websocket.wait_closed()
+
+
+async def _look_up(address: Address) -> None:
+    """Wait until a host name can be resolved. Raises socket.gaierror or UnicodeError if it cannot.
+
+    A lookup cannot be interrupted. In one of asyncio's own threads, one that hangs would keep the others waiting, and
+    keep `asyncio.run` from returning; here it has a thread to itself, which may be left behind. What it finds is in
+    the resolver's cache when asyncio asks again.
+
+    Cancellation: safe.
+    """
+    parts = urlsplit(address.url)
+    host = parts.hostname or ""
+    if address.loopback or _is_ip_address(host) or (getproxies() and not proxy_bypass(host)):
+        return  # there is nothing to look up, or a proxy does it
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if not found.done():  # it was cancelled
+            found.set_exception(error) if error else found.set_result(None)
+
+    def look_up() -> None:
+        error: Exception | None = None
+        try:
+            socket.getaddrinfo(host, parts.port or parts.scheme.replace("ws", "http"), type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as failure:
+            error = failure
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=look_up, name="dns-lookup", daemon=True).start()
+    await found
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def close_of(closed: ConnectionClosed) -> Close:

@@ -6,7 +6,8 @@ settled, because only then no restart of the service can lose it. The service's 
 when it had to begin a new one, where the finals of the one before ended.
 
 Silence is never settled, so something must give when the buffer is full: audio that the service acknowledged
-`HOLD_SECONDS` ago is evicted then. It is lost only if the service forgets the stream after that; `lost` counts it.
+`HOLD_SECONDS` ago (less in a smaller buffer) is evicted then. It is lost only if the service forgets the stream after
+that; `lost` counts it.
 
 Audio in a container, or of samples that are not S16LE, cannot begin in its middle. Such a stream cannot be begun anew:
 it keeps audio until the service has acknowledged it.
@@ -38,10 +39,12 @@ class Replay:
 
     def __init__(self, request: StreamRequest, room: int | None = None) -> None:
         kind = request.content_type
-        is_interleaved = kind.layout == "interleaved" or kind.channels == 1
-        self._rate = kind.byte_rate if is_interleaved else None  # bytes a second; None: it cannot begin in its middle
-        self._frame = 2 * (kind.channels or 1) if self._rate else 1
-        self._room = room or max(ROOM, int(ROOM_SECONDS * (self._rate or 0)))
+        self._frame = kind.frame or 1
+        self._rate = kind.byte_rate if kind.frame else None  # bytes a second; None: it cannot begin in its middle
+        minute = max(ROOM, int(ROOM_SECONDS * (self._rate or 0)))
+        self._room = room or minute
+        # Live audio fills the buffer in the time that it holds: a small one must not wait for longer.
+        self._hold = HOLD_SECONDS * min(1.0, self._room / minute)
         self._request = request
         self._offset = float(request.options.get("start_ts", 0.0))  # seconds
         self._ring = Ring(self._frame)
@@ -152,8 +155,8 @@ class Replay:
             if not (self._acknowledgements and self.can_restart):
                 return math.inf
             position, at = self._acknowledgements[0]
-            if now < at + HOLD_SECONDS:
-                return at + HOLD_SECONDS - now
+            if now < at + self._hold:
+                return at + self._hold - now
             self._ring.release(min(position, self._ring.start + excess + PIECE))
             self._forget_acknowledgements()
         return 0.0

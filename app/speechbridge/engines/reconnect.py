@@ -11,11 +11,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from speechbridge.audio import SAMPLE, loudness
+from speechbridge.audio import loudness
 from speechbridge.backoff import Backoff
 from speechbridge.engines import Engine, Upstream, UpstreamClosed
 from speechbridge.protocol.messages import end_of_final
-from speechbridge.protocol.request import ContentType
 from syncbridge import Early, Resumable, Resumption, Stuck
 
 if TYPE_CHECKING:
@@ -56,11 +55,10 @@ def resuming(engine: Engine, patience: Patience) -> Engine:
     """
 
     def open_stream(request: StreamRequest) -> Upstream:
-        kind = request.content_type
-        interleaved = kind.layout == "interleaved" or kind.channels == 1
-        if kind.media != ContentType.RAW or kind.format != "S16LE" or not interleaved:
+        frame = request.content_type.frame
+        if frame is None:
             return engine(request)
-        stream = _Stream(engine, request, patience)
+        stream = _Stream(engine, request, patience, frame)
         return Upstream(stream.resumable, stream.resumable.abort, b"".join, stream.resumable.statistics)
 
     return open_stream
@@ -69,12 +67,11 @@ def resuming(engine: Engine, patience: Patience) -> Engine:
 class _Stream:
     """The audio of one client over any number of connections: it converts between seconds and bytes."""
 
-    def __init__(self, engine: Engine, request: StreamRequest, patience: Patience) -> None:
-        kind = request.content_type
+    def __init__(self, engine: Engine, request: StreamRequest, patience: Patience, frame: int) -> None:
         self._engine = engine
         self._request = request
-        self._frame = SAMPLE * (kind.channels or 1)
-        self._rate = self._frame * (kind.rate or 16000)  # bytes a second
+        self._frame = frame  # bytes
+        self._rate = frame * (request.content_type.rate or 16000)  # bytes a second
         window = self._rate // WINDOWS // self._frame * self._frame
         self._offset = float(request.options.get("start_ts", 0.0))
         self._evicted = 0  # bytes that were logged

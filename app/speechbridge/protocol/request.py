@@ -74,6 +74,14 @@ class ContentType:
             return None
         return 2 * (self.rate or 0) * (self.channels or 0) or None
 
+    @property
+    def frame(self) -> int | None:
+        """Bytes of one sample of all channels; None if a stream cannot begin in the middle of such audio."""
+        is_interleaved = self.layout == "interleaved" or self.channels == 1
+        if self.media != self.RAW or self.format != "S16LE" or not is_interleaved:
+            return None
+        return 2 * (self.channels or 1)
+
     def __str__(self) -> str:
         if self.media != self.RAW:
             return self.media
