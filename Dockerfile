@@ -1,16 +1,16 @@
-# Two images: speechbridge, which is the service and the recognizer, and caddy, with its configuration.
+# Two images: speechbridge, which runs the service and the recognizer, and caddy, with its configuration.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG CADDY_IMAGE=caddy:2.10-alpine
 
 
 FROM ${CADDY_IMAGE} AS caddy
-# Not /data: a base image that declares it a volume would throw away who owns it.
+# Not /data: where the base image declares that a volume, the owner set below would be lost.
 ENV XDG_DATA_HOME=/var/lib/caddy XDG_CONFIG_HOME=/tmp
 RUN install -d -o 10001 -g 10001 /var/lib/caddy
 COPY deploy/Caddyfile /etc/caddy/Caddyfile
 USER 10001:10001
 EXPOSE 80 443
-# Loading what is loaded already changes nothing. Of all of Caddy's commands it is the one that asks a running Caddy.
+# Reloading the same configuration changes nothing, and is the one Caddy command that needs a running server.
 HEALTHCHECK --interval=10s --timeout=5s CMD ["caddy", "reload", "--config", "/etc/caddy/Caddyfile"]
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile"]
 
@@ -18,8 +18,8 @@ CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile"]
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-# What the lock names (the service's packages, and hatchling to build our own) is fetched and checked by its hash. What
-# the service needs of that is then installed from those files and nowhere else; hatchling stays behind.
+# Everything in the lock (the service's packages, and hatchling, which builds ours) is downloaded and checked by its hash.
+# Then the service and what it needs are installed, from these files only. hatchling is not part of the image.
 COPY requirements.lock ./
 RUN python -m pip download --quiet --require-hashes --no-deps --only-binary :all: --dest wheels -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
@@ -39,8 +39,8 @@ COPY --from=build /opt/speechbridge /opt/speechbridge
 RUN install -d -o 10001 -g 10001 /var/lib/speechbridge
 WORKDIR /var/lib/speechbridge
 ENV PATH=/opt/speechbridge/bin:$PATH
-# Python's own images come without the bytecode of the standard library. What is used of it is compiled here and now, or
-# it would be at each start and for each healthcheck.
+# Python's official images hold no bytecode of the standard library. Compile what is used of it now: otherwise each start
+# and each health check would.
 RUN python -c "import speechbridge.cli.main, speechbridge.recognizer.__main__, urllib.request"
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \

@@ -186,7 +186,8 @@ def test_on_loopback_everybody_may_come_in(host: str) -> None:
     [{"host": "0.0.0.0"}, {"host": "speech.example"}, {"published_on": "192.0.2.1"}],  # noqa: S104 # refused
 )
 def test_where_others_reach_it_a_key_is_needed(where: dict[str, str]) -> None:
-    with pytest.raises(WrongSetting, match=r"SPEECHBRIDGE_HOST: .*`speechbridge key NAME`"):
+    (name,) = where
+    with pytest.raises(WrongSetting, match=rf"^SPEECHBRIDGE_{name.upper()}: .*`speechbridge key NAME`"):
         create_app(Settings.read(**where), stream_client_start=iter)
     create_app(Settings.read(**where, api_keys=make_key("alice")[1]), stream_client_start=iter)
 

@@ -1,4 +1,4 @@
-"""A wire that is cut: a TCP proxy which breaks each connection after so many bytes, wherever that is in a message."""
+"""A TCP proxy that breaks each connection after a given number of bytes, wherever in a message that is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOR_EVER = struct.pack("ii", 1, 0)  # SO_LINGER that makes a close an RST
 
 
 class Wire:
-    """Passes bytes both ways to `target`; `lives()` tells after how many bytes, of both ways, each connection dies."""
+    """Passes bytes both ways to `target`. `lives()` gives the number of bytes, in both directions, that a connection lasts."""
 
     def __init__(self, target: str, lives: Callable[[], int | None]) -> None:
         self.url = ""
@@ -59,7 +59,7 @@ class Wire:
 
 @asynccontextmanager
 async def cut_wire(target: str, lives: Callable[[], int | None]) -> AsyncIterator[Wire]:
-    """Put a wire before the service at `target`, `ws://host:port`."""
+    """Put the proxy in front of the service at `target`, `ws://host:port`."""
     wire = Wire(target, lives)
     server = await asyncio.start_server(wire.carry, "127.0.0.1", 0)
     wire.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Servers on the far side of a client, or of the service: they do what a test has them do."""
+"""WebSocket servers for a client, or for the service, to connect to. A test says what they do."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Puppet:
-    """A sync-generator SDK whose generator waits for orders, inside the SDK, until `abort` frees it.
+    """A sync-generator SDK whose generator waits for the test's orders, until `abort` frees it.
 
     Like Rev.ai's it pulls its feed in a thread of its own: `pull` starts one that takes everything. `taken` holds what
     it got, `feed_ended` is set when the feed stopped.

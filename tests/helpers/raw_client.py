@@ -1,4 +1,4 @@
-"""A client that hides nothing of the wire."""
+"""A WebSocket client that shows each message and close frame as it came."""
 
 from __future__ import annotations
 

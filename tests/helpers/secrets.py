@@ -1,6 +1,6 @@
-"""Secrets that tests use, and who listens whether one is told: in a log, a metric, or what a process writes.
+"""Secrets for tests, and a check that none appears in a log, a metric, or the output of a process.
 
-The whole run is overheard (tests/conftest.py). It fails at its end if anything held one of these, and says where.
+tests/conftest.py has the whole run checked. It fails at its end if one appeared, and says where.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MARK = "S3CRET"
 KNOWN = {MARK}  # a secret of a certain form, in which the mark has no place, is added to these
 TOLD: list[str] = []  # where a secret was told, and during which test
-HEARD = {"logs": 0, "metrics": 0, "output": 0}  # how much was listened to: what hears nothing proves nothing
+HEARD = {"logs": 0, "metrics": 0, "output": 0}  # characters checked: a check of nothing would prove nothing
 
 
 def secret(what: str = "token") -> str:
@@ -28,7 +28,7 @@ def secret(what: str = "token") -> str:
 
 
 def overhear(where: str, text: str) -> None:
-    """Look for secrets in what was told."""
+    """Look for secrets in a text."""
     HEARD[where] += len(text)
     for value in KNOWN:
         if value in text:
@@ -38,7 +38,7 @@ def overhear(where: str, text: str) -> None:
 
 
 class Ear(logging.Handler):
-    """Hears every record, in both formats, and whether its JSON is JSON and on one line."""
+    """Checks every record, in both formats; and that its JSON is valid and on one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         logs.add_session(record)
@@ -55,7 +55,7 @@ class Ear(logging.Handler):
 
 
 def listen() -> None:
-    """Overhear this process' loggers, and what its children write where a test reads it."""
+    """Check this process' loggers, and what its children write where a test reads it."""
     for name in ("websockets.client", "websockets.server"):  # of tests' own clients: at DEBUG they write all they say
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger().setLevel(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""The service as clients meet it: real uvicorn, a real socket, on a free port, in the test's own loop."""
+"""The service with real uvicorn and a real socket, on a free port, in the test's own event loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STREAM = f"{PATH}?{StreamRequest(ContentType.raw()).query()}"
 
 
 def quiet(audio: Iterator[bytes]) -> Iterator[str]:
-    """An SDK that hears everything and says nothing."""
+    """An SDK that takes all audio and answers nothing."""
     for _ in audio:
         pass
     yield from ()
@@ -50,7 +50,7 @@ async def service(
 
 @asynccontextmanager
 async def service_before(upstream: Attendant, **settings: float) -> AsyncIterator[Server]:
-    """Serve with an upstream of the test's own in Rev.ai's place, and with little patience for it."""
+    """Serve with an upstream of the test's own in Rev.ai's place, and with short timeouts for it."""
     # The first bounds the first connection under load; the second, all faults after the end of the input together.
     patience = {"connect_seconds": 1.0, "answer_seconds": 5.0, "upstream_silence": 0.3} | settings
     async with (

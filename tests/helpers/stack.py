@@ -110,7 +110,7 @@ class Stack:
 
 @contextmanager
 def running(**settings: str) -> Iterator[Stack]:
-    """Build it, run it on free ports of loopback, and leave nothing but images behind."""
+    """Build it and run it on free ports of loopback; afterwards remove everything but the images."""
     with socket.create_server(("127.0.0.1", 0)) as https, socket.create_server(("127.0.0.1", 0)) as http:
         https_port, http_port = https.getsockname()[1], http.getsockname()[1]
     ports = {"HTTPS_PORT": str(https_port), "HTTP_PORT": str(http_port)}

@@ -137,12 +137,13 @@ class Admission:
         except ValueError as error:
             raise WrongSetting(f"SPEECHBRIDGE_API_KEYS: {error}") from None
         if not self.keys and not settings.is_private:
+            name = "SPEECHBRIDGE_PUBLISHED_ON" if settings.published_on else "SPEECHBRIDGE_HOST"
             where = settings.published_on or settings.host
             cure = (
                 "put the line that `speechbridge key NAME` prints into SPEECHBRIDGE_API_KEYS, or into the file that"
                 " SPEECHBRIDGE_API_KEYS_FILE names"
             )
-            raise WrongSetting(f"SPEECHBRIDGE_HOST: others can reach {where} without an API key: {cure}")
+            raise WrongSetting(f"{name}: others can reach {where} without an API key: {cure}")
         self.origins = Origins(split(settings.origins), keyed=bool(self.keys))
         self.limits = Limits(settings, settings.most_connections)
 

@@ -98,7 +98,7 @@ def test_the_page_comes_by_https(stack: Stack, trust: ssl.SSLContext) -> None:
     assert headers["X-Frame-Options"] == "DENY"
     assert "Strict-Transport-Security" not in headers  # localhost is everybody's
     redirected = stack.within("service", "python - <<'END'\n" + REDIRECT + "END")
-    assert redirected.split() == ["308", "https://localhost/livez"]
+    assert redirected.split() == ["308", f"https://{stack.origin}/livez"]
 
 
 REDIRECT = """

@@ -37,6 +37,19 @@ def test_nothing_else_is_in_the_example() -> None:
         assert f"# {name}=" in EXAMPLE
 
 
+def test_a_shell_can_read_an_env_file_made_of_the_example(tmp_path: Path) -> None:
+    """As its first lines say, with every setting in it, and with a value that holds blanks."""
+    env = tmp_path / ".env"
+    env.write_text(re.sub(r"^# ([A-Z_]+=)", r"\1", EXAMPLE, flags=re.MULTILINE))
+    script = 'set -a; . "$0"; set +a; echo "$SPEECHBRIDGE_KEYWORDS"'
+    ran = subprocess.run(["sh", "-c", script, env], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("\n", "")  # the last line of that name has the default: none
+    quoted = re.findall(r"^# (SPEECHBRIDGE_KEYWORDS='.+')$", EXAMPLE, re.MULTILINE)
+    env.write_text("\n".join(quoted))
+    ran = subprocess.run(["sh", "-c", script, env], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("refund,good morning\n", "")
+
+
 def test_every_setting_reaches_the_containers() -> None:
     missing = [
         f"      {name}:\n"
