@@ -15,7 +15,7 @@ FOR_EVER = struct.pack("ii", 1, 0)  # SO_LINGER that makes a close an RST
 
 
 class Wire:
-    """Passes bytes both ways to `target`. `lives()` gives how many bytes, both ways, each connection lasts."""
+    """Passes bytes both ways to `target`. `lives()` gives the number of bytes that a connection lasts."""
 
     def __init__(self, target: str, lives: Callable[[], int | None]) -> None:
         self.url = ""
