@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechbridge.protocol.messages import Connected, Element, Final, Partial, end_of_final, parse_message
+from speechbridge.protocol.messages import (
+    Connected,
+    Element,
+    Final,
+    Partial,
+    end_of_final,
+    end_of_words,
+    parse_message,
+)
 
 times = st.floats(0, 1e6)
 elements = st.builds(
@@ -73,3 +81,25 @@ def test_fields_of_odd_types_are_tolerated(kind: str, elements: object, ts: obje
 )
 def test_a_final_settles_the_audio_up_to_its_end_and_nothing_else_does(text: str, end: float | None) -> None:
     assert end_of_final(text) == end
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (Final(0.5, 2.5, (Element("two"),)).encode(), 2.5),
+        (Partial(0.5, 1e-3, (Element("two"),)).encode(), 1e-3),
+        (Final(0.5, 2.5).encode(), None),
+        ('{"type":"partial","ts":0.5,"end_ts":2.5,"elements":[{"value":"two"}]}', 2.5),
+        ('{"elements": [{"value": "two"}], "end_ts": 3, "type": "final"}', 3.0),
+        ('{"type": "partial", "ts": 0.5, "end_ts": NaN, "elements": [{"value": "two"}]}', 0.0),
+        ('{"type": "partial", "ts": 0.5, "end_ts": 1e999, "elements": [{"value": "two"}]}', None),
+        ('{"type": "partial", "ts": 0.5, "end_ts": 1.2.3, "elements": [{"value": "two"}]}', None),
+        ('{"type": "final", "elements": [{"value": "two"}]}', 0.0),
+        ('{"type": "other", "ts": 0, "end_ts": 2.5, "value": 1}', None),
+        ('["value"]', None),
+        ('{"value": ' + "[" * 100_000, None),
+        ("", None),
+    ],
+)
+def test_a_hypothesis_with_elements_says_up_to_where_it_goes(text: str, end: float | None) -> None:
+    assert end_of_words(text) == end

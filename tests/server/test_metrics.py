@@ -26,6 +26,7 @@ from speechbridge.backoff import Backoff
 from speechbridge.engines import reconnect
 from speechbridge.engines.function import plain
 from speechbridge.protocol.close import END_OF_INPUT
+from speechbridge.protocol.messages import EOS, Element, Final, Partial
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
 from speechbridge.server import create_app
@@ -392,6 +393,8 @@ async def test_what_is_given_again_and_every_connection_upstream_is_counted(monk
         "upstream_connect_failures_total": 1,
         "responses_total{kind=partial}": 1,
         "responses_total{kind=final}": 3,
+        "caption_delay_seconds_count{kind=partial}": 1,
+        "caption_delay_seconds_count{kind=final}": 3,
         "slots": 200,
         "slots_free": 200,
     }
@@ -439,6 +442,24 @@ async def test_of_sixteen_items_one_is_timed_from_one_thread_to_the_other(monkey
     assert [direction for direction, _ in waited].count("inbound") == 1
     assert [direction for direction, _ in waited].count("outbound") >= 1
     assert all(seconds > 0 for _, seconds in waited)
+
+
+async def test_how_late_captions_come_is_told_partials_and_finals_apart() -> None:
+    def sdk(audio: Iterator[bytes]) -> Iterator[str]:
+        next(audio)
+        yield Partial(0.0, 0.5, (Element("one"),)).encode()
+        yield Final(0.0, 0.9, (Element("One."),)).encode()
+        yield Final(0.9, 1.0).encode()  # without words: it is no caption
+        for _ in audio:
+            pass
+
+    async with service(sdk) as server, client(server, STREAM) as socket:
+        await socket.send(bytes(32000))
+        await socket.send(EOS)
+        await ending(socket)
+        told = state(server).metrics.text().decode()
+    for kind in ("partial", "final"):
+        assert f'speechbridge_caption_delay_seconds_count{{kind="{kind}"}} 1.0' in told
 
 
 async def test_a_loop_that_wakes_up_late_is_told() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from speechbridge.engines import Upstream, UpstreamClosed
 from speechbridge.protocol.close import END_OF_INPUT, Close
-from speechbridge.protocol.messages import EOS
+from speechbridge.protocol.messages import EOS, Element, Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.server import session
 from speechbridge.server.session import CHUNK, Sessions
@@ -298,3 +298,34 @@ async def test_with_many_sessions_short_messages_wait_until_a_piece_of_100_ms_is
         on.sdk.finish()
         await on.close()
     assert lingers == expected
+
+
+async def test_the_last_log_line_tells_how_late_captions_came(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    async with stage() as on:
+        on.sdk.pull()
+        on.client.say(bytes(32000))
+        await until(lambda: on.sdk.taken)
+        on.sdk.say(Partial(0.0, 0.5, (Element("one"),)).encode())
+        on.sdk.say(Final(0.0, 1.0, (Element("one"),)).encode())
+        on.sdk.say(Final(0.0, 1.0).encode())
+        on.client.say(EOS)
+        on.sdk.finish()
+        await on.close()
+    (last,) = [record.__dict__ for record in caplog.records if "closed with" in record.getMessage()]
+    assert 0 <= last["partial_delay"] <= last["final_delay"] < PATIENCE
+
+
+async def test_audio_whose_seconds_are_not_known_has_no_delays(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with stage(request=StreamRequest(ContentType("audio/x-flac"))) as on:
+        on.sdk.pull()
+        on.client.say(bytes(32000))
+        on.sdk.say(Final(0.0, 1.0, (Element("one"),)).encode())
+        on.client.say(EOS)
+        on.sdk.finish()
+        await on.close()
+    (last,) = [record.__dict__ for record in caplog.records if "closed with" in record.getMessage()]
+    assert "final_delay" not in last

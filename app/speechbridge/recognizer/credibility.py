@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from speechbridge.recognizer.written import Written
 
 CREDIBLE = 0.3  # mean confidence times mean probability of speech; quiet and hoarse speech has 0.43 at least
-CREDIBLE_SO_FAR = 0.45  # the same for a partial: what is not shown need not be taken back
+CREDIBLE_SO_FAR = 0.42  # the same for a partial: what is not shown need not be taken back
 SLOWEST = 1.0  # tokens a second of speech, in an utterance of `LONG` or more; people speak 2.7 to 8
 LONG = 2.0  # seconds of speech
 SHORTEST_LOOP = 9  # tokens

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Timed = tuple[Written, Times]
 
 # A partial's last words are often half heard: 0.07 to 0.34 was measured for those that changed.
-CERTAIN = 0.5
+CERTAIN = 0.4
 SOFT_START = 0.1  # seconds by which a word may begin before the voice detector is sure of it
 
 

@@ -36,7 +36,7 @@ def create_app(
     metrics = Metrics()
     speech = SpeechService.choose(settings, metrics.connected, stream_client_start)
     processors = Processors.choose(settings, threads=settings.max_sessions)
-    sessions = Sessions(speech.engine, settings, processors=processors, waited=metrics.waited)
+    sessions = Sessions(speech.engine, settings, processors=processors, waited=metrics.waited, delayed=metrics.delayed)
     resumable = ResumableConnections(settings)
     metrics.read(sessions, speech)
 

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from speechbridge import __version__
 from speechbridge.protocol.close import CloseCode
+from speechbridge.server.delays import KINDS
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from speechbridge.server.delays import Kind
     from speechbridge.server.session import Sessions
     from speechbridge.server.speech import SpeechService
     from speechbridge.server.totals import SessionStatistics, Totals
@@ -45,6 +47,7 @@ LAG_EVERY = 0.5  # seconds between two measurements of the event loop's lag
 # Seconds: from the cost of a hand-over on an idle machine to the wait for a stalled SDK.
 HAND_OVER = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 CONNECT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CAPTION_DELAY = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 CODES = {int(code) for code in CloseCode} | {1002, 1003}  # the last two: what was sent is not a valid WebSocket frame
@@ -83,6 +86,15 @@ class Metrics:
         )
         for direction in ("inbound", "outbound"):
             self._hand_over.labels(direction)  # so that the first scrape has it
+        self._caption_delay = Histogram(
+            f"{PREFIX}caption_delay_seconds",
+            "Time from the arrival of a sound to the first response that covers it, for raw audio.",
+            ["kind"],
+            registry=self._registry,
+            buckets=CAPTION_DELAY,
+        )
+        for kind in KINDS:
+            self._caption_delay.labels(kind)
         self._lag = Histogram(
             f"{PREFIX}event_loop_lag_seconds",
             f"How late the event loop runs its timers, measured every {LAG_EVERY:g} s.",
@@ -94,6 +106,10 @@ class Metrics:
     def waited(self, direction: Direction, seconds: float) -> None:
         """Record how long an item waited between two threads. Thread-safe."""
         self._hand_over.labels(direction).observe(seconds)
+
+    def delayed(self, kind: Kind, seconds: float) -> None:
+        """Record how long after its sound a caption came."""
+        self._caption_delay.labels(kind).observe(seconds)
 
     def connected(self, seconds: float | None) -> None:
         """Record how long connecting upstream took; None if it failed. Thread-safe."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 from speechbridge.engines import UpstreamClosed
 from speechbridge.logs import session_id as current_session
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
-from speechbridge.protocol.messages import EOS, kind_of
+from speechbridge.protocol.messages import EOS, end_of_words, kind_of
+from speechbridge.server.delays import KINDS, Delays
 from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
 from speechbridge.tasks import cancel_and_wait
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Engine, Upstream
     from speechbridge.protocol.request import StreamRequest
+    from speechbridge.server.delays import Kind
     from speechbridge.settings import SessionSettings
     from syncbridge import Direction, Statistics
 
@@ -76,7 +78,8 @@ class ClientConnection(Protocol):
 class Sessions:
     """All sessions: what they share, which are running, and what those that ended have added up to.
 
-    `waited` is told the direction and the seconds that items wait between the event loop and an SDK's thread.
+    `waited` is told the direction and the seconds that items wait between the event loop and an SDK's thread;
+    `delayed`, how many seconds after its sound a caption came, by its kind.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Sessions:
         *,
         processors: Processors | None = None,
         waited: Callable[[Direction, float], object] | None = None,
+        delayed: Callable[[Kind, float], object] = lambda _kind, _delay: None,
     ) -> None:
         self.engine = engine
         self.pool = WorkerPool(settings.max_sessions)
@@ -93,6 +97,7 @@ class Sessions:
         self.session_seconds = settings.session_seconds
         self.processors = processors or Processors()
         self.waited = waited
+        self.delayed = delayed
         self.draining = False  # then no session begins; handshakes are refused
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
@@ -186,6 +191,7 @@ class Session:
         self._received = self._fed = 0  # bytes
         self._piece = int(COALESCE_SECONDS * (request.content_type.byte_rate or 0))  # bytes; 0: not known
         self._responses = Counter(partial=0, final=0, other=0)
+        self._delays = self._time_captions()
         self.outcome: Outcome = "cancelled"  # until there is another
 
     async def run(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
@@ -256,6 +262,8 @@ class Session:
             "seconds_replayed": round(totals.replayed, 3),
             "seconds_lost": round(totals.lost, 3),
         }
+        means = self._delays.means if self._delays else {}
+        fields |= {f"{kind}_delay": round(mean.value, 3) for kind, mean in means.items() if mean.value is not None}
         text = "closed with %s after %.1f s of audio: %d chunks in, %d of them upstream, %d responses, %d of them out"
         numbers = (totals.received, counts.sent, counts.fed, counts.yielded, counts.received)
         logger.info(text, close, *numbers, extra=fields)
@@ -346,6 +354,8 @@ class Session:
         if not self._ended:
             linger = self._linger(len(audio))
             self._received += len(audio)
+            if self._delays is not None:
+                self._delays.received(self._received)
         try:
             for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
                 await bridge.send(audio[start : start + CHUNK], linger=linger)
@@ -361,6 +371,14 @@ class Session:
     def _count(self, response: str) -> None:
         kind = kind_of(response)
         self._responses[kind if kind in self._responses else "other"] += 1
+        if self._delays is not None and kind in KINDS and (end_ts := end_of_words(response)) is not None:
+            self._delays.answered(kind, end_ts)
+
+    def _time_captions(self) -> Delays | None:
+        """Time the captions of audio whose seconds can be told from its bytes."""
+        rate, start_ts = self._request.content_type.byte_rate, float(self._request.options.get("start_ts", 0.0))
+        clock = asyncio.get_running_loop().time
+        return Delays(rate, start_ts, clock=clock, observe=self._sessions.delayed) if rate else None
 
     def _fed_with(self, chunk: bytes) -> bytes:
         self._fed += len(chunk)

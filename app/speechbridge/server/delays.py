@@ -1,0 +1,80 @@
+"""Caption delays: from the arrival of a sound at the service to the response that covers it. Pure, but for the clock.
+
+A response says in `end_ts` up to where in the audio it goes. Its delay counts from when that much audio had arrived. A
+partial that only corrects the one before it, and says no more, has no delay of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Kind = Literal["partial", "final"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+STEP = 0.05  # seconds: arrivals that are nearer to each other count as one
+MOST = 1200  # arrivals that are remembered: a minute at least
+
+
+@dataclass(slots=True)
+class Mean:
+    """The mean of some delays, in seconds."""
+
+    total: float = 0.0
+    count: int = 0
+
+    @property
+    def value(self) -> float | None:
+        return self.total / self.count if self.count else None
+
+    def add(self, delay: float) -> None:
+        self.total += delay
+        self.count += 1
+
+
+class Delays:
+    """The delays of one stream's captions. `observe` is told each one."""
+
+    def __init__(
+        self,
+        byte_rate: int,
+        start_ts: float = 0.0,
+        *,
+        clock: Callable[[], float],
+        observe: Callable[[Kind, float], object] = lambda _kind, _delay: None,
+    ) -> None:
+        """Take the audio's bytes a second, and the time at which its first byte stands in the responses."""
+        self.means: dict[Kind, Mean] = {kind: Mean() for kind in KINDS}
+        self._byte_rate = byte_rate
+        self._start_ts = start_ts
+        self._clock = clock
+        self._observe = observe
+        self._arrivals: deque[tuple[float, float]] = deque(
+            maxlen=MOST
+        )  # so many seconds of audio were there, since when
+        self._covered: dict[Kind, float] = dict.fromkeys(KINDS, 0.0)  # seconds of audio
+
+    def received(self, received: int) -> None:
+        """Note that so many bytes have arrived so far."""
+        seconds, now = received / self._byte_rate, self._clock()
+        if len(self._arrivals) > 1 and now - self._arrivals[-2][1] < STEP:
+            self._arrivals.pop()
+        self._arrivals.append((seconds, now))
+
+    def answered(self, kind: Kind, end_ts: float) -> None:
+        """Note a response that goes to `end_ts`, in the stream's own seconds."""
+        covered = end_ts - self._start_ts
+        if covered <= self._covered[kind]:
+            return
+        self._covered[kind] = covered
+        arrived = next((at for end, at in self._arrivals if end >= covered), None)
+        if arrived is not None:
+            delay = max(0.0, self._clock() - arrived)
+            self.means[kind].add(delay)
+            self._observe(kind, delay)
+        while kind == "final" and self._arrivals and self._arrivals[0][0] < covered:
+            self._arrivals.popleft()
