@@ -121,6 +121,29 @@ def test_a_long_final_is_cut_after_a_sentence_and_at_a_silence() -> None:
     ]
 
 
+def test_an_abbreviations_full_stop_ends_no_sentence() -> None:
+    text = "She had hoped to hear something about the house from Mr. Dashwood, who came at half past nine this morning."
+    words = [Element(word, ts=n / 2, end_ts=n / 2 + 0.5) for n, word in enumerate(text.split())]
+    final = Final(0, 10, tuple(one for word in words for one in (word, Element(" ", "punct"))))
+    lines = [line for cue in cues([final]) for line in cue.lines]
+    assert not any(line.endswith("Mr.") for line in lines)
+    assert any(line.endswith("Dashwood,") for line in lines)
+
+
+def test_a_line_breaks_at_punctuation_rather_than_in_the_middle() -> None:
+    (cue,) = cues([said("I told him so yesterday, and then we all went home again", pace=0.2)])
+    assert cue.lines == ("I told him so yesterday,", "and then we all went home again")
+
+
+def test_money_percentages_and_quotations_stay_whole() -> None:
+    text = (
+        'He said, "It costs $3.50, or 12% more." Then he left with Dr. Watson at 5 p.m. and nobody has seen him since.'
+    )
+    words = text.split()
+    shown = " ".join(" ".join(cue.lines) for cue in cues([said(text)]))
+    assert shown.split() == words
+
+
 def test_times_are_those_of_the_words() -> None:
     assert cues([said("go forward ten meters", 0.5)]) == [Cue(500, 1700, ("go forward ten meters",))]
 

@@ -19,6 +19,8 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from speechbridge.protocol.abbreviations import is_abbreviation
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -30,7 +32,10 @@ LONGEST = 7000  # ms a cue is shown
 SHORTEST = 833  # ms: five sixths of a second
 READING = 50  # ms a character, where nothing is known of the time: 20 characters a second
 SILENCE = 1000  # ms within which nobody speaks end a cue. A guess: shorter ones come within a sentence
-SENTENCE = tuple(".?!\u3002\uff1f\uff01")  # ends one; the last three are East Asian
+# Ends a sentence, with a quotation mark or bracket after it perhaps; the last three are East Asian.
+SENTENCE = re.compile(r"[.?!\u3002\uff1f\uff01][\"\u201d\u2019')\]]*$")
+PAUSE_COLUMN = 40  # ms of a pause that are worth a column of unevenness
+OPENING = "\"\u201c\u2018'(["
 CLAUSE = tuple(",;:\u3001\uff0c")
 LATEST = 10**9  # seconds: a time beyond 30 years is none
 
@@ -174,22 +179,35 @@ def _worth(run: list[_Word], at: int) -> float:
     """Say how natural it is to cut before the word `at`, in ms of silence."""
     before = run[at - 1]
     silence = run[at].start - before.end
-    stop = 800 if before.text.endswith(SENTENCE) else 400 if before.text.endswith(CLAUSE) else 0
     imbalance = abs(2 * at - len(run)) / len(run)  # 0 to 1
-    return silence + stop - 1000 * imbalance
+    return silence + _pause(before.text) - 1000 * imbalance
+
+
+def _pause(word: str) -> int:
+    """Return how long a reader pauses after a word, in ms."""
+    if SENTENCE.search(word) and not is_abbreviation(word.lstrip(OPENING)):
+        return 800
+    return 400 if word.endswith(CLAUSE) else 0
 
 
 def _lines(run: Sequence[_Word]) -> tuple[str, ...] | None:
-    """Break a run into as few lines as it takes, of about the same length; None where two are not enough.
+    """Break a run into as few lines as it takes; None where two are not enough.
 
-    A word longer than a line has one to itself: cut, it would become two words.
+    The two are about as long as each other, or the first one ends where a reader pauses. A word longer than a line has
+    one to itself: cut, it would become two words.
     """
     whole = _line(run)
     if whole is not None:
         return (whole,)
-    pairs = ((_line(run[:at]), _line(run[at:])) for at in range(1, len(run)))
-    fitting = [(top, bottom) for top, bottom in pairs if top is not None and bottom is not None]
-    return min(fitting, key=lambda pair: abs(_columns(pair[0]) - _columns(pair[1])), default=None)
+    best: tuple[int, tuple[str, str]] | None = None
+    for at in range(1, len(run)):
+        top, bottom = _line(run[:at]), _line(run[at:])
+        if top is None or bottom is None:
+            continue
+        unevenness = abs(_columns(top) - _columns(bottom)) - _pause(run[at - 1].text) // PAUSE_COLUMN
+        if best is None or unevenness < best[0]:
+            best = unevenness, (top, bottom)
+    return best[1] if best else None
 
 
 def _line(run: Sequence[_Word]) -> str | None:

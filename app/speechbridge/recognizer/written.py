@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from speechbridge.protocol.abbreviations import is_abbreviation
 from speechbridge.protocol.messages import Element
 
 if TYPE_CHECKING:
@@ -23,14 +24,7 @@ BEFORE, AFTER = (
     '.,?!;:\u2026"\u201c\u201d)]}\u2014\u2013-\u3002\uff0c\uff1f\uff01\u3001',
 )
 SENTENCE_ENDS = tuple(".?!\u3002\uff1f\uff01")
-# What is written with a full stop of its own, and has no meaning as a word without it.
-# fmt: off
-ABBREVIATIONS = frozenset((
-    "mr", "mrs", "ms", "dr", "st", "jr", "sr", "prof", "gen", "capt", "sgt", "lt", "vs", "etc", "inc", "ltd", "dept",
-))
-# fmt: on
 REPEATED = re.compile(r"([,;:?!])\1+")  # the model writes a comma twice now and then
-DOTTED = re.compile(r"\w\.\w")  # a.m., U.S., e.g.
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,5 +103,7 @@ def _is_number(whole: str, before: str, text: str) -> bool:
 
 
 def _is_abbreviated(text: str, *, is_last: bool) -> bool:
-    is_initial = len(text) == 1 and text.isupper() and text != "I" and not is_last
-    return is_initial or text.lower() in ABBREVIATIONS or DOTTED.search(text) is not None
+    """Whether the full stop after a word belongs to it. A letter at the very end is no initial: "plan B."."""
+    if len(text) == 1 and (is_last or not text.isupper()):
+        return False
+    return is_abbreviation(f"{text}.")

@@ -37,6 +37,28 @@ def test_what_is_no_final_with_a_keyword_passes(text: str) -> None:
     assert alerts(text) == text
 
 
+@pytest.mark.parametrize(
+    ("keyword", "words"),
+    [
+        ("mr dashwood", ["Mr.", "Dashwood"]),
+        ("Mr. Dashwood", ["Mr", "Dashwood"]),
+        ("cold hearted", ["cold-hearted"]),
+        ("cold-hearted", ["cold", "hearted"]),
+        ("$5", ["for", "$5"]),
+        ("12%", ["12%", "more"]),
+        ("p.m.", ["5", "p.m."]),
+        ("-", ["a", "-"]),
+    ],
+)
+def test_a_keyword_is_found_however_it_is_written(keyword: str, words: list[str]) -> None:
+    assert f'"alerts": ["{keyword}"]' in Alerts([keyword])(final(*words).text)
+
+
+@pytest.mark.parametrize(("keyword", "words"), [("$5", ["$50"]), ("mr", ["Mrs."]), ("5", ["5.5"]), ("us", ["U.S."])])
+def test_a_part_of_a_word_is_not_the_keyword(keyword: str, words: list[str]) -> None:
+    assert "alerts" not in Alerts([keyword])(final(*words).text)
+
+
 def test_they_are_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHBRIDGE_KEYWORDS", "one, two three")
     assert '"alerts": ["two three"]' in Alerts()(final("two", "three").text)

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechbridge.protocol.messages import Element, Final, Partial, parse_message
+from speechbridge.recognizer.tokens import Word
+from speechbridge.recognizer.written import final_elements, written
 from speechbridge.server.processors.redaction import CARD, ONES, TEENS, TENS, Redaction, luhn
 from speechbridge.testing.script import partial
 
@@ -210,3 +212,34 @@ def test_what_cannot_be_read_is_not_sent() -> None:
     with pytest.raises(RecursionError):
         redact("[" * 100_000)
     assert redact.required
+
+
+def embedded(text: str) -> Final:
+    """Write a text as the embedded recognizer does, with punctuation apart."""
+    apart = written([Word(word, 0.9) for word in text.split()])
+    return Final(0.0, 9.0, final_elements(apart, [(float(n), n + 0.5) for n in range(len(apart))]))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("My card is 4111 1111 1111 1111.", "My card is [card]."),
+        ("It is 4111-1111-1111-1111, Mr. X.", "It is [card], Mr. X."),
+        ("Call (415) 555-0132 at 5 p.m.", "Call ([phone] at 5 p.m."),
+        ("Call me: +1 415-555-0132!", "Call me: [phone]!"),
+        ("I am tom.smith@example.com, Dr. Who.", "I am [email], Dr. Who."),
+        ("Tom at example.com.", "[email]."),
+    ],
+)
+def test_what_the_embedded_recognizer_writes_in_figures_is_found(said: str, shown: str) -> None:
+    found = parse_message(redact(embedded(said).encode()))
+    assert isinstance(found, Final)
+    assert found.text == shown
+
+
+@pytest.mark.parametrize(
+    "said", ["Mr. X paid $3.50, or 12% more, on June 20, 2026.", "At 10:30 a.m. Mr. F. Y had $1,234.56 left."]
+)
+def test_money_dates_and_abbreviations_stay(said: str) -> None:
+    text = embedded(said).encode()
+    assert redact(text) == text

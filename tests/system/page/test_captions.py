@@ -23,8 +23,9 @@ HERE = Path(__file__).parent
 # Values for each branch: long words, sentences, clauses, escapes, wide letters, combining marks, controls, white space.
 VALUES = st.one_of(
     st.sampled_from(
-        ["the", "weather", "is", "nice.", "today,", "a<b>&c", "今日は", "天気。", "x" * 50, "e\u0301", "", " "]
+        ["the", "weather", "is", "nice.", "today,", "a<b>&c", "今日は", "天気。", "x" * 50, "e\u0301", "", " "],
     ),
+    st.sampled_from(["Mr.", "(Dr.", "5 p.m.", "I.", "F.", "etc.)", "$3.50", "12%", 'said."', "it.')"]),
     st.text("ab .,?!<&>\t\n\u0000\u2028日本é\u0301😀", max_size=8),
 )
 TIMES = st.one_of(st.none(), st.integers(-100, 60_000).map(lambda n: n / 100), st.just(1e9), st.just(0.0005))

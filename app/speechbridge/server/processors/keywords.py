@@ -31,9 +31,10 @@ class Alerts:
         self._keywords = {" ".join(word.split()) for word in given} - {""}
         if not self._keywords:
             raise ValueError("SPEECHBRIDGE_KEYWORDS is empty: set the words to look for, separated by commas")
-        spaced = {word: r"\s+".join(map(re.escape, word.split())) for word in sorted(self._keywords)}
+        # Not within a word, nor within a number: "5" is not said in "5.5".
         self._patterns = {
-            word: re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE) for word, pattern in spaced.items()
+            word: re.compile(rf"(?<!\w)(?<!\w[.,]){_spaced(word)}(?![.,]?\w)", re.IGNORECASE)
+            for word in sorted(self._keywords)
         }
 
     def __call__(self, message: str) -> str:
@@ -46,3 +47,9 @@ class Alerts:
             return message
         logger.info("said from %g to %g s: %s", final.ts, final.end_ts, ", ".join(found), extra={"alerts": found})
         return json.dumps(json.loads(message) | {"alerts": found})
+
+
+def _spaced(keyword: str) -> str:
+    """Return the pattern of a keyword: "mr dashwood" is said in "Mr. Dashwood", "cold hearted" in "cold-hearted"."""
+    parts = [part for part in re.split(r"[\s-]+", keyword) if part]
+    return r"[\s-]+".join(re.escape(part.removesuffix(".")) + r"\.?" for part in parts) or re.escape(keyword)

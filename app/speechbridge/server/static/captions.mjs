@@ -7,7 +7,12 @@ const LONGEST = 7000; // ms that a cue is shown
 const SHORTEST = 833;
 const READING = 50; // ms per character, for words without times
 const SILENCE = 1000; // ms without speech end a cue
-const SENTENCE = /[.?!。？！]$/u;
+const SENTENCE = /[.?!。？！]["”’')\]]*$/u;
+const PAUSE_COLUMN = 40; // ms of a pause that are worth a column of unevenness
+const OPENING = /^["“‘'([]*/u;
+// As protocol/abbreviations.py has them: their full stop ends no sentence.
+const ABBREVIATION =
+  /^(?:mr|mrs|ms|dr|st|jr|sr|prof|gen|capt|sgt|lt|vs|etc|inc|ltd|dept|[a-hj-z]|[a-z](?:\.[a-z])+)\.$/i;
 const CLAUSE = /[,;:、，]$/u;
 const LATEST = 1e9; // seconds: later times, beyond 30 years, are ignored
 
@@ -188,12 +193,17 @@ function fits(run) {
 function worth(run, at) {
   const before = run[at - 1];
   const silence = run[at].start - before.end;
-  const stop = SENTENCE.test(before.text) ? 800 : CLAUSE.test(before.text) ? 400 : 0;
   const imbalance = Math.abs(2 * at - run.length) / run.length; // 0 to 1
-  return silence + stop - 1000 * imbalance;
+  return silence + pause(before.text) - 1000 * imbalance;
 }
 
-/** Break a run into one line, or two of about the same length; null if two are not enough. */
+/** How long a reader pauses after a word, in ms. */
+function pause(word) {
+  if (SENTENCE.test(word) && !ABBREVIATION.test(word.replace(OPENING, ""))) return 800;
+  return CLAUSE.test(word) ? 400 : 0;
+}
+
+/** Break a run into one line, or two of about the same length or at a pause; null if two are not enough. */
 function lines(run) {
   const whole = oneLine(run);
   if (whole !== null) return [whole];
@@ -203,8 +213,8 @@ function lines(run) {
     const top = oneLine(run.slice(0, at));
     const bottom = oneLine(run.slice(at));
     if (top === null || bottom === null) continue;
-    const difference = Math.abs(columns(top) - columns(bottom));
-    if (difference < least) [best, least] = [[top, bottom], difference];
+    const unevenness = Math.abs(columns(top) - columns(bottom)) - pause(run[at - 1].text) / PAUSE_COLUMN;
+    if (unevenness < least) [best, least] = [[top, bottom], unevenness];
   }
   return best;
 }
