@@ -109,3 +109,15 @@ async def happens(page: Page, expression: str) -> None:
     async with asyncio.timeout(PATIENCE / 1000):
         while not await page.evaluate(expression):  # noqa: ASYNC110 # what happens is in another process
             await asyncio.sleep(0.05)
+
+
+async def start(page: Page) -> None:
+    await page.keyboard.press("Space")
+    await state(page, "live")
+
+
+async def noticed(page: Page, title: str, cure: str) -> None:
+    """Expect a notice, announced to screen readers."""
+    notice = page.get_by_role("alert")
+    await expect(notice.get_by_role("heading")).to_have_text(title)
+    await expect(notice).to_contain_text(cure)

@@ -20,7 +20,7 @@ from speechbridge.recognizer.utterances import AFTER, BEFORE, PAUSE, Segmenter, 
 from speechbridge.recognizer.voice import FRAME, FRAME_SECONDS
 from speechbridge.recognizer.wav import Format
 from tests.helpers.puppet import until
-from tests.recognizer.test_wav import fmt, riff
+from tests.helpers.wav import fmt, riff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

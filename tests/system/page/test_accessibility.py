@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.async_api import expect
 
-from tests.helpers.browser import happens, opened, speech, state, until
+from tests.helpers.browser import happens, opened, speech, start, state, until
+from tests.helpers.lines import LINES, talk
 from tests.helpers.needs import axe
 from tests.helpers.service import service
-from tests.system.page.test_reading import LINES, start, talk
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ from playwright.async_api import expect
 
 from speechbridge.cli.captions import to_srt
 from tests.helpers.browser import captions, opened, state, until
+from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
-from tests.system.page.test_reading import LINES, final, talk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

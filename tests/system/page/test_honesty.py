@@ -10,12 +10,11 @@ import pytest
 from playwright.async_api import expect
 
 from speechbridge.protocol.messages import Element, Partial
-from tests.helpers.browser import happens, opened, state, until
+from tests.helpers.browser import happens, noticed, opened, state, until
 from tests.helpers.counted_speech import MICROPHONE, speller
 from tests.helpers.cutting import cut_wire
+from tests.helpers.lines import LINES, talk
 from tests.helpers.service import drop_streams, service
-from tests.system.page.test_problems import noticed
-from tests.system.page.test_reading import LINES, talk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

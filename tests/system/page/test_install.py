@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from playwright.async_api import expect
 
 from tests.helpers.browser import happens, opened, state, until
+from tests.helpers.lines import LINES, talk
 from tests.helpers.service import service
-from tests.system.page.test_reading import LINES, talk
 
 if TYPE_CHECKING:
     from playwright.async_api import Page

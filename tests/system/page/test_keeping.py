@@ -11,8 +11,8 @@ from playwright.async_api import expect
 from tests.helpers.browser import ALLOWED, FAKE, happens, opened, recorded, state, until
 from tests.helpers.counted_speech import MICROPHONE, speller, spoken, words
 from tests.helpers.cutting import cut_wire
+from tests.helpers.lines import LINES, talk
 from tests.helpers.service import drop_streams, service
-from tests.system.page.test_reading import LINES, talk
 
 if TYPE_CHECKING:
     from playwright.async_api import Page, Route

@@ -10,8 +10,8 @@ from playwright.async_api import expect
 
 from speechbridge.protocol.messages import Element, Partial
 from tests.helpers.browser import captions, happens, opened, speech, state, until
+from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
-from tests.system.page.test_reading import LINES, final, talk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,9 @@ from playwright.async_api import expect
 
 from speechbridge.server.admission import make_key
 from tests.helpers.browser import ALLOWED, FAKE, opened, state
+from tests.helpers.lines import talk
 from tests.helpers.secrets import KNOWN
 from tests.helpers.service import service
-from tests.system.page.test_reading import talk
 
 MANY = [f"Line {number} of a long evening that never ends." for number in range(9)]
 

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from speechbridge.server.admission import make_key
 from speechbridge.server.websocket import WebSocketProtocol
-from tests.helpers.browser import ALLOWED, FAKE, opened, silence, speech, state, wav
+from tests.helpers.browser import ALLOWED, FAKE, noticed, opened, silence, speech, state, wav
 from tests.helpers.cutting import cut_wire
 from tests.helpers.puppet import until
 from tests.helpers.secrets import KNOWN
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.async_api import Page, Route, WebSocketRoute
-
-
-async def noticed(page: Page, title: str, cure: str) -> None:
-    """Expect a notice, announced to screen readers."""
-    notice = page.get_by_role("alert")
-    await expect(notice.get_by_role("heading")).to_have_text(title)
-    await expect(notice).to_contain_text(cure)
 
 
 async def start(page: Page) -> None:

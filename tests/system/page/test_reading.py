@@ -11,49 +11,12 @@ import pytest
 from playwright.async_api import expect
 
 from speechbridge.cli.captions import to_srt, to_text
-from speechbridge.protocol.messages import Element, Final, Partial
-from tests.helpers.browser import happens, opened, recorded, state, until
+from tests.helpers.browser import happens, opened, recorded, start, state, until
+from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from playwright.async_api import Page
-
-LINES = [
-    "Good evening, and welcome to the town hall.",
-    "Tonight we talk about the bridge: what it cost, who uses it <and> why it & its lights stay.",
-    "You will read along on the screen behind me.",
-]
-
-
-def final(number: int, text: str) -> Final:
-    words = text.split()
-    spoken = [
-        Element(word, "text", 5 * number + 0.3 * n, 5 * number + 0.3 * n + 0.25, 0.9) for n, word in enumerate(words)
-    ]
-    spaced = [element for word in spoken for element in (word, Element(" ", "punct"))][:-1]
-    return Final(5.0 * number, spoken[-1].end_ts or 0.0, tuple(spaced))
-
-
-def talk(lines: list[str], partial: str = "") -> Callable[[Iterator[bytes]], Iterator[str]]:
-    """Make an SDK that gives these lines at the first audio, then only reads."""
-
-    def start(audio: Iterator[bytes]) -> Iterator[str]:
-        next(audio, None)
-        for number, line in enumerate(lines):
-            yield final(number, line).encode()
-        if partial:
-            yield Partial(0.0, 0.2, tuple(Element(word) for word in partial.split())).encode()
-        for _ in audio:
-            pass
-
-    return start
-
-
-async def start(page: Page) -> None:
-    await page.keyboard.press("Space")
-    await state(page, "live")
 
 
 async def saved(page: Page, format_: str) -> str:
