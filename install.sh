@@ -84,8 +84,8 @@ if ! is_usable; then
   "$python" -m venv --clear $venv || fail "$python cannot make $venv: the reason stands above"
 fi
 case $lock in
-requirements.lock) size="60 MB to fetch, 210 MB on disk, about a minute" ;;
-*) size="150 MB to fetch, 515 MB on disk, about two minutes" ;;
+requirements.lock) size="140 MB to fetch, 410 MB on disk, about a minute" ;;
+*) size="230 MB to fetch, 740 MB on disk, about two minutes" ;;
 esac
 say "installing into $venv with Python $(version $venv/bin/python): $size"
 rm -f $stamp

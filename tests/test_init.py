@@ -14,6 +14,8 @@ import pytest
 
 from tests.helpers.command import PATIENCE, environment
 
+pytestmark = pytest.mark.slow
+
 INIT = [sys.executable, "-m", "speechbridge.init"]
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 

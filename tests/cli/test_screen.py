@@ -64,7 +64,15 @@ def test_without_a_terminal_nothing_is_shown() -> None:
 
 def _terminal(*, width: int = 80, force_terminal: bool = True, finals: bool = True) -> tuple[StringIO, Screen]:
     terminal = StringIO()
-    console = Console(file=terminal, width=width, height=10, force_terminal=force_terminal, color_system="standard")
+    environment = {"TERM": "xterm"}  # whatever the tests themselves are run on
+    console = Console(
+        file=terminal,
+        width=width,
+        height=10,
+        force_terminal=force_terminal,
+        color_system="standard",
+        _environ=environment,
+    )
     screen = Screen("a.wav", console, count().__next__, finals=finals)
     screen.bar(0.0, "0:00 / 1:15")
     return terminal, screen

@@ -16,6 +16,8 @@ from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, SPOKEN, TWO_VOICES, n
 if TYPE_CHECKING:
     from speechbridge.recognizer.moonshine import Samples
 
+pytestmark = pytest.mark.slow
+
 # Seconds at which the first word begins and each word ends: from the synthesizer that said them (flite -psdur). Between
 # "today" and "and" it pauses from 2.222 to 2.451.
 # fmt: off

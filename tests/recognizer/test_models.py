@@ -14,6 +14,8 @@ from speechbridge.recognizer.models import Graph, ModelError, load_model, load_v
 from speechbridge.recognizer.moonshine import Moonshine
 from tests.helpers.clip import pcm
 
+pytestmark = pytest.mark.slow
+
 INSTALLED = next(Path(path) for path in sys.path if (Path(path) / "moonshine_voice").is_dir()) / "moonshine_voice"
 ENGLISH = INSTALLED / "assets" / "tiny-en"
 

@@ -15,6 +15,8 @@ from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, noise, pcm
 if TYPE_CHECKING:
     from speechbridge.recognizer.moonshine import Samples
 
+pytestmark = pytest.mark.slow
+
 
 def samples(audio: bytes) -> Samples:
     return np.frombuffer(audio, "<i2")

@@ -23,6 +23,8 @@ from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, SPOKEN, TWO_VOICES, n
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+pytestmark = pytest.mark.slow
+
 RAW = ContentType.raw()
 Heard = list[Partial | Final]
 
