@@ -52,7 +52,7 @@ async def test_connect_metadata_many_small_chunks_eos_the_final_and_a_good_end(s
 
 async def test_messages_of_megabytes_fragmented_or_not_arrive_whole(sdk: Python | Node) -> None:
     """Node cuts what is larger than 16 KiB into fragments, Python does not."""
-    async with service_before(max_message_bytes=2**23) as (url, scripted):
+    async with service_before(max_message_bytes=8 * 2**20) as (url, scripted):
         seen = await one(sdk, Job(url, [(4 * 2**20, 4)]))
     assert seen.closes == [(1000, END_OF_INPUT)]
     assert scripted.clients[0].audio == 16 * 2**20

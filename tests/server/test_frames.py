@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from speechbridge.server.frames import FrameWalk
+from speechbridge.server.frames import CLOSE, FrameWalk
 
 FRAMES = st.builds(
     Frame,
@@ -40,7 +40,7 @@ def walked(pieces: list[bytes]) -> tuple[list[tuple[int, int]], int]:
             steps += 1
             if walk.began:
                 found.append((walk.opcode, 0))
-                assert walk.is_empty == (walk._left + walk.payload == 0)
+                assert walk.is_idle == (walk._left + walk.payload == 0 or walk.opcode >= CLOSE)
             if walk.payload:
                 found[-1] = (found[-1][0], found[-1][1] + walk.payload)
     return found, steps
@@ -73,4 +73,4 @@ def test_what_a_frame_is_is_told_with_its_header() -> None:
     assert walk.step(ping[:3], 0) == 3
     assert not walk.began
     assert walk.step(ping[3:], 0) == len(ping) - 3
-    assert (walk.began, walk.opcode, walk.is_control, walk.is_empty) == (True, Opcode.PING, True, False)
+    assert (walk.began, walk.opcode, walk.is_idle) == (True, Opcode.PING, True)

@@ -35,8 +35,11 @@ class Meter:
         self._idle = 0
 
     def count(self, step: FrameWalk, now: float) -> Close | None:
-        """Count what was walked in one step; return what the client is told if it was too much for one second."""
-        if step.began and (step.is_control or step.is_empty):
+        """Count what was walked in one step; return what the client is told if it was too much for one second.
+
+        Without a limit, only idle frames need be counted.
+        """
+        if step.began and step.is_idle:
             second = int(now)
             if second != self._second:
                 self._second, self._idle = second, 0

@@ -119,31 +119,34 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:
             self._discard()
             return
-        data, begin, verdict = self._unparsed, self._parsed, None
-        end = after = begin
-        for _ in range(SLICE_FRAMES):
-            if after == len(data):
-                break
-            after = self._walk.step(data, after)
-            verdict = self.meter.count(self._walk, self.heard_at)
-            if verdict is not None:
-                break
+        data, begin, walk, meter, verdict = self._unparsed, self._parsed, self._walk, self.meter, None
+        size, end, after, frames = len(data), begin, begin, 0
+        while after < size and frames < SLICE_FRAMES:
+            after = walk.step(data, after)
+            if walk.is_idle or meter.limit is not None:
+                verdict = meter.count(walk, self.heard_at)
+                if verdict is not None:
+                    break
             end = after
-        self._unparsed, self._parsed = (b"", 0) if after == len(data) else (data, after)
+            frames += 1
+        self._unparsed, self._parsed = (b"", 0) if after == size else (data, after)
         if end > begin:
-            super().data_received(data if end - begin == len(data) else data[begin:end])
+            super().data_received(data if end - begin == size else data[begin:end])
         if verdict is not None and not self.close_sent:
             self._cut_off(verdict)
         self._go_on()
 
     def _go_on(self) -> None:
         """Parse on at the next turn, or read on, or do neither while the application has messages to take."""
+        takes = self.close_sent or not self.read_paused
+        if takes and self._is_reading and not self._unparsed:  # as after most messages
+            return
         if self.transport.is_closing():
             self._unparsed = b""
             return
-        if self._unparsed and self._next_slice is None and (self.close_sent or not self.read_paused):
+        if takes and self._unparsed and self._next_slice is None:
             self._next_slice = self.loop.call_soon(self._parse_slice)
-        reads = not self._unparsed and (self.close_sent or not self.read_paused)
+        reads = takes and not self._unparsed
         if reads != self._is_reading:
             self._is_reading = reads
             (self.transport.resume_reading if reads else self.transport.pause_reading)()
