@@ -308,6 +308,16 @@ def test_last_words_are_bounded_over_all_attempts() -> None:
     assert sdk.aborts == [8.0, 16.0, 30.0]  # the third would have had 16 s
 
 
+def test_one_that_answered_all_before_a_rotation_and_does_not_end_is_replaced_soon() -> None:
+    """The bound on last words is for the end of the stream: here words are spoken that nobody hears."""
+    sdk = Blocking("mute after a final")
+    stream = Stream(sdk, chunks(sdk), silence=5.0, answer=1e9, lifetime=9.5)
+    assert sdk.blocked.acquire(timeout=PATIENCE)
+    until_aborted(sdk)
+    assert stream.result() == AUDIO
+    assert stream.error is None
+
+
 def test_last_words_that_do_not_come_are_no_failure_once_all_speech_is_settled() -> None:
     """Its server only forgot to close the connection."""
     sdk = Blocking("mute after a final")

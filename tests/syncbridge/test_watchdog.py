@@ -229,6 +229,16 @@ def test_last_words_are_bounded_from_the_end_and_from_each_final_whatever_else_i
     assert "for 30 s nothing new came" in dog.why
 
 
+@pytest.mark.parametrize("another_follows", [False, True])
+def test_one_that_answered_all_and_does_not_end_is_late_if_another_follows(another_follows: object) -> None:
+    """After the stream's own end there is time for last words; after a rotation the next attempt has input to take."""
+    dog = Watchdog(SILENCE, ANSWER)
+    dog.ended(0, 10.0, another_follows=bool(another_follows))
+    dog.answered(0, 11.0)
+    assert dog.look(11 + SILENCE, no_speech) == another_follows
+    assert dog.why == ("all was answered, and it did not end for 5 s" if another_follows else "")
+
+
 def test_a_later_attempt_has_what_is_left_of_the_time() -> None:
     dog = Watchdog(None, ANSWER, last_words_due=15.0)
     dog.ended(0, 12.0)

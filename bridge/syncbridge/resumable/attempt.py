@@ -107,7 +107,8 @@ class LiveAttempt:
         with self._tap.lock:
             if not self.is_over:
                 self.has_ended = True
-                self.watchdog.ended(self._tap.ring.start, rules.timer.time())
+                now = rules.timer.time()
+                self.watchdog.ended(self._tap.ring.start, now, another_follows=self.is_rotated)
                 self._watch_by_due()
 
     def gets(self, chunk: bytes) -> None:

@@ -3,7 +3,8 @@
 An attempt is stuck when, for `silence` seconds and without any answer,
 
 - speech that it was given waits for one, or
-- its SDK does not come back for input, as it is blocked with what it took last;
+- its SDK does not come back for input, as it is blocked with what it took last, or
+- it does not end, although its input was ended by a rotation, and no speech waits: the next attempt has to begin;
 
 and when its last words, the responses after the end of its input, bring nothing new for `answer` seconds.
 
@@ -90,6 +91,7 @@ class Watchdog:
         self.silence = math.inf if silence is None else silence
         self._answer = math.inf if answer is None else answer
         self._must_answer = False  # it gets no more input before it answers: the input has ended, or there is no room
+        self._another_follows = False  # its input has ended, but not the stream's
         self._from = 0  # where the input that waits begins
         self._since = 0.0  # when it was given
         self._blocked_since = math.inf  # when the SDK took input or gave an answer; infinite while it waits for input
@@ -137,8 +139,9 @@ class Watchdog:
         self._enter(Event.ASKED)
         return True
 
-    def ended(self, position: int, now: float) -> None:
+    def ended(self, position: int, now: float, *, another_follows: bool = False) -> None:
         """Note that the attempt's input has ended, and that all from a position on is still to be settled."""
+        self._another_follows = another_follows
         self._must_answer = True
         self.came_back()
         self.last_words_due = min(self.last_words_due, now + self._answer)
@@ -173,20 +176,29 @@ class Watchdog:
         """
         if now < self.due:
             return False
-        self.why = self._why(now)
-        if self.state is State.UNJUDGED and not self.why:
-            given = first_speech(self._from)
-            if given is None:
-                self._enter(Event.SILENCE)
-                return False
-            self._since = max(self._since, given)
-            self._enter(Event.SPEECH)
-            if now < self.due:
-                return False
-        self.why = self.why or f"no answer to speech for {self._patience:g} s"
+        why = self._why(now)
+        if not why and self.state is State.UNJUDGED:
+            why = self._judge(first_speech)
+        if not why and self.state is State.WAITING and now >= self.due:
+            why = f"no answer to speech for {self._patience:g} s"
+        if not why:
+            return False
+        self.why = why
         self.mute += 1
         self._enter(Event.LATE)
         return True
+
+    def _judge(self, first_speech: Callable[[int], float | None]) -> str:
+        """Look for speech in what waits. Returns why the attempt is stuck although there is none."""
+        given = first_speech(self._from)
+        if given is not None:
+            self._since = max(self._since, given)
+            self._enter(Event.SPEECH)
+        elif self._another_follows:
+            return f"all was answered, and it did not end for {self.silence:g} s"
+        else:
+            self._enter(Event.SILENCE)
+        return ""
 
     def _why(self, now: float) -> str:
         """Return why it is stuck, if that is so whether there was speech or not."""
