@@ -6,8 +6,9 @@ import { Transcript } from "../../../app/speechbridge/server/static/transcript.m
 
 globalThis.IDBKeyRange = { bound: (first, last) => ({ first, last }) };
 
-const PIECE = 3200;
-const piece = (n) => new Uint8Array(PIECE).fill(n);
+const FRAME = 3200;
+const SECOND = 10 * FRAME; // as much as goes into one piece
+const piece = (n, size = FRAME) => new Uint8Array(size).fill(n);
 
 let database; // what is stored, by store and key
 let transactions; // { commit, fail } of those that run
@@ -63,15 +64,19 @@ function journal(record = { id: "S", seconds: 10 }) {
 
 const said = { type: "final", begin: 10, ts: 10, end_ts: 10.2, elements: [{ type: "text", value: "word" }] };
 
-test("what arrives during a transaction is stored in the next one", async () => {
+test("what arrives during a transaction is stored in the next one, audio as one piece", async () => {
   const { journal: written } = journal();
-  for (let n = 0; n < 5; n++) written.audio(n * PIECE, piece(n), 0);
+  for (let n = 0; n < 5; n++) written.audio(n * FRAME, piece(n), 0);
   assert.equal(transactions.length, 1);
   await commit();
   assert.deepEqual([...database.audio.keys()], ["S,0"]);
   assert.equal(transactions.length, 1);
   await commit();
-  assert.equal(database.audio.size, 5);
+  assert.deepEqual([...database.audio.keys()], ["S,0", `S,${FRAME}`]);
+  assert.deepEqual(
+    [...database.audio.get(`S,${FRAME}`)],
+    [1, 2, 3, 4].flatMap((n) => [...piece(n)]),
+  );
   assert.equal(transactions.length, 0);
   assert.deepEqual(database.streams.get("S"), {
     id: "S",
@@ -87,12 +92,12 @@ test("what arrives during a transaction is stored in the next one", async () => 
 
 test("a final is stored, with its progress, before it is acknowledged; settled audio is deleted", async () => {
   const { journal: written, transcript } = journal();
-  for (let n = 0; n < 5; n++) written.audio(n * PIECE, piece(n), 0);
+  for (let n = 0; n < 5; n++) written.audio(n * SECOND, piece(n, SECOND), 0);
   await commit();
   await commit();
   transcript.add(said);
   let isDone = false;
-  const progress = { key: "KEY", base: 0, finals: 1, settled: 2 * PIECE, start: 2 * PIECE };
+  const progress = { key: "KEY", base: 0, finals: 1, settled: 3.5 * SECOND, start: 3.5 * SECOND };
   written.final(said, progress, () => (isDone = true));
   assert.equal(isDone, false);
   await commit();
@@ -100,13 +105,13 @@ test("a final is stored, with its progress, before it is acknowledged; settled a
   assert.deepEqual(database.finals.get("T,0"), said);
   assert.equal(database.transcripts.get("T").count, 1);
   assert.equal(database.streams.get("S").key, "KEY");
-  assert.deepEqual([...database.audio.keys()], ["S,6400", "S,9600", "S,12800"]);
+  assert.deepEqual([...database.audio.keys()], [`S,${3 * SECOND}`, `S,${4 * SECOND}`]);
 });
 
 test("a stream that is transcribed leaves nothing behind", async () => {
   const { journal: written } = journal();
   written.audio(0, piece(0), 0);
-  written.close(PIECE, PIECE);
+  written.close(FRAME, FRAME);
   await commit();
   await commit();
   assert.equal(database.streams.size + database.audio.size, 0);
@@ -114,14 +119,14 @@ test("a stream that is transcribed leaves nothing behind", async () => {
 
 test("audio that is not transcribed stays, for a new stream", async () => {
   const { journal: written } = journal();
-  for (let n = 0; n < 4; n++) written.audio(n * PIECE, piece(n), 0);
-  written.progress({ key: "KEY", base: 0, finals: 3, settled: 2 * PIECE, start: 0 });
-  written.close(2 * PIECE, 4 * PIECE);
+  for (let n = 0; n < 4; n++) written.audio(n * SECOND, piece(n, SECOND), 0);
+  written.progress({ key: "KEY", base: 0, finals: 3, settled: 2 * SECOND, start: 0 });
+  written.close(2.5 * SECOND, 4 * SECOND);
   await commit();
   await commit();
   const { key, finals, base, start } = database.streams.get("S");
-  assert.deepEqual({ key, finals, base, start }, { key: null, finals: 0, base: 2 * PIECE, start: 2 * PIECE });
-  assert.deepEqual([...database.audio.keys()], ["S,6400", "S,9600"]);
+  assert.deepEqual({ key, finals, base, start }, { key: null, finals: 0, base: 2.5 * SECOND, start: 2.5 * SECOND });
+  assert.deepEqual([...database.audio.keys()], [`S,${2 * SECOND}`, `S,${3 * SECOND}`]);
 });
 
 test("finals after a new transcript was begun go there", async () => {
@@ -148,4 +153,19 @@ test("a device that cannot store is reported once, and finals are acknowledged a
   await new Promise(setImmediate);
   assert.equal(failures(), 1);
   assert.equal(isDone, true);
+});
+
+test("a piece never grows beyond a second, and no byte is in two", async () => {
+  const { journal: written } = journal();
+  for (let n = 0; n < 35; n++) written.audio(n * FRAME, piece(n), 0);
+  await commit();
+  await commit();
+  const sizes = [...database.audio].map(([key, bytes]) => [Number(key.split(",")[1]), bytes.length]);
+  assert.ok(sizes.every(([, size]) => size <= 2 ** 15));
+  let end = 0;
+  for (const [position, size] of sizes) {
+    assert.equal(position, end);
+    end += size;
+  }
+  assert.equal(end, 35 * FRAME);
 });

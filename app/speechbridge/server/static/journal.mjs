@@ -1,9 +1,9 @@
 // Writes a running stream to this device, so that neither a reload nor a crash loses anything. Pure, except for `store`.
 //
-// Whatever arrives while one transaction runs goes into the next one (group commit). So a piece of audio is stored a few
-// milliseconds after it was captured, and a slow disk makes the transactions larger, not the queue longer.
+// Whatever arrives while one transaction runs goes into the next one (group commit), audio as one piece. So audio is stored
+// a few milliseconds after it was captured, and a slow disk makes the pieces larger, not their number.
 
-const PIECE = 3200; // bytes in a piece at most
+const PIECE = 2 ** 15; // bytes in a piece at most: a second
 const STEP = 2 ** 17; // bytes: evicted audio is deleted in steps of this size
 
 /** For a stream that is not stored. */
@@ -16,6 +16,7 @@ export class Journal {
   #isStored; // the record is
   #pruned; // audio before this position is deleted
   #waiting = []; // { act, done }
+  #audio = { parts: [], length: 0 }; // the piece that waits
   #isWriting = false;
   #isBroken = false;
 
@@ -43,9 +44,16 @@ export class Journal {
     const isDue = start - this.#pruned >= STEP;
     this.#isStored = true;
     if (isNew) Object.assign(this.#record, { start, base: start, settled: start, key: null, finals: 0 });
+    const { parts, length } = this.#audio;
+    if (parts.length && length + bytes.length <= PIECE && !isDue) {
+      parts.push(bytes);
+      this.#audio.length += bytes.length;
+      return; // it goes with the piece that waits
+    }
+    const piece = (this.#audio = { parts: [bytes], length: bytes.length });
     this.#write((stores) => {
       if (isNew) this.#put(stores);
-      stores.audio.put(bytes, [this.#record.id, position]);
+      stores.audio.put(joined(piece), [this.#record.id, position]);
       if (isDue) this.#prune(stores, start);
     });
   }
@@ -109,6 +117,7 @@ export class Journal {
     while (this.#waiting.length) {
       const batch = this.#waiting;
       this.#waiting = [];
+      this.#audio = { parts: [], length: 0 };
       try {
         if (!this.#isBroken) await this.#store((stores) => batch.forEach(({ act }) => act(stores)));
       } catch {
@@ -119,6 +128,16 @@ export class Journal {
     }
     this.#isWriting = false;
   }
+}
+
+function joined({ parts, length }) {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
 }
 
 /** The keys of a stream's pieces of audio up to a position. */

@@ -108,8 +108,11 @@ export class Library {
 /** Hold a lock until the returned function is called or the tab ends, however it ends; null if another tab holds it. */
 export function hold(name) {
   if (!navigator.locks) return Promise.resolve(() => {}); // a page without https, which cannot record either
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve) => {
     const holding = (lock) => lock && new Promise((release) => resolve(release));
-    navigator.locks.request(`speechbridge.${name}`, { ifAvailable: true }, holding).then(() => resolve(null), reject);
+    navigator.locks.request(`speechbridge.${name}`, { ifAvailable: true }, holding).then(
+      () => resolve(null),
+      () => resolve(() => {}), // the browser blocks locks: then nothing is shared between its tabs
+    );
   });
 }

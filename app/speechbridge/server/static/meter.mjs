@@ -1,6 +1,7 @@
 // The level meter: bars for the last few seconds.
 
 const BAR = 3; // px, width of a bar and of the gap
+const MOST = 2_000; // bars, on the widest screen
 const FLOOR = 60; // dB below full scale: the shortest bar
 
 export class Meter {
@@ -8,6 +9,7 @@ export class Meter {
   #canvas = this.#box.querySelector("canvas");
   #brush = this.#canvas.getContext("2d");
   #levels = [];
+  #isDue = false; // it is drawn with the next picture, however many levels come until then
 
   constructor() {
     new ResizeObserver(() => this.#draw()).observe(this.#box);
@@ -17,15 +19,24 @@ export class Meter {
 
   /** Add levels, 0 to 1. */
   push(levels) {
-    this.#levels.push(...levels.map(loudness));
+    this.#levels = [...this.#levels, ...levels.map(loudness)].slice(-MOST); // a hidden page draws none of them
     this.#box.ariaValueNow = Math.round(Math.max(...levels.map(loudness)) * 100);
-    this.#draw();
+    this.#redraw();
   }
 
   clear() {
     this.#levels = [];
     this.#box.ariaValueNow = 0;
-    this.#draw();
+    this.#redraw();
+  }
+
+  #redraw() {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    requestAnimationFrame(() => {
+      this.#isDue = false;
+      this.#draw();
+    });
   }
 
   #draw() {

@@ -255,10 +255,13 @@ const RECOVERED = {
     recovering = { seconds, isLive };
     if (!recording) show({ name: idle });
   },
-  over(close, seconds) {
-    if (seconds < KEPT) return;
-    if (close.code === 4001) notify(closing(close, { kept: seconds, hasKey: accessKey() !== "" }), recover);
-    else if (!recording) notices.mention(problem("kept", { seconds }));
+  over(close, kept, seconds) {
+    if (kept < KEPT) {
+      if (close.code !== 1000) notices.mention(closing(close, { unheard: seconds }));
+      return;
+    }
+    if (close.code === 4001) notify(closing(close, { kept, hasKey: accessKey() !== "" }), recover);
+    else if (!recording) notices.mention(problem("kept", { seconds: kept }));
     setTimeout(recover, RECOVER);
   },
 };
@@ -364,8 +367,13 @@ async function prepare() {
   library = await opening;
   await listSources(recording !== null, options.source);
   if (!library) return;
+  try {
+    await reopen();
+  } catch {
+    library = null; // what is stored cannot be read: captions go on without it
+    return;
+  }
   recovery = new Recovery(service, library, RECOVERED);
-  await reopen();
   recover();
 }
 

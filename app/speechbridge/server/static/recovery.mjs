@@ -13,8 +13,8 @@ export class Recovery {
 
   /**
    * Callbacks in `on`: `message(message, transcript)`, each partial and final; `state(seconds, isLive)`, how much audio
-   * is being transcribed, 0 at the end, and whether the service takes it; `over(close, seconds, transcript)`, once for each stream, with the service's close and
-   * how much audio is still not transcribed.
+   * is being transcribed, 0 at the end, and whether the service takes it; `over(close, kept, seconds)`, once for each
+   * stream, with the service's close, how much audio is kept for another attempt, and how much there was.
    */
   constructor(service, library, on) {
     this.#service = service;
@@ -26,6 +26,18 @@ export class Recovery {
   async run(current, { running, accessKey }) {
     if (this.#isRunning) return;
     this.#isRunning = true;
+    try {
+      await this.#transcribeAll(current, running, accessKey);
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+
+  retryNow() {
+    this.#stream?.retryNow();
+  }
+
+  async #transcribeAll(current, running, accessKey) {
     for (const record of await this.#library.interrupted()) {
       if (record.id === running) continue;
       const isCurrent = record.transcript === current.id;
@@ -35,13 +47,8 @@ export class Recovery {
       const transcript = known ?? new Transcript({ id: record.transcript });
       const isServed = await this.#transcribe(record, transcript, accessKey);
       release();
-      if (!isServed) break; // the others would fare no better
+      if (!isServed) return; // the others would fare no better
     }
-    this.#isRunning = false;
-  }
-
-  retryNow() {
-    this.#stream?.retryNow();
   }
 
   /** Transcribe what one stream left. Resolves with whether the service took it. */
@@ -65,7 +72,7 @@ export class Recovery {
           over: (close, untranscribed) => {
             this.#stream = null;
             this.#on.state(0, false);
-            this.#on.over(close, untranscribed, transcript);
+            this.#on.over(close, untranscribed, seconds);
             resolve(untranscribed === 0);
           },
         },

@@ -29,7 +29,7 @@ const OPEN = 1; // WebSocket.OPEN
 const OPEN_TIMEOUT = 10_000; // ms for the handshake and the `connected` message
 const STALLED = 8_000; // ms without a message while audio is unacknowledged: the connection is dead
 const UNACKNOWLEDGED = 16_000; // bytes that are normally unacknowledged: the service acknowledges every 8,000
-const LAST_WORDS = 40_000; // ms to wait for the last words; the service waits 30 s for its recognizer
+const LAST_WORDS = 40_000; // ms without a message, after the end; the service waits 30 s for its recognizer
 const FIRST_PAUSE = 100; // ms before the first retry, doubled for each further one, with full jitter
 const LONGEST_PAUSE = 3_000;
 const TOO_OFTEN_PAUSE = 10_000; // after "too many handshakes a minute"
@@ -120,9 +120,7 @@ export class ResumableStream {
   end() {
     if (this.#isEnded || this.#isOver) return;
     this.#isEnded = true;
-    this.#later("lastWords", LAST_WORDS, () =>
-      this.#finish({ code: 0, reason: "timed out waiting for the last words" }),
-    );
+    this.#awaitLastWords();
     this.#flush();
   }
 
@@ -134,6 +132,12 @@ export class ResumableStream {
   /** If a retry is pending, retry now: the browser reports that the network is back. */
   retryNow() {
     if (this.#timers.retry) this.#connect();
+  }
+
+  /** Wait for the last words as long as messages arrive. */
+  #awaitLastWords() {
+    const close = { code: 0, reason: "timed out waiting for the last words" };
+    this.#later("lastWords", LAST_WORDS, () => this.#finish(close));
   }
 
   #restore({ key, base, finals, settled, start, parts }) {
@@ -187,6 +191,7 @@ export class ResumableStream {
       this.#on.message(this.#partial);
     }
     if (this.#isOver) return;
+    if (this.#isEnded) this.#awaitLastWords();
     this.#watch();
     this.#flush();
   }
