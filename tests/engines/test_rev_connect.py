@@ -41,6 +41,32 @@ async def test_an_http_status_becomes_a_close_code(status: int, code: int) -> No
         assert await ending(bridge) == Close(code, f"the speech service answered HTTP {status}")
 
 
+async def test_a_proxy_of_the_environment_is_not_for_what_is_nearby(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # nobody is there
+    monkeypatch.setenv("no_proxy", "example.org")
+    async with bridged(Scripted((Status(400),))) as bridge:
+        assert await ending(bridge) == Close(4002, "the speech service answered HTTP 400")
+
+
+async def test_rev_ais_cloud_is_reached_through_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        upstream = RevEngine(lambda: "wss://api.rev.example", TOKEN)(REQUEST)
+        async with Bridge(upstream.start, abort=upstream.abort) as bridge:
+            assert (await ending(bridge)).code == 4013
+    assert asked == [b"CONNECT api.rev.example:443 HTTP/1.1\r\n"]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # websocket-client lets go of its socket
 async def test_no_server_is_4013() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:

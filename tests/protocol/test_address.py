@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from speechbridge.protocol.address import Address, is_loopback
+from speechbridge.protocol.address import Address, is_loopback, is_nearby
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,23 @@ def test_an_unusable_address_is_a_value_error_with_an_example(url: str) -> None:
 )
 def test_loopback_is_known_by_name_and_by_number(host: str, loopback: bool) -> None:  # noqa: FBT001 # a case
     assert is_loopback(host) == loopback
+
+
+@pytest.mark.parametrize(
+    ("host", "nearby"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("10.1.2.3", True),
+        ("192.168.1.1", True),
+        ("fd00::1", True),
+        ("localhost", True),
+        ("recognizer", True),
+        ("recognizer.internal", True),
+        ("8.8.8.8", False),
+        ("2606:4700::1", False),
+        ("api.rev.ai", False),
+    ],
+)
+def test_a_proxy_is_not_asked_to_reach_what_is_nearby(host: str, nearby: bool) -> None:  # noqa: FBT001 # a case
+    assert is_nearby(host) == nearby

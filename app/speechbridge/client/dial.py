@@ -29,7 +29,7 @@ from urllib.request import getproxies, proxy_bypass
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidProxy, InvalidStatus, WebSocketException
 
-from speechbridge.protocol.address import Address
+from speechbridge.protocol.address import Address, is_nearby
 from speechbridge.protocol.close import Close, CloseCode
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def dial(
     inbound: int = INBOUND,
     subprotocols: Sequence[Subprotocol] | None = None,
 ) -> AsyncIterator[ClientConnection]:
-    """Open a WebSocket for the time of an `async with`, through the proxy of the environment, if it is not loopback.
+    """Open a WebSocket for the time of an `async with`; through the proxy of the environment, unless it is nearby.
 
     `open_timeout` is in seconds, from the DNS lookup to the end of the handshake; `max_size` in bytes a message;
     `inbound` in messages read ahead. Raises NoConnection.
@@ -100,7 +100,7 @@ async def dial(
                 address.url,
                 open_timeout=None,  # the one above is for all of it
                 compression=None,  # it does not make audio smaller
-                proxy=None if address.loopback else True,
+                proxy=None if is_nearby(urlsplit(address.url).hostname or "") else True,
                 ping_interval=PING_INTERVAL,
                 ping_timeout=PING_TIMEOUT,
                 close_timeout=CLOSE_TIMEOUT,
@@ -165,7 +165,8 @@ async def _look_up(address: Address) -> None:
     """
     parts = urlsplit(address.url)
     host = parts.hostname or ""
-    if address.loopback or _is_ip_address(host) or (getproxies() and not proxy_bypass(host)):
+    is_proxied = not is_nearby(host) and getproxies() and not proxy_bypass(host)
+    if address.loopback or _is_ip_address(host) or is_proxied:
         return  # there is nothing to look up, or a proxy does it
     loop = asyncio.get_running_loop()
     found: asyncio.Future[None] = loop.create_future()

@@ -35,6 +35,14 @@ class Address:
         return cls(full, f"{scheme}://{parts.netloc.rpartition('@')[2]}", is_loopback(parts.hostname or ""))
 
 
+def is_nearby(host: str) -> bool:
+    """Tell whether a host is this machine or in a private network. A proxy towards the internet does not reach it."""
+    try:
+        return ip_address(host).is_private  # true of loopback, too
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal"))
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine."""
     try:
