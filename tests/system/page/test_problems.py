@@ -140,6 +140,8 @@ async def test_a_file_without_audio(tmp_path: Path) -> None:
 STRICT = """
 let clicked = false;
 addEventListener("click", () => clicked = true, true);
+// What a test evaluates in the page counts as a gesture of its user.
+Object.defineProperty(navigator, "userActivation", { get: () => ({ hasBeenActive: clicked }) });
 const Context = AudioContext;
 window.AudioContext = class extends Context {
   get state() { return clicked ? super.state : "suspended"; }
