@@ -185,7 +185,8 @@ class Blocking:
                 yield "partial"
         finally:
             free.set()
-            sender.join(PATIENCE)
+            if self._where != "mute after a partial without room":  # there it waits in the feed, until this is left
+                sender.join(PATIENCE)
 
     def _send(self, feed: Iterator[bytes], free: threading.Event, is_over: threading.Event) -> None:
         for _chunk in feed:
