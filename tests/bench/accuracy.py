@@ -1,0 +1,194 @@
+"""How well and how fast the embedded recognizer hears: word error rates, delays, CPU and memory.
+
+    python -m tests.bench.accuracy            all of it, a quarter of an hour; writes docs/recognizer.md
+    python -m tests.bench.accuracy words      word error rates alone; writes nothing
+
+Words are compared without capitals and punctuation, numbers and abbreviations as they are spoken. A set of speech that
+is not on this machine is skipped, and the result says so. Speech of unknown words is in no set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jiwer
+from rev_ai.models import MediaConfig
+from rev_ai.streamingclient import RevAiStreamingClient
+
+from speechbridge.client.stream import connect
+from speechbridge.protocol.messages import Final, parse_message
+from speechbridge.protocol.request import ContentType, StreamRequest
+from speechbridge.recognizer.spoken import spoken
+from tests.bench.live import Figures, crowd, recognizer
+from tests.bench.noise import beside_a_speaker
+from tests.bench.report import keep, table
+from tests.bench.subjects import cores
+from tests.bench.voices import (
+    Missing,
+    Speech,
+    by_espeak,
+    by_flite,
+    clean,
+    in_the_wheel,
+    noisy,
+    pcm,
+    recorded,
+    shipped,
+    telephone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PAGE = Path("docs/recognizer.md")
+PART = re.compile(r"(?<=<!-- written by python -m tests.bench.accuracy -->\n).*(?=<!-- end -->)", re.DOTALL)
+
+CONDITIONS: dict[str, Callable[[Speech], Speech]] = {
+    "clean": clean,
+    "telephone, 8 kHz": telephone,
+    "noise at 20 dB": noisy(20),
+    "noise at 10 dB": noisy(10),
+}
+SETS: dict[str, Callable[[], list[Speech]]] = {
+    "recordings, 5 clips": recorded,
+    "recordings in the model's wheel": in_the_wheel,
+    "our own clips, one reader and two synthetic voices": shipped,
+    "flite, 4 voices": by_flite,
+    "espeak-ng, 3 voices": by_espeak,
+}
+CROWDS = (1, 4, 8, 16, 24)  # live streams; the last are more than eight a core of two
+SECONDS = 60.0  # that each of them speaks
+
+MAC = MediaConfig("audio/x-raw", "interleaved", 16000, "S16LE", 1)
+
+
+def errors(said: list[tuple[str, str]]) -> tuple[float, int]:
+    """Return the word error rate of pairs, what was said and what was heard, and the number of words said."""
+    pairs = [(_words(truth), _words(heard)) for truth, heard in said]
+    measured = jiwer.process_words([truth for truth, _ in pairs], [heard for _, heard in pairs])
+    return measured.wer, sum(len(truth.split()) for truth, _ in pairs)
+
+
+def _words(text: str) -> str:
+    return " ".join(word for written in text.split() for word in spoken(written))
+
+
+async def hear(url: str, speech: Speech) -> str:
+    """Return what is heard of speech that is sent at once."""
+    async with connect(url, StreamRequest(ContentType.raw(speech.rate))) as stream:
+
+        async def speak() -> None:
+            audio = pcm(speech.samples)
+            for start in range(0, len(audio), 3200):
+                await stream.send(audio[start : start + 3200])
+            await stream.end()
+
+        speaking = asyncio.create_task(speak())
+        heard = [message.text async for message in stream if isinstance(message, Final)]
+        await speaking
+    return " ".join(heard)
+
+
+def hear_live(url: str, speech: Speech) -> str:
+    """Return what is heard through Rev.ai's SDK, unmodified, of speech at the pace of speech."""
+    audio = pcm(speech.samples)
+
+    def chunks() -> Iterator[bytes]:
+        begun = time.monotonic()
+        for start in range(0, len(audio), 3200):
+            time.sleep(max(0.0, begun + (start + 3200) / 32000 - time.monotonic()))
+            yield audio[start : start + 3200]
+
+    client = RevAiStreamingClient("none", MAC, url=url, on_connected=lambda _: None, on_close=lambda *_: None)
+    messages = [parse_message(response) for response in client.start(chunks())]
+    client.client.shutdown()
+    return " ".join(message.text for message in messages if isinstance(message, Final))
+
+
+def word_errors(url: str) -> tuple[list[list[str]], list[str], dict[str, float]]:
+    """Return the rows of a table, what was missing, and the figures."""
+    rows, missing, figures = [], [], {}
+    for name, speeches in SETS.items():
+        try:
+            found = speeches()
+        except Missing as reason:
+            missing.append(f"{name}: {reason}")
+            continue
+        cells, count = [], 0
+        for condition, change in CONDITIONS.items():
+            said = [(speech.words, asyncio.run(hear(url, change(speech)))) for speech in found]
+            rate, count = errors(said)
+            figures[f"{name}, {condition}"] = rate
+            cells.append(f"{100 * rate:.1f}")
+            print(name, condition, f"{100 * rate:.1f} %", file=sys.stderr)
+        rows.append([name, f"{count}", *cells])
+    return rows, missing, figures
+
+
+def live_errors(url: str) -> str:
+    """Say how well recordings are heard through Rev.ai's SDK at the pace of speech."""
+    try:
+        found = recorded() + in_the_wheel()
+    except Missing as reason:
+        return f"Not measured through Rev.ai's SDK: {reason}."
+    heard: dict[str, str] = {}
+    threads = [threading.Thread(target=lambda s=speech: heard.update({s.name: hear_live(url, s)})) for speech in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rate, count = errors([(speech.words, heard[speech.name]) for speech in found])
+    theirs, _ = errors([(speech.words, heard[speech.name]) for speech in recorded()])
+    text = f"Through the unmodified Rev.ai SDK, at the pace of speech, the {count} words of the first two sets:"
+    return f"{text} {100 * rate:.1f} % errors; the first set alone: {100 * theirs:.1f} %."
+
+
+def crowds() -> list[Figures]:
+    found = []
+    for streams in CROWDS:
+        with recognizer("--streams", f"{streams}") as (url, pid):
+            found.append(asyncio.run(crowd(url, pid, streams, SECONDS)))
+    return found
+
+
+def main() -> None:
+    with recognizer() as (url, _):
+        rows, missing, figures = word_errors(url)
+        words = table(["word errors, %", "words", *CONDITIONS], rows)
+        words += "".join(f"\nNot measured: {reason}.\n" for reason in missing)
+        if sys.argv[1:] == ["words"]:
+            print(words)
+            return
+        words += f"\n{live_errors(url)}\n"
+    streams = crowds()
+    live = table(
+        ["live streams", "first partial, s", "final, s", "CPU a stream", "memory, MB", "unanswered"],
+        [
+            [
+                f"{found.streams}",
+                f"{found.first_partial[0]:.2f} ({found.first_partial[1]:.2f})",
+                f"{found.final[0]:.2f} ({found.final[1]:.2f})",
+                f"{found.cpu:.2f}",
+                f"{found.memory:.0f}",
+                f"{found.unanswered}",
+            ]
+            for found in streams
+        ],
+    )
+    sounds = asyncio.run(beside_a_speaker())
+    machine = f"On {len(cores())} cores, Python {platform.python_version()}, {platform.system()}."
+    text = f"{machine}\n\n{words}\n{live}\n{sounds}"
+    figures |= {f"{found.streams} streams, final": found.final[0] for found in streams}
+    keep("accuracy", "How well and how fast does the embedded recognizer hear?", text, figures)
+    PAGE.write_text(PART.sub(lambda _: f"\n{text}\n", PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    main()
