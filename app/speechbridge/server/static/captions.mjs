@@ -1,5 +1,5 @@
-// A transcript as plain text, SubRip, WebVTT or Rev.ai's JSON. Pure. Mirrors speechbridge/cli/captions.py, which explains
-// the rules; a test compares the two.
+// A transcript as plain text, SubRip, WebVTT or Rev.ai's JSON. Pure. Mirrors speechbridge/cli/captions.py, which
+// explains the rules; a test compares the two.
 
 const LINE = 42; // columns in a line
 const LINES = 2; // in a cue

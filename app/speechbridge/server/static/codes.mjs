@@ -1,4 +1,5 @@
-// What a client does about each close code. Pure. The same lists as in speechbridge/protocol/resume.py; a test compares.
+// What a client does about each close code. Pure. The same lists as in speechbridge/protocol/resume.py; a test
+// compares.
 
 export const ABNORMAL = 1006; // no close frame came
 export const UNKNOWN_STREAM = 4002; // in answer to a resume key: the service does not know the stream

@@ -18,9 +18,9 @@ export class History {
   #searches = 0;
 
   /**
-   * `opening` is a promise of the library, or of null: the browser blocks storage. Callbacks in `on`: `open(id)`, `begin()` for a new transcript,
-   * `renamed(id, title)`, `removed(id)`; `canRemove(id)`, a promise; `current()` returns the id of the transcript that the page shows, and
-   * `isRecording()` whether it may not be left now.
+   * `opening` is a promise of the library, or of null: the browser blocks storage. Callbacks in `on`: `open(id)`,
+   * `begin()` for a new transcript, `renamed(id, title)`, `removed(id)`; `canRemove(id)`, a promise; `current()`
+   * returns the id of the transcript that the page shows, and `isRecording()` whether it may not be left now.
    */
   constructor(opening, on) {
     this.#opening = opening;

@@ -1,7 +1,8 @@
-// Writes a running stream to this device, so that neither a reload nor a crash loses anything. Pure, except for `store`.
+// Writes a running stream to this device, so that neither a reload nor a crash loses anything. Pure, except for
+// `store`.
 //
-// Whatever arrives while one transaction runs goes into the next one (group commit), audio as one piece. So audio is stored
-// a few milliseconds after it was captured, and a slow disk makes the pieces larger, not their number.
+// Whatever arrives while one transaction runs goes into the next one (group commit), audio as one piece. So audio is
+// stored a few milliseconds after it was captured, and a slow disk makes the pieces larger, not their number.
 
 const PIECE = 2 ** 15; // bytes in a piece at most: a second
 const STEP = 2 ** 17; // bytes: evicted audio is deleted in steps of this size
@@ -22,8 +23,8 @@ export class Journal {
 
   /**
    * `store(act)` runs `act(stores)` in one transaction and resolves once that is stored. `record` describes the stream:
-   * `{ id, seconds }`, and the progress of a restored one. `transcript` receives the finals. `failed()` is called once, if
-   * the device cannot store any more.
+   * `{ id, seconds }`, and the progress of a restored one. `transcript` receives the finals. `failed()` is called once,
+   * if the device cannot store any more.
    */
   constructor(store, record, transcript, failed) {
     this.transcript = transcript;

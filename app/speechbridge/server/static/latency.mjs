@@ -18,7 +18,7 @@ export class CaptureClock {
     this.#delay = delay;
   }
 
-  /** A frame ends at `end` seconds of audio. Its last sample was taken at `time` (s, audio clock); it arrived at `now`. */
+  /** A frame ends at `end` seconds of audio. It was complete at `time` (s, audio clock) and arrived at `now`. */
   frame(end, time, now) {
     this.#delays.push(now - time * 1000);
     if (this.#delays.length > NEAR) this.#delays.shift();

@@ -73,7 +73,7 @@ export class Library {
       });
   }
 
-  /** The records of streams with audio that is not transcribed. Those of other tabs, which still run, are among them. */
+  /** The records of streams with audio that is not transcribed. Those that run in other tabs are among them. */
   interrupted() {
     return result(this.#read("streams").getAll());
   }

@@ -33,10 +33,10 @@ export class Recording {
 
   /**
    * `service` is its address, ws or wss; `seconds` is the position in the transcript where the audio begins; `journal`
-   * stores the stream, if it can be stored. Callbacks in `on`: `state(state)`, often, with
-   * `{ name, behind, held, lost, latency, isListening }`, times in seconds; `frame(levels, seconds)`; `message(message)`;
-   * `player(player)`, for a file, often; `notify(notice)`; `mention(notice)`, for a notice that must not replace another;
-   * `withdraw(key)`, when a notice no longer applies; once, at the end, `over(name)`, the last state.
+   * stores the stream, if it can be stored. Callbacks in `on`: `state(state)`, often, with `{ name, behind, held, lost,
+   * latency, isListening }`, times in seconds; `frame(levels, seconds)`; `message(message)`; `player(player)`, for a
+   * file, often; `notify(notice)`; `mention(notice)`, for a notice that must not replace another; `withdraw(key)`, when
+   * a notice no longer applies; once, at the end, `over(name)`, the last state.
    */
   constructor(service, { seconds, accessKey = "", journal, on }) {
     this.#service = service;
@@ -87,7 +87,7 @@ export class Recording {
     return true;
   }
 
-  /** Stop capturing and wait for the last words. The second call does not wait. `ending` is the problem that ends it. */
+  /** Stop capturing and wait for the last words; a second call does not wait. `ending` is a problem that ends it. */
   async stop(ending = null) {
     if (this.#isEnding) {
       if (performance.now() - this.#endedAt > DOUBLE_CLICK) this.#stream?.abandon();
@@ -111,7 +111,7 @@ export class Recording {
     this.#stream?.retryNow();
   }
 
-  /** Controls of the file that plays: `{ name, position, duration, isPaused, toggle(), seek(seconds) }`; else undefined. */
+  /** Controls of a file: `{ name, position, duration, isPaused, toggle(), seek(seconds) }`; otherwise undefined. */
   get player() {
     return this.#isEnding ? undefined : this.#sound?.player;
   }

@@ -13,7 +13,7 @@ let isLive = () => false;
 export async function stayAwake(live = isLive) {
   isLive = live;
   if (!isLive() || document.hidden || lock?.released === false) return;
-  lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // may be refused, for example on low battery
+  lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // may be refused
   if (!isLive()) lock?.release();
 }
 
@@ -26,7 +26,7 @@ document.addEventListener("visibilitychange", () => stayAwake()); // browsers re
 /** Enter or leave full screen. */
 export function toggleFullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
-  else root.requestFullscreen?.({ navigationUI: "hide" }).catch(() => {}); // the browser may refuse, for example in a frame
+  else root.requestFullscreen?.({ navigationUI: "hide" }).catch(() => {}); // it may be refused
 }
 
 let fading;

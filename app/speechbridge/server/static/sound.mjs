@@ -10,8 +10,8 @@ const LAST_FRAME = 500; // ms to wait for the last frame; an interrupted context
 /**
  * Open a source. Call it from a click or key handler, or browsers may not start the audio.
  *
- * `choice` is `{ kind, device, file }`. Callbacks in `on`: `frame({ samples, levels, time })`, where `time` is the end of
- * the frame on the audio clock; `interrupted(bool)`; `played(player)`, for a file, whenever its position changes;
+ * `choice` is `{ kind, device, file }`. Callbacks in `on`: `frame({ samples, levels, time })`, where `time` is the end
+ * of the frame on the audio clock; `interrupted(bool)`; `played(player)`, for a file, whenever its position changes;
  * `ended(problem)` when the source ends by itself, with null if that is normal. Throws Problem.
  */
 export async function open(choice, on) {
@@ -66,7 +66,7 @@ class Sound {
     };
     source.onended = (problem) => this.#on.ended(problem);
     source.onplayed = () => this.#on.played(source.player);
-    source.node.connect(frames).connect(this.#context.destination); // its output is silent; browsers may suspend unconnected nodes
+    source.node.connect(frames).connect(this.#context.destination); // silent; unconnected nodes may sleep
     // iOS reports "interrupted"; some browsers report "suspended" instead.
     this.#context.onstatechange = () => this.#on.interrupted(this.#context.state !== "running");
     // After a click or a key press every browser lets a context run, but Firefox needs an output device for it.
@@ -99,8 +99,8 @@ class Sound {
   }
 }
 
-// Each returns `{ node, delay, play, close }`, and calls `onended(problem)` when it ends by itself. A file has `player` and
-// `pausedAt` too, and calls `onplayed()`.
+// Each returns `{ node, delay, play, close }`, and calls `onended(problem)` when it ends by itself. A file has `player`
+// and `pausedAt` too, and calls `onplayed()`.
 const SOURCES = {
   async microphone(context, { device }) {
     // Noise suppression made for listeners removes sound that recognizers need. Gain control helps quiet voices.

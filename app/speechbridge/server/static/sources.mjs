@@ -7,7 +7,7 @@ const select = document.getElementById("source");
 const NO_TABS = new Option("Another tab (only in Chrome and Edge)", "");
 NO_TABS.disabled = true;
 
-/** List the sources that this browser has. `isLocked`: keep the current choice. `wanted` is part of a microphone's name. */
+/** List this browser's sources. `isLocked` keeps the current choice; `wanted` is part of a microphone's name. */
 export async function listSources(isLocked, wanted = "") {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   const microphones = devices.filter(

@@ -1,17 +1,16 @@
 // One stream of audio and its transcript, over any number of connections. Pure, except for its WebSocket and timers.
 //
-// The counterpart of speechbridge/client/resumable.py. speechbridge/server/resumable.py, the other end, describes the
-// protocol. This client differs from the Python one in two ways, because a microphone cannot wait and a person wants the
-// captions back:
+// The counterpart of speechbridge/client/resumable.py; speechbridge/protocol/resume.py describes the protocol. A
+// microphone cannot wait, and a person wants the captions back. Therefore:
 //
-// - It keeps audio until a final has settled it, not only until the service has acknowledged it. If the service no longer
-//   knows the stream (it restarted, or the page was away for too long), the page starts a new stream with `start_ts` and
-//   sends all audio since the last final.
-// - It never gives up while audio arrives. When the replay buffer is full, the oldest audio is evicted and its length is
-//   reported.
+// - It keeps audio until a final has settled it, not only until the service has acknowledged it. If the service no
+//   longer knows the stream (it restarted, or the page was away for too long), the page starts a new stream with
+//   `start_ts` and sends all audio since the last final.
+// - It never gives up while audio arrives. When the replay buffer is full, the oldest audio is evicted and its length
+//   is reported.
 //
-// A journal stores the audio that is not settled. A stream made from it after a reload or a crash resumes like one whose
-// connection was lost.
+// A journal stores the audio that is not settled. A stream made from it after a reload or a crash resumes like one
+// whose connection was lost.
 
 import { asFinal, hypothesis } from "./captions.mjs";
 import { ABNORMAL, NEW_STREAM, RECONNECT, TOO_OFTEN, UNKNOWN_STREAM } from "./codes.mjs";
@@ -70,10 +69,10 @@ export class ResumableStream {
 
   /**
    * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins.
-   * Callbacks in `on`: `state(name)`, live or reconnecting; `message(message)`, each partial and final as
-   * captions.mjs parses them, a final with `begin`, where in the transcript its stream began; `lost(seconds)`,
-   * when audio was evicted before the service had it; once, at the end, `over({ code, reason }, seconds)`, with the service's
-   * close, or code 0 if there was none, and how much audio is not transcribed.
+   * Callbacks in `on`: `state(name)`, live or reconnecting; `message(message)`, each partial and final as captions.mjs
+   * parses them, a final with `begin`, where in the transcript its stream began; `lost(seconds)`, when audio was
+   * evicted before the service had it; once, at the end, `over({ code, reason }, seconds)`, with the service's close,
+   * or code 0 if there was none, and how much audio is not transcribed.
    *
    * `journal` stores the stream (journal.mjs). `restored` is what it stored of an earlier one: its progress, and
    * `position` and `parts`, the audio.

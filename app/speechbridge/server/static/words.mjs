@@ -155,9 +155,9 @@ const WRONG_KEY = ["This API key is not accepted", "Check it for typing errors, 
 const NOT_RETRIED = [1007, 1008, 1009, 4002, 4036]; // the same request would be rejected again
 
 /**
- * What to show for the close that ended a stream: the same, and its `reason`. The facts: `unheard`, the seconds of audio
- * that the service does not have; `kept`, those that this device keeps for later; whether a key was sent; and whether the
- * service had accepted the stream before.
+ * What to show for the close that ended a stream: the same, and its `reason`. The facts: `unheard`, the seconds of
+ * audio that the service does not have; `kept`, those that this device keeps for later; whether a key was sent; and
+ * whether the service had accepted the stream before.
  */
 export function closing({ code, reason }, { unheard = 0, kept = 0, hasKey = false, hasBegun = false } = {}) {
   const isKey = code === 4001 && !hasBegun;
