@@ -66,22 +66,23 @@ def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        give_up_stdout()
+        give_up(sys.stdout)
         raise OutputFailed(f"stdout cannot be written ({error.strerror}): redirect it elsewhere") from None
-
-
-def give_up_stdout() -> None:
-    """Have what is still buffered go nowhere: Python would try again at exit, and write a traceback."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:
     """Write one line to stderr."""
-    if sys.stderr is not None:
-        with suppress(OSError):  # nobody can be told
-            sys.stderr.write(f"speechbridge: {printable(text)}\n")
-            sys.stderr.flush()
+    try:
+        sys.stderr.write(f"speechbridge: {printable(text)}\n")
+        sys.stderr.flush()
+    except OSError:  # nobody can be told
+        give_up(sys.stderr)
+
+
+def give_up(stream: TextIO) -> None:
+    """Discard what is still buffered: Python would try again at exit, write a traceback, and change the exit code."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def notice(text: str) -> None:
