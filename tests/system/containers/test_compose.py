@@ -39,7 +39,7 @@ SECRET = secret()
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    roomy = {"SPEECHBRIDGE_RECOGNIZER_STREAMS": str(STREAMS // 2), "RECOGNIZER_MEMORY": "3g"}
+    roomy = {"SPEECHBRIDGE_RECOGNIZER_STREAMS": str(STREAMS), "RECOGNIZER_MEMORY": "3g"}
     with running(**roomy, SPEECHBRIDGE_DRAIN_SECONDS="25") as stack:  # a busy machine decodes slowly
         yield stack
 
