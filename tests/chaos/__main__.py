@@ -76,7 +76,9 @@ async def run(fault: str, options: argparse.Namespace) -> Result:
     if fault in PLAIN or fault == FINALS:
         rotates = MUTE_AFTER_ROTATION in kinds or fault == FINALS
         return await plain_sdk.talk(crowd, options.pace, lifetime if rotates else None, knows_quiet=fault != FINALS)
-    patience = {"connect_seconds": 1, "answer_seconds": 10, "upstream_silence": 1}
+    # Faults in a row must leave time for last words; but a server that has said all, and does not end, takes all of it.
+    answer = 10 if fault == "mute after end" else 60
+    patience: dict[str, float] = {"connect_seconds": 1, "answer_seconds": answer, "upstream_silence": 1}
     if fault == ROTATION:
         patience = {"upstream_lifetime": lifetime}
     elif fault == MUTE_AFTER_ROTATION:

@@ -97,7 +97,7 @@ class Stream:
     given: list[tuple[int, int]] = field(default_factory=list)  # from where to where, for each connection
     displaced: int = 0  # messages that were not the samples that `start_ts` and what came before let expect
     cut: set[int] = field(default_factory=set)  # words that a connection was given only a part of
-    may_miss: int = 0  # samples at the end, of silence, that need not have been given once all before them is answered
+    may_miss: int = 0  # samples of silence at the end that may lie in a buffer when all before them is answered
     is_ended: bool = False  # the client has sent EOS, or is about to
     open: int = 0
     most_open: int = 0

@@ -157,6 +157,9 @@ class Crowd:
             else Stream(length)
             for number in range(streams)
         }
+        if "blocked send" in kinds:
+            for stream in self.streams.values():
+                stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
         self.upstream = Upstream(self.streams)
 
     async def talk(self, url: str, pace: float) -> Result:

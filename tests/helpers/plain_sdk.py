@@ -29,7 +29,7 @@ PLAIN_KINDS = ("blocked send", MUTE_AFTER_ROTATION, "mute after end", "early end
 
 # Seconds for last words. Several attempts in a row may be stuck after the end, each up to twice as long as the one
 # before; but one that has said all, and does not end, is waited for so long.
-ANSWER, ANSWER_WHEN_MUTE = 30.0, 15.0
+ANSWER, ANSWER_WHEN_MUTE = 60.0, 10.0
 
 HOLDS = 2  # messages that a connection takes while nobody reads
 SPEECH = 500  # root mean square; what is spoken is far louder, what is not is far less
@@ -159,9 +159,6 @@ def rules(lifetime: float | None, answer: float, *, knows_quiet: bool) -> Resump
 async def speak(stream: Stream, pace: float, resumption: Resumption[str]) -> Heard:
     """Send a stream's audio through a bridge at a multiple of real time; return what came."""
     heard, sdk = Heard(), PlainSdk(stream)
-    stream.may_miss = (
-        spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
-    )  # a connection may hold it that says all, and blocks
     resumable = Resumable(sdk.connect, resumption)
     try:
         async with Bridge(resumable, abort=resumable.abort, join=b"".join, limits=Limits(inbound=8)) as bridge:
