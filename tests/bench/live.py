@@ -102,7 +102,7 @@ def _sentence(said: Samples) -> Sentence:
     step = RATE // 100
     level = np.abs(said[: len(said) // step * step]).reshape(-1, step).max(axis=1)
     loud = np.flatnonzero(level > LOUD * level.max())
-    return Sentence(room, QUIET + loud[0] / 100, QUIET + (loud[-1] + 1) / 100)
+    return Sentence(room, QUIET + float(loud[0]) / 100, QUIET + float(loud[-1] + 1) / 100)
 
 
 async def speak(url: str, said: Sequence[Sentence], query: str = "") -> Delays:

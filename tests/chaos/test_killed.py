@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 from difflib import SequenceMatcher
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,18 +16,13 @@ from websockets.exceptions import ConnectionClosed
 from speechbridge.audio import RATE
 from speechbridge.protocol.messages import EOS, Final, parse_message
 from tests.helpers.clip import TWO_VOICES, pcm
+from tests.helpers.processes import children
 from tests.helpers.service import STREAM, service
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 PATIENCE = 60.0  # seconds, for processes on a busy machine
-
-
-def children(process: int) -> list[int]:
-    """Return the processes that a process started."""
-    tasks = Path(f"/proc/{process}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 async def heard(url: str, in_the_middle: Callable[[], Awaitable[object]]) -> str:

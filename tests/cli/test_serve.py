@@ -47,6 +47,17 @@ def test_a_port_in_use_is_one_line_before_anything_is_started(host: str) -> None
     assert ran.stderr == f"speechbridge: the service cannot start on {host}:{port}: {cure}\n"
 
 
+@pytest.mark.parametrize(("folder", "said"), [("nowhere", "that folder does not exist"), (".", "tokenizer.bin")])
+def test_a_model_that_is_missing_or_wrong_is_one_clear_line(folder: str, said: str, tmp_path: Path) -> None:
+    ran = speechbridge(
+        "serve", "--port", "0", SPEECHBRIDGE_MODEL=str(tmp_path / folder), SPEECHBRIDGE_LOG_FORMAT="text"
+    )
+    assert ran.returncode == 1
+    (line,) = [line for line in ran.stderr.splitlines() if "INFO" not in line]
+    assert line.startswith("speechbridge: the embedded recognizer did not start: ")
+    assert said in line
+
+
 def test_a_recognizer_that_cannot_start_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "pocketsphinx.py").write_text("raise ImportError('no model here')")
     ran = speechbridge("serve", "--port", "0", PYTHONPATH=str(tmp_path))

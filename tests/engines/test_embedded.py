@@ -92,6 +92,13 @@ async def test_a_process_that_dies_is_restarted_and_meanwhile_clients_are_refuse
     assert "the recognizer died" in caplog.text
 
 
+async def test_a_process_that_says_why_it_cannot_start_is_understood(tmp_path: Path) -> None:
+    with pytest.raises(RecognizerFailed, match="did not start: there is no model in") as failed:
+        async with EmbeddedRecognizer("--model", str(tmp_path / "nowhere")):
+            pass
+    assert failed.value.is_explained
+
+
 async def test_a_process_that_cannot_start_is_an_error() -> None:
     with pytest.raises(RecognizerFailed, match="exit status 2"):
         async with EmbeddedRecognizer("--no-such-option"):

@@ -14,6 +14,7 @@ import pytest
 import websocket
 
 from speechbridge.engines.rev_socket import FRAGMENTS, LARGEST, RevSocket, frame
+from tests.helpers.descriptors import open_files
 from tests.helpers.rev import PATIENCE, QUICK
 
 
@@ -31,6 +32,16 @@ def test_each_wait_on_the_connection_is_bounded(tls: bool, monkeypatch: pytest.M
         assert ours._recv(2) == b"hello"
         with pytest.raises((BlockingIOError, TimeoutError)):
             any(ours.sock.sendall(bytes(2**16)) for _ in cycle([None]))
+
+
+def test_a_refused_connection_leaves_no_descriptor_while_its_error_is_kept() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closing:
+        port = closing.getsockname()[1]
+    before = open_files()
+    with pytest.raises(ConnectionRefusedError) as refused:
+        RevSocket("", QUICK).connect(f"ws://127.0.0.1:{port}/?access_token=none")
+    assert open_files() == before
+    assert refused.value.__traceback__
 
 
 def tls_pair() -> tuple[ssl.SSLSocket, ssl.SSLSocket]:

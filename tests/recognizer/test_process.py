@@ -9,7 +9,6 @@ import sys
 import threading
 import wave
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,10 +21,12 @@ from speechbridge.protocol.request import ContentType
 from speechbridge.recognizer.server import SHUTTING_DOWN
 from speechbridge.recognizer.streams import FULL
 from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, pcm
+from tests.helpers.processes import children
 from tests.helpers.raw_client import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -47,11 +48,6 @@ def recognizer(*arguments: str, module: str = "speechbridge.recognizer") -> Iter
         finally:
             process.terminate()
             process.wait(PATIENCE)
-
-
-def children(process: int) -> list[int]:
-    tasks = Path(f"/proc/{process}/task")
-    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
 
 
 def stream(url: str, audio: bytes, **options: Any) -> tuple[list[Any], list[tuple[int, str]]]:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from speechbridge.backoff import Backoff
@@ -28,7 +27,11 @@ YOUNG = 60.0  # seconds
 
 
 class RecognizerFailed(Exception):
-    """The recognizer did not start. The text says why, or what it printed on standard error does."""
+    """The recognizer did not start. The text says why if `is_explained`; otherwise its standard error may."""
+
+    def __init__(self, reason: str, *, is_explained: bool) -> None:
+        super().__init__(f"the embedded recognizer did not start: {reason}")
+        self.is_explained = is_explained
 
 
 class EmbeddedRecognizer:
@@ -90,10 +93,9 @@ class EmbeddedRecognizer:
             raise
         if not line.startswith(READY):
             await self._stop()
-            reason = (
-                line.removeprefix(FAILED).strip() if line.startswith(FAILED) else f"exit status {process.returncode}"
-            )
-            raise RecognizerFailed(f"the embedded recognizer did not start: {reason}")
+            if line.startswith(FAILED):
+                raise RecognizerFailed(line.removeprefix(FAILED).strip(), is_explained=True)
+            raise RecognizerFailed(f"exit status {process.returncode}", is_explained=False)
         self._url = line.removeprefix(READY).strip()
 
     async def _keep(self) -> None:
@@ -107,9 +109,11 @@ class EmbeddedRecognizer:
             pause = BACKOFF.limit(failures)
             logger.error("the recognizer died (exit status %s); it is restarted in %g s", status, pause)
             await asyncio.sleep(pause)
-            with suppress(RecognizerFailed):  # the process has died again: wait longer, and try again
+            try:
                 await self._start()
                 logger.info("the recognizer is back")
+            except RecognizerFailed as failure:  # the process has died again: wait longer, and try again
+                logger.error("%s", failure)  # noqa: TRY400 # the text says it, not the stack
 
     async def _stop(self) -> None:
         self._url = None

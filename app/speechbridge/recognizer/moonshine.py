@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.int16]  # 16 kHz mono
 
-TOKENS_PER_SECOND = 6.5  # at most; from Moonshine's own code. A loop of hallucinated words ends there
+# At most; from Moonshine's own code. A loop of hallucinated words ends there. In other languages a word is more tokens.
+TOKENS_PER_SECOND = 6.5
+TOKENS_PER_SECOND_OTHERS = 13.0
 SHORTEST = 4000  # samples; less is filled up with silence. The encoder needs some 900
 CACHE = "past_key_values."
 SELF, CROSS = ".decoder.", ".encoder."  # the cache of what was written, and of what was heard
@@ -52,8 +54,9 @@ class Decoded:
 class Moonshine:
     """A speech model. Stateless: threads may share it."""
 
-    def __init__(self, files: ModelFiles) -> None:
+    def __init__(self, files: ModelFiles, tokens_per_second: float = TOKENS_PER_SECOND) -> None:
         """Take a model's files. Raises ModelError where they do not fit together."""
+        self._tokens_per_second = tokens_per_second
         try:
             self._tokenizer = Tokenizer(files.tokenizer)
         except ValueError as error:
@@ -73,7 +76,7 @@ class Moonshine:
         heard[0, : len(samples)] = samples / np.float32(32768)
         mask = np.ones((1, length), np.int64)
         (features, *_) = self._encoder.run({"input_values": heard, "attention_mask": mask})
-        most = int(length / RATE * TOKENS_PER_SECOND) + 1
+        most = int(length / RATE * self._tokens_per_second) + 1
         writing = _Writing(self, {"encoder_hidden_states": features, "encoder_attention_mask": mask}, guess[:most])
         while len(writing.tokens) < most and writing.next != END:
             writing.go_on()

@@ -9,7 +9,7 @@ from speechbridge.recognizer.align import Aligner
 from speechbridge.recognizer.conversation import Refused
 from speechbridge.recognizer.hypotheses import Hypotheses
 from speechbridge.recognizer.models import load_model, load_voice_detector
-from speechbridge.recognizer.moonshine import Moonshine
+from speechbridge.recognizer.moonshine import TOKENS_PER_SECOND, TOKENS_PER_SECOND_OTHERS, Moonshine
 from speechbridge.recognizer.options import StreamOptions, audio_format
 from speechbridge.recognizer.stream import Stream
 from speechbridge.recognizer.utterances import Segmenter
@@ -31,9 +31,10 @@ class Models:
     def __init__(self, folder: Path | None = None, language: str = "en") -> None:
         """Load them, in half a second. `folder` holds another speech model, for `language`. Raises ModelError."""
         self.language = language
-        self.speech = Moonshine(load_model(folder))
+        is_english = language.lower().partition("-")[0] == "en"
+        self.speech = Moonshine(load_model(folder), TOKENS_PER_SECOND if is_english else TOKENS_PER_SECOND_OTHERS)
         self.voice: Graph = load_voice_detector()
-        self.aligner = Aligner() if language.lower().partition("-")[0] == "en" else None
+        self.aligner = Aligner() if is_english else None
 
 
 class Streams:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
+from speechbridge.engines.embedded import RecognizerFailed
 from speechbridge.server.admission import Admission
 from speechbridge.server.endpoints import flows, health, page, relay, stream
 from speechbridge.server.gate import Gate
@@ -42,10 +43,15 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with metrics.watching_loop(), processors.running(), speech.running():
-            yield
+        try:
+            async with metrics.watching_loop(), processors.running(), speech.running():
+                yield
+        except RecognizerFailed as failure:
+            app.state.failure = failure if failure.is_explained else None
+            raise
 
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
+    app.state.failure = None  # why it could not start, where one line says it
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.add_exception_handler(WebSocketDisconnect, _ignore)
     app.add_middleware(Gate, admission=Admission(settings), idle_seconds=settings.idle_seconds)

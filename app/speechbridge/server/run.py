@@ -7,7 +7,7 @@ import logging
 import re
 import signal
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from speechbridge.server.websocket import Config, HttpProtocol, NotStarted, Uvic
 from speechbridge.settings import split
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from typing import Any
 
     from fastapi import FastAPI
@@ -95,13 +95,30 @@ class Server:
     async def serve(self) -> None:
         """Serve until a signal or `stop`. Raises ServiceFailed if it cannot start."""
         try:
-            await self._uvicorn.serve()
+            with self._without_known_tracebacks():
+                await self._uvicorn.serve()
         except NotStarted as failure:
+            if failure.in_lifespan and self.app.state.failure is not None:
+                raise ServiceFailed(f"{self.app.state.failure}") from None
             if failure.in_lifespan:
                 raise ServiceFailed("the service cannot start: the reason is in the log above") from None
             where = f"{self._config.host}:{self._config.port}"
             cure = "is the port taken? --port, or SPEECHBRIDGE_PORT, names another"
             raise ServiceFailed(f"the service cannot start on {where}: {cure}") from None
+
+    @contextmanager
+    def _without_known_tracebacks(self) -> Iterator[None]:
+        """Keep uvicorn from logging the traceback of a failure that is told in one line."""
+
+        def is_news(record: logging.LogRecord) -> bool:
+            return self.app.state.failure is None or record.levelno < logging.ERROR
+
+        logger = logging.getLogger("uvicorn.error")
+        logger.addFilter(is_news)
+        try:
+            yield
+        finally:
+            logger.removeFilter(is_news)
 
     def stop(self) -> None:
         """Have it drain its sessions and end. Idempotent, never waits."""
