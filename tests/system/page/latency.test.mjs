@@ -94,3 +94,9 @@ test("captions are behind by the audio that the service does not have, or by the
   latency.shown(message("partial", 1, 12), APART + 2000 + 12_400);
   assert.equal(latency.behind(300, APART + 2000 + 12_500), 0);
 });
+
+test("each of several words that appear together counts", () => {
+  const latency = new Latency(clockOf(100));
+  near(latency.shown(message("partial", 0.5, 0.8, 1), APART + 2000 + 1200), 200);
+  near(latency.median(APART + 2000 + 1200), 400);
+});

@@ -49,14 +49,18 @@ export class Latency {
   /** A partial or final appeared. Returns the latency of its newest word, if there is one and its time is known. */
   shown(message, now) {
     const words = message.elements.filter(({ type }) => type === "text");
-    const isNew = words.length > this.#known;
+    const added = words.slice(this.#known);
     this.#known = message.type === "final" ? 0 : Math.max(this.#known, words.length);
-    const spoken = isNew ? this.#clock.at(words.at(-1).end_ts ?? message.end_ts) : undefined;
-    if (spoken === undefined) return undefined;
-    this.#recent.push(now - spoken);
-    if (this.#recent.length > SHOWN) this.#recent.shift();
-    this.#newest = { latency: now - spoken, at: now };
-    return now - spoken;
+    let newest;
+    for (const { end_ts = message.end_ts } of added) {
+      const spoken = this.#clock.at(end_ts);
+      if (spoken === undefined) continue;
+      newest = now - spoken;
+      this.#recent.push(newest);
+      if (this.#recent.length > SHOWN) this.#recent.shift();
+      this.#newest = { latency: newest, at: now };
+    }
+    return newest;
   }
 
   /** The connection was lost: earlier words tell nothing about later ones. */

@@ -24,6 +24,7 @@ const RECOVER = 30_000; // ms after which the page tries again to transcribe wha
 const KEPT = 0.5; // seconds of audio, kept for later, that are worth a notice
 const FLASH = 2_500; // ms that a button shows what it did
 const TRANSIENT = ["silent", "away", "lost"]; // notices that an overlay does not show
+const PREPARED = 4_000; // ms that Start waits for what is stored
 const LOCKED = 1_000; // ms in which a reloaded page waits for the lock that it held before
 
 const root = document.documentElement;
@@ -149,7 +150,7 @@ function accessKey() {
 
 async function start() {
   clearTimeout(retry);
-  await prepared; // the first key press may come early
+  await Promise.race([prepared, wait(PREPARED)]); // the first key press may come early
   if (recording) return;
   const choice = source();
   if (choice.kind === "file") $("file").click();
@@ -227,7 +228,7 @@ async function reopen() {
   for (const id of new Set([before, ...interrupted.map((record) => record.transcript)])) {
     let releaseFound = id && (await claim(id));
     for (let waited = 0; id && id === before && !releaseFound && waited < LOCKED; waited += 100) {
-      await new Promise((done) => setTimeout(done, 100)); // a page that is being left still has it
+      await wait(100); // a page that is being left still has it
       releaseFound = await claim(id);
     }
     if (!releaseFound) continue;
@@ -354,6 +355,10 @@ function layOver() {
   document.addEventListener("click", ({ target }) => target.closest("#notice") || start());
 }
 
+function wait(ms) {
+  return new Promise((done) => setTimeout(done, ms));
+}
+
 // ---- begin ----------------------------------------------------------------------------------------------------------
 
 if (keyIn(location.hash)) {
@@ -364,9 +369,10 @@ if (keyIn(location.hash)) {
 const prepared = prepare();
 
 async function prepare() {
+  if (isOverlay) await listSources(false, options.source);
+  else listSources(false);
   library = await opening;
-  await listSources(recording !== null, options.source);
-  if (!library) return;
+  if (!library || recording) return;
   try {
     await reopen();
   } catch {
