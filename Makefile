@@ -14,6 +14,8 @@ develop:
 	@./install.sh requirements-dev.lock
 
 # Lint and the unit tests, in half a minute: what to run before each commit. Four processes, as most tests wait.
+# Half of their start is saved if Python may keep the compiled tests.
+check: export PYTHONDONTWRITEBYTECODE :=
 check: lint
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile --durations=5 -m "not slow and not browser and not chaos"
 

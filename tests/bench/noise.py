@@ -10,54 +10,26 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
 from websockets.asyncio.client import connect
 
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from tests.bench.live import recognizer, sentences, speak
 from tests.bench.load import cpu_seconds
 from tests.bench.report import table
-from tests.bench.voices import RATE, pcm
+from tests.helpers.clip import RATE
 from tests.helpers.service import STREAM
+from tests.helpers.sounds import sounds
 
 if TYPE_CHECKING:
     from tests.bench.live import Delays
-    from tests.bench.voices import Samples
 
 SECONDS = 20.0
 STREAMS = 4  # of a noise, beside a speaker
 
 
-def sounds() -> dict[str, Samples]:
-    dice = np.random.default_rng(1)
-    count = int(SECONDS * RATE)
-    time_ = np.arange(count) / RATE
-    white = dice.standard_normal(count)
-    spectrum = np.fft.rfft(white)
-    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-    pink = np.fft.irfft(spectrum, count)
-    clicks = np.zeros(count)
-    clicks[:: RATE // 3] = 0.6
-    beat = np.exp(-3 * (time_ % 0.5))
-    chord = np.array([220.0, 277.0, 330.0])[:, None] * (1 + 0.125 * (time_ // 0.5 % 4))
-    music = np.sin(2 * np.pi * np.cumsum(chord, axis=1) / RATE).sum(axis=0) * beat
-    swell = 0.5 + 0.5 * np.sin(2 * np.pi * 5 * time_)
-    organ = sum(np.sin(2 * np.pi * hertz * time_) for hertz in (110, 165, 220, 330, 440)) * swell
-    made = {
-        "silence": np.zeros(count),
-        "white noise": 0.2 * white / np.abs(white).max(),
-        "pink noise": 0.4 * pink / np.abs(pink).max(),
-        "a tone": 0.3 * np.sin(2 * np.pi * 440 * time_),
-        "clicks": clicks,
-        "plucked chords": 0.3 * music / np.abs(music).max(),
-        "an organ with a tremolo": 0.3 * organ / np.abs(organ).max(),
-    }
-    return {name: samples.astype(np.float32) for name, samples in made.items()}
-
-
-async def alone(url: str, samples: Samples) -> tuple[int, float]:
+async def alone(url: str, audio: bytes) -> tuple[int, float]:
     """Play a sound at the pace of speech; return how many words came, and the seconds from EOS to the close."""
-    audio, words = pcm(samples), 0
+    words = 0
     async with connect(url + STREAM, proxy=None, compression=None, ping_interval=None) as socket:
 
         async def read() -> None:
@@ -83,13 +55,13 @@ async def beside_a_speaker() -> str:
     with recognizer("--streams", f"{STREAMS + 1}") as (url, pid):
         said = sentences()[:4]
         before = await speak(url, said)
-        for name, samples in sounds().items():
+        for name, sound in sounds().items():
             began = cpu_seconds(pid)
-            words, close = await alone(url, samples)
+            words, close = await alone(url, sound)
             cpu = (cpu_seconds(pid) - began) / SECONDS
             async with asyncio.TaskGroup() as beside:
                 for _ in range(STREAMS):
-                    beside.create_task(alone(url, samples))
+                    beside.create_task(alone(url, sound))
                 found = await speak(url, said)
             rows.append([name, f"{words}", f"{close:.2f}", f"{cpu:.3f}", _slower(before, found)])
         rows.insert(0, ["nothing", "", "", "", _slower(before, await speak(url, said))])

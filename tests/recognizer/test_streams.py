@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from array import array
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from speechbridge.recognizer.conversation import Refused
 from speechbridge.recognizer.streams import FULL, Models, Streams
 from speechbridge.recognizer.threads import DecodingThreads
 from tests.helpers.clip import FIRST_SENTENCE, RATE, READ, SPOKEN, TWO_VOICES, noise, pcm, silence
+from tests.helpers.sounds import sounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -188,62 +187,10 @@ async def test_detailed_partials_have_times_within_what_was_heard(models: Models
         assert all(0 < (element.confidence or 0) <= 1 for element in partial.elements)
 
 
-def tone(seconds: float, *hertz: float, tremolo: float = 0.0) -> bytes:
-    """Sine waves together; with a tremolo they come and go so many times a second."""
-    samples = array("h")
-    for nth in range(int(seconds * RATE)):
-        time = nth / RATE
-        swell = 1.0 if not tremolo else 0.5 + 0.5 * math.sin(2 * math.pi * tremolo * time)
-        samples.append(int(6000 * swell * sum(math.sin(2 * math.pi * f * time) for f in hertz) / len(hertz)))
-    return samples.tobytes()
-
-
-def pink(seconds: float) -> bytes:
-    """Noise whose octaves are equally loud."""
-    count = int(seconds * RATE)
-    dice = np.random.default_rng(1)
-    spectrum = np.fft.rfft(dice.standard_normal(count))
-    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-    samples = np.fft.irfft(spectrum, count)
-    return bytes((samples / np.abs(samples).max() * 12000).astype("<i2"))
-
-
-def clicks(seconds: float) -> bytes:
-    samples = np.zeros(int(seconds * RATE), "<i2")
-    samples[:: RATE // 3] = 20000
-    samples[40 :: RATE // 3] = -15000
-    return bytes(samples)
-
-
-def music(seconds: float) -> bytes:
-    """Chords of a plucked sound, two a second, as an organ or a harp might play them."""
-    chords = [(220, 277, 330), (196, 247, 294), (262, 330, 392), (175, 220, 262)]
-    time = np.arange(RATE // 2) / RATE
-    beats = [
-        sum(np.sin(2 * np.pi * f * k * time) / k for f in chord for k in (1, 2, 3)) * np.exp(-3 * time)
-        for chord in chords
-    ]
-    bars = np.concatenate(beats * int(seconds / 2 + 1))[: int(seconds * RATE)]
-    return bytes((bars / np.abs(bars).max() * 9000).astype("<i2"))
-
-
-NO_SPEECH = {
-    "silence": silence(20.0),
-    "white noise": noise(20.0, 8000),
-    "pink noise": pink(20.0),
-    "a tone": tone(20.0, 440.0),
-    "a chord that swells": tone(20.0, 220.0, 330.0, 440.0, tremolo=2.0),
-    "an organ": tone(20.0, 110.0, 165.0, 220.0, 330.0, 440.0, tremolo=5.0),
-    "a siren": tone(20.0, 300.0, tremolo=4.0),
-    "clicks": clicks(20.0),
-    "music": music(20.0),
-}
-
-
-@pytest.mark.parametrize("sound", NO_SPEECH)
+@pytest.mark.parametrize("sound", sounds(0.1))
 async def test_sound_that_is_no_speech_has_no_words(models: Models, sound: str) -> None:
     async with running(models) as streams:
-        heard = await recognise(streams, NO_SPEECH[sound])
+        heard = await recognise(streams, sounds()[sound])
     assert [element for hypothesis in heard for element in hypothesis.elements] == []
 
 
