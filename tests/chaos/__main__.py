@@ -108,18 +108,18 @@ def row(fault: str, result: Result) -> tuple[object, ...]:
 def main() -> None:
     options = arguments()
     options.seed = time.time_ns() % 10**6 if options.seed is None else options.seed
-    print(  # noqa: T201 # a command's output
+    print(
         f"{options.streams} streams of {options.minutes:g} min at {options.pace:g} x real time, a break about every"
         f" {options.every:g} s of audio; --seed {options.seed} replays it\n"
     )
-    print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|", flush=True)  # noqa: T201 # the same
+    print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|", flush=True)
     failed = False
     for fault in options.fault or FAULTS:
         result = asyncio.run(run(fault, options))
-        print(f"| {' | '.join(map(str, row(fault, result)))} |", flush=True)  # noqa: T201 # the same
+        print(f"| {' | '.join(map(str, row(fault, result)))} |", flush=True)
         for trouble in result.trouble:
             failed = True
-            print(f"  {trouble}", flush=True)  # noqa: T201 # the same
+            print(f"  {trouble}", flush=True)
     sys.exit(failed)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from speechbridge.engines.circuit import BACKOFF
-from speechbridge.recognizer.server import Line, Refusal
+from speechbridge.recognizer.server import Connection, Refusal
 from tests.helpers.breaking_upstream import Stream, Upstream
 from tests.helpers.crowd import PATIENCE, Crowd
 from tests.helpers.service import service_before
@@ -28,9 +28,9 @@ class Outage(Upstream):
         self.refusals = 0
         self._changed = asyncio.Event()
 
-    async def admit(self, line: Line) -> Refusal | None:
+    async def admit(self, connection: Connection) -> Refusal | None:
         if self.is_over:
-            return await super().admit(line)
+            return await super().admit(connection)
         self.refusals += 1
         self._changed.set()
         self._changed = asyncio.Event()

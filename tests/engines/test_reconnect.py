@@ -12,7 +12,7 @@ import pytest
 
 from speechbridge.backoff import Backoff
 from speechbridge.engines import Upstream, UpstreamClosed, reconnect
-from speechbridge.engines.reconnect import ROOM_SECONDS, TRIES, Patience, resuming
+from speechbridge.engines.reconnect import ROOM_SECONDS, TRIES, ReconnectOptions, resuming
 from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close
 from speechbridge.protocol.request import ContentType, StreamRequest
@@ -73,7 +73,7 @@ def answers(audio: Iterator[bytes]) -> Iterator[str]:
 
 def run(engine: Engine, audio: Iterator[bytes], kind: ContentType | None = None, **options: float) -> list[str]:
     request = StreamRequest(kind or ContentType.raw(), options)
-    return list(resuming(engine, Patience())(request).start(audio))
+    return list(resuming(engine, ReconnectOptions())(request).start(audio))
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_a_new_connection_begins_at_the_settled_sample_and_gets_its_start_ts(off
 
 def test_a_new_connection_begins_with_a_whole_frame_wherever_messages_end() -> None:
     """Rotated after an odd byte, a stream would be noise from there on."""
-    patience = Patience(lifetime=1e-9)  # every message is the last of its connection
+    options = ReconnectOptions(lifetime=1e-9)  # every message is the last of its connection
     heard: list[bytes] = []
 
     def listen(audio: Iterator[bytes]) -> Iterator[str]:
@@ -105,7 +105,7 @@ def test_a_new_connection_begins_with_a_whole_frame_wherever_messages_end() -> N
     engine = Engine(listen)
     kind, pcm = ContentType.raw(48000, 2), bytes(range(252))
     messages = iter([pcm[:101], pcm[101:102], pcm[102:]])
-    list(resuming(engine, patience)(StreamRequest(kind)).start(messages))
+    list(resuming(engine, options)(StreamRequest(kind)).start(messages))
     starts = [round(start * 48000 * 4) for start in engine.starts]
     assert starts == [0, 100]
     assert heard == [pcm[:101], pcm[100:]]
@@ -227,7 +227,7 @@ def test_an_upstream_that_falls_silent_when_there_is_no_more_room_is_replaced() 
         raise BREAK
 
     engine = Engine(falls_silent, answers, abort=aborted.set)
-    upstream = resuming(engine, Patience(silence=0.05))(StreamRequest(ContentType.raw()))
+    upstream = resuming(engine, ReconnectOptions(silence=0.05))(StreamRequest(ContentType.raw()))
     heard = list(upstream.start(repeat(LOUD, 200)))
     assert len(heard) >= 200
     assert engine.starts == [0, 0]
@@ -265,7 +265,7 @@ def test_a_stream_keeps_no_more_bytes_whatever_rate_and_channels_its_client_name
         return real(connect, given)
 
     monkeypatch.setattr(reconnect, "Resumable", remember)
-    resuming(Engine(hears_all), Patience(stream_bytes=3 * 2**20))(StreamRequest(kind))
+    resuming(Engine(hears_all), ReconnectOptions(stream_bytes=3 * 2**20))(StreamRequest(kind))
     assert rules[0].room == room
     assert rules[0].hold == pytest.approx(hold)
 
@@ -287,7 +287,9 @@ async def test_the_real_sdk_gets_the_rest_on_a_second_connection() -> None:
         (Greet(), Wait(eos=True), final("two", ts=1.5, end_ts=3.0), End(1000, END_OF_INPUT)),
     )
     async with serving(scripted) as server:
-        upstream = resuming(RevEngine(lambda: server.url, secret()), Patience())(StreamRequest(ContentType.raw()))
+        upstream = resuming(RevEngine(lambda: server.url, secret()), ReconnectOptions())(
+            StreamRequest(ContentType.raw())
+        )
         async with Bridge(upstream.start, abort=upstream.abort) as bridge:
             for _ in range(3):
                 await bridge.send(LOUD)
@@ -306,7 +308,7 @@ async def test_the_wait_for_last_words_is_bounded_once_over_all_connections() ->
     scripted = Scripted((Greet(), Wait(eos=True), Wait()))
     async with serving(scripted) as server:
         engine = RevEngine(lambda: server.url, secret(), Timeouts(answer=0.3))
-        upstream = resuming(engine, Patience(answer=0.3))(StreamRequest(ContentType.raw()))
+        upstream = resuming(engine, ReconnectOptions(answer=0.3))(StreamRequest(ContentType.raw()))
         async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
             for _ in range(3):
                 await bridge.send(LOUD)

@@ -21,13 +21,13 @@ from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import (
     NORMAL,
     AnswerClose,
-    Deafen,
     Echo,
     End,
     Greet,
     Say,
     Scripted,
     Status,
+    StopReading,
     Total,
     Wait,
     final,
@@ -149,7 +149,7 @@ async def test_silence_before_the_end_of_the_input_is_accepted() -> None:
 
 @pytest.mark.slow
 async def test_an_upstream_that_stops_reading_is_given_up() -> None:
-    async with bridged(Scripted((Greet(), Deafen(), Wait())), timeouts=QUICK) as bridge:
+    async with bridged(Scripted((Greet(), StopReading(), Wait())), timeouts=QUICK) as bridge:
 
         async def flood() -> None:
             while True:

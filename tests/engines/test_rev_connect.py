@@ -14,7 +14,7 @@ import pytest
 from speechbridge.backoff import Backoff
 from speechbridge.engines import UpstreamClosed, reconnect
 from speechbridge.engines.circuit import BACKOFF, FAILURES, Circuit, Entry
-from speechbridge.engines.reconnect import Patience, resuming
+from speechbridge.engines.reconnect import ReconnectOptions, resuming
 from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.protocol.close import Close
 from speechbridge.recognizer.server import serving
@@ -112,7 +112,7 @@ def test_trouble_is_reported_while_streams_are_held_back_and_not_once_a_probe_is
     assert engine.trouble() is None
     for _ in range(FAILURES):
         engine.circuit.failed(Entry())
-    assert engine.trouble() == "the speech service fails for everybody at the moment"
+    assert engine.trouble() == "the speech service fails for all streams at the moment"
     now = BACKOFF.longest
     assert engine.trouble() is None
     assert engine.circuit.is_open
@@ -147,7 +147,7 @@ async def test_a_dns_lookup_that_hangs_is_told_within_the_time_for_connecting(mo
     """Nothing can interrupt it, and glibc alone takes half a minute; sixteen tries would make minutes of it."""
     go_on = hang(monkeypatch, "hangs.invalid")
     engine = RevEngine(lambda: "ws://hangs.invalid", TOKEN, QUICK)
-    upstream = resuming(engine, Patience())(REQUEST)
+    upstream = resuming(engine, ReconnectOptions())(REQUEST)
     async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
         assert await ending(bridge) == Close(4013, "the speech service did not answer within 0.3 s")
     assert engine.trouble() == "the speech service did not answer within 0.3 s"
@@ -166,7 +166,7 @@ async def test_a_dns_lookup_that_hangs_can_be_cancelled(monkeypatch: pytest.Monk
 
 async def test_a_host_that_is_not_known_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hang(monkeypatch, "unknown.invalid").set()
-    upstream = resuming(RevEngine(lambda: "ws://unknown.invalid", TOKEN), Patience())(REQUEST)
+    upstream = resuming(RevEngine(lambda: "ws://unknown.invalid", TOKEN), ReconnectOptions())(REQUEST)
     async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
         assert await ending(bridge) == Close(4013, "the speech service's host is not known")
 
@@ -179,7 +179,7 @@ async def test_dns_that_fails_later_is_tried_again(monkeypatch: pytest.MonkeyPat
         urls = iter([server.url, "ws://unknown.invalid", server.url])
         engine = RevEngine(lambda: next(urls), TOKEN)
         for _ in range(2):
-            upstream = resuming(engine, Patience())(REQUEST)
+            upstream = resuming(engine, ReconnectOptions())(REQUEST)
             async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
                 await bridge.send(bytes(3200))
                 bridge.end()
@@ -200,7 +200,7 @@ async def test_a_certificate_that_is_not_valid_is_told_at_once_and_not_tried_aga
     async with server:
         host, port = server.sockets[0].getsockname()
         engine = RevEngine(lambda: f"wss://{host}:{port}", TOKEN, connected=took.append)
-        upstream = resuming(engine, Patience())(REQUEST)
+        upstream = resuming(engine, ReconnectOptions())(REQUEST)
         async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
             close = await ending(bridge)
     assert close == Close(4013, "the speech service's certificate is not valid: self-signed certificate")

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from speechbridge.audio import RATE, SAMPLE
 from speechbridge.protocol.close import END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close
 from speechbridge.protocol.messages import EOS, Connected, Element, Final, Partial
-from speechbridge.recognizer.server import Line, Refusal
+from speechbridge.recognizer.server import Connection, Refusal
 from tests.helpers import spoken
 
 if TYPE_CHECKING:
@@ -177,14 +177,14 @@ class Hearing:
 
 
 class Upstream:
-    """An `Attendant` for `speechbridge.recognizer.server.serving`. A client is known by its `metadata`."""
+    """A `Handler` for `speechbridge.recognizer.server.serving`. A client is known by its `metadata`."""
 
     def __init__(self, streams: dict[str, Stream]) -> None:
         self.streams = streams
         self._admitted: dict[str, tuple[Hearing, Fault | None]] = {}
 
-    async def admit(self, line: Line) -> Refusal | None:
-        query = {name: values[0] for name, values in parse_qs(line.query).items()}
+    async def admit(self, connection: Connection) -> Refusal | None:
+        query = {name: values[0] for name, values in parse_qs(connection.query).items()}
         stream = self.streams[query["metadata"]]
         fault = next(stream.faults)
         hearing = Hearing(stream, len(stream.given), round(float(query.get("start_ts", 0)) * RATE))
@@ -193,34 +193,34 @@ class Upstream:
             if fault.kind == "stall":
                 await asyncio.Future()  # cancelled when the client leaves
             return Refusal(HTTPStatus.BAD_GATEWAY)
-        self._admitted[line.id] = hearing, fault
+        self._admitted[connection.id] = hearing, fault
         return None
 
-    async def converse(self, line: Line) -> None:
-        hearing, fault = self._admitted.pop(line.id)
+    async def handle(self, connection: Connection) -> None:
+        hearing, fault = self._admitted.pop(connection.id)
         stream = hearing._stream
         stream.open += 1
         stream.most_open = max(stream.most_open, stream.open)
         try:
-            await line.say(Connected(line.id).encode())
-            fault = await self._listen(line, hearing, fault)
+            await connection.send(Connected(connection.id).encode())
+            fault = await self._listen(connection, hearing, fault)
             if fault is None:
-                await line.close(Close(1000, END_OF_INPUT))
+                await connection.close(Close(1000, END_OF_INPUT))
             else:
                 stream.breaks_now(fault.kind, hearing.connection)
-                await _break(line, fault.kind)
+                await _break(connection, fault.kind)
         finally:
             stream.open -= 1
 
-    async def _listen(self, line: Line, hearing: Hearing, fault: Fault | None) -> Fault | None:
+    async def _listen(self, connection: Connection, hearing: Hearing, fault: Fault | None) -> Fault | None:
         """Answer audio until it is time to break, or EOS is answered: then None."""
         while True:
-            message = await line.receive()
+            message = await connection.receive()
             if message == EOS:
                 breaks = fault if fault and fault.breaks_at_eos(is_ended=hearing._stream.is_ended) else None
                 if breaks is None or breaks.answers_first:
                     for answer in hearing.say(last=True):
-                        await line.say(answer)
+                        await connection.send(answer)
                 return breaks
             assert isinstance(message, bytes)
             hearing.hear(message)
@@ -229,43 +229,43 @@ class Upstream:
             breaks = fault if fault and not good and hearing.seconds >= fault.after else None
             if breaks is None or breaks.answers_first:
                 for answer in hearing.say():
-                    await line.say(answer)
+                    await connection.send(answer)
             if breaks is not None:
                 return breaks
 
 
-async def _break(line: Line, kind: str) -> None:
+async def _break(connection: Connection, kind: str) -> None:
     match kind:
         case "rst":
-            await line.drop(reset=True)
+            await connection.drop(reset=True)
         case "fin":
-            await line.drop(reset=False)
+            await connection.drop(reset=False)
         case "drop":
-            line._connection.transport.abort()
+            connection._websocket.transport.abort()
         case "silence" | "mute after end" | "mute after rotation":
             while True:
-                await line.receive()
+                await connection.receive()
         case "pings":  # like silence; but there is life in it
-            pinging = asyncio.create_task(_ping(line))
+            pinging = asyncio.create_task(_ping(connection))
             try:
                 while True:
-                    await line.receive()
+                    await connection.receive()
             finally:
                 pinging.cancel()
                 await asyncio.gather(pinging, return_exceptions=True)
         case "deaf":
-            line.deafen()
+            connection.stop_reading()
             await asyncio.sleep(DEAF_SECONDS)
-            await line.drop(reset=True)
+            await connection.drop(reset=True)
         case "blocked send":
-            line.deafen()
+            connection.stop_reading()
             await asyncio.sleep(BLOCKED_SECONDS)
-            await line.drop(reset=True)
+            await connection.drop(reset=True)
         case _:
-            await line.close(CLOSES[kind])
+            await connection.close(CLOSES[kind])
 
 
-async def _ping(line: Line) -> None:
+async def _ping(connection: Connection) -> None:
     while True:
-        await line._connection.ping()
+        await connection._websocket.ping()
         await asyncio.sleep(0.05)

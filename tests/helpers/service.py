@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
-    from speechbridge.recognizer.server import Attendant
+    from speechbridge.recognizer.server import Handler
 
 PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
 STREAM = f"{PATH}?{StreamRequest(ContentType.raw()).query()}"
@@ -49,7 +49,7 @@ async def service(
 
 
 @asynccontextmanager
-async def service_before(upstream: Attendant, **settings: float) -> AsyncIterator[Server]:
+async def service_before(upstream: Handler, **settings: float) -> AsyncIterator[Server]:
     """Serve with an upstream of the test's own in Rev.ai's place, and with short timeouts for it."""
     # The first bounds the first connection under load; the second, all faults after the end of the input together.
     patience = {"connect_seconds": 1.0, "answer_seconds": 5.0, "upstream_silence": 0.3} | settings

@@ -14,7 +14,7 @@ from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close
 from speechbridge.protocol.messages import Connected, Element, Final, Partial, parse_message
 from speechbridge.protocol.request import PATH, BadRequest, StreamRequest
 from speechbridge.recognizer.conversation import Refused, RevAi
-from speechbridge.recognizer.server import Gone, Line, serving
+from speechbridge.recognizer.server import Connection, Gone, serving
 from tests.helpers.raw_client import QUERY, Client, client
 from tests.helpers.secrets import secret
 
@@ -153,8 +153,8 @@ async def test_a_message_that_is_too_big_is_said_so(monkeypatch: pytest.MonkeyPa
     assert close.code == 1009
 
 
-async def test_silence_on_the_line_ends_it() -> None:
-    async with serving(RevAi(Counted(), patience=0.01)) as server, client(server.url) as c:
+async def test_a_connection_without_frames_is_closed() -> None:
+    async with serving(RevAi(Counted(), idle_seconds=0.01)) as server, client(server.url) as c:
         assert (await c.rest())[1] == Close(1000, NO_DATA)
 
 
@@ -167,7 +167,7 @@ async def test_a_client_that_leaves_gives_its_place_back() -> None:
             await recognizer.left.wait()
 
 
-async def test_shutdown_tells_everybody() -> None:
+async def test_shutdown_closes_every_connection_with_4010() -> None:
     recognizer = Counted()
     async with serving(RevAi(recognizer)) as server:
         c = await (context := client(server.url)).__aenter__()
@@ -217,7 +217,7 @@ async def test_the_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
         await c.send(b"x")
         await c.rest()
     ours = [record for record in caplog.records if not record.name.startswith("websockets.client")]
-    assert "a conversation failed" in [record.getMessage() for record in ours]
+    assert "a connection failed" in [record.getMessage() for record in ours]
     assert not [record for record in ours if secret() in record.getMessage()]
 
 
@@ -250,20 +250,20 @@ class Talkative:
     def __init__(self) -> None:
         self.dropped = asyncio.Event()
 
-    async def admit(self, line: Line) -> None:
+    async def admit(self, connection: Connection) -> None:
         pass
 
-    async def converse(self, line: Line) -> None:
+    async def handle(self, connection: Connection) -> None:
         try:
             while True:
-                await line.say("x" * 100_000)
+                await connection.send("x" * 100_000)
         except Gone:
             self.dropped.set()
             raise
 
 
 async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speechbridge.recognizer.server.SAY_TIMEOUT", 0.05)
+    monkeypatch.setattr("speechbridge.recognizer.server.SEND_TIMEOUT", 0.05)
     talkative = Talkative()
     async with serving(talkative) as server, client(server.url) as c:
         c.connection.transport.pause_reading()

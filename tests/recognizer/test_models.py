@@ -108,7 +108,7 @@ print(threads() - before, "socket:" in " ".join(os.readlink(f"/proc/self/fd/{fd}
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted by Linux")
-def test_onnxruntime_reports_to_nobody(tmp_path: Path) -> None:
+def test_onnxruntime_sends_no_telemetry(tmp_path: Path) -> None:
     """Its telemetry has a thread for uploads, and a file that identifies the machine, unless it is turned off."""
     environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     for name in ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS"):  # each would turn it off, too

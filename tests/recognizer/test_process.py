@@ -132,7 +132,7 @@ async def test_what_it_cannot_decode_is_refused_with_the_cure(
 
 
 @pytest.mark.shared_server
-async def test_one_too_many_is_told_to_come_later(shared: tuple[subprocess.Popen[str], str]) -> None:
+async def test_one_stream_too_many_is_refused_with_4013(shared: tuple[subprocess.Popen[str], str]) -> None:
     url = shared[1]
     async with client(url) as first, client(url) as second:
         await first.next()

@@ -281,7 +281,7 @@ async def test_one_that_sends_or_is_sent_something_is_not_idle() -> None:
 
 
 @pytest.mark.parametrize("path", ["/ws_a", STREAM])
-async def test_a_stream_that_is_too_long_says_its_last_words_and_why(path: str) -> None:
+async def test_a_stream_that_is_too_long_gets_its_last_words_and_the_reason(path: str) -> None:
     async with service(total, session_seconds=0.2) as server, client(server, path) as socket:
         await socket.send(b"x" * 100)
         messages, close = await ending(socket)
@@ -289,7 +289,7 @@ async def test_a_stream_that_is_too_long_says_its_last_words_and_why(path: str) 
     assert close.code == CloseCode.TOO_LONG
 
 
-async def test_refusals_are_logged_without_the_key_and_those_who_knock_too_often_are_not(
+async def test_refusals_are_logged_without_the_key_and_only_up_to_a_rate(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -211,7 +211,7 @@ async def breaks(stage: Stage) -> Figures:
     return told("failed", 1011, received=1)
 
 
-async def talks_nonsense(stage: Stage) -> Figures:
+async def sends_malformed_json(stage: Stage) -> Figures:
     async with stage.stream() as socket:
         await say(socket, 1)
         await socket.send("eos")
@@ -219,21 +219,21 @@ async def talks_nonsense(stage: Stage) -> Figures:
     return told("invalid", 1007, received=1)
 
 
-async def says_goodbye(stage: Stage) -> Figures:
+async def is_closed_by_the_client_early(stage: Stage) -> Figures:
     async with stage.stream() as socket:
         await say(socket, 2)
         await socket.close(1000)
     return told("left", 1000, received=2, heard=1)
 
 
-async def makes_a_code_up(stage: Stage) -> Figures:
+async def closes_with_an_unassigned_code(stage: Stage) -> Figures:
     async with stage.stream() as socket:
         await say(socket, 2)
         await socket.close(4999)
     return told("left", "other", received=2, heard=1)
 
 
-async def vanishes(stage: Stage) -> Figures:
+async def disconnects_without_a_close_frame(stage: Stage) -> Figures:
     async with stage.stream() as socket:
         await say(socket, 3)
         socket.transport.abort()
@@ -255,7 +255,7 @@ async def asks_for_what_there_is_not(stage: Stage) -> Figures:
     return Counter({"connections_closed_total{code=4002}": 1})
 
 
-async def knocks_where_there_is_no_door(stage: Stage) -> Figures:
+async def asks_for_an_unknown_path(stage: Stage) -> Figures:
     """It never gets a WebSocket."""
     with pytest.raises(InvalidStatus):
         async with client(stage.server, "/nowhere"):
@@ -269,7 +269,7 @@ async def knocks_where_there_is_no_door(stage: Stage) -> Figures:
     return Counter()
 
 
-async def is_left_by_its_sdk(stage: Stage) -> Figures:
+async def ends_early(stage: Stage) -> Figures:
     async with stage.stream("stops") as socket:
         await say(socket, 1)
         await socket.send(bytes(2 * TENTH))
@@ -312,7 +312,7 @@ async def is_cancelled(stage: Stage) -> Figures:
     return Counter({"sessions_total{outcome=cancelled}": 1})
 
 
-async def is_sent_away(stage: Stage) -> Figures:
+async def is_refused(stage: Stage) -> Figures:
     async with stage.stream() as socket:
         await say(socket, 1)
         stage.server.stop()
@@ -331,9 +331,18 @@ class Nobody:
 
 
 ACTS = [
-    *(completes, completes_a_wav, completes, breaks, talks_nonsense, says_goodbye, makes_a_code_up, vanishes),
-    *(sends_too_much, asks_for_what_there_is_not, is_left_by_its_sdk, hangs_while_others_are_refused, is_cancelled),
-    *(knocks_where_there_is_no_door, breaks, completes, is_sent_away),  # the last one ends the service
+    *(
+        completes,
+        completes_a_wav,
+        completes,
+        breaks,
+        sends_malformed_json,
+        is_closed_by_the_client_early,
+        closes_with_an_unassigned_code,
+        disconnects_without_a_close_frame,
+    ),
+    *(sends_too_much, asks_for_what_there_is_not, ends_early, hangs_while_others_are_refused, is_cancelled),
+    *(asks_for_an_unknown_path, breaks, completes, is_refused),  # the last one ends the service
 ]
 
 

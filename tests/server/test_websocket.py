@@ -177,7 +177,7 @@ async def test_a_message_in_many_fragments_is_fine() -> None:
         (bytes([0x82, 0xFF]) + struct.pack("!Q", 2**62) + bytes(4), 1009),
     ],
 )
-async def test_what_is_no_websocket_is_told_so(bytes_: bytes, code: int) -> None:
+async def test_a_plain_request_is_answered_with_the_reason(bytes_: bytes, code: int) -> None:
     async with service() as server, raw(server.url) as (reader, writer):
         writer.write(bytes_)
         assert await close_code(reader) == code

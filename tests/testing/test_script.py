@@ -17,7 +17,6 @@ from speechbridge.testing.script import (
     NORMAL,
     Accept,
     AnswerClose,
-    Deafen,
     Drop,
     Echo,
     End,
@@ -27,6 +26,7 @@ from speechbridge.testing.script import (
     Scripted,
     Status,
     Step,
+    StopReading,
     Total,
     Wait,
     final,
@@ -78,7 +78,7 @@ async def test_everything_that_was_received_is_recorded() -> None:
     assert seen.received == sent[: len(seen.received or ())]  # what came after the script's end is discarded
     assert seen.eos
     assert seen.sha256 == hashlib.sha256(b"".join(m for m in seen.received or () if isinstance(m, bytes))).hexdigest()
-    assert seen.farewell == Close(1000, END_OF_INPUT)
+    assert seen.client_close == Close(1000, END_OF_INPUT)
 
 
 @pytest.mark.parametrize(
@@ -155,30 +155,30 @@ async def connect_and_read(url: str) -> tuple[list[str | bytes], Close | None]:
 async def test_a_handshake_that_stalls_until_released() -> None:
     scripted = Scripted((Wait(latch="door"), Accept(), End(4010)))
     async with serving(scripted) as server:
-        knocking = asyncio.create_task(connect_and_read(server.url))
+        connecting = asyncio.create_task(connect_and_read(server.url))
         await scripted.client()
-        assert not knocking.done()
+        assert not connecting.done()
         scripted.release("door")
-        assert await knocking == ([], Close(4010))
+        assert await connecting == ([], Close(4010))
 
 
 async def test_a_handshake_that_stalls_for_ever_ends_with_the_server() -> None:
     scripted = Scripted((Wait(), Accept()))
     async with serving(scripted) as server:
-        knocking = asyncio.create_task(connect_and_read(server.url))
+        connecting = asyncio.create_task(connect_and_read(server.url))
         stalled = await scripted.client()
-    (lost,) = await asyncio.gather(knocking, return_exceptions=True)
+    (lost,) = await asyncio.gather(connecting, return_exceptions=True)
     assert isinstance(lost, Exception)
     assert stalled.over
 
 
 @pytest.mark.slow
 async def test_a_server_that_stops_reading_stops_the_client() -> None:
-    scripted = Scripted((Deafen(), Greet()))
+    scripted = Scripted((StopReading(), Greet()))
     async with serving(scripted) as server, client(server.url) as c:
         await c.next()
         (line,) = scripted._plays
-        assert not line._connection.transport.is_reading()
+        assert not line._websocket.transport.is_reading()
         c.connection.transport.abort()
 
 
@@ -234,7 +234,7 @@ async def test_a_clients_close_is_answered_with_1007() -> None:
         assert (c.connection.close_code, c.connection.close_reason) == (1007, "why")
         seen = await scripted.client()
         await seen.until(lambda seen: seen.over)
-    assert seen.farewell == Close(1000, "bye")
+    assert seen.client_close == Close(1000, "bye")
 
 
 async def test_a_timer_ends_a_conversation() -> None:

@@ -34,7 +34,7 @@ WINDOWS = 5  # a second, each judged for itself: a chunk may last for seconds, a
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ReconnectOptions:
     """How long a connection may live, be silent while it gets speech, and take for its last words. In seconds.
 
     `stream_bytes` bounds the replay buffer, whatever the audio's rate.
@@ -47,7 +47,7 @@ class Patience:
     stream_bytes: int = 3 * 2**20
 
 
-def resuming(engine: Engine, patience: Patience) -> Engine:
+def resuming(engine: Engine, options: ReconnectOptions) -> Engine:
     """Make an engine's streams resumable.
 
     A connection can begin in the middle of raw audio only if its seconds can be computed from its bytes. A stream in a
@@ -58,7 +58,7 @@ def resuming(engine: Engine, patience: Patience) -> Engine:
         frame = request.content_type.frame
         if frame is None:
             return engine(request)
-        stream = _Stream(engine, request, patience, frame)
+        stream = _Stream(engine, request, options, frame)
         return Upstream(stream.resumable, stream.resumable.abort, b"".join, stream.resumable.statistics)
 
     return open_stream
@@ -67,7 +67,7 @@ def resuming(engine: Engine, patience: Patience) -> Engine:
 class _Stream:
     """The audio of one client over any number of connections: it converts between seconds and bytes."""
 
-    def __init__(self, engine: Engine, request: StreamRequest, patience: Patience, frame: int) -> None:
+    def __init__(self, engine: Engine, request: StreamRequest, options: ReconnectOptions, frame: int) -> None:
         self._engine = engine
         self._request = request
         self._frame = frame  # bytes
@@ -75,7 +75,7 @@ class _Stream:
         window = self._rate // WINDOWS // self._frame * self._frame
         self._offset = float(request.options.get("start_ts", 0.0))
         self._evicted = 0  # bytes that were logged
-        room = min(int(ROOM_SECONDS * self._rate), patience.stream_bytes)
+        room = min(int(ROOM_SECONDS * self._rate), options.stream_bytes)
         self.resumable: Resumable[str] = Resumable(
             self._connect,
             Resumption(
@@ -87,14 +87,14 @@ class _Stream:
                 unit=self._frame,
                 tail=int(TAIL_SECONDS * self._rate),
                 lazy=True,  # Rev.ai closes idle connections, and bills each for 15 s at least
-                lifetime=patience.lifetime,
+                lifetime=options.lifetime,
                 quiet=lambda chunk: loudness(chunk[-window:]) < QUIET,
-                silence=patience.silence,
-                answer=patience.answer,
+                silence=options.silence,
+                answer=options.answer,
                 speech=lambda piece: any(
                     loudness(piece[begin : begin + window]) >= SPEECH for begin in range(0, len(piece), window)
                 ),
-                replay_rate=patience.replay_pace * self._rate or None,
+                replay_rate=options.replay_pace * self._rate or None,
             ),
         )
 

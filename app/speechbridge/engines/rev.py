@@ -69,7 +69,7 @@ STATUSES = {
 
 FAULT_SECONDS = 5.0  # for which a connection that failed for good counts as trouble: then another one may try
 
-FAILING = "the speech service fails for everybody at the moment"
+FAILING = "the speech service fails for all streams at the moment"
 
 
 class RevEngine:

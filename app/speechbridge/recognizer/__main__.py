@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechbridge.recognizer.conversation import PATIENCE, RevAi
+from speechbridge.recognizer.conversation import IDLE_SECONDS, RevAi
 from speechbridge.recognizer.models import ModelError
 from speechbridge.recognizer.process import CannotStart, parser, run
 from speechbridge.recognizer.streams import Models, Streams
@@ -48,9 +48,9 @@ def _options() -> argparse.Namespace:
         help=f"streams at once; one more is refused with 4013 (default: {STREAMS_PER_THREAD} a thread)",
     )
     options.add_argument(
-        "--patience",
+        "--idle-seconds",
         type=float,
-        default=PATIENCE,
+        default=IDLE_SECONDS,
         metavar="SECONDS",
         help="close a stream on which nothing came for so long (default: %(default)g)",
     )
@@ -78,7 +78,7 @@ async def _attendant(options: argparse.Namespace) -> AsyncIterator[RevAi]:
     with DecodingThreads(options.threads) as threads:
         watching = asyncio.create_task(_watch(threads), name="decoding-watch")
         try:
-            yield RevAi(Streams(models, threads, streams), patience=options.patience)
+            yield RevAi(Streams(models, threads, streams), idle_seconds=options.idle_seconds)
         finally:
             watching.cancel()
             await asyncio.wait({watching})

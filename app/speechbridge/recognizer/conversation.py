@@ -1,8 +1,8 @@
-"""A conversation as Rev.ai's streaming service leads it, with any recognizer behind.
+"""Rev.ai's streaming protocol, served by any recognizer.
 
-It accepts first and refuses by close frame, says `connected`, hears audio until `EOS`, says what was heard, and
-closes. Audio is taken from the client only as fast as it is recognised, so nothing piles up here; hypotheses are
-sent only as fast as the client reads them, so nothing piles up there either.
+Each connection is accepted, and refused by a close frame if it must be; `connected` is sent, audio is received until
+`EOS`, the hypotheses are sent, and the connection is closed. Audio is read from the socket only as fast as it is
+recognised, and hypotheses are made only as fast as the client reads them, so nothing piles up.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from speechbridge.protocol.request import BadRequest, StreamRequest
 
 if TYPE_CHECKING:
     from speechbridge.protocol.messages import Final, Partial
-    from speechbridge.recognizer.server import Line
+    from speechbridge.recognizer.server import Connection
 
-PATIENCE = 60.0  # seconds without any frame; how long Rev.ai waits is not documented
+IDLE_SECONDS = 60.0  # seconds without any frame; how long Rev.ai waits is not documented
 
 
 class Refused(Exception):
@@ -30,20 +30,20 @@ class Refused(Exception):
 
 
 class Recognition(Protocol):
-    """One stream at a recognizer. One task feeds it, another takes what it says."""
+    """One stream at a recognizer. One task feeds it, another takes its hypotheses."""
 
     @property
     def piece(self) -> int:
         """How many bytes it takes at once: few enough that other streams do not wait long."""
 
     async def feed(self, audio: bytes) -> None:
-        """Hear some bytes, `piece` at most. Raises BadRequest or Refused."""
+        """Take some bytes of audio, `piece` at most. Raises BadRequest or Refused."""
 
     async def finish(self) -> None:
-        """Hear no more, and say the rest. Raises BadRequest or Refused."""
+        """Take no more audio, and decode the rest. Raises BadRequest or Refused."""
 
     async def next(self) -> Partial | Final | None:
-        """Return what is said next; None when everything was, after `finish`. Cancellation: nothing is lost."""
+        """Return the next hypothesis; None after the last, once `finish` was called. Cancellation: nothing is lost."""
 
     def close(self) -> None:
         """Free what it holds, however far it is. Idempotent."""
@@ -59,29 +59,32 @@ class Recognizer(Protocol):
 class RevAi:
     """Answers as Rev.ai does. Access tokens are ignored: whoever reaches this server may use it."""
 
-    def __init__(self, recognizer: Recognizer, *, patience: float = PATIENCE) -> None:
+    def __init__(self, recognizer: Recognizer, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._recognizer = recognizer
-        self._patience = patience
+        self._idle_seconds = idle_seconds
 
-    async def admit(self, _line: Line) -> None:
+    async def admit(self, _connection: Connection) -> None:
         """Let everybody in: refusals are close frames, as SDKs read no HTTP."""
 
-    async def converse(self, line: Line) -> None:
-        """Lead one conversation to its close frame.
+    async def handle(self, connection: Connection) -> None:
+        """Serve one stream until its close frame.
 
         Cancellation: safe at any point; the recognizer's place is given back.
         """
         try:
-            ending = await self._hear(line)
+            ending = await self._recognise(connection)
         except BadRequest as error:
             ending = Close(CloseCode.BAD_REQUEST, fit_reason(str(error)))
         except Refused as refused:
             ending = refused.close
-        await line.close(ending)
+        await connection.close(ending)
 
-    async def _hear(self, line: Line) -> Close:
-        recognition = self._recognizer.open(StreamRequest.parse(line.query))
-        tasks = {asyncio.create_task(self._listen(recognition, line)), asyncio.create_task(_say(recognition, line))}
+    async def _recognise(self, connection: Connection) -> Close:
+        recognition = self._recognizer.open(StreamRequest.parse(connection.query))
+        tasks = {
+            asyncio.create_task(self._receive(recognition, connection)),
+            asyncio.create_task(_send(recognition, connection)),
+        }
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -94,27 +97,27 @@ class RevAi:
                 task.result()
         return Close(CloseCode.NORMAL, END_OF_INPUT)
 
-    async def _listen(self, recognition: Recognition, line: Line) -> None:
-        await line.say(Connected(line.id).encode())
+    async def _receive(self, recognition: Recognition, connection: Connection) -> None:
+        await connection.send(Connected(connection.id).encode())
         try:
-            while (message := await line.receive(self._patience)) != EOS:
+            while (message := await connection.receive(self._idle_seconds)) != EOS:
                 if isinstance(message, str):
                     text = f"send audio as binary messages, and {EOS} as the only text"
                     raise Refused(Close(CloseCode.INVALID, text))
-                await _feed(message, recognition, line)
+                await _feed(message, recognition, connection)
         except TimeoutError:
             raise Refused(Close(CloseCode.NORMAL, NO_DATA)) from None
         await recognition.finish()
 
 
-async def _feed(message: bytes, recognition: Recognition, line: Line) -> None:
+async def _feed(message: bytes, recognition: Recognition, connection: Connection) -> None:
     rest = memoryview(message)
     while rest:
-        line.check()  # a long message is not decoded for nobody
+        connection.check()  # a long message is not decoded once the client has left
         piece, rest = rest[: recognition.piece], rest[recognition.piece :]
         await recognition.feed(bytes(piece))
 
 
-async def _say(recognition: Recognition, line: Line) -> None:
+async def _send(recognition: Recognition, connection: Connection) -> None:
     while (hypothesis := await recognition.next()) is not None:
-        await line.say(hypothesis.encode())
+        await connection.send(hypothesis.encode())

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from speechbridge import logs
-from speechbridge.recognizer.server import Attendant, serving
+from speechbridge.recognizer.server import Handler, serving
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -33,7 +33,7 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     return made
 
 
-def run(attendant: AbstractAsyncContextManager[Attendant], options: argparse.Namespace) -> None:
+def run(handler: AbstractAsyncContextManager[Handler], options: argparse.Namespace) -> None:
     """Serve until SIGTERM, SIGINT or, if supervised, the end of stdin.
 
     Once it accepts connections it prints one line: listening on ws://HOST:PORT. If it cannot start it exits with status
@@ -41,19 +41,19 @@ def run(attendant: AbstractAsyncContextManager[Attendant], options: argparse.Nam
     """
     logs.configure("info", options.log_format)
     try:
-        asyncio.run(_run(attendant, options))
+        asyncio.run(_run(handler, options))
     except (OSError, CannotStart) as error:  # OSError: the address is taken, say
         print(f"{FAILED}{error}", file=sys.stdout if options.supervised else sys.stderr, flush=True)
         sys.exit(1)
 
 
-async def _run(attendant: AbstractAsyncContextManager[Attendant], options: argparse.Namespace) -> None:
+async def _run(handler: AbstractAsyncContextManager[Handler], options: argparse.Namespace) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if options.supervised:
         threading.Thread(target=_await_parent, args=(loop, stop), name="parent-watch", daemon=True).start()
-    async with attendant as attending, serving(attending, options.host, options.port) as server:
+    async with handler as ready, serving(ready, options.host, options.port) as server:
         print(f"{READY}{server.url}", flush=True)  # noqa: T201 # the one line that a parent waits for
         await stop.wait()
 

@@ -1,7 +1,7 @@
-"""WebSockets as the SDKs of Rev.ai need them served: one `Line` for each client. The only user of `websockets`.
+"""A WebSocket server for the SDKs of Rev.ai: one `Connection` for each client. The only server that uses `websockets`.
 
-Who talks on the lines is an `Attendant`: `conversation.RevAi`, or `script.Scripted`. What both need is here: the
-path, frames in and out, the endings, and a shutdown that tells everybody and takes about a second.
+A `Handler` serves the connections: `conversation.RevAi`, or `script.Scripted`. What both need is here: the path, frames
+in and out, how connections end, and a shutdown that sends each client a close frame and takes about a second.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_MESSAGE = 8 << 20  # bytes: four minutes of 16 kHz mono
 MAX_QUEUE = 8  # frames received ahead of their use; then the socket is not read
 LINGER = 3.0  # seconds for a client to answer a close frame: Java's SDK never does
 LAST_LINGER = 1.0  # the same at shutdown
-SAY_TIMEOUT = 30.0  # seconds for a client to read what fills its buffers
+SEND_TIMEOUT = 30.0  # seconds for a client to read what fills its buffers
 HANDSHAKE_TIMEOUT = 10.0  # seconds
 
 SHUTTING_DOWN = Close(CloseCode.SHUTTING_DOWN, "the recognizer is shutting down; connect again")
@@ -57,71 +57,71 @@ class Refusal:
     text: str = ""
 
 
-class Attendant(Protocol):
-    """Who talks on the lines."""
+class Handler(Protocol):
+    """Serves each connection."""
 
-    async def admit(self, line: Line) -> Refusal | None:
+    async def admit(self, connection: Connection) -> Refusal | None:
         """Let a client in, or not; cancelled if it leaves meanwhile."""
 
-    async def converse(self, line: Line) -> None:
-        """Lead a conversation to its end; cancelled at shutdown.
+    async def handle(self, connection: Connection) -> None:
+        """Serve a connection to its end; cancelled at shutdown.
 
-        May raise Gone. A line that was not closed is closed with 1000, after an error of ours with 1011.
+        May raise Gone. A connection that was not closed is closed with 1000, after an exception with 1011.
         """
 
 
-class Line:
+class Connection:
     """One client's connection, from its request to the end of its TCP connection."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, websocket: _WebSocket) -> None:
         self.query = ""  # of the request's URL, as it came: holds the access token
-        self.talk: asyncio.Task[None] | None = None
-        self._connection = connection
+        self.handling: asyncio.Task[None] | None = None
+        self._websocket = websocket
 
     @property
     def id(self) -> str:
-        return self._connection.id.hex
+        return self._websocket.id.hex
 
     @property
-    def farewell(self) -> Close | None:
+    def client_close(self) -> Close | None:
         """The client's close frame, be it the first or the answer to ours; None as long as there is none."""
-        frame = self._connection.protocol.close_rcvd
+        frame = self._websocket.protocol.close_rcvd
         return Close(frame.code, frame.reason) if frame else None
 
     def check(self) -> None:
         """Raise Gone if the client is known to have left."""
-        if self._connection.transport.is_closing() or self.farewell:
+        if self._websocket.transport.is_closing() or self.client_close:
             raise Gone
 
-    async def receive(self, patience: float | None = None) -> bytes | str:
+    async def receive(self, idle_seconds: float | None = None) -> bytes | str:
         """Return the client's next message, whole.
 
-        Raises Gone, and TimeoutError when no frame at all came for `patience` seconds: a ping is a sign of life too.
+        Raises Gone, and TimeoutError when no frame, not even a ping, came for so many seconds.
         Cancellation: nothing is lost.
         """
         while True:
             begun = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(patience):
-                    return await self._connection.recv()
+                async with asyncio.timeout(idle_seconds):
+                    return await self._websocket.recv()
             except TimeoutError:
-                if self._connection.heard < begun:
+                if self._websocket.last_frame < begun:
                     raise
             except ConnectionClosed:
                 raise Gone from None
 
-    async def say(self, message: str | bytes | AsyncIterator[str]) -> None:
+    async def send(self, message: str | bytes | AsyncIterator[str]) -> None:
         """Send a text message, a binary one, or a text message in fragments.
 
-        Waits while the client does not read what was said before, and drops it in the end. Raises Gone.
+        Waits while the client does not read what was sent before, and drops it in the end. Raises Gone.
         Cancellation: the connection is of no use afterwards.
         """
         try:
-            async with asyncio.timeout(SAY_TIMEOUT):
-                await self._connection.send(message)
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await self._websocket.send(message)
         except TimeoutError:
-            log.warning("dropped a client that did not read for %g s", SAY_TIMEOUT)
-            self._connection.transport.abort()
+            log.warning("dropped a client that did not read for %g s", SEND_TIMEOUT)
+            self._websocket.transport.abort()
             raise Gone from None
         except ConnectionClosed:
             raise Gone from None
@@ -135,29 +135,29 @@ class Line:
         """
         async with self._discarding(linger):
             if close:
-                await self._connection.close(close.code, close.reason)
+                await self._websocket.close(close.code, close.reason)
             else:
-                await self._connection.close(None)  # type: ignore[arg-type] # sends a close frame without a code
+                await self._websocket.close(None)  # type: ignore[arg-type] # sends a close frame without a code
 
     async def drop(self, *, reset: bool) -> None:
         """End TCP without a close frame: by RST at once, or by FIN and what a client does then."""
         if reset:
-            tcp = self._connection.transport.get_extra_info("socket")
+            tcp = self._websocket.transport.get_extra_info("socket")
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._connection.transport.abort()
-            await self._connection.wait_closed()
+            self._websocket.transport.abort()
+            await self._websocket.wait_closed()
         else:
             async with self._discarding(LINGER):
-                self._connection.transport.write_eof()
-                await self._connection.wait_closed()
+                self._websocket.transport.write_eof()
+                await self._websocket.wait_closed()
 
-    def deafen(self) -> None:
+    def stop_reading(self) -> None:
         """Read no more from the socket."""
-        self._connection.transport.pause_reading()
+        self._websocket.transport.pause_reading()
 
     def answer_close(self, close: Close) -> None:
         """From now on answer a client's close frame with this one, and not with its own code."""
-        self._connection.protocol.close_answer = close
+        self._websocket.protocol.close_answer = close
 
     @asynccontextmanager
     async def _discarding(self, linger: float) -> AsyncIterator[None]:
@@ -166,8 +166,8 @@ class Line:
             async with asyncio.timeout(linger):
                 yield
         except TimeoutError:
-            self._connection.transport.abort()
-            await self._connection.wait_closed()
+            self._websocket.transport.abort()
+            await self._websocket.wait_closed()
         finally:
             discarding.cancel()
             await asyncio.wait({discarding})
@@ -175,7 +175,7 @@ class Line:
     async def _discard(self) -> None:
         with suppress(ConnectionClosed):
             while True:
-                await self._connection.recv()
+                await self._websocket.recv()
 
 
 class _Protocol(ServerProtocol):
@@ -188,27 +188,27 @@ class _Protocol(ServerProtocol):
         super().send_frame(frame)
 
 
-class _Connection(ServerConnection):
-    """Knows when it last heard a frame, and is one of `connections` as long as it lives."""
+class _WebSocket(ServerConnection):
+    """Knows when the last frame came, and is one of `websockets` as long as it lives."""
 
     protocol: _Protocol
 
-    def __init__(self, server: WebSocketServer, connections: set[_Connection], **options: Any) -> None:
+    def __init__(self, server: WebSocketServer, websockets: set[_WebSocket], **options: Any) -> None:
         super().__init__(_Protocol(max_size=MAX_MESSAGE, logger=transport_log), server, **options)
-        self.line = Line(self)
-        self.heard = self.loop.time()
-        self._connections = connections
+        self.wrapper = Connection(self)
+        self.last_frame = self.loop.time()
+        self._websockets = websockets
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._connections.add(self)
+        self._websockets.add(self)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._connections.discard(self)
+        self._websockets.discard(self)
 
     def process_event(self, event: Any) -> None:
-        self.heard = self.loop.time()
+        self.last_frame = self.loop.time()
         super().process_event(event)
 
 
@@ -219,50 +219,50 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    attendant: Attendant,
+    handler: Handler,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
     handshake_timeout: float | None = HANDSHAKE_TIMEOUT,
 ) -> AsyncIterator[Server]:
-    """Serve `attendant` as long as the context lasts; then end each conversation with 4010.
+    """Serve as long as the context lasts; then close each connection with 4010.
 
     Port 0 is any free one. Raises OSError if the address cannot be had.
     """
-    connections: set[_Connection] = set()
+    websockets: set[_WebSocket] = set()
 
-    async def knock(connection: _Connection, request: Request) -> Response | None:
-        path, _, connection.line.query = request.path.partition("?")
+    async def process_request(websocket: _WebSocket, request: Request) -> Response | None:
+        path, _, websocket.wrapper.query = request.path.partition("?")
         if path not in (PATH, "/" + PATH):  # SDKs join a base with a trailing slash so
-            return connection.respond(HTTPStatus.NOT_FOUND, f"Connect to {PATH}\n")
-        admission = asyncio.create_task(attendant.admit(connection.line))
-        either: set[asyncio.Future[Any]] = {admission, connection.connection_lost_waiter}
+            return websocket.respond(HTTPStatus.NOT_FOUND, f"Connect to {PATH}\n")
+        admission = asyncio.create_task(handler.admit(websocket.wrapper))
+        either: set[asyncio.Future[Any]] = {admission, websocket.connection_lost_waiter}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             admission.cancel()
             await asyncio.wait({admission})
         refusal = None if admission.cancelled() else admission.result()
-        return connection.respond(refusal.status, refusal.text) if refusal else None
+        return websocket.respond(refusal.status, refusal.text) if refusal else None
 
-    async def attend(connection: _Connection) -> None:
-        line = connection.line
-        line.talk = asyncio.create_task(attendant.converse(line))
-        await asyncio.wait({line.talk})
-        if line.talk.cancelled():
-            await line.close(SHUTTING_DOWN, LAST_LINGER)
-        elif (error := line.talk.exception()) and not isinstance(error, Gone):
-            log.error("a conversation failed", exc_info=error)
-            await line.close(FAILED)
+    async def run(websocket: _WebSocket) -> None:
+        connection = websocket.wrapper
+        connection.handling = asyncio.create_task(handler.handle(connection))
+        await asyncio.wait({connection.handling})
+        if connection.handling.cancelled():
+            await connection.close(SHUTTING_DOWN, LAST_LINGER)
+        elif (error := connection.handling.exception()) and not isinstance(error, Gone):
+            log.error("a connection failed", exc_info=error)
+            await connection.close(FAILED)
 
-    def connect(_: ServerProtocol, server: WebSocketServer, **options: Any) -> _Connection:
-        return _Connection(server, connections, **options)
+    def connect(_: ServerProtocol, server: WebSocketServer, **options: Any) -> _WebSocket:
+        return _WebSocket(server, websockets, **options)
 
     server = await serve(
-        attend,  # type: ignore[arg-type] # its connections are ours
+        run,  # type: ignore[arg-type] # its connections are ours
         host,
         port,
-        process_request=knock,  # type: ignore[arg-type] # the same
+        process_request=process_request,  # type: ignore[arg-type] # the same
         create_connection=connect,  # type: ignore[arg-type] # a function makes connections as well as a class
         compression=None,  # PCM does not shrink
         server_header=None,
@@ -276,16 +276,16 @@ async def serving(
         yield Server(_url(server.sockets[0]))
     finally:
         server.close(close_connections=False)
-        for connection in tuple(connections):
-            if connection.line.talk:
-                connection.line.talk.cancel()
+        for websocket in tuple(websockets):
+            if websocket.wrapper.handling:
+                websocket.wrapper.handling.cancel()
             else:
-                connection.transport.abort()
+                websocket.transport.abort()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LINGER):
                 await server.wait_closed()
-        for connection in tuple(connections):  # those that were being closed already, and have more patience
-            connection.transport.abort()
+        for websocket in tuple(websockets):  # those that were being closed already, and wait longer
+            websocket.transport.abort()
         await server.wait_closed()
 
 

@@ -109,12 +109,12 @@ class Lease:
 class Limits:
     """The accounts of those who are connected, and the rates of handshakes. For the event loop only.
 
-    `everybody` has the connections of all keys and addresses, loopback included: at most `most`.
+    `total` counts the connections of all keys and addresses, loopback included: at most `most`.
     """
 
     def __init__(self, settings: LimitSettings, most: int) -> None:
         self._settings = settings
-        self.everybody = Account("service", most)
+        self.total = Account("service", most)
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         rate = settings.handshakes_per_minute
         self._handshakes = rate and Throttled(
@@ -137,7 +137,7 @@ class Limits:
 
         A connection that resumes a stream takes up no place: its stream holds one already.
         """
-        accounts = [self.everybody]
+        accounts = [self.total]
         if address:
             accounts.append(self._account("address", address, self._settings.sessions_per_address))
         if key_name:
@@ -145,7 +145,7 @@ class Limits:
         for account in accounts:
             if not is_resuming and 0 < account.most <= account.connections:
                 text = f"this {account.kind} has {account.connections} connections: try again when one has ended"
-                raise Refused(CloseCode.TOO_MANY if account is self.everybody else CloseCode.CROWDED, text)
+                raise Refused(CloseCode.TOO_MANY if account is self.total else CloseCode.CROWDED, text)
         return Lease(tuple(accounts), self._settings, key_name, takes_place=not is_resuming)
 
     def _account(self, kind: Kind, who: str, most: int) -> Account:

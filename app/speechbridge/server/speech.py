@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from speechbridge.engines.embedded import EmbeddedRecognizer
 from speechbridge.engines.function import plain
-from speechbridge.engines.reconnect import Patience, resuming
+from speechbridge.engines.reconnect import ReconnectOptions, resuming
 from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.loading import load
 from speechbridge.settings import WrongSetting
@@ -52,7 +52,7 @@ class SpeechService:
             except ValueError as error:
                 raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
         timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
-        patience = Patience(
+        options = ReconnectOptions(
             settings.upstream_lifetime,
             settings.upstream_silence,
             settings.replay_pace,
@@ -62,10 +62,10 @@ class SpeechService:
         if url := settings.upstream_url:
             token = settings.revai_access_token.get_secret_value() or "none"
             rev = RevEngine(lambda: url, token, timeouts, connected)
-            return cls(settings.upstream_kind, resuming(rev, patience), rev)
+            return cls(settings.upstream_kind, resuming(rev, options), rev)
         recognizer = _embedded(settings)
         rev = RevEngine(recognizer.url, "embedded", timeouts, connected)
-        return cls("embedded", resuming(rev, patience), rev, recognizer)
+        return cls("embedded", resuming(rev, options), rev, recognizer)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

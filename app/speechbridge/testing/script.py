@@ -29,7 +29,7 @@ from weakref import WeakKeyDictionary
 
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
 from speechbridge.protocol.messages import EOS, Connected, Element, Final, Partial
-from speechbridge.recognizer.server import LINGER, Line, Refusal
+from speechbridge.recognizer.server import LINGER, Connection, Refusal
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Deafen:
+class StopReading:
     """Read no more from the socket."""
 
 
@@ -122,7 +122,7 @@ class AnswerClose:
     reason: str = ""
 
 
-Step = Accept | Status | Wait | Greet | Say | Echo | Total | End | Drop | Deafen | AnswerClose
+Step = Accept | Status | Wait | Greet | Say | Echo | Total | End | Drop | StopReading | AnswerClose
 Script = tuple[Step, ...]
 
 STEPS: dict[str, type[Step]] = {
@@ -135,7 +135,7 @@ STEPS: dict[str, type[Step]] = {
     "total": Total,
     "end": End,
     "drop": Drop,
-    "deafen": Deafen,
+    "stop_reading": StopReading,
     "answer_close": AnswerClose,
 }
 
@@ -161,7 +161,7 @@ class Client:
         self.messages = 0  # binary ones
         self.eos = 0  # how many: some clients send it twice
         self.received: list[bytes | str] | None = [] if keep else None  # every message, in order
-        self.farewell: Close | None = None  # the client's close frame, if it sent one
+        self.client_close: Close | None = None  # the client's close frame, if it sent one
         self.over = False  # the connection has ended
         self._hash = hashlib.sha256()
         self._changed = asyncio.Event()
@@ -207,8 +207,8 @@ class Client:
             self.eos += 1
         self._change()
 
-    def end(self, farewell: Close | None) -> None:
-        self.farewell, self.over = farewell, True
+    def end(self, client_close: Close | None) -> None:
+        self.client_close, self.over = client_close, True
         self._change()
 
     def _change(self) -> None:
@@ -229,7 +229,7 @@ class Scripted:
         self._count = 0
         self._arrived = asyncio.Event()
         self._latches: dict[str, asyncio.Event] = {}
-        self._plays: WeakKeyDictionary[Line, tuple[Client, Script]] = WeakKeyDictionary()
+        self._plays: WeakKeyDictionary[Connection, tuple[Client, Script]] = WeakKeyDictionary()
 
     @classmethod
     def from_json(cls, text: str) -> Scripted:
@@ -249,11 +249,11 @@ class Scripted:
             await self._arrived.wait()
         return self.clients[number]
 
-    async def admit(self, line: Line) -> Refusal | None:
+    async def admit(self, connection: Connection) -> Refusal | None:
         """Play the steps before the answer to the request."""
         handshake, steps = self._scripts[min(self._count, len(self._scripts) - 1)]
         self._count += 1
-        client = Client(line.query, keep=self._keep)
+        client = Client(connection.query, keep=self._keep)
         self.clients.append(client)
         self._arrived.set()
         self._arrived = asyncio.Event()
@@ -267,26 +267,26 @@ class Scripted:
         except asyncio.CancelledError:
             client.end(None)
             raise
-        self._plays[line] = client, steps
+        self._plays[connection] = client, steps
         return None
 
-    async def converse(self, line: Line) -> None:
+    async def handle(self, connection: Connection) -> None:
         """Play the rest."""
-        client, steps = self._plays[line]
+        client, steps = self._plays[connection]
         try:
-            match await self._ending(steps, line, client):
+            match await self._ending(steps, connection, client):
                 case Drop(reset):
-                    await line.drop(reset=reset)
+                    await connection.drop(reset=reset)
                 case End(code, reason, linger):
-                    await line.close(None if code is None else Close(code, reason), linger)
+                    await connection.close(None if code is None else Close(code, reason), linger)
         finally:
-            client.end(line.farewell)
+            client.end(connection.client_close)
 
-    async def _ending(self, steps: Script, line: Line, client: Client) -> End | Drop:
+    async def _ending(self, steps: Script, connection: Connection, client: Client) -> End | Drop:
         """Play and listen until one of the two knows how to end; then cancel the other."""
         both = playing, listening = (
-            asyncio.create_task(self._play(steps, line, client)),
-            asyncio.create_task(_listen(line, client)),
+            asyncio.create_task(self._play(steps, connection, client)),
+            asyncio.create_task(_listen(connection, client)),
         )
         try:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -294,7 +294,7 @@ class Scripted:
         finally:
             await cancel_and_wait(*both)
 
-    async def _play(self, steps: Script, line: Line, client: Client) -> End | Drop:
+    async def _play(self, steps: Script, connection: Connection, client: Client) -> End | Drop:
         for step in steps:
             match step:
                 case End() | Drop():
@@ -302,7 +302,7 @@ class Scripted:
                 case Wait():
                     await self._wait(step, client)
                 case _:
-                    await _act(step, line, client)
+                    await _act(step, connection, client)
         return await asyncio.Future()  # nothing more is sent; cancelled when the client leaves
 
     async def _wait(self, step: Wait, client: Client) -> None:
@@ -336,30 +336,30 @@ def _split(script: Script) -> tuple[Script, Script]:
     return script[:begin], script[begin:]
 
 
-async def _listen(line: Line, client: Client) -> End:
+async def _listen(connection: Connection, client: Client) -> End:
     while True:
-        message = await line.receive()
+        message = await connection.receive()
         client.hear(message)
         if isinstance(message, str) and message != EOS:
             return End(CloseCode.INVALID, f"the only text message is {EOS}")
 
 
-async def _act(step: Step, line: Line, client: Client) -> None:
+async def _act(step: Step, connection: Connection, client: Client) -> None:
     match step:
         case Greet(id):
-            await line.say(Connected(id or line.id).encode())
+            await connection.send(Connected(id or connection.id).encode())
         case Say(text, 1):
-            await line.say(text.encode() if step.binary else text)
+            await connection.send(text.encode() if step.binary else text)
         case Say(text, fragments, pause):
-            await line.say(_dribble(text, fragments, pause))
+            await connection.send(_dribble(text, fragments, pause))
         case Echo(messages):
-            await _echo(messages, line, client)
+            await _echo(messages, connection, client)
         case Total():
-            await line.say(final(str(client.audio), "bytes", end_ts=client.seconds).text)
-        case Deafen():
-            line.deafen()
+            await connection.send(final(str(client.audio), "bytes", end_ts=client.seconds).text)
+        case StopReading():
+            connection.stop_reading()
         case AnswerClose(code, reason):
-            line.answer_close(Close(code, reason))
+            connection.answer_close(Close(code, reason))
 
 
 async def _dribble(text: str, fragments: int, pause: float) -> AsyncIterator[str]:
@@ -370,12 +370,12 @@ async def _dribble(text: str, fragments: int, pause: float) -> AsyncIterator[str
         yield text[start : start + size]
 
 
-async def _echo(messages: int | None, line: Line, client: Client) -> None:
+async def _echo(messages: int | None, connection: Connection, client: Client) -> None:
     for number in itertools.count(1) if messages is None else range(1, messages + 1):
         await client.until(lambda client, number=number: client.messages >= number or client.eos > 0)  # type: ignore[misc] # a default, as the loop changes number
         if client.messages < number:
             break
-        await line.say(partial("chunk", str(number), end_ts=client.seconds).text)
+        await connection.send(partial("chunk", str(number), end_ts=client.seconds).text)
 
 
 def _step(given: object) -> Step:

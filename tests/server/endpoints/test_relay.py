@@ -84,7 +84,7 @@ async def test_the_near_sides_close_reaches_the_far_side(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", SENDABLE)
-async def test_the_far_sides_close_reaches_the_near_side_after_its_last_words(code: int) -> None:
+async def test_the_targets_close_reaches_the_client_after_its_last_messages(code: int) -> None:
     async def last_words(connection: ServerConnection) -> None:
         await connection.send("last words")
         await connection.close(code, "its reason")
@@ -130,7 +130,7 @@ async def test_a_far_side_that_vanishes_is_1014_to_the_near_side() -> None:
         assert await ending(near) == ([], Close(1014, "the other side vanished"))
 
 
-async def test_nobody_on_the_far_side_is_1014_with_the_cure() -> None:
+async def test_an_unreachable_target_is_1014_with_the_cure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     url = f"ws://127.0.0.1:{port}/?token={secret()}"

@@ -249,9 +249,7 @@ async def test_the_slot_of_an_ended_session_is_free_once_its_client_knows() -> N
         (ZeroDivisionError("secret"), Close(1011, "the speech SDK failed: ZeroDivisionError")),
     ],
 )
-async def test_what_was_said_before_a_failure_arrives_then_a_close_that_tells(
-    error: Exception, expected: Close
-) -> None:
+async def test_messages_before_a_failure_arrive_then_a_close_with_the_reason(error: Exception, expected: Close) -> None:
     def stub(audio: Iterator[bytes]) -> Iterator[str]:
         yield f"heard {len(next(audio))}"
         raise error
@@ -270,7 +268,7 @@ async def test_a_callable_that_takes_the_request_gets_it() -> None:
     assert messages[1:] == ["mine"]
 
 
-async def test_shutdown_lets_streams_say_their_last_words_and_closes_with_4010() -> None:
+async def test_at_shutdown_streams_get_their_last_words_and_4010() -> None:
     last_words = threading.Event()
 
     def stub(audio: Iterator[bytes]) -> Iterator[str]:

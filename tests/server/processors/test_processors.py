@@ -298,7 +298,7 @@ async def test_a_wrong_one_is_refused_at_start_with_its_name_and_the_reason(name
             pass
 
 
-async def test_finals_that_were_made_or_dropped_keep_their_count_on_a_line_that_is_come_back_to() -> None:
+async def test_finals_that_were_made_or_dropped_keep_their_count_on_a_resumed_stream() -> None:
     """They are numbered after they are processed: what the client counts is what it gets."""
 
     def sdk(audio: Iterator[bytes]) -> Iterator[str]:
