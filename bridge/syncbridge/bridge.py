@@ -308,14 +308,14 @@ class Bridge(Generic[In, Out]):
     def _close(self, responses: Iterable[Out]) -> None:
         try:
             getattr(responses, "close", lambda: None)()
-        except Exception:  # an SDK's clean-up may raise anything; the outcome is set already
+        except BaseException:  # an SDK's clean-up may raise anything, SystemExit too; the outcome is set already
             logger.exception("%s: closing the SDK's responses failed", self._name)
 
     def _call_abort(self) -> None:
         try:
             if self._abort is not None:
                 self._abort()
-        except Exception:  # an SDK's abort may raise anything, as when its socket is gone; the bridge ends all the same
+        except (Exception, SystemExit, GeneratorExit):  # an SDK may raise anything; the bridge ends all the same
             logger.exception("%s: abort failed", self._name)
 
 
