@@ -1,4 +1,4 @@
-"""Canaries: they fail when a release changes the code of uvicorn or websockets that server/websocket.py corrects."""
+"""Canaries: they fail when a release changes code of uvicorn or websockets that websocket.py and http.py correct."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from speechbridge.server import websocket
+from speechbridge.server import http, websocket
 from tests.helpers.canary import check, fingerprint
 
-OURS = "app/speechbridge/server/websocket.py"
+OURS = "app/speechbridge/server/websocket.py and http.py"
 PARENT = "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol"
 HTTP = "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol"
 
@@ -42,6 +42,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     f"{PARENT}.shutdown": ("e8ace796ada616b7",),
     f"{HTTP}.__init__": ("4f08999410347141",),
     f"{HTTP}.connection_made": ("6efb565ff3d36b91",),
+    f"{HTTP}.connection_lost": ("c91a4c9bf2e29c55",),
     f"{HTTP}.data_received": ("010a7ae59a5d3b1a",),
     f"{HTTP}.handle_websocket_upgrade": ("179c4f769386ab89",),
     f"{HTTP}.send_400_response": ("ae5a4a3782b646fd",),
@@ -70,9 +71,9 @@ KNOWN: dict[str, tuple[str, ...]] = {
 
 PAIRS: list[tuple[type, type]] = [
     (websocket.WebSocketProtocol, WebSocketsSansIOProtocol),
-    (websocket.HttpProtocol, HttpToolsProtocol),
+    (http.HttpProtocol, HttpToolsProtocol),
     (websocket.UvicornServer, uvicorn.Server),
-    (websocket._Flow, FlowControl),
+    (http._Flow, FlowControl),
 ]
 
 
@@ -90,7 +91,7 @@ def test_every_method_that_is_overridden_is_watched_and_listed(ours: type, their
     assert overridden
     for name in overridden:
         assert any(known.endswith((f":{theirs.__name__}.{name}", f":{theirs.__name__}")) for known in KNOWN), name
-        assert name in str(websocket.__doc__)
+        assert name in f"{websocket.__doc__} {http.__doc__}"
 
 
 def test_our_additions_hide_nothing_of_the_parents() -> None:
