@@ -349,3 +349,17 @@ async def test_large_responses_leave_others_their_turn_between_them(monkeypatch:
             turn += 1
             await asyncio.sleep(0)
         assert len({turn for turn, _ in at}) == 8
+
+
+async def test_the_upstream_is_told_that_the_client_has_ended_its_input() -> None:
+    sdk, client, told = Puppet(), Peer(), asyncio.Event()
+    sessions = sessions_of(sdk)
+    sessions.engine = lambda _request: Upstream(sdk.start, sdk.abort, input_ended=told.set)  # type: ignore[arg-type] # likewise
+    running = asyncio.create_task(sessions.run(client, RAW))
+    await until(lambda: sessions.statistics().bridges)
+    assert not told.is_set()
+    client.say(EOS)
+    async with asyncio.timeout(PATIENCE):
+        await told.wait()
+    sdk.finish()
+    await running

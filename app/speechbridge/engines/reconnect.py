@@ -59,7 +59,8 @@ def resuming(engine: Engine, options: ReconnectOptions) -> Engine:
         if frame is None:
             return engine(request)
         stream = _Stream(engine, request, options, frame)
-        return Upstream(stream.resumable, stream.resumable.abort, b"".join, stream.resumable.statistics)
+        whole = stream.resumable
+        return Upstream(whole, whole.abort, b"".join, whole.statistics, whole.input_ended)
 
     return open_stream
 

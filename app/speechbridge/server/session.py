@@ -344,6 +344,8 @@ class Session:
             elif message == EOS:
                 self._ended = True
                 bridge.end()
+                if self._upstream is not None:
+                    self._upstream.input_ended()
             else:
                 text = "send audio as binary messages, then the text EOS"
                 self._verdict = "invalid", Close(CloseCode.INVALID, text)
