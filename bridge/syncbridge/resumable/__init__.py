@@ -54,7 +54,7 @@ from syncbridge.resumable.attempt import LiveAttempt
 from syncbridge.resumable.rules import Resumption
 from syncbridge.resumable.statistics import Counts, ResumeStatistics
 from syncbridge.resumable.tap import Tap
-from syncbridge.start import started
+from syncbridge.start import close, started
 from syncbridge.types import Attempt, Out
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Resumable(Generic[Out]):
                     attempt.abort()
                     return
         finally:
-            getattr(responses, "close", lambda: None)()
+            close(responses)
 
     def _is_to_be_aborted(self, attempt: LiveAttempt) -> bool:
         return self._aborted.is_set() or attempt.is_stuck
