@@ -4,8 +4,8 @@ What `websocket.py` says of private names holds for these, too:
 
     uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
         overridden   __init__, connection_made, connection_lost, data_received, handle_websocket_upgrade,
-                     on_message_begin, on_headers_complete, on_body, on_response_complete
-        attributes   loop, transport, flow, pipeline
+                     on_message_begin, on_headers_complete, on_body, on_response_complete, _start_asgi_task
+        attributes   loop, transport, flow, pipeline, and `disconnected` of what `_start_asgi_task` is given
     uvicorn.protocols.http.flow_control.FlowControl
         overridden   resume_reading
         attributes   read_paused
@@ -13,7 +13,7 @@ What `websocket.py` says of private names holds for these, too:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -21,7 +21,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from typing import Any
 
     from speechbridge.server.turns import Turns, Unadmitted
 
@@ -52,6 +51,7 @@ class HttpProtocol(HttpToolsProtocol):
     _has_upgraded = False  # a WebSocket's protocol has taken over
     _kept = 0  # bytes that the parser has been given and may keep: a head, or trailers
     _head_timer: asyncio.TimerHandle | None = None
+    _answering: Any = None  # what `_start_asgi_task` was given last
 
     def __init__(self, *arguments: Any, turns: Turns, unadmitted: Unadmitted, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -62,8 +62,15 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow = _Flow(transport, self._go_on)
         self._await_head()
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        """Have no answer written any more; the inherited code forgets one that later requests wait behind."""
         self._forget()
+        if self._answering is not None:
+            self._answering.disconnected = True
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
