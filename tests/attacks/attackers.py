@@ -127,6 +127,28 @@ def silent_connections(on: Attacker) -> None:
             on.told[wire.told or "nothing"] += 1
 
 
+def long_parameters(on: Attacker) -> None:
+    """Streams whose parameters a speech service may refuse for their length, or drop the connection over."""
+    for wire in on.wires():
+        wire.open(on.keyed(f"{STREAM}&metadata={'/' * 7500}"))
+        wire.listen(1.0)
+
+
+def unread_pings(on: Attacker) -> None:
+    """Pings, fewer than are too many, on connections whose answers are not read."""
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(on.url, on.until)) for _ in range(MANY)]
+        for wire in wires:
+            wire.open(on.keyed("/ws"))
+            wire.socket.sendall(frame(1, b"text") + message(1, b"x" * (int(os.environ["LARGEST"]) - 10)))
+        while time.monotonic() < on.until:
+            for wire in wires:
+                with contextlib.suppress(*GONE):
+                    wire.socket.sendall(frame(9, b"x" * 125) * 40)
+            time.sleep(0.5)
+    on.told["nothing"] += 1
+
+
 def pings(on: Attacker) -> None:
     on.flood(frame(9, b"!"))
 
@@ -207,7 +229,7 @@ ATTACKS: dict[str, Callable[[Attacker], None]] = {
     attack.__name__: attack
     for attack in (
         *(refused_and_goes_on, endless_headers, endless_header, endless_trailer, pipelined_requests, metrics),
-        *(requests_at_one_moment, silent_connections),
+        *(requests_at_one_moment, silent_connections, long_parameters, unread_pings),
         *(pings, pongs, empty_messages, empty_fragments, tiny_fragments, tiny_messages),
         *(confirmations, huge_confirmations, large_messages_unfinished, wide_streams, idle_connections),
     )

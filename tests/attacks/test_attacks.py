@@ -20,6 +20,7 @@ TOLD = {
     "pipelined_requests": "HTTP/1.1 200",
     "metrics": "answers",
     "requests_at_one_moment": "HTTP/1.1 101",
+    "long_parameters": "4002",
     "pings": "1008",
     "pongs": "1008",
     "empty_messages": "1008",
