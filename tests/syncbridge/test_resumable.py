@@ -69,8 +69,8 @@ def broken_at_the_end(speech_begins: int) -> Resumable[Final | str]:
     """Twenty bytes in, a final for the first ten, and each attempt breaks after the end of its input; two tries."""
     sdk = Sdk([Fault(at_end=True)] * 3, final_every=10)
     sdk.final_until = 10
-    tries = rules(pause=lambda failures: 0.0 if failures < 2 else None, speech=lambda piece: max(piece) >= speech_begins)
-    return Resumable(sdk.connect, tries)
+    two_tries = rules(pause=lambda failures: 0.0 if failures < 2 else None, speech=lambda at: max(at) >= speech_begins)
+    return Resumable(sdk.connect, two_tries)
 
 
 def test_no_end_is_no_failure_once_all_tries_are_used_and_only_silence_is_left() -> None:
