@@ -144,7 +144,7 @@ class Resumable(Generic[Out]):
             raise error
         next_try = self._rules.timer.time() + pause
         answer = math.inf if self._rules.answer is None else self._rules.answer
-        if failures_in_a_row and next_try >= max(self._input_ended_at, self._settled_at) + answer:
+        if not tap.has_ended and failures_in_a_row and next_try >= max(self._input_ended_at, self._settled_at) + answer:
             raise error
         if next_try >= last_words_due:
             if tap.unsettled_speech() > (self._rules.tail or 0):
