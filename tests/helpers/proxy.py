@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 SELF_SIGNED = Path(__file__).parent / "self_signed.pem"
+EXPIRED = Path(__file__).parent / "expired.pem"
+
+Edit = Callable[[list[str]], list[str]]
+"""Changes a request's head, given and returned as its lines."""
 
 
 def passing(lines: list[str]) -> list[str]:
@@ -20,12 +25,12 @@ def passing(lines: list[str]) -> list[str]:
     return lines
 
 
-def dropping(*names: str) -> Callable[[list[str]], list[str]]:
+def dropping(*names: str) -> Edit:
     """Drop headers of a request."""
     return lambda lines: [line for line in lines if line.partition(":")[0].lower() not in names]
 
 
-def replacing(name: str, value: str) -> Callable[[list[str]], list[str]]:
+def replacing(name: str, value: str) -> Edit:
     """Rewrite a header of a request."""
     return lambda lines: [f"{name}: {value}" if line.lower().startswith(f"{name.lower()}:") else line for line in lines]
 
@@ -36,7 +41,7 @@ def by_http_1_0(lines: list[str]) -> list[str]:
 
 
 class _Proxy:
-    def __init__(self, target: str, edit: Callable[[list[str]], list[str]], idle: float | None) -> None:
+    def __init__(self, target: str, edit: Edit, idle: float | None) -> None:
         parts = urlsplit(target)
         self.host, self.port = parts.hostname or "", parts.port or 80
         self.edit = edit
@@ -93,10 +98,11 @@ class _Proxy:
 @asynccontextmanager
 async def proxy(
     target: str,
-    edit: Callable[[list[str]], list[str]] = passing,
+    edit: Edit = passing,
     *,
     idle: float | None = None,
     certificate: Path | None = None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[str]:
     """Put a proxy before the service at `target`; yield its URL, https:// if it has a certificate.
 
@@ -107,10 +113,10 @@ async def proxy(
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-    server = await asyncio.start_server(carrier.accept, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(carrier.accept, host, 0, ssl=context)
     scheme = "http" if context is None else "https"
     try:
-        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"{scheme}://{host}:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for task in carrier.tasks:

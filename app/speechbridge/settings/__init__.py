@@ -99,7 +99,7 @@ class Settings(
             settings = cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # checked there
         except ValidationError as error:
             raise WrongSetting(_explained(error.errors(include_url=False)[0])) from None
-        return settings.model_copy(update=_token(settings) | _keys(settings))
+        return _with_keys(_with_token(settings))
 
     @classmethod
     def examine(cls) -> tuple[Settings, list[str]]:
@@ -117,13 +117,12 @@ class Settings(
                 place = str(wrong["loc"][0])
                 defaults[place] = _field(place).default
             settings = cls(**defaults)
-        update: dict[str, SecretStr] = {}
-        for content in (_token, _keys):
+        for read_file in (_with_token, _with_keys):
             try:
-                update |= content(settings)
+                settings = read_file(settings)
             except WrongSetting as error:
                 troubles.append(str(error))
-        return settings.model_copy(update=update), troubles
+        return settings, troubles
 
     @model_validator(mode="before")
     @classmethod
@@ -214,19 +213,22 @@ def _allowed(field: FieldInfo) -> str:
     return what + least + most
 
 
-def _token(settings: Settings) -> dict[str, SecretStr]:
+def _with_token(settings: Settings) -> Settings:
     token = _content("REVAI_ACCESS_TOKEN_FILE", settings.revai_access_token_file).strip()
-    return {"revai_access_token": SecretStr(token)} if token else {}
+    return settings.model_copy(update={"revai_access_token": SecretStr(token)}) if token else settings
 
 
-def _keys(settings: Settings) -> dict[str, SecretStr]:
-    lines = _content("API_KEYS_FILE", settings.api_keys_file).splitlines()
-    keys = [line for line in lines if not line.startswith("#")]
-    return {"api_keys": SecretStr(",".join([*keys, settings.api_keys.get_secret_value()]))} if keys else {}
+def _with_keys(settings: Settings) -> Settings:
+    lines = enumerate(_content("API_KEYS_FILE", settings.api_keys_file).splitlines(), 1)
+    keys = [(number, key) for number, line in lines if not line.startswith("#") for key in split(line)]
+    return settings.with_keys_of_file(keys) if keys else settings
 
 
 def _content(name: str, path: Path | None) -> str:
     try:
-        return path.read_text() if path else ""
+        return path.read_text(encoding="utf-8-sig") if path else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongSetting(f"{PREFIX}{name}: {path} cannot be read: {type(error).__name__}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise WrongSetting(
+            f"{PREFIX}{name}: {path} cannot be read ({why}): name a file that this user can read"
+        ) from None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.cli.doctor.web import http_url, origin_of
 from speechbridge.cli.local import local_url
-from speechbridge.server.admission import Admission, Keys, Origins
+from speechbridge.server.admission import Admission, Keys, Origins, WrongKeyLine
 from speechbridge.settings import WrongSetting, environment_warnings, split
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ async def keys(case: Case, report: Report) -> None:
 def _key_file(path: Path, report: Report) -> None:
     name = f"SPEECHBRIDGE_API_KEYS_FILE: {path}"
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         report.wrong(f"{name} cannot be read ({error.strerror})", "name a file that this user can read")
         return
@@ -68,7 +68,7 @@ def _key_file(path: Path, report: Report) -> None:
 def _is_key_line(line: str) -> bool:
     try:
         return bool(Keys([line]))
-    except ValueError:
+    except WrongKeyLine:
         return False
 
 
