@@ -254,6 +254,16 @@ async def test_an_unusable_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "check https_proxy and no_proxy" in str(error)
 
 
+async def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    error = await failure("wss://speech.example")
+    assert str(error) == (
+        "wss://speech.example cannot be reached through the proxy of the environment (Connection refused): check"
+        " https_proxy and no_proxy"
+    )
+
+
 async def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     logging.getLogger("websockets.server").setLevel(logging.CRITICAL)  # the other side's business

@@ -140,6 +140,11 @@ async def dial(  # noqa: PLR0913 # what may be left out has its default
         # asyncio's own text repeats the address. If several addresses failed, there is no errno.
         why = os.strerror(error.errno) if error.errno else "no connection"
         text = f"{address.shown} cannot be reached ({why}): start the service, or check the address"
+        if _is_proxied(address):
+            text = (
+                f"{address.shown} cannot be reached through the proxy of the environment ({why}): check https_proxy and"
+                " no_proxy"
+            )
         raise Unreachable(text) from None
     except InvalidStatus as error:
         status, body = error.response.status_code, (error.response.body or b"")[:SHOWN_BODY]
@@ -183,11 +188,18 @@ async def _look_up(address: Address) -> None:
     """
     parts = urlsplit(address.url)
     host = parts.hostname or ""
-    is_proxied = not is_nearby(host) and getproxies() and not proxy_bypass(host)
-    if address.loopback or _is_ip_address(host) or is_proxied:
+    if address.loopback or _is_ip_address(host) or _is_proxied(address):
         return  # there is nothing to look up, or a proxy does it
     port = parts.port or parts.scheme.replace("ws", "http")
     await in_own_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), "dns-lookup")
+
+
+def _is_proxied(address: Address) -> bool:
+    """Tell whether websockets connects through a proxy of the environment. It does not look at all_proxy."""
+    parts = urlsplit(address.url)
+    host = parts.hostname or ""
+    schemes = ("wss", "socks", "https") if parts.scheme == "wss" else ("ws", "socks", "https", "http")
+    return not is_nearby(host) and not getproxies().keys().isdisjoint(schemes) and not proxy_bypass(host)
 
 
 def _is_ip_address(host: str) -> bool:

@@ -70,7 +70,7 @@ def command(
     _quiet: Quiet = False,
     _verbose: Verbose = False,
 ) -> None:
-    """Find what is wrong, on this machine and at a public URL, and name the cures.
+    """Find what is wrong, here or at a public URL, and the cures.
 
     Exit code 0: nothing is wrong. 1: something is. --quiet leaves out what is not.
     """
