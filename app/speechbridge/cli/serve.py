@@ -90,11 +90,16 @@ def announcement(url: str, settings: Settings, ourselves: str) -> str:
     ]
     if urlsplit(url).hostname != settings.host:
         lines += ["", f"It listens on {settings.host}: from elsewhere, use this machine's address or name."]
-    lines += ["", "In another terminal:"]
+    option = "" if url == "ws://127.0.0.1:8000" else f" --url {shlex.quote(url)}"
+    is_relative = "/" in ourselves and not shlex.split(ourselves)[0].startswith("/")
+    lines += ["", f"In another terminal{', in this folder' if is_relative else ''}:"]
     if settings.api_keys.get_secret_value():
-        lines += ["  read -r SPEECHBRIDGE_KEY; export SPEECHBRIDGE_KEY  # then paste a key, and press Enter"]
-    is_default = url == "ws://127.0.0.1:8000"
-    option = "" if is_default else f" --url {url}"
+        # Without a comment in the line, which zsh does not know; and apart, as `read` would take the next line.
+        lines += [
+            "  read -r SPEECHBRIDGE_KEY; export SPEECHBRIDGE_KEY",
+            "",
+            "Paste an API key there, and press Enter. Then:",
+        ]
     lines += [f"  {ourselves} mic{option}", f"  {ourselves} transcribe{option} FILE...", "", "Ctrl-C stops it."]
     return "\n".join(lines) + "\n"
 
