@@ -77,6 +77,14 @@ def test_no_command_ends_in_a_traceback(command: str, redirection: str) -> None:
     assert all(line.startswith("speechbridge: ") for line in err.splitlines() if command != "key a")
 
 
+def test_a_full_disk_costs_no_transcript(url: str, sound: Path, tmp_path: Path) -> None:
+    """The limit of a file's size is what a full disk is, but for the word."""
+    said, out, err = sh(f"ulimit -f 0; {US} transcribe --pace fast --output {tmp_path} --url {url} {sound}")
+    assert (said, out) == (2, b"Hello.\n")
+    assert f"{tmp_path}/a.txt cannot be written (File too large): the transcript went to stdout" in err
+    assert not list(tmp_path.glob(".a.txt*"))
+
+
 @pytest.mark.parametrize("name", [b"\xff\xfe.wav", "\u00e4 b.wav".encode(), b"-x.wav"])
 def test_any_file_name_works(url: str, sound: Path, tmp_path: Path, name: bytes) -> None:
     os.rename(sound, os.fsencode(tmp_path) + b"/" + name)  # noqa: PTH104 # a name that pathlib would decode
