@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from speechbridge import __version__
+from speechbridge.blocking import in_own_thread
 from speechbridge.cli.doctor.web import Unanswered, fetch, http_url
 from speechbridge.cli.exits import Failed
 from speechbridge.cli.listening import try_to_listen
@@ -41,7 +42,7 @@ async def port(case: Case, report: Report) -> None:
     settings = case.settings
     where = f"{settings.host}:{settings.port}"
     try:
-        try_to_listen(settings)
+        await in_own_thread(lambda: try_to_listen(settings), "doctor-port")  # looks a host name up
     except Failed as failure:
         await _occupied(case, report, str(failure).partition(": ")[2])
     else:

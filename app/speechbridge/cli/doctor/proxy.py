@@ -16,7 +16,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from speechbridge.cli.doctor.web import Unanswered, fetch, http_url, origin_of, unverified
-from speechbridge.cli.local import own_key
 from speechbridge.client.dial import NoConnection, Refused, close_of, dial, service_address
 from speechbridge.protocol.address import is_loopback
 from speechbridge.protocol.close import Close, CloseCode, explain
@@ -47,15 +46,20 @@ async def proxy(case: Case, report: Report) -> None:
         return
     try:
         trusts = await _is_trusted(case.url)
-        await _page(case, report, checks_certificate=trusts)
+        if not await _page(case, report, checks_certificate=trusts):
+            return
     except Unanswered as trouble:
         report.wrong(str(trouble), trouble.cure)
         return
     # A key is no business of a server that may be another's.
-    door = _Door(case.url, own_key() if trusts else "", None if trusts else unverified())
-    if await _websocket(case, report, door):
-        await _foreign(report, door)
-        await _hold(case, report, door)
+    key = case.settings.key.get_secret_value() if trusts else ""
+    door = _Door(case.url, key, None if trusts else unverified())
+    try:
+        for origin in await _websocket(case, report, door):
+            await _hold(case, report, door, origin)
+    except NoConnection as error:  # the first one opened, and another not
+        found, _, cure = str(error).rpartition(": ")
+        report.wrong(f"not every WebSocket opens: {found}", cure)
 
 
 async def _is_trusted(url: str) -> bool:
@@ -68,8 +72,8 @@ async def _is_trusted(url: str) -> bool:
     return True
 
 
-async def _page(case: Case, report: Report, *, checks_certificate: bool) -> None:
-    """Look at what the URL answers to HTTP."""
+async def _page(case: Case, report: Report, *, checks_certificate: bool) -> bool:
+    """Look at what the URL answers to HTTP; tell whether it is worth opening a WebSocket."""
     where = origin_of(case.url)
     live = await fetch(http_url(case.url, "/livez"), checks_certificate=checks_certificate)
     page = await fetch(http_url(case.url, "/"), checks_certificate=checks_certificate)
@@ -81,6 +85,7 @@ async def _page(case: Case, report: Report, *, checks_certificate: bool) -> None
     elif status in (502, 503, 504):
         cure = "start it, and check the address in the proxy (nginx: proxy_pass)"
         report.wrong(f"{where} answers HTTP {status}: the proxy does not reach the service", cure)
+        return False
     elif status in (401, 403, 407):
         cure = "let it pass everybody on; the service has keys of its own"
         report.wrong(f"{where} answers HTTP {status}: the proxy wants a login", cure)
@@ -94,6 +99,7 @@ async def _page(case: Case, report: Report, *, checks_certificate: bool) -> None
     metrics = await fetch(http_url(case.url, "/metrics"), checks_certificate=checks_certificate)
     if "speechbridge_" in metrics.body and not is_loopback(urlsplit(case.url).hostname or ""):
         report.note("/metrics can be read from outside", f"have the proxy answer 404; {SAMPLES}")
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +139,26 @@ class _Door:
         return Arrived.read(answer.body)
 
 
-async def _websocket(case: Case, report: Report, door: _Door) -> bool:
-    """Open one as the page does; tell whether it stays open."""
+async def _websocket(case: Case, report: Report, door: _Door) -> list[str | None]:
+    """Open one as the page does. Return the origin, None for none, with which one stays open; [] if there is none."""
     origin = case.origin or origin_of(case.url)
     try:
         close = await door.knock(origin)
     except Refused as refusal:
         _not_upgraded(report, refusal)
-        return False
+        return []
     except NoConnection as error:
         found, _, cure = str(error).rpartition(": ")
         report.wrong(f"no WebSocket: {found}", cure)
-        return False
+        return []
     if close is None:
         report.ok(f"a page of {origin} may open a WebSocket")
-        return True
+        await _foreign(report, door)
+        return [origin]
     if close.code == CloseCode.FOREIGN:
         await _refused_origin(case, report, door, origin)
+        if await door.knock(None) is None:  # a program may, so there is still something to be looked at
+            return [None]
     elif close.code == CloseCode.UNAUTHORIZED:
         _refused_key(report, door, close)
     elif close.code == CloseCode.ABNORMAL:
@@ -157,7 +166,7 @@ async def _websocket(case: Case, report: Report, door: _Door) -> bool:
         report.wrong(f"the WebSocket opens, and breaks at once ({close})", cure)
     else:
         report.wrong("the WebSocket is closed at once", explain(close))
-    return False
+    return []
 
 
 def _not_upgraded(report: Report, refusal: Refused) -> None:
@@ -213,11 +222,7 @@ def _refused_key(report: Report, door: _Door, close: Close) -> None:
 
 async def _foreign(report: Report, door: _Door) -> None:
     """Check that a page of nobody's is refused: if not, every website can connect through its visitor's browser."""
-    try:
-        close = await door.knock(FOREIGN)
-    except NoConnection as error:
-        report.note(f"a foreign origin could not be tried: {error}")
-        return
+    close = await door.knock(FOREIGN)
     if close is None:
         arrived = await door.look(FOREIGN)
         does = f"rewrites Origin to {arrived.origin}" if arrived is not None and arrived.origin else "drops Origin"
@@ -227,13 +232,13 @@ async def _foreign(report: Report, door: _Door) -> None:
         report.ok("pages of foreign origins are refused")
 
 
-async def _hold(case: Case, report: Report, door: _Door) -> None:
+async def _hold(case: Case, report: Report, door: _Door, origin: str | None) -> None:
     """Hold a connection without traffic of ours."""
     if not case.hold:
         report.note("no connection was held", "--hold SECONDS finds timeouts")
         return
     clock = asyncio.get_running_loop().time
-    async with door.dial(origin_of(case.url) if not case.origin else case.origin) as socket:
+    async with door.dial(origin) as socket:
         began = clock()
         while not socket.close_code and (held := clock() - began) < case.hold:
             case.progress(held)
