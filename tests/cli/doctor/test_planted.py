@@ -12,6 +12,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import pytest
+from websockets.asyncio.client import connect
 
 from speechbridge.cli.doctor import SUBJECTS
 from speechbridge.protocol.close import CloseCode
@@ -22,7 +23,7 @@ from tests.helpers.command import PATIENCE, STUB, environment
 from tests.helpers.doctor import doctor
 from tests.helpers.proxy import EXPIRED, SELF_SIGNED, by_http_1_0, dropping, proxy, replacing
 from tests.helpers.secrets import KNOWN, secret
-from tests.helpers.service import service
+from tests.helpers.service import STREAM, service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -139,8 +140,19 @@ async def test_portaudio_that_is_missing(tmp_path: Path) -> None:
 
 async def test_portaudio_that_crashes_or_hangs_is_told_too(tmp_path: Path) -> None:
     (tmp_path / "sounddevice.py").write_text("import os; os.abort()")
-    found = await doctor(only=["microphone"], PYTHONPATH=str(tmp_path))
-    assert "PortAudio ended with status -6" in found.only_mistake
+    crashed = await doctor(only=["microphone"], PYTHONPATH=str(tmp_path))
+    assert "PortAudio ended with status -6" in crashed.only_mistake
+    (tmp_path / "sounddevice.py").write_text("import time; time.sleep(600)")
+    hung = await doctor(only=["microphone", "python"], PYTHONPATH=str(tmp_path))
+    assert hung.only_mistake.startswith("microphone: no answer within 20 s")
+    assert hung.told("ok", "python")
+
+
+async def test_a_service_that_is_not_ready_says_why() -> None:
+    async with service(max_sessions=1) as server, connect(server.url + STREAM) as socket:
+        await socket.recv()
+        found = await doctor(only=["port"], SPEECHBRIDGE_PORT=server.url.rpartition(":")[2])
+    assert found.only_mistake == "port: it is not ready: slots: all 1 are in use: its log tells more"
 
 
 @pytest.mark.parametrize(("limit", "subject"), [("-n 256", "descriptors"), ("-v 2000000", "threads")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 import sys
 from contextlib import suppress
@@ -53,15 +52,14 @@ async def _occupied(case: Case, report: Report, why: str) -> None:
     base = http_url(local_url(case.settings))
     where = f"{case.settings.host}:{case.settings.port}"
     found, _, cure = why.partition("; ")
-    answer = None
+    live = ready = None
     if found == "the port is taken":
         with suppress(Unanswered):
-            answer = await fetch(base + "/livez")
-    if answer is None or answer.body != "alive\n":
-        report.wrong(f"{where}: {found}" + (", not by a speechbridge" if answer is not None else ""), cure)
+            live, ready = await fetch(base + "/livez"), await fetch(base + "/readyz")
+    if live is None or ready is None or live.body != "alive\n":
+        report.wrong(f"{where}: {found}" + (", not by a speechbridge" if live is not None else ""), cure)
         return
     report.ok(f"a speechbridge listens at {where}")
-    ready = await fetch(base + "/readyz")
     for line in ready.body.splitlines()[1:]:
         what, _, how = line.partition(": ")
         if ready.status != 200 and not how.startswith("ok"):
@@ -72,7 +70,6 @@ async def microphone(_case: Case, report: Report) -> None:
     """List the microphones in a process of its own: PortAudio may hang, crash, and write to stderr."""
     process = await asyncio.create_subprocess_exec(
         *MICROPHONES,
-        env={name: value for name, value in os.environ.items() if not name.startswith("_SPEECHBRIDGE_COMPLETE")},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
