@@ -175,6 +175,7 @@ def refusal() -> str:
 def test_a_misspelled_setting_is_named_with_what_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHBRIDGE_MAX_SESION", "3")
     monkeypatch.setenv("SPEECHBRIDGE_PORT_8000_TCP_ADDR", "10.0.0.1")  # Kubernetes' doing, for a service of our name
+    monkeypatch.setenv("SPEECHBRIDGE_RECOGNIZER_PORT", "tcp://10.0.0.2:8001")  # and of a name that is like a setting's
     monkeypatch.setenv("SPEECHBRIDGE_PORT", "9000")
     assert environment_warnings() == ["SPEECHBRIDGE_MAX_SESION is not a setting: is SPEECHBRIDGE_MAX_SESSIONS meant?"]
 

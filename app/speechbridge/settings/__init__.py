@@ -157,8 +157,8 @@ def environment_warnings() -> list[str]:
     ]
     warnings = [
         f"{name} is not a setting: is {meant} meant?"
-        for name in ours
-        if name not in names
+        for name, value in ours.items()
+        if name not in names and not re.match(r"(tcp|udp|sctp)://", value)  # Kubernetes' doing, for another service
         for meant in difflib.get_close_matches(name, names, 1, 0.9)
     ]
     if addresses:

@@ -302,4 +302,6 @@ class ProcessorSettings(Group):
 class ClientSettings(Group):
     """What our own commands use."""
 
-    key: SecretStr = Field(SecretStr(""), description="API key that our own commands (transcribe, mic, send) use")
+    key: SecretStr = Field(
+        SecretStr(""), description="API key that our own commands (transcribe, mic, send, doctor) use"
+    )
