@@ -242,6 +242,7 @@ async def test_an_http_answer_is_refused_with_its_cure(status: int, cure: str) -
     async with serve(handler, "127.0.0.1", 0, process_request=refuse) as server:
         error = await failure(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert isinstance(error, Refused)
+    assert error.status == status
     assert f"refused: HTTP {status}" in str(error)
     assert cure in str(error)
 

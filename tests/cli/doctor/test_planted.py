@@ -162,6 +162,7 @@ async def test_a_low_ulimit(limit: str, subject: str) -> None:
     assert f"ulimit {limit.split(maxsplit=1)[0]} " in found.only_mistake
     cure = found.only_mistake.partition("ulimit ")[2].split(" ", 2)[:2]
     if limit.startswith("-n"):
+        assert "as root, as the hard limit is 256: ulimit -n 664" in found.only_mistake
         assert "400 connections and 200 streams take 664 file descriptors, and the limit is 256" in found.only_mistake
         assert not (await doctor(only=["descriptors"], limit=" ".join(cure))).wrong, "the cure cures"
 
@@ -192,9 +193,27 @@ async def test_a_wrong_key_file(kind: str, tmp_path: Path) -> None:
     elif kind != "missing":
         content = {"comments": "# nobody yet\n\n", "a key itself": f"{line}\n\n{key}\n", "binary": "\udcff\udcfe"}
         path.write_bytes(content.get(kind, "").encode(errors="surrogateescape"))
-    found = await doctor(only=["keys"], SPEECHBRIDGE_API_KEYS_FILE=str(path))
+    found = await doctor(only=["keys", "settings"], SPEECHBRIDGE_API_KEYS_FILE=str(path))
     assert f"SPEECHBRIDGE_API_KEYS_FILE: {path} " in found.only_mistake or f"{path}: line" in found.only_mistake
     assert said in found.only_mistake
+
+
+async def test_a_wrong_line_among_the_keys_that_are_set() -> None:
+    lines = f"{make_key('alice')[1]},{secret()}"
+    found = await doctor(only=["keys", "settings"], SPEECHBRIDGE_API_KEYS=lines)
+    assert found.only_mistake.startswith("keys: SPEECHBRIDGE_API_KEYS: line 2 is not of the form NAME:SHA256: put what")
+
+
+async def test_a_service_that_others_reach_without_keys() -> None:
+    found = await doctor(only=["keys", "settings"], SPEECHBRIDGE_PUBLISHED_ON="192.0.2.1")
+    assert found.only_mistake.startswith("settings: SPEECHBRIDGE_PUBLISHED_ON: others can reach 192.0.2.1 without an")
+
+
+@pytest.mark.parametrize("origin", ["app.example.org", "https://app.example.org/", "https://a:99999", "null"])
+async def test_what_is_no_origin_is_refused(origin: str) -> None:
+    found = await doctor("--origin", origin, only=["origins"])
+    assert (found.status, found.findings) == (2, [])
+    assert f"--origin {origin}: write it as browsers do, https://example.org" in found.stderr
 
 
 async def test_a_key_file_that_is_right(tmp_path: Path) -> None:
@@ -444,7 +463,7 @@ async def test_no_mistake_hides_another(certificate: Path | None, tmp_path: Path
     wrong = {finding["subject"] for finding in found.findings if finding["mark"] == "WRONG"}
     expected = {"descriptors", "keys", "microphone", "port", "proxy", "settings", "upstream"}
     assert wrong == expected | ({"tls"} if certificate else set()), found.findings
-    assert len(found.told("WRONG", "settings")) == 3
+    assert len(found.told("WRONG", "settings")) == 2
     assert len(found.told("WRONG", "proxy")) == 1
     assert not any("failed itself" in text for text in found.wrong)
     assert found.status == 1

@@ -14,6 +14,7 @@ import typer
 from speechbridge.cli import exits
 from speechbridge.cli.doctor import access, machine, proxy, resources, servers, upstream
 from speechbridge.cli.doctor.findings import Case, Check, Finding, Mark, examine
+from speechbridge.cli.doctor.web import origin_of
 from speechbridge.cli.exits import BadInput
 from speechbridge.cli.local import base_of
 from speechbridge.cli.output import Quiet, Verbose, Verbosity, notice, verbosity, write
@@ -81,6 +82,8 @@ def _examine(url: str | None, origin: str | None, hold: float, skip: list[str], 
     for subject in skip:
         if subject not in SUBJECTS:
             raise BadInput(f"--skip {subject}: name one of {', '.join(SUBJECTS)}")
+    if origin and not _is_origin(origin):
+        raise BadInput(f"--origin {origin}: write it as browsers do, https://example.org, without a path")
     settings, troubles = Settings.examine()
     base = base_of(url) if url else ""
     holds = bool(base) and hold > 0 and "proxy" not in skip
@@ -100,6 +103,13 @@ def _examine(url: str | None, origin: str | None, hold: float, skip: list[str], 
                 with screen.hidden() if screen is not None else nullcontext():
                     write(json.dumps(finding.as_dict()) + "\n" if as_json else finding.line())
 
-        case = Case(settings, troubles, base, (origin or "").rstrip("/"), hold, progress)
+        case = Case(settings, troubles, base, origin or "", hold, progress)
         asyncio.run(examine([check for check in _subjects(hold) if check.subject not in skip], case, found))
     return exits.FAILED if wrong else 0
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        return text == origin_of(text)
+    except ValueError:  # a port that is none
+        return False

@@ -14,20 +14,22 @@ if TYPE_CHECKING:
 
     from speechbridge.cli.doctor.findings import Case, Report
 
-CURE = "put lines that `speechbridge key NAME` prints into it, one for each key"
+KEYS = "SPEECHBRIDGE_API_KEYS"  # and its file: `keys` tells what is wrong with them
+CURE = "put what `speechbridge key NAME` prints on stdout there, once for each key"
 
 
 async def settings(case: Case, report: Report) -> None:
-    for trouble in case.troubles:
-        found, _, cure = trouble.partition(": ")
-        report.wrong(found, cure or "correct it")
-    for warning in environment_warnings():
-        report.note(warning)
+    troubles = list(case.troubles)
     try:
         Admission(case.settings)
     except WrongSetting as error:
-        found, _, cure = str(error).partition(": ")
-        report.wrong(found, cure)
+        troubles.append(str(error))
+    for trouble in troubles:
+        if not trouble.startswith(KEYS):
+            found, _, cure = trouble.partition(": ")
+            report.wrong(found, cure)
+    for warning in environment_warnings():
+        report.note(warning)
     if not report.findings:
         report.ok("all are valid")
 
@@ -38,6 +40,11 @@ async def keys(case: Case, report: Report) -> None:
     if path is not None:
         _key_file(path, report)
     lines = split(case.settings.api_keys.get_secret_value())
+    if not report.findings:
+        try:
+            Keys(lines)
+        except WrongKeyLine as error:
+            report.wrong(f"{case.settings.place_of_key(error.index)} is not of the form NAME:SHA256", CURE)
     good = sum(_is_key_line(line) for line in lines)
     if good:
         report.ok(f"{good} API key{'s' if good > 1 else ''} may connect")

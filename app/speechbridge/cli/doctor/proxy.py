@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 
 from speechbridge.cli.doctor.web import Unanswered, fetch, http_url, origin_of, unverified
 from speechbridge.client.dial import NoConnection, Refused, close_of, dial, service_address
-from speechbridge.protocol.address import is_loopback
+from speechbridge.protocol.address import is_loopback, is_nearby
 from speechbridge.protocol.close import Close, CloseCode, explain
 from speechbridge.protocol.flows import PATH
 from speechbridge.protocol.handshake import Arrived
@@ -94,10 +94,13 @@ async def _page(case: Case, report: Report, *, checks_certificate: bool) -> bool
     else:
         cure = f"have the proxy pass this path on to the service; {SAMPLES}"
         report.wrong(f"{where} answers HTTP {status}, and not as a speechbridge", cure)
-    if case.url.startswith(("ws:", "http:")) and not is_loopback(urlsplit(case.url).hostname or ""):
-        report.wrong("browsers give the microphone to pages with https only", f"have the proxy speak TLS; {SAMPLES}")
+    host = urlsplit(case.url).hostname or ""
+    if case.url.startswith(("ws:", "http:")) and not is_loopback(host):
+        # In a private network the page may be of no interest.
+        say = report.note if is_nearby(host) else report.wrong
+        say("browsers give the microphone only to pages with https", f"have the proxy speak TLS; {SAMPLES}")
     metrics = await fetch(http_url(case.url, "/metrics"), checks_certificate=checks_certificate)
-    if "speechbridge_" in metrics.body and not is_loopback(urlsplit(case.url).hostname or ""):
+    if "speechbridge_" in metrics.body and not is_loopback(host):
         report.note("/metrics can be read from outside", f"have the proxy answer 404; {SAMPLES}")
     return True
 
@@ -242,7 +245,7 @@ async def _hold(case: Case, report: Report, door: _Door, origin: str | None) -> 
         began = clock()
         while not socket.close_code and (held := clock() - began) < case.hold:
             case.progress(held)
-            await asyncio.wait({asyncio.ensure_future(asyncio.sleep(STEP))})
+            await asyncio.sleep(STEP)
         held = clock() - began
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

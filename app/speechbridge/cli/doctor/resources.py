@@ -83,6 +83,8 @@ async def descriptors(case: Case, report: Report) -> None:
         report.note(f"{what}; this system tells no limit")
     elif limits[0] < needed:
         cure = f"ulimit -n {needed} (systemd: LimitNOFILE={needed}, containers: --ulimit nofile={needed})"
+        if 0 <= limits[1] < needed:  # -1: unlimited
+            cure = f"as root, as the hard limit is {limits[1]}: {cure}"
         report.wrong(f"{what}, and the limit is {limits[0]}", f"{cure}, or set SPEECHBRIDGE_MAX_SESSIONS lower")
     else:
         report.ok(f"{what} of {limits[0]}")
