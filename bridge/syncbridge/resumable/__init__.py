@@ -135,7 +135,7 @@ class Resumable(Generic[Out]):
                 counts.end(attempt.begun, attempt.position)
 
     def _tries_again(self, error: Exception, failures_in_a_row: int, last_words_due: float, tap: Tap) -> bool:
-        """Wait before the next try. Returns False if all input was taken, and all speech in it but a `tail` is answered.
+        """Wait before the next try. Returns False if all input was taken, and all its speech but a `tail` answered.
 
         Raises the error if there is to be no further try, and something is not answered.
         """
