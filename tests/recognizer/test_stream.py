@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from speechbridge.protocol.messages import Element, Final, Partial
+from speechbridge.protocol.request import BadRequest
 from speechbridge.recognizer.moonshine import Decoded
 from speechbridge.recognizer.options import StreamOptions
 from speechbridge.recognizer.stream import HEARD_AFTER, LOOK_AFTER, Stream
@@ -20,7 +21,7 @@ from speechbridge.recognizer.utterances import AFTER, BEFORE, PAUSE, Segmenter, 
 from speechbridge.recognizer.voice import FRAME, FRAME_SECONDS
 from speechbridge.recognizer.wav import Format
 from tests.helpers.puppet import until
-from tests.helpers.wav import fmt, riff
+from tests.helpers.wav import chunk, fmt, riff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -358,6 +359,24 @@ async def test_a_wav_files_header_is_awaited_and_its_format_is_heard() -> None:
     assert setup.stream.piece == 6400, "a tenth of a second"
     *_, final = await setup.said()
     assert final.text == f"{frames(1.0) + frames(AFTER)}."
+
+
+@pytest.mark.parametrize("rates", [(16000, 16000), (48000, 48000), (16000, 44100)])
+@pytest.mark.parametrize("told", [None, 0xFFFFFFFF])
+async def test_a_whole_wav_file_in_each_message_is_heard(rates: tuple[int, int], told: int | None) -> None:
+    """As Recorder.js sends them; the sizes may be those of an encoder that did not know them."""
+    setup = Setup(audio=None)
+    for nth in range(8):  # a second of speech, then a second of silence
+        rate = rates[nth % 2]
+        samples = np.full(rate // 4, SPEECH if nth < 4 else SILENCE, "<i2").tobytes()
+        await setup.stream.feed(riff(fmt(rate=rate), chunk(b"data", samples, told)))
+    (final,) = [said for said in await setup.said() if isinstance(said, Final)]
+    assert final.end_ts == pytest.approx(1.0 + AFTER, abs=0.1)
+
+
+async def test_what_is_no_raw_audio_is_refused() -> None:
+    with pytest.raises(BadRequest, match="this is FLAC, not raw samples"):
+        await Setup().stream.feed(b"fLaC\x00\x00\x00\x22" + bytes(100))
 
 
 @pytest.mark.parametrize("audio", [Format(8000, 1), Format(48000, 2), Format(44100, 1)])
