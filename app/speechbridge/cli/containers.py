@@ -19,6 +19,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speechbridge.audio import WAV_CHUNKS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from mmap import mmap
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = 0xFFFFFFFF  # a RIFF size that means: until the end
 TOO_MUCH = 0x7FFFF000  # arecord and sox write a number from here on. A WAV that is as large is read to its end, too
+BEYOND = 1024  # bytes that may follow a WAV and mean nothing
 HEADER = 2**16  # bytes of a WAV before its samples, at most; an embedded picture is not looked behind
 
 FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # and the header of STREAMINFO, which must come first: 34 bytes
@@ -42,6 +45,7 @@ KILOBITS = {
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 RATES = (44100, 48000, 32000)  # of MPEG-1
+TAG_HEAD = 16  # bytes that tell where a tag ends
 FEW = 4  # frames, a tenth of a second: what is shorter is no recording, but damage, or a note that is a little wrong
 DIVISOR = {3: 1, 2: 2, 0: 4}  # of these rates, by the version's bits
 
@@ -114,11 +118,21 @@ def _wavs(data: Bytes) -> Iterator[Part]:
             (size,) = struct.unpack("<I", data[start + 4 : start + 8])
             end = min(len(data), start + 8 + size)
             end += size % 2 if is_wav(data, end + 1) else 0  # not every program writes the last byte of an odd size
-            yield Part(start, end)
+            if head is None or not _goes_on(data, end):
+                yield Part(start, end)
+            else:  # the size is that of the first seconds, and was never updated
+                end = _next_wav(data, start + len(head))
+                yield Part(start + len(head), end, with_size(head, end - start - len(head)))
         else:
             end = _next_wav(data, start + len(head))
             yield Part(start + len(head), end, with_size(head, end - start - len(head)))
         start = end
+
+
+def _goes_on(data: Bytes, end: int) -> bool:
+    """Whether samples follow where a WAV ends, as it says; not a tag, a chunk, another WAV, or a few odd bytes."""
+    name = bytes(data[end : end + 4])
+    return len(data) - end > BEYOND and not (name in WAV_CHUNKS or name[:3] == b"TAG" or is_wav(data, end))
 
 
 def _next_wav(data: Bytes, start: int) -> int:
@@ -271,7 +285,7 @@ def _frames(data: Bytes) -> Iterator[tuple[int, Frame | None]]:
     """Yield the place of each frame, and the frame; of each tag, and None. Other bytes are passed over."""
     place, is_in_step = 0, False  # in step: a frame or a tag ended here
     while place < len(data):
-        end = _after_tag(data, place)
+        end = after_tag(data, place)
         frame = Frame.at(data, place)
         if end is not None:
             yield place, None
@@ -286,9 +300,9 @@ def _frames(data: Bytes) -> Iterator[tuple[int, Frame | None]]:
         is_in_step = True
 
 
-def _after_tag(data: Bytes, place: int) -> int | None:
+def after_tag(data: Bytes, place: int) -> int | None:
     """Return where an ID3 or APE tag ends that begins here; None if none does."""
-    head = data[place : place + 16]
+    head = data[place : place + TAG_HEAD]
     if head[:3] == b"ID3" and all(byte < 0x80 for byte in head[6:10]):
         size = sum(byte << 7 * (3 - nth) for nth, byte in enumerate(head[6:10]))
         return place + 10 + size + (10 if head[5] & 0x10 else 0)

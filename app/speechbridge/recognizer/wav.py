@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speechbridge.audio import WAV_CHUNKS
 from speechbridge.protocol.request import BadRequest
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ CHANNELS = range(1, 11)  # as many as Rev.ai takes in raw audio
 
 NEXT_FILE = b"RIFF....WAVEfmt "  # the dots are a size: what samples hold by chance once in 2**96 places
 NEXT_FILE_LIKE = re.compile(NEXT_FILE, re.DOTALL)
-CHUNKS = {b"LIST", b"id3 ", b"ID3 ", b"bext", b"fact", b"cue ", b"smpl", b"PEAK", b"JUNK", b"iXML", b"afsp", b"_PMX"}
 CHUNK_LIKE = re.compile(rb"[\x20-\x7e]{4}")  # only where the file says that there is more of it
 
 CURE = "send RIFF/WAVE with 16-bit PCM"
@@ -167,7 +167,7 @@ class WavReader:
         while len(self._buffer) < 4:
             yield
         name = bytes(self._buffer[:4])
-        return name != b"RIFF" and (name in CHUNKS or (left >= 8 and CHUNK_LIKE.fullmatch(name) is not None))
+        return name != b"RIFF" and (name in WAV_CHUNKS or (left >= 8 and CHUNK_LIKE.fullmatch(name) is not None))
 
     def _skip(self, count: int) -> Generator[None]:
         while count > 0:
