@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 BLOCK = 0.1  # seconds of audio that are read and sent at once
 SHORTFALL = 1.0  # seconds a file may be shorter than it says: the length of compressed audio is often rounded
 ENDLESS = 2**62  # frames: libsndfile gives such a number where the length is unknown
+LOOSE = 16  # bytes: what is shorter is no recording
 STDIN = Path("-")
 
 
@@ -228,12 +229,14 @@ class Pipe:
         # OSError: of a pipe that broke, or of our socket, when nobody listens any more.
         with suppress(OSError), open(self._source, "rb", buffering=0, closefd=is_ours) as source:
             incoming = Incoming(iter(lambda: source.read(HEADER), b""))
-            split = None if self._raw is not None else kind_in(incoming)
-            if split is not None:
-                self._pass_on(split(incoming))
-            elif incoming.has(1):
-                everything = chain([incoming.take(len(incoming.bytes))], incoming.passing(sys.maxsize))
-                self._pass_on(zip(chain([True], repeat(False)), everything, strict=False), is_whole_file=True)
+            least = 1
+            while incoming.has(least):
+                if self._raw is None and (split := kind_in(incoming)) is not None:
+                    self._pass_on(split(incoming))
+                    least = LOOSE  # fewer bytes behind a recording mean nothing
+                else:
+                    everything = chain([incoming.take(len(incoming.bytes))], incoming.passing(sys.maxsize))
+                    self._pass_on(zip(chain([True], repeat(False)), everything, strict=False), is_whole_file=True)
         self._parts.put(None)
 
     def _pass_on(self, pieces: Iterable[tuple[bool, bytes]], *, is_whole_file: bool = False) -> None:

@@ -2,7 +2,8 @@
 
 A pipe has no end until it ends, so `containers.parts_of` cannot look ahead. Here the same boundaries are found on the
 way: each byte is passed on as soon as it is known to which recording it belongs. What libsndfile would hear as one is
-one. Kinds that libsndfile cannot read from a pipe, and unknown ones, are left to whoever can wait for their end.
+one. Where a splitter returns before the end, a recording of another kind begins. Kinds that libsndfile cannot read from
+a pipe, and unknown ones, are left to whoever can wait for their end.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from speechbridge.cli.containers import (
     UNKNOWN,
     Frame,
     after_tag,
+    begins,
     is_mp3,
     is_wav,
     size_is_unknown,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 LOOK = 4096  # bytes to tell a kind by: two of the longest frames of MP3
 CODECS = b"\x01vorbis", b"OpusHead"  # how the first packet of an Ogg begins that libsndfile reads from a pipe
+SIGNATURE = 64  # bytes that tell whether another recording begins
 PAGE = 27  # bytes of an Ogg page's header, before the lengths of its segments
 
 
@@ -141,7 +144,7 @@ def _ends_here(incoming: Incoming, size: int, after: int) -> bool:
     """Pass over what follows the samples of a WAV. False: these are more samples, and the size was too small."""
     if size % 2 and incoming.has(1) and not is_wav(bytes(incoming.bytes)):
         incoming.take(1)  # chunks begin at even offsets
-    while incoming.has(8) and not is_wav_begun(incoming):
+    while incoming.has(8) and not _begins_other(incoming) and not is_wav_begun(incoming):
         name, body = struct.unpack("<4sI", incoming.bytes[:8])
         if name not in WAV_CHUNKS and after < 8:
             return False
@@ -149,6 +152,11 @@ def _ends_here(incoming: Incoming, size: int, after: int) -> bool:
         for _ in incoming.passing(8 + body + body % 2):
             pass
     return True
+
+
+def _begins_other(incoming: Incoming) -> bool:
+    incoming.has(SIGNATURE)
+    return begins(bytes(incoming.bytes[:SIGNATURE]), 0)
 
 
 def _is_next_wav(incoming: Incoming) -> bool:
@@ -167,14 +175,16 @@ def oggs(incoming: Incoming) -> Pieces:
     is_beginning = False
     while incoming.has(1):
         if not (incoming.has(PAGE + 1) and OGG_PAGE.match(incoming.bytes)):  # damage, or the end
+            if _begins_other(incoming):
+                return
             yield False, incoming.take(1)
             yield from ((False, piece) for piece in incoming.until(b"OggS", lambda: True))
             continue
         segments = incoming.bytes[PAGE - 1]
         incoming.has(PAGE + segments)
-        begins = bool(incoming.bytes[5] & BEGINS)
-        is_new = begins and not is_beginning
-        is_beginning = begins
+        is_first_page = bool(incoming.bytes[5] & BEGINS)
+        is_new = is_first_page and not is_beginning
+        is_beginning = is_first_page
         for piece in incoming.passing(PAGE + segments + sum(incoming.bytes[PAGE : PAGE + segments])):
             yield is_new, piece
             is_new = False
@@ -216,6 +226,8 @@ def _frames(incoming: Incoming) -> Iterator[tuple[bytes, Frame | None]]:
         elif frame is not None and (is_in_step or _is_followed(incoming, frame)):
             yield incoming.take(frame.size), frame
             is_in_step = True
+        elif is_in_step and _begins_other(incoming):
+            return
         else:  # what looks like a frame is one only if another one follows
             incoming.take(1)
             found = incoming.bytes.find(b"\xff")
