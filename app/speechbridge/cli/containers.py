@@ -345,9 +345,9 @@ def _frames(data: Bytes, place: int) -> Generator[tuple[int, Frame | None], None
 def after_tag(data: Bytes, place: int) -> int | None:
     """Return where an ID3 or APE tag ends that begins here; None if none does."""
     head = data[place : place + TAG_HEAD]
-    if head[:3] == b"ID3" and all(byte < 0x80 for byte in head[6:10]):
+    if head[:3] == b"ID3" and len(head) >= 10 and all(byte < 0x80 for byte in head[6:10]):
         size = sum(byte << 7 * (3 - nth) for nth, byte in enumerate(head[6:10]))
         return place + 10 + size + (10 if head[5] & 0x10 else 0)
-    if head[:8] == b"APETAGEX":
+    if head[:8] == b"APETAGEX" and len(head) >= 16:
         return place + 32 + int(struct.unpack("<I", head[12:16])[0])
     return place + 128 if head[:3] == b"TAG" else None
