@@ -73,9 +73,9 @@ def _parts(data: Bytes) -> Iterator[Part]:
         if is_wav(data, start):
             start = yield from _wavs(data, start)
         elif FLAC.match(data, start):
-            start = yield from _between(_flacs(data, start))
+            start = yield from _between(start, _flacs(data, start))
         elif OGG_PAGE.match(data, start):
-            start = yield from _between(_oggs(data, start))
+            start = yield from _between(start, _oggs(data, start))
         elif is_mp3(data, start):
             start = yield from _mp3s(data, start)
         elif (length := length_of(data, start)) is not None:
@@ -94,17 +94,17 @@ def begins(data: Bytes, at: int) -> bool:
     return bool(known) or length_of(data, at) is not None
 
 
-def _between(starts: Generator[int, None, int]) -> Generator[Part, None, int]:
+def _between(start: int, begins_at: Generator[int, None, int]) -> Generator[Part, None, int]:
     """Make recordings of where each begins, and of where the last one ends."""
-    start = next(starts)
     while True:
         try:
-            end = next(starts)
+            end = next(begins_at)
         except StopIteration as stop:
             yield Part(start, stop.value)
             return int(stop.value)
-        yield Part(start, end)
-        start = end
+        if end > start:
+            yield Part(start, end)
+            start = end
 
 
 # ---- WAV -------------------------------------------------------------------------------------------------------------
