@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -69,12 +70,17 @@ class Told:
     model: Model = field(default_factory=Model)
     options: StreamOptions = field(default_factory=StreamOptions)
     says_nothing: bool = False
+    shows_nothing: bool = False
 
     def decode(self, samples: Samples, guess: Sequence[int], _judged: Samples) -> Decoded:
         return self.model.decode(samples, guess)
 
-    def partial(self, utterance: Utterance, decoded: Decoded, _shown: Sequence[Element]) -> Partial:
-        return Partial(0.0, utterance.end * FRAME_SECONDS, (Element(f"{decoded.tokens[0]}"),))
+    def partial(self, utterance: Utterance, decoded: Decoded, _shown: Sequence[Element]) -> Partial | None:
+        return (
+            None
+            if self.shows_nothing
+            else Partial(0.0, utterance.end * FRAME_SECONDS, (Element(f"{decoded.tokens[0]}"),))
+        )
 
     def final(self, utterance: Utterance, decoded: Decoded, samples: Samples) -> Final:
         assert len(samples) // FRAME <= utterance.end - utterance.start
@@ -362,6 +368,18 @@ async def test_a_wav_files_header_is_awaited_and_its_format_is_heard() -> None:
     assert setup.stream.piece == 6400, "a tenth of a second"
     *_, final = await setup.said()
     assert final.text == f"{frames(1.0) + frames(AFTER)}."
+
+
+async def test_sounds_taken_for_speech_that_follow_each_other_are_said_to_have_been_heard() -> None:
+    """Or our own service would take the recognizer for stuck: they have no words, and no pause between them."""
+    setup = Setup(told=Told(says_nothing=True, shows_nothing=True))
+    longest = setup.told.options.max_segment
+    await setup.feed(sound(SPEECH, 3 * longest + 1))
+    said = await setup.said()
+    assert [hypothesis.elements for hypothesis in said] == [()] * len(said)
+    ends = [hypothesis.end_ts for hypothesis in said]
+    assert ends == sorted(ends)
+    assert max(after - before for before, after in pairwise([0.0, *ends])) <= longest + 0.5
 
 
 @pytest.mark.parametrize("rates", [(16000, 16000), (48000, 48000), (16000, 44100)])

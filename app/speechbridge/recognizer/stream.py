@@ -248,6 +248,8 @@ class Stream:
         final = (await job.result).final
         if final.elements or self._shown:  # an empty final takes back what was shown
             self._say(final)
+        else:  # the next utterance may have begun: sounds that are taken for speech follow each other
+            self._say_heard(HEARD_AFTER)
         self._decoded, self._shown = Decoded(), None
         self._pace.reset()
 
