@@ -63,7 +63,9 @@ SIGNATURES = {
 PCM, EXTENSIBLE, SAMPLE_BITS = 0x0001, 0xFFFE, 16  # of WAV
 NAMED = {name: re.compile(pattern, re.DOTALL) for name, pattern in SIGNATURES.items()}
 OGG_PAGE = re.compile(rb"OggS\x00[\x00-\x07]")  # wherever a stream was cut into
-SYNC = re.compile(rb"\xff[\xe0-\xff]")  # with which frames of MPEG begin
+# How a frame's header begins. What can be none is passed over quickly: quiet sound is full of bytes of all ones.
+MPEG_HEAD = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xeb]")
+ADTS_HEAD = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 
 # MPEG audio: kilobits a second by a header's bits, and samples a frame. Keys: MPEG-1 or not, and the layer's bits.
 LAYER_3, LAYER_2, LAYER_1, MPEG_1 = 1, 2, 3, 3
@@ -83,7 +85,8 @@ SAMPLES = {(True, LAYER_1): 384, (True, LAYER_2): 1152, (True, LAYER_3): 1152} |
 }
 RATES = (44100, 48000, 32000)  # of MPEG-1
 DIVISOR = {3: 1, 2: 2, 0: 4}  # of these rates, by the version's bits
-TS_PACKET, TS_PACKETS = 188, 5  # bytes; how many of them must begin with a G
+TS_PACKET = 188  # bytes
+TS_PACKETS = re.compile(rb"G.{187}" * 4 + b"G", re.DOTALL)  # five of them, as each begins with a G
 
 
 class FirstBytes:
@@ -136,20 +139,19 @@ def kind_of(begun: bytes) -> str:
             return name
     if OGG_PAGE.search(begun):
         return "Ogg"
-    if _has_chain(begun, _mpeg_frame):
+    if _has_chain(begun, MPEG_HEAD, _mpeg_frame):
         return "MP3"
-    if _has_chain(begun, _adts_frame):
+    if _has_chain(begun, ADTS_HEAD, _adts_frame):
         return "AAC"
-    for start in range(min(TS_PACKET, len(begun) - TS_PACKET * (TS_PACKETS - 1))):
-        packets = begun[start : start + TS_PACKET * TS_PACKETS : TS_PACKET]
-        if packets == b"G" * TS_PACKETS and begun[start : start + TS_PACKET].strip(b"G"):
-            return "an MPEG transport stream"
+    packets = TS_PACKETS.search(begun, 0, TS_PACKET + 4 * TS_PACKET)
+    if packets and packets[0].strip(b"G"):
+        return "an MPEG transport stream"
     return ""
 
 
-def _has_chain(begun: bytes, frame: Callable[[int], tuple[int, int] | None]) -> bool:
+def _has_chain(begun: bytes, head: re.Pattern[bytes], frame: Callable[[int], tuple[int, int] | None]) -> bool:
     """Whether headers follow each other. `frame` takes one apart: its size in bytes, and what all of them share."""
-    for found in SYNC.finditer(begun, 0, LATEST):
+    for found in head.finditer(begun, 0, LATEST):
         place, shared = found.start(), None
         for _ in range(FRAMES):
             header = begun[place : place + HEADER]
