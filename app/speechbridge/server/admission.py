@@ -157,6 +157,8 @@ class Admission:
                 "put the line that `speechbridge key NAME` prints into SPEECHBRIDGE_API_KEYS, or into the file that"
                 " SPEECHBRIDGE_API_KEYS_FILE names"
             )
+            if not settings.published_on:  # in a container the host says nothing about who can reach it
+                cure += "; if it is published on this machine only, set SPEECHBRIDGE_PUBLISHED_ON=127.0.0.1"
             raise WrongSetting(f"{name}: others can reach {where} without an API key: {cure}")
         self.origins = Origins(split(settings.origins), keyed=bool(self.keys))
         self.limits = Limits(settings, settings.most_connections)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.logs import hide_queries
 from speechbridge.protocol.flows import PATH as FLOWS
 from speechbridge.server.admission import Admission
 from speechbridge.server.endpoints import flows, health, misdirected, page, relay, stream
@@ -34,6 +35,7 @@ def create_app(
 
     Raises WrongSetting.
     """
+    hide_queries()
     settings = settings or Settings.read()
     metrics = Metrics()
     speech = SpeechService.choose(settings, metrics.connected, stream_client_start)

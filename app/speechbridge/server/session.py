@@ -18,6 +18,8 @@ from speechbridge.engines import UpstreamClosed
 from speechbridge.logs import session_id as current_session
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
 from speechbridge.protocol.messages import EOS, end_of_words, kind_of
+from speechbridge.protocol.request import BadRequest
+from speechbridge.protocol.signatures import FirstBytes
 from speechbridge.server.delays import KINDS, Delays
 from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
@@ -191,6 +193,7 @@ class Session:
         self._time = asyncio.timeout(None)  # for the whole session; `end` sets the deadline
         self._ended = False  # the client has ended its input
         self._left = False  # the client has closed or vanished
+        self._beginning = FirstBytes(request.content_type)
         self._received = self._fed = 0  # bytes
         self._piece = int(COALESCE_SECONDS * (request.content_type.byte_rate or 0))  # bytes; 0: not known
         self._responses = Counter(partial=0, final=0, other=0)
@@ -332,6 +335,9 @@ class Session:
     async def _listen(self, bridge: Bridge[bytes, str]) -> None:
         try:
             await self._read(bridge)
+        except BadRequest as error:
+            self._verdict = "invalid", Close(CloseCode.BAD_REQUEST, str(error)).for_client()
+            bridge.cancel()
         except Exception:  # nothing is expected here, but without a listener the session would wait for ever
             logger.exception("the listener failed")
             self._verdict = "failed", Close(CloseCode.INTERNAL, "the service failed")
@@ -342,6 +348,7 @@ class Session:
             if isinstance(message, bytes):
                 await self._feed(message, bridge)
             elif message == EOS:
+                self._beginning.finish()
                 self._ended = True
                 bridge.end()
                 if self._upstream is not None:
@@ -356,9 +363,13 @@ class Session:
         self.end()
 
     async def _feed(self, audio: bytes, bridge: Bridge[bytes, str]) -> None:
-        """Pass audio on. What comes after the end, ours or the upstream's, is read and dropped, as Rev.ai does."""
+        """Pass audio on. What comes after the end, ours or the upstream's, is read and dropped, as Rev.ai does.
+
+        Raises BadRequest if it is not what the request says.
+        """
         linger = 0.0
         if not self._ended:
+            self._beginning.feed(audio)
             linger = self._linger(len(audio))
             self._received += len(audio)
             if self._delays is not None:
