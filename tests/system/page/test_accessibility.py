@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.async_api import expect
 
-from tests.helpers.browser import happens, opened, speech, start, state, until
+from tests.helpers.browser import expect, happens, opened, speech, start, state, until
 from tests.helpers.lines import LINES, talk
 from tests.helpers.needs import axe
 from tests.helpers.service import service

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from playwright.async_api import expect
-
 from speechbridge.cli.captions import to_srt
-from tests.helpers.browser import captions, opened, state, until
+from tests.helpers.browser import captions, expect, opened, state, until
 from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
 

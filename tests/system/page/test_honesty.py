@@ -7,10 +7,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.protocol.messages import Element, Partial
-from tests.helpers.browser import happens, noticed, opened, state, until
+from tests.helpers.browser import expect, happens, noticed, opened, state, until
 from tests.helpers.counted_speech import MICROPHONE, speller
 from tests.helpers.cutting import cut_wire
 from tests.helpers.lines import LINES, talk

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from playwright.async_api import expect
-
-from tests.helpers.browser import happens, opened, state, until
+from tests.helpers.browser import expect, happens, opened, state, until
 from tests.helpers.lines import LINES, talk
 from tests.helpers.service import service
 

@@ -6,9 +6,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from playwright.async_api import expect
-
-from tests.helpers.browser import ALLOWED, FAKE, happens, opened, recorded, state, until
+from tests.helpers.browser import ALLOWED, FAKE, expect, happens, opened, recorded, state, until
 from tests.helpers.counted_speech import MICROPHONE, speller, spoken, words
 from tests.helpers.cutting import cut_wire
 from tests.helpers.lines import LINES, talk

@@ -6,10 +6,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.protocol.messages import Element, Partial
-from tests.helpers.browser import captions, happens, opened, speech, state, until
+from tests.helpers.browser import captions, every_engine, expect, happens, opened, speech, state, until
 from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
 
@@ -27,6 +26,7 @@ async def start(page: Page) -> None:
     await state(page, "live")
 
 
+@every_engine
 async def test_captions_begin_at_the_top_and_fill_the_screen() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await start(page)

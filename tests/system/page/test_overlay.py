@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.server.admission import make_key
-from tests.helpers.browser import ALLOWED, FAKE, opened, state
+from tests.helpers.browser import ALLOWED, FAKE, expect, opened, state
 from tests.helpers.lines import talk
 from tests.helpers.secrets import KNOWN
 from tests.helpers.service import service

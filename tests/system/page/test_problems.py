@@ -6,11 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.server.admission import make_key
 from speechbridge.server.websocket import WebSocketProtocol
-from tests.helpers.browser import ALLOWED, FAKE, noticed, opened, silence, speech, state, wav
+from tests.helpers.browser import ALLOWED, FAKE, expect, noticed, opened, silence, speech, state, wav
 from tests.helpers.cutting import cut_wire
 from tests.helpers.puppet import until
 from tests.helpers.secrets import KNOWN

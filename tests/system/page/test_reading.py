@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.cli.captions import to_srt, to_text
-from tests.helpers.browser import happens, opened, recorded, start, state, until
+from tests.helpers.browser import expect, happens, opened, recorded, start, state, until
 from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
 

@@ -6,9 +6,7 @@ import re
 from statistics import median
 from typing import TYPE_CHECKING
 
-from playwright.async_api import expect
-
-from tests.helpers.browser import opened, recorded, speech, state, until
+from tests.helpers.browser import expect, opened, recorded, speech, state, until
 from tests.helpers.clip import SPOKEN
 from tests.helpers.cutting import cut_wire
 from tests.helpers.service import service
