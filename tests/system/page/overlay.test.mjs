@@ -14,6 +14,7 @@ test("an overlay has defaults, and every one of them can be changed in its addre
     color: "#ffffff",
     background: "#0a0c10c7",
     source: "",
+    language: "",
   });
   const all =
     "?lines=4&size=1.5&fade=0&font=serif&position=top&align=left&color=fd0&background=00000000&source=USB%20Mic";

@@ -53,6 +53,16 @@ export class Library {
     });
   }
 
+  /** Store a final of a transcript again: a word was corrected. */
+  async correct(transcript, final) {
+    transcript.corrected(final);
+    await write(this.#database, ({ finals, texts, transcripts }) => {
+      finals.put(final, [transcript.id, transcript.numberOf(final)]);
+      texts.delete(transcript.id);
+      transcripts.put(transcript.record, transcript.id);
+    });
+  }
+
   /** Delete a transcript. Returns a function that brings it back. */
   async remove(id) {
     const record = await result(this.#read("transcripts").get(id));

@@ -1,0 +1,32 @@
+// The choice of the language, where the speech service has several.
+
+import { remember, remembered } from "./remembered.mjs";
+
+const $ = (id) => document.getElementById(id);
+
+/** List the languages that the service offers. The first one is the usual one. Without a choice there is no list. */
+export async function listLanguages() {
+  const { languages = [] } = await fetch("static/options.json")
+    .then((answer) => answer.json())
+    .catch(() => ({}));
+  if (languages.length < 2) return;
+  $("language").replaceChildren(...languages.map((code) => new Option(nameOf(code), code)));
+  $("language").value = remembered("language") ?? languages[0];
+  if (!$("language").value) $("language").value = languages[0];
+  $("language-choice").hidden = false;
+}
+
+$("language").addEventListener("change", ({ target }) => remember("language", target.value));
+
+/** The chosen language; empty if there is no choice. */
+export function language() {
+  return $("language").value;
+}
+
+function nameOf(code) {
+  try {
+    return new Intl.DisplayNames([code, "en"], { type: "language" }).of(code);
+  } catch {
+    return code; // it is no code of a language
+  }
+}
