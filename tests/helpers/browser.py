@@ -180,6 +180,38 @@ async def start(page: Page) -> None:
     await state(page, "live")
 
 
+async def refuse(page: Page, code: int, reason: str) -> None:
+    """From now on, let each of the page's connections be closed at once, with this code and reason."""
+    await page.evaluate(REFUSED, {"code": code, "reason": reason})
+
+
+REFUSED = """(close) => {
+  globalThis.WebSocket = class {
+    constructor() { setTimeout(() => this.onclose?.(close)); }
+    send() {}
+    close() {}
+  };
+}"""
+
+
+async def crash(page: Page) -> Page:
+    """Kill the process that shows the page, and return an empty tab of the same browser."""
+    driven: object = page
+    if isinstance(driven, DrivenPage):
+        return cast("Page", await driven.crash())
+    session = await page.context.new_cdp_session(page)
+    crashing = asyncio.create_task(session.send("Page.crash"))  # a crashed page answers nothing
+    async with page.expect_event("crash"):
+        pass
+    crashing.cancel()
+    await asyncio.gather(crashing, return_exceptions=True)
+    return await page.context.new_page()
+
+
+async def address(page: Page) -> str:
+    return str(await page.evaluate("location.href"))
+
+
 async def noticed(page: Page, title: str, cure: str) -> None:
     """Expect a notice, announced to screen readers."""
     notice = page.get_by_role("alert")

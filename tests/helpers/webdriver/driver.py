@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 SPECIAL = {
     "Space": " ",
@@ -37,7 +40,23 @@ class Driver(Protocol):
     async def act(self, tab: str, actions: Actions) -> None: ...
     async def set_files(self, tab: str, script: str, files: Sequence[Path]) -> None: ...
     async def resize(self, tab: str, width: int, height: int) -> None: ...
+    async def kill_tabs(self) -> None: ...
     async def screenshot(self, tab: str) -> bytes: ...
+
+
+def kill_children(of: int, name: str) -> None:
+    """Kill the processes below one whose command line has this in it."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    for process, parent in parents.items():
+        ancestor: int | None = parent
+        while ancestor is not None and ancestor != of:
+            ancestor = parents.get(ancestor)
+        with suppress(OSError):
+            if ancestor == of and name in Path(f"/proc/{process}/cmdline").read_text().replace("\0", " "):
+                os.kill(process, signal.SIGKILL)
 
 
 def press(name: str) -> Actions:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.helpers.webdriver.driver import kill_children
 from tests.helpers.webdriver.sound import null_output
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ LISTENING = re.compile(rb"WebDriver BiDi listening on (ws://\S+)")
 class Firefox:
     """Tabs are named by their `context`."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, process: int, socket: ClientConnection) -> None:
+        self._process = process
         self._socket = socket
         self._number = 0
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -115,6 +117,9 @@ class Firefox:
         viewport = {"width": width, "height": height}
         await self.command("browsingContext.setViewport", context=tab, viewport=viewport)
 
+    async def kill_tabs(self) -> None:
+        kill_children(self._process, " tab")
+
     async def screenshot(self, tab: str) -> bytes:
         return base64.b64decode((await self.command("browsingContext.captureScreenshot", context=tab))["data"])
 
@@ -140,7 +145,7 @@ async def firefox(executable: str, folder: Path, *, sound: bool = True) -> Async
                 while not (found := LISTENING.search(line := await process.stderr.readline())):
                     assert line, "Firefox has ended"
             async with connect(f"{found[1].decode()}/session", max_size=None, compression=None) as socket:
-                browser = Firefox(socket)
+                browser = Firefox(process.pid, socket)
                 drained = asyncio.create_task(process.stderr.read())  # or it would wait for us
                 reading = asyncio.create_task(browser.read())
                 always = {"unhandledPromptBehavior": {"default": "ignore", "beforeUnload": "accept"}}

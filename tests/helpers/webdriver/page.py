@@ -18,6 +18,14 @@ FIND = Path(__file__).with_name("find.js").read_text()
 PATIENCE = 20.0  # seconds, as with Chromium
 PAUSE = 0.05  # between two looks at the page, which is in another process
 
+# As a wheel does: WebKit's driver has none.
+SCROLLED = """([x, y]) => {
+  let box = document.querySelector(":hover");
+  while (box.querySelector(":scope > :hover")) box = box.querySelector(":scope > :hover");
+  while (box && box.scrollHeight <= box.clientHeight) box = box.parentElement;
+  box?.scrollBy({ left: x, top: y, behavior: "instant" });
+}"""
+
 VIEWPORT = {"width": 1280, "height": 720}  # Playwright's
 
 
@@ -159,6 +167,9 @@ class Mouse:
     async def click(self, x: float, y: float) -> None:
         await self._page.act(move(x, y, click=True))
 
+    async def wheel(self, x: float, y: float) -> None:
+        await self._page.evaluate(SCROLLED, [x, y])
+
 
 class Page(Finder):
     """A tab. `before` is JavaScript that runs in each document before its own scripts."""
@@ -190,6 +201,11 @@ class Page(Finder):
 
     async def reload(self) -> None:
         await self.goto(await self.address())
+
+    async def crash(self) -> Page:
+        """Kill the processes that show tabs, and return a new tab."""
+        await self._driver.kill_tabs()
+        return await self.new_page()
 
     async def close(self) -> None:
         await self._driver.close_tab(self._tab)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from tests.helpers.webdriver.driver import kill_children
 from tests.helpers.webdriver.sound import null_output
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ await new Promise((done) => document.readyState === "complete" ? done() : addEve
 class WebKit:
     """Tabs are named by their window handle."""
 
-    def __init__(self, client: httpx2.AsyncClient, session: str) -> None:
+    def __init__(self, process: int, client: httpx2.AsyncClient, session: str) -> None:
+        self._process = process
         self._client = client
         self._session = session
         self._current = ""
@@ -108,6 +110,9 @@ class WebKit:
         rect = {"width": width + extra[0], "height": height + extra[1]}
         await self._in(tab, "POST", "/window/rect", rect)
 
+    async def kill_tabs(self) -> None:
+        kill_children(self._process, "WebKitWebProcess")
+
     async def screenshot(self, tab: str) -> bytes:
         return base64.b64decode(await self._in(tab, "GET", "/screenshot"))
 
@@ -154,7 +159,7 @@ async def webkit(browser: str, folder: Path) -> AsyncIterator[WebKit]:
         )
         try:
             async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-                running = await _session(client, browser)
+                running = await _session(process.pid, client, browser)
                 yield running
                 await running.end()
         finally:
@@ -163,7 +168,7 @@ async def webkit(browser: str, folder: Path) -> AsyncIterator[WebKit]:
             await process.wait()
 
 
-async def _session(client: httpx2.AsyncClient, browser: str) -> WebKit:
+async def _session(process: int, client: httpx2.AsyncClient, browser: str) -> WebKit:
     options = {"webkitgtk:browserOptions": {"binary": browser, "args": ARGUMENTS}}
     async with asyncio.timeout(20):
         while True:
@@ -174,4 +179,4 @@ async def _session(client: httpx2.AsyncClient, browser: str) -> WebKit:
                 await asyncio.sleep(0.05)
     value = answer.json()["value"]
     assert answer.is_success, value
-    return WebKit(client, value["sessionId"])
+    return WebKit(process, client, value["sessionId"])
