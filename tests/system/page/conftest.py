@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """Chromium, unless the test is marked `every_engine`."""
-    name = getattr(request, "param", __import__("os").environ.get("TRY", "chromium"))
+    name = getattr(request, "param", "chromium")
     token = ENGINE.set(name)
     yield name
     ENGINE.reset(token)
