@@ -77,6 +77,7 @@ def move(x: float, y: float, *, click: bool = False) -> Actions:
 
 def value_of(expression: str, argument: object = None) -> str:
     """Return the body of an async function that evaluates as Playwright does, and gives the result as JSON."""
+    expression = expression.strip().removesuffix(";")
     return (
         f"const given = ({expression}\n);"
         f"const value = await (typeof given === 'function' ? given({json.dumps(argument)}) : given);"

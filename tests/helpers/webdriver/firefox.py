@@ -28,6 +28,8 @@ PREFERENCES: dict[str, Any] = {
     "media.navigator.streams.fake": True,  # a microphone that hums
     "media.navigator.permission.disabled": True,  # and may be used
     "ui.prefersReducedMotion": 1,
+    "media.autoplay.default": 0,  # an overlay may start by itself
+    "devtools.jsonview.enabled": False,  # its viewer would be a page without storage
     "full-screen-api.warning.timeout": 0,
     "datareporting.policy.dataSubmissionEnabled": False,
     "app.update.enabled": False,
@@ -109,7 +111,7 @@ class Firefox:
         await self.command("input.performActions", context=tab, actions=actions)
 
     async def set_files(self, tab: str, script: str, files: Sequence[Path]) -> None:
-        element = await self._call(tab, f"return {script};", user=True)
+        element = await self._call(tab, f"return ({script});", user=True)
         shared = {"sharedId": element["sharedId"]}
         await self.command("input.setFiles", context=tab, element=shared, files=[str(file) for file in files])
 

@@ -96,7 +96,7 @@ class WebKit:
         await self._in(tab, "POST", "/actions", {"actions": actions})
 
     async def set_files(self, tab: str, script: str, files: Sequence[Path]) -> None:
-        element = await self._in(tab, "POST", "/execute/sync", {"script": f"return {script}", "args": []})
+        element = await self._in(tab, "POST", "/execute/sync", {"script": f"return ({script})", "args": []})
         text = "\n".join(map(str, files))
         await self._in(tab, "POST", f"/element/{element[ELEMENT]}/value", {"text": text})
 
