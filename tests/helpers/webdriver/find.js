@@ -4,6 +4,7 @@
     alert: "[role=alert]",
     button: "button, summary, [role=button]",
     dialog: "dialog[open]",
+    heading: "h1, h2, h3",
     log: "[role=log]",
     option: "option",
     status: "[role=status]",

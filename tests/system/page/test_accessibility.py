@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.helpers.needs import axe
 from tests.helpers.service import drop_streams, service
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from playwright.async_api import Page
@@ -93,9 +95,54 @@ async def test_an_audit_of_all_panels_finds_nothing(scheme: str, tmp_path: Path)
         await audit(page)
         await page.keyboard.press("Escape")
         await page.keyboard.press("Escape")
+        await page.keyboard.press("c")
+        await expect(page.locator("#correct input")).to_be_focused()
+        await audit(page)
+
+
+@pytest.mark.parametrize("engine", ["chromium", "firefox"], indirect=True)  # the third needs a window manager for it
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_an_audit_of_a_wall_finds_nothing(scheme: str) -> None:
+    async with (
+        service(talk(LINES, "and so on")) as server,
+        opened(server.url, reduced_motion="reduce", color_scheme=scheme) as page,
+    ):
+        await start(page)
+        await until(page, 3)
         await page.keyboard.press("f")
         await happens(page, "document.fullscreenElement !== null")
         await audit(page)
+        await expect(page.locator("footer")).to_have_css("opacity", "0")
+        await audit(page)
+
+
+@every_engine
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("contrast", ["normal", "high"])
+async def test_an_audit_of_speakers_and_languages_finds_nothing(scheme: str, contrast: str) -> None:
+    chosen = f"localStorage.setItem('speechbridge.contrast', '{contrast}')"
+    async with (
+        service(panel, languages="en,es") as server,
+        opened(server.url, reduced_motion="reduce", color_scheme=scheme, before=chosen) as page,
+    ):
+        await start(page)
+        await until(page, len(VOICES))
+        await expect(page.locator("#language")).to_be_visible()
+        await audit(page, enhanced=contrast == "high")
+
+
+VOICES = ["0", "1", "2", "Ann", "Bo", "Maria Magdalena", "7"]
+
+
+def panel(audio: Iterator[bytes]) -> Iterator[str]:
+    """Let each of more speakers than there are colors say a word, and one begin another."""
+    next(audio, None)
+    for number, speaker in enumerate(VOICES):
+        spoken = {"type": "text", "value": "Welcome.", "ts": number, "end_ts": number + 0.5, "speaker": speaker}
+        yield json.dumps({"type": "final", "ts": number, "end_ts": number + 0.5, "elements": [spoken]})
+    yield json.dumps({"type": "partial", "ts": 9, "end_ts": 9.5, "elements": [spoken | {"speaker": "1"}]})
+    for _ in audio:
+        pass
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

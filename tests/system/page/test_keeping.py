@@ -5,7 +5,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.helpers.browser import ALLOWED, FAKE, crash, every_engine, expect, happens, opened, recorded, state, until
+import pytest
+
+from tests.helpers.browser import (
+    ALLOWED,
+    FAKE,
+    address,
+    crash,
+    every_engine,
+    expect,
+    happens,
+    opened,
+    recorded,
+    state,
+    until,
+)
 from tests.helpers.counted_speech import MICROPHONE, speller, spoken, words
 from tests.helpers.cutting import cut_wire
 from tests.helpers.lines import LINES, talk
@@ -66,7 +80,35 @@ async def test_a_reload_in_the_middle_of_speech_loses_and_doubles_no_word() -> N
         await every_word(page, await spoken(page))
 
 
+# A slow disk: each transaction takes half a second, and is aborted if the page is left meanwhile.
+SLOW = """
+const transaction = IDBDatabase.prototype.transaction;
+IDBDatabase.prototype.transaction = function (names, mode, options) {
+  const made = transaction.call(this, names, mode, options);
+  if (mode !== "readwrite" || !window.isSlow) return made;
+  const end = performance.now() + 500;
+  const busy = () => { if (performance.now() < end) made.objectStore("streams").count().onsuccess = busy; };
+  busy();
+  addEventListener("pagehide", () => { try { made.abort(); } catch {} });
+  return made;
+};
+"""
+
+
 @every_engine
+async def test_a_reload_loses_no_word_that_a_slow_disk_has_not_stored() -> None:
+    async with service(speller) as server, opened(server.url, before=MICROPHONE + SLOW) as page:
+        await start(page)
+        await happens(page, "Number(localStorage.getItem('spoken')) > 12")
+        await page.evaluate("window.isSlow = true")
+        await happens(page, "Number(localStorage.getItem('spoken')) > 25")
+        await page.reload()
+        await every_word(page, await spoken(page))
+        kept = "Object.keys(localStorage).filter((name) => name.startsWith('speechbridge.unstored'))"
+        assert await page.evaluate(kept) == []
+
+
+@pytest.mark.parametrize("engine", ["chromium", "firefox"], indirect=True)  # WebKit's driver ends with the process
 async def test_a_crashed_tab_loses_no_word() -> None:
     async with service(speller) as server, opened(server.url, before=MICROPHONE) as page:
         await start(page)
@@ -82,8 +124,8 @@ async def test_a_closed_tab_loses_no_word() -> None:
     async with service(speller) as server, opened(server.url, before=MICROPHONE) as page:
         await start(page)
         await happens(page, "Number(localStorage.getItem('spoken')) > 25")
+        other = await page.context.new_page()  # before: without a tab some browsers end
         await page.close()
-        other = await page.context.new_page()
         await other.goto(server.url.replace("ws", "http", 1))
         await every_word(other, await spoken(other))
 
@@ -116,7 +158,7 @@ async def test_another_tab_leaves_a_running_recording_alone() -> None:
         await start(page)
         await happens(page, "Number(localStorage.getItem('spoken')) > 12")
         other = await page.context.new_page()
-        await other.goto(page.url)
+        await other.goto(await address(page))
         await state(other, "ready")
         assert await words(other) == []
         await page.bring_to_front()

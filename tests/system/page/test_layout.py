@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 MANY = [f"Line {number} of a long evening, which goes on and on." for number in range(30)]
 
 
+# MiniBrowser needs a window manager for full screen, and the tests have none.
+WALLS = pytest.mark.parametrize("engine", ["chromium", "firefox"], indirect=True)
+
+
 async def start(page: Page) -> None:
     await page.keyboard.press("Space")
     await state(page, "live")
@@ -70,7 +74,7 @@ async def test_only_the_words_of_a_partial_that_may_still_change_are_dim() -> No
         assert await unstable.evaluate("it => getComputedStyle(it).color") != ink
 
 
-@every_engine
+@WALLS
 async def test_on_a_wall_captions_fill_the_screen_and_the_controls_fade() -> None:
     async with service(talk(MANY)) as server, opened(server.url) as page:
         await start(page)
@@ -94,6 +98,7 @@ async def test_on_a_wall_captions_fill_the_screen_and_the_controls_fade() -> Non
         await happens(page, "document.fullscreenElement === null")
 
 
+@WALLS
 async def test_a_notice_on_a_wall_does_not_fade() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await refuse(page, 4029, "full")

@@ -3,6 +3,7 @@
 import { toText } from "./captions.mjs";
 import { openDatabase, result, write } from "./database.mjs";
 import { Journal, pieces } from "./journal.mjs";
+import { unstash } from "./stash.mjs";
 import { Transcript, find, titleOf } from "./transcript.mjs";
 
 const PATIENCE = 3_000; // ms for the browser to open the database: captions must not wait for a disk
@@ -14,7 +15,9 @@ export class Library {
   static async open() {
     const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, null));
     const database = await Promise.race([openDatabase().catch(() => null), late]);
-    return database && new Library(database);
+    if (!database) return null;
+    await unstash((act) => write(database, act)).catch(() => {}); // what is kept stays there
+    return new Library(database);
   }
 
   constructor(database) {

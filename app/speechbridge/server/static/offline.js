@@ -39,6 +39,7 @@ const FILES = [
   "sound.mjs",
   "sources.mjs",
   "speakers.mjs",
+  "stash.mjs",
   "stream.mjs",
   "style.css",
   "tail.mjs",

@@ -15,6 +15,7 @@ import { Recovery } from "./recovery.mjs";
 import { remember, remembered } from "./remembered.mjs";
 import { mayTurnOff, stayAwake, toggleFullScreen } from "./screen.mjs";
 import { listSources, source } from "./sources.mjs";
+import { stashOnLeaving } from "./stash.mjs";
 import { BYTES_PER_SECOND } from "./stream.mjs";
 import { Transcript } from "./transcript.mjs";
 import { Captions } from "./view.mjs";
@@ -169,6 +170,7 @@ $("file").addEventListener("change", () => {
 $("start").addEventListener("click", () => (recording ? recording.stop() : start()));
 navigator.mediaDevices?.addEventListener("devicechange", () => listSources(recording !== null));
 addEventListener("beforeunload", (event) => recording && !isOverlay && event.preventDefault());
+stashOnLeaving(() => recording && journal);
 addEventListener("online", () => {
   recording?.retryNow();
   recovery?.retryNow();
