@@ -138,8 +138,6 @@ async def _driven(
                 await driver.navigate(tab, f"{url.split('/?', maxsplit=1)[0]}/livez", "")
                 await page.evaluate(f"localStorage.setItem('speechbridge.theme', '{color_scheme}')")
             await page.goto(url)
-            if "overlay" not in url:
-                await page.mouse.click(3, 3)  # GTK's window has no focus before
             yield page
 
 

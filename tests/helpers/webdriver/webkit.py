@@ -9,11 +9,11 @@ import os
 import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin
 
 import httpx2
 
-from tests.helpers.webdriver.driver import kill_children
+from tests.helpers.webdriver.driver import kill_children, move
 from tests.helpers.webdriver.sound import null_output
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ARGUMENTS = ["--automation", "--enable-media-stream=true", "--enable-mock-capture-devices=true"]
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference, by the standard
+CORNER = (3, 3)  # of the page, where nothing is
 SCREEN = "1600x1200x24"
 
 # Classic WebDriver runs nothing before a document's own scripts. So a document of ours, without any, takes the page's
@@ -78,13 +79,12 @@ class WebKit:
         self._current = ""
 
     async def navigate(self, tab: str, url: str, before: str) -> None:
-        if not before:
-            await self._in(tab, "POST", "/url", {"url": url})
-            return
-        origin = urlsplit(url)
-        await self._in(tab, "POST", "/url", {"url": f"{origin.scheme}://{origin.netloc}/livez"})
-        script = WRITTEN.replace("BEFORE", json.dumps(before)).replace("ADDRESS", json.dumps(url))
-        await self.run(tab, script)
+        address = urljoin(url, "/livez") if before else url
+        await self._in(tab, "POST", "/url", {"url": address})
+        if before:
+            await self.run(tab, WRITTEN.replace("BEFORE", json.dumps(before)).replace("ADDRESS", json.dumps(url)))
+        if "overlay" not in url:  # where a click starts something
+            await self.act(tab, move(*CORNER, click=True))  # a new document has no focus in GTK's window
 
     async def run(self, tab: str, script: str) -> Any:
         wrapped = f"const done = arguments[0]; (async () => {{ {script} }})().then(done, (e) => done('!' + e));"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.request import StreamRequest
 
-AMBER, GREEN = "rgb(138, 75, 0)", "rgb(11, 125, 82)"
+AMBER, GREEN = "rgb(110, 59, 0)", "rgb(11, 125, 82)"
 
 
 async def start(page: Page) -> None:

@@ -276,7 +276,6 @@ async def test_a_tab_is_shared(sound: bool) -> None:  # noqa: FBT001 # a test pa
             await noticed(page, "The tab was shared without its audio", "tick")
 
 
-@every_engine
 async def test_no_tab_is_shared() -> None:
     before = """
     navigator.mediaDevices.getDisplayMedia = async () => { throw new DOMException("no", "NotAllowedError"); };
