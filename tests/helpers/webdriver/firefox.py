@@ -119,6 +119,9 @@ class Firefox:
         viewport = {"width": width, "height": height}
         await self.command("browsingContext.setViewport", context=tab, viewport=viewport)
 
+    async def activate(self, tab: str) -> None:
+        await self.command("browsingContext.activate", context=tab)
+
     async def kill_tabs(self) -> None:
         kill_children(self._process, " tab")
 

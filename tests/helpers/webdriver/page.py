@@ -207,6 +207,9 @@ class Page(Finder):
         await self._driver.kill_tabs()
         return await self.new_page()
 
+    async def bring_to_front(self) -> None:
+        await self._driver.activate(self._tab)
+
     async def close(self) -> None:
         await self._driver.close_tab(self._tab)
 

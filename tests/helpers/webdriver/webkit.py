@@ -110,6 +110,9 @@ class WebKit:
         rect = {"width": width + extra[0], "height": height + extra[1]}
         await self._in(tab, "POST", "/window/rect", rect)
 
+    async def activate(self, tab: str) -> None:
+        await self._in(tab, "GET", "/window")  # a command to a tab brings it to the front
+
     async def kill_tabs(self) -> None:
         kill_children(self._process, "WebKitWebProcess")
 
