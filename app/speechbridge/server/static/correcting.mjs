@@ -60,6 +60,7 @@ export class Correcting {
   cancel() {
     if (!this.#at) return;
     this.#at = null;
+    this.#input.blur(); // WebKit leaves the focus in a field that is hidden
     this.#form.hidden = true;
     this.#on.closed();
   }
