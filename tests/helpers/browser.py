@@ -46,8 +46,6 @@ PATIENCE = 20_000  # ms; a browser beside other work is slow at times
 
 playwright.async_api.expect.set_options(timeout=PATIENCE)
 
-NARROWEST = 447
-
 ENGINE: ContextVar[str] = ContextVar("engine", default="chromium")
 every_engine = pytest.mark.parametrize("engine", ["chromium", "firefox", "webkit"], indirect=True)
 
@@ -128,8 +126,6 @@ async def _driven(
     **_context: object,
 ) -> AsyncIterator[DrivenPage]:
     """Open the page in Firefox or WebKit."""
-    if viewport and viewport["width"] < NARROWEST and ENGINE.get() == "webkit":
-        pytest.skip(f"MiniBrowser's window is never narrower than {NARROWEST} px")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         async with _running(Path(name), sound=sound) as (driver, tab):
             page = DrivenPage(driver, tab, before)

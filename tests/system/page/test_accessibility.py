@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers.browser import every_engine, expect, happens, noticed, opened, refuse, speech, start, state, until
+from tests.helpers.browser import expect, happens, noticed, opened, refuse, speech, start, state, until
 from tests.helpers.lines import LINES, talk
 from tests.helpers.needs import axe
 from tests.helpers.service import drop_streams, service
@@ -30,17 +30,29 @@ async def audit(page: Page) -> None:
     assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
 
 
-VIEWS: list[tuple[str, dict[str, Any]]] = [
-    ("/", {"color_scheme": "light"}),
-    ("/", {"color_scheme": "dark"}),
-    ("/", {"color_scheme": "light", "viewport": {"width": 390, "height": 844}}),
-    ("/", {"color_scheme": "dark", "viewport": {"width": 320, "height": 568}}),
-    ("/?view=overlay", {"color_scheme": "dark"}),
+# The engines share the page and what it looks like: each is audited, not each in all looks.
+LIGHT: dict[str, Any] = {"color_scheme": "light"}
+DARK: dict[str, Any] = {"color_scheme": "dark"}
+VIEWS: list[tuple[str, str, dict[str, Any]]] = [
+    ("chromium", "/", LIGHT),
+    ("chromium", "/", DARK),
+    ("chromium", "/", LIGHT | {"viewport": {"width": 390, "height": 844}}),
+    ("chromium", "/", DARK | {"viewport": {"width": 320, "height": 568}}),
+    ("chromium", "/?view=overlay", DARK),
+    ("firefox", "/", LIGHT | {"viewport": {"width": 320, "height": 568}}),
+    ("firefox", "/?view=overlay", DARK),
+    ("webkit", "/", DARK),
+    ("webkit", "/?view=overlay", DARK),
 ]
+NAMES = ["light", "dark", "phone", "small", "overlay", "firefox", "firefox-overlay", "webkit", "webkit-overlay"]
+SCHEMES = pytest.mark.parametrize(
+    ("engine", "scheme"),
+    [("chromium", "light"), ("chromium", "dark"), ("firefox", "light"), ("webkit", "dark")],
+    indirect=["engine"],
+)
 
 
-@pytest.mark.parametrize(("path", "options"), VIEWS, ids=["light", "dark", "phone", "small", "overlay"])
-@every_engine
+@pytest.mark.parametrize(("engine", "path", "options"), VIEWS, ids=NAMES, indirect=["engine"])
 async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[str, Any]) -> None:
     async with (
         service(talk(LINES, "and so on")) as server,
@@ -69,8 +81,7 @@ async def test_an_audit_of_accessibility_finds_nothing(path: str, options: dict[
         await audit(page)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@every_engine
+@SCHEMES
 async def test_an_audit_of_all_panels_finds_nothing(scheme: str, tmp_path: Path) -> None:
     async with (
         service(talk(LINES, "and so on")) as server,
@@ -100,8 +111,9 @@ async def test_an_audit_of_all_panels_finds_nothing(scheme: str, tmp_path: Path)
         await audit(page)
 
 
-@pytest.mark.parametrize("engine", ["chromium", "firefox"], indirect=True)  # the third needs a window manager for it
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(  # the third engine needs a window manager for it
+    ("engine", "scheme"), [("chromium", "light"), ("chromium", "dark"), ("firefox", "light")], indirect=["engine"]
+)
 async def test_an_audit_of_a_wall_finds_nothing(scheme: str) -> None:
     async with (
         service(talk(LINES, "and so on")) as server,
@@ -116,7 +128,6 @@ async def test_an_audit_of_a_wall_finds_nothing(scheme: str) -> None:
         await audit(page)
 
 
-@every_engine
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("contrast", ["normal", "high"])
 async def test_an_audit_of_speakers_and_languages_finds_nothing(scheme: str, contrast: str) -> None:
@@ -146,7 +157,6 @@ def panel(audio: Iterator[bytes]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@every_engine
 async def test_an_audit_with_high_contrast_finds_nothing(scheme: str) -> None:
     high = "localStorage.setItem('speechbridge.contrast', 'high')"
     async with (

@@ -220,7 +220,6 @@ CLOSES = {
 }
 
 
-@every_engine
 async def test_each_refusal_is_shown_with_the_service_s_reason(tmp_path: Path) -> None:
     async with service() as server, opened(server.url, microphone=silence(tmp_path), once=False) as page:
         for code, title in CLOSES.items():
