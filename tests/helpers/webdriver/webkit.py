@@ -47,7 +47,7 @@ class WebKit:
         self._process = process
         self._client = client
         self._session = session
-        self._current = ""
+        self._current = self._first = ""
         self._busy = asyncio.Lock()  # commands go to the current tab: one after the other
 
     async def _command(self, method: str, path: str, body: object = None) -> Any:
@@ -65,8 +65,8 @@ class WebKit:
             return await self._command(method, path, body)
 
     async def first_tab(self) -> str:
-        self._current = str(await self._command("GET", "/window"))
-        return self._current
+        self._current = self._first = str(await self._command("GET", "/window"))
+        return self._first
 
     async def end(self) -> None:
         await self._command("DELETE", "")
@@ -83,7 +83,7 @@ class WebKit:
         await self._in(tab, "POST", "/url", {"url": address})
         if before:
             await self.run(tab, WRITTEN.replace("BEFORE", json.dumps(before)).replace("ADDRESS", json.dumps(url)))
-        if "overlay" not in url:  # where a click starts something
+        if tab == self._first and "overlay" not in url:  # in the background it would wait; there it starts something
             await self.act(tab, move(*CORNER, click=True))  # a new document has no focus in GTK's window
 
     async def run(self, tab: str, script: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers.browser import expect, happens, noticed, opened, refuse, speech, start, state, until
+from tests.helpers.browser import expect, noticed, opened, refuse, speech, start, state, until
 from tests.helpers.lines import LINES, talk
 from tests.helpers.needs import axe
 from tests.helpers.service import drop_streams, service
@@ -122,8 +122,6 @@ async def test_an_audit_of_a_wall_finds_nothing(scheme: str) -> None:
         await start(page)
         await until(page, 3)
         await page.keyboard.press("f")
-        await happens(page, "document.fullscreenElement !== null")
-        await audit(page)
         await expect(page.locator("footer")).to_have_css("opacity", "0")
         await audit(page)
 
