@@ -75,7 +75,7 @@ export function toJson(finals) {
   return `${JSON.stringify({ monologues })}\n`;
 }
 
-/** Split finals into cues, `{ start, end, lines, speaker }`, in ms: in order, without overlap, each at least 1 ms long. */
+/** Split finals into cues, `{ start, end, lines, speaker }`, in ms: in order, without overlap, each of at least 1 ms. */
 export function cues(finals) {
   const found = [];
   let now = 0;
@@ -93,7 +93,7 @@ export function cues(finals) {
   return found;
 }
 
-/** The words of a partial or final, `{ element, from, to }`: where in `line` each begins, and the place after its end. */
+/** The words of a partial or final, `{ element, from, to }`: in `line` each begins at `from` and ends before `to`. */
 export function places(heard) {
   const text = line(heard);
   let at = 0;

@@ -53,9 +53,12 @@ export class History {
   async show() {
     this.#say("");
     $("search").value = "";
+    $("transcripts").replaceChildren();
+    $("none").textContent = "Opening …";
+    $("none").hidden = false;
+    $("history").showModal();
     this.#library = await this.#opening;
     await this.#load();
-    $("history").showModal();
     navigator.storage?.persist?.(); // ask the browser not to clear it when space is short
   }
 

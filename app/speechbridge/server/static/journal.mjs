@@ -41,7 +41,7 @@ export class Journal {
     return this.#record.id;
   }
 
-  /** What is lost if the page is left now, `{ record, pieces }`, where a piece is `{ position, bytes }`; null: nothing. */
+  /** What is lost if the page is left now: `{ record, pieces }`, each piece `{ position, bytes }`; null if nothing is. */
   get unstored() {
     if (this.#isClosed || this.#isBroken) return null;
     const pieces = this.#unstored.map((piece) => ({ position: piece.position, bytes: joined(piece) }));

@@ -6,15 +6,12 @@ import { Journal, pieces } from "./journal.mjs";
 import { unstash } from "./stash.mjs";
 import { Transcript, find, titleOf } from "./transcript.mjs";
 
-const PATIENCE = 3_000; // ms for the browser to open the database: captions must not wait for a disk
-
 export class Library {
   #database;
 
-  /** Open it; null where the browser blocks storage, or does not open it in time. */
+  /** Open it; null where the browser blocks storage. On a busy device this takes seconds, for which nothing may wait. */
   static async open() {
-    const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, null));
-    const database = await Promise.race([openDatabase().catch(() => null), late]);
+    const database = await openDatabase().catch(() => null);
     if (!database) return null;
     await unstash((act) => write(database, act)).catch(() => {}); // what is kept stays there
     return new Library(database);

@@ -10,8 +10,8 @@ export function speakerOf({ speaker, speaker_id, channel }) {
 }
 
 /**
- * A partial or final as its turns, each of one speaker: the same, with fewer elements and `speaker`. Without speakers it
- * is one turn. Elements that name no speaker, such as punctuation, belong to the one before.
+ * A partial or final as its turns, each of one speaker: the same, with fewer elements and with `speaker`. Without
+ * speakers it is one turn. Elements that name no speaker, such as punctuation, belong to the one before.
  */
 export function turns(heard) {
   const runs = [];
