@@ -46,6 +46,13 @@ async def test_it_is_ready_and_says_of_what_it_needs_how_it_is() -> None:
             assert "slots: ok, 2 of 3 are free\n" in (await get(server, "/readyz"))[1]
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_head_is_answered_as_get_is_without_a_body(path: str) -> None:
+    async with service() as server, httpx2.AsyncClient() as http:
+        answer = await http.head(server.url.replace("ws://", "http://") + path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 async def test_it_is_not_ready_while_all_slots_are_taken() -> None:
     async with service(max_sessions=1) as server:
         async with client(server, STREAM) as socket:
