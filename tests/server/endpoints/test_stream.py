@@ -372,7 +372,7 @@ async def test_the_token_in_a_url_is_not_logged(caplog: pytest.LogCaptureFixture
 
 async def test_an_unknown_path_is_refused_before_the_handshake() -> None:
     async with service() as server:
-        with pytest.raises(InvalidStatus, match="HTTP 403"):
+        with pytest.raises(InvalidStatus, match="HTTP 404"):
             async with client(server, "/nowhere"):
                 pass
 
