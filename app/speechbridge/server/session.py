@@ -363,10 +363,7 @@ class Session:
         self.end()
 
     async def _feed(self, audio: bytes, bridge: Bridge[bytes, str]) -> None:
-        """Pass audio on. What comes after the end, ours or the upstream's, is read and dropped, as Rev.ai does.
-
-        Raises BadRequest if it is not what the request says.
-        """
+        """Pass audio on. After the end it is read and dropped, as Rev.ai does. Raises BadRequest for no raw samples."""
         linger = 0.0
         if not self._ended:
             self._beginning.feed(audio)
