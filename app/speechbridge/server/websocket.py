@@ -104,8 +104,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().data_received(data)
             if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.close_sent:
                 # Not a request, or a bad one. The response is ready; the inherited code neither sends it nor closes.
+                # websockets before 16 has none for a line that is too long.
                 self.handshake_complete = self.close_sent = True
-                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.transport.write(b"".join(self.conn.data_to_send()) or STATUS_LINE[400] + b"\r\n")
                 self.transport.close()
             return
         self._unparsed = self._unparsed[self._parsed :] + data if self._unparsed else data
