@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from typing import Any
 
-    from speechbridge.engines import Engine, Upstream
+    from speechbridge.engines import Open, Upstream
     from speechbridge.protocol.request import StreamRequest
     from speechbridge.server.delays import Kind
     from speechbridge.settings import SessionSettings
@@ -84,7 +84,7 @@ class Sessions:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Open,
         settings: SessionSettings,
         *,
         processors: Processors | None = None,

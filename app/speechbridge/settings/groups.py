@@ -17,6 +17,7 @@ from speechbridge.logs import Format  # noqa: TC001 # pydantic reads the annotat
 from speechbridge.protocol.address import Address, is_loopback
 
 REVAI_CLOUD = "wss://api.rev.ai"
+ENGINES = ("auto", "embedded", "revai")  # those with names of their own
 
 
 def split(text: str) -> list[str]:
@@ -46,6 +47,12 @@ def _origins(text: str) -> str:
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin, re.IGNORECASE):
             raise ValueError(f"{origin!r} is not an origin: write https://example.org, without a path")
     return text
+
+
+def _engine(name: str) -> str:
+    if name not in ENGINES and ":" not in name:
+        raise ValueError(f"{name!r} is not one of {', '.join(ENGINES)} or package.module:factory")
+    return name
 
 
 WebSocketUrl = Annotated[str, AfterValidator(_websocket_url)]
@@ -189,6 +196,11 @@ class LogSettings(Group):
 class UpstreamSettings(ConnectSettings, LogSettings):
     """Which speech service is used, and how its connections are looked after."""
 
+    engine: Annotated[str, AfterValidator(_engine)] = Field(
+        "auto",
+        description="speech service: embedded, revai, or package.module:factory, which makes an engine; auto:"
+        " SPEECHBRIDGE_START, or Rev.ai with a token or an address, or SPEECHBRIDGE_RECOGNIZER_URL, or embedded",
+    )
     revai_access_token: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("SPEECHBRIDGE_REVAI_ACCESS_TOKEN", "REVAI_ACCESS_TOKEN"),

@@ -33,6 +33,7 @@ class LiveAttempt:
         self.is_rotated = False  # its input ended because of its lifetime
         self.is_replaced = False  # likewise, but at a final: what it was given since is left to the next attempt
         self.has_ended = False  # its SDK was told the end of its input
+        self.is_hung_up_on = False  # all was settled, and it did not end by itself
         self.is_delivering = False  # a response of it waits for its reader
         self.watchdog = Watchdog(rules.silence, rules.answer, mute, last_words_due)
         self._abort: Callable[[], object] | None = None
@@ -40,6 +41,7 @@ class LiveAttempt:
         self._tap = tap
         self._watch: Watch | None = None
         self._had: list[tuple[int, float]] = []  # up to which position it was given input, and when
+        self._hang_up_at = math.inf  # when to look whether all is settled, although it does not end
 
     @property
     def is_stuck(self) -> bool:
@@ -52,9 +54,9 @@ class LiveAttempt:
         """Note that it connects now. From here on it is watched."""
         rules = self._rules
         self.born = rules.timer.time()
-        if rules.silence is not None or rules.answer is not None:
+        if any(limit is not None for limit in (rules.silence, rules.answer, rules.linger)):
             self._watch = rules.timer.watch(self._look)
-            self._watch.by(self.watchdog.due)
+            self._watch_by_due()
 
     def abort_with(self, abort: Callable[[], object] | None) -> None:
         """Set what wakes its SDK."""
@@ -68,7 +70,11 @@ class LiveAttempt:
     def answered(self) -> None:
         """Note a response."""
         with self._tap.lock:
-            if self.watchdog.answered(self._tap.ring.start, self._rules.timer.time()):
+            now = self._rules.timer.time()
+            is_expected_to_end = self.has_ended and not self.is_rotated
+            if is_expected_to_end:
+                self._expect_the_end(now)
+            if self.watchdog.answered(self._tap.ring.start, now) or is_expected_to_end:
                 self._watch_by_due()
 
     def settled(self) -> None:
@@ -81,7 +87,7 @@ class LiveAttempt:
         lifetime = self._rules.lifetime
         return (
             lifetime is not None
-            and self._rules.quiet is None
+            and (self._rules.quiet is None or self._rules.finals_first)
             and not self.has_ended
             and self._left(lifetime) <= lifetime * LAST_SHARE
             and self._tap.ring.start > self.begun  # or the next would begin where this one began
@@ -109,6 +115,8 @@ class LiveAttempt:
                 self.has_ended = True
                 now = rules.timer.time()
                 self.watchdog.ended(self._tap.ring.start, now, another_follows=self.is_rotated)
+                if not self.is_rotated:
+                    self._expect_the_end(now)
                 self._watch_by_due()
 
     def gets(self, chunk: bytes) -> None:
@@ -134,10 +142,20 @@ class LiveAttempt:
         return next((at for end, at in self._had if end > position), self._rules.timer.time())
 
     def _is_to_be_rotated(self, chunk: bytes, lifetime: float) -> bool:
-        left, quiet = self._left(lifetime), self._rules.quiet
-        is_due = left <= 0 or (quiet is not None and left <= lifetime * LAST_SHARE and quiet(chunk))
+        left = self._left(lifetime)
+        share = LAST_SHARE / 2 if self._rules.finals_first else LAST_SHARE
+        is_due = left <= 0 or (left <= lifetime * share and self._is_quiet(chunk))
         # An attempt that was given less than a unit would be followed by one that begins where it began.
         return is_due and self.position - self.begun >= self._rules.unit
+
+    def _is_quiet(self, chunk: bytes) -> bool:
+        quiet, window = self._rules.quiet, self._rules.window
+        if quiet is None:
+            return False
+        if window:
+            with self._tap.lock:
+                chunk = self._tap.last(self.position, window)
+        return len(chunk) >= window and quiet(chunk)
 
     def _left(self, lifetime: float) -> float:
         return lifetime - (self._rules.timer.time() - self.born)
@@ -146,7 +164,15 @@ class LiveAttempt:
 
     def _watch_by_due(self) -> None:
         if self._watch is not None:
-            self._watch.by(self.watchdog.due)
+            self._watch.by(self._due)
+
+    @property
+    def _due(self) -> float:
+        return min(self.watchdog.due, self._hang_up_at)
+
+    def _expect_the_end(self, now: float) -> None:
+        if self._rules.linger is not None:
+            self._hang_up_at = now + self._rules.linger
 
     def _look(self) -> float:
         """Abort it if it is stuck. Returns when to look again."""
@@ -156,9 +182,14 @@ class LiveAttempt:
             now = self._rules.timer.time()
             if self.is_delivering:
                 self.watchdog.postpone(now)
-                return self.watchdog.due
-            if not self.watchdog.look(now, self._first_speech):
-                return self.watchdog.due
+                if self._hang_up_at < math.inf:
+                    self._expect_the_end(now)
+                return self._due
+            if now >= self._hang_up_at:
+                self._hang_up_at = math.inf  # the next response sets it again
+                self.is_hung_up_on = self._tap.is_settled()
+            if not (self.is_hung_up_on or self.watchdog.look(now, self._first_speech)):
+                return self._due
         self.abort()  # without the lock: it may do anything, also end the feed
         return math.inf
 
