@@ -106,7 +106,7 @@ class LiveAttempt:
         rules = self._rules
         while not self.is_rotated and (chunk := self._tap.next(self)) is not None:
             if rules.lifetime is not None:
-                self.is_rotated = self._is_to_be_rotated(chunk, rules.lifetime)
+                chunk = self._up_to_rotation(chunk, rules.lifetime)
             yield chunk
             if rules.replay_rate is not None and self.position <= self.live_from:
                 self._tap.pause(self, len(chunk) / rules.replay_rate)
@@ -141,21 +141,36 @@ class LiveAttempt:
         """Return when it had been given what begins at a position; now if it was not yet. With the tap's lock held."""
         return next((at for end, at in self._had if end > position), self._rules.timer.time())
 
-    def _is_to_be_rotated(self, chunk: bytes, lifetime: float) -> bool:
+    def _up_to_rotation(self, chunk: bytes, lifetime: float) -> bytes:
+        """Decide whether this chunk is the last. Returns what is to be given of it: the rest is left to the next."""
         left = self._left(lifetime)
         share = LAST_SHARE / 2 if self._rules.finals_first else LAST_SHARE
-        is_due = left <= 0 or (left <= lifetime * share and self._is_quiet(chunk))
         # An attempt that was given less than a unit would be followed by one that begins where it began.
-        return is_due and self.position - self.begun >= self._rules.unit
-
-    def _is_quiet(self, chunk: bytes) -> bool:
-        quiet, window = self._rules.quiet, self._rules.window
-        if quiet is None:
-            return False
-        if window:
+        if left > lifetime * share or self.position - self.begun < self._rules.unit:
+            return chunk
+        size = self._quiet_place(chunk)
+        self.is_rotated = size > 0 or left <= 0
+        if size > 0:
             with self._tap.lock:
-                chunk = self._tap.last(self.position, window)
-        return len(chunk) >= window and quiet(chunk)
+                self.position -= len(chunk) - size
+            return chunk[:size]
+        return chunk
+
+    def _quiet_place(self, chunk: bytes) -> int:
+        """Return how much of a chunk comes before the middle of a quiet moment, or its end; 0 if there is none."""
+        quiet, window, unit = self._rules.quiet, self._rules.window, self._rules.unit
+        if quiet is None:
+            return 0
+        if not window:
+            return len(chunk) if quiet(chunk) else 0
+        begin = self.position - len(chunk)
+        for stop in range(self.position, begin, -max(unit, window // 3)):
+            with self._tap.lock:
+                heard = self._tap.last(stop, window)
+            if len(heard) == window and quiet(heard):
+                middle = stop - window // 2
+                return (middle if middle - self.begun >= unit and middle > begin else stop) - begin
+        return 0
 
     def _left(self, lifetime: float) -> float:
         return lifetime - (self._rules.timer.time() - self.born)
