@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = "tests.server.test_speech"
+PACKAGES = {"google": "google-cloud-speech", "riva": "nvidia-riva-client"}
 
 
 def hears(audio: Iterator[bytes]) -> Iterator[str]:
@@ -88,3 +90,42 @@ async def test_an_engine_of_ones_own_serves_streams() -> None:
         messages, close = await ending(socket)
     assert messages[-1] == "heard 100"
     assert close.code == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "more"),
+    [
+        ("google", "google.cloud", {}),
+        ("riva", "riva", {"riva_url": "http://h:1"}),
+        ("riva", "grpc", {"riva_url": "http://h"}),
+    ],
+)
+def test_a_missing_extra_is_said_in_a_line_with_its_cure(
+    name: str, module: str, more: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loaded in [*sys.modules]:
+        if loaded.startswith(("google.cloud", "riva", "grpc", "speechbridge.engines.g", "speechbridge.engines.riva")):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(WrongSetting) as wrong:
+        choose(Settings.read(engine=name, **more))
+    assert str(wrong.value).startswith(f"SPEECHBRIDGE_ENGINE: {name} needs a package that is missing (")
+    assert str(wrong.value).endswith(f"pip install 'speechbridge[{name}]', or {PACKAGES[name]}")
+    assert "\n" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("GOOGLE_VERSION", "v3", "'v3' is not one of v1, v2"),
+        ("GOOGLE_ENDPOINT", "speech.googleapis.com", "write http://host:port, or https://host"),
+        ("RIVA_URL", "riva:50051", "write http://host:port, or https://host"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SPEECHBRIDGE_{variable}", value)
+    with pytest.raises(WrongSetting) as wrong:
+        Settings.read()
+    assert str(wrong.value) == f"SPEECHBRIDGE_{variable}: {said}"

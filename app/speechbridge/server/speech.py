@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from speechbridge.engines import Engine
@@ -14,7 +15,7 @@ from speechbridge.loading import load
 from speechbridge.settings import REVAI_CLOUD, WrongSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
@@ -114,8 +115,51 @@ def _embedded(settings: UpstreamSettings) -> Engine:
     return rev_engine("embedded", rev, lambda: recognizer)
 
 
+def _google(settings: UpstreamSettings) -> Engine:
+    with _extra("google", "google-cloud-speech"):
+        from speechbridge.engines.google import GoogleOptions, google_engine  # noqa: PLC0415 # an extra
+
+        given = GoogleOptions(
+            settings.google_version,
+            settings.google_project,
+            settings.google_location,
+            settings.google_model,
+            settings.google_endpoint,
+            settings.language,
+        )
+        return google_engine(given, settings.connect_seconds)
+
+
+def _riva(settings: UpstreamSettings) -> Engine:
+    if not settings.riva_url:
+        raise WrongSetting("SPEECHBRIDGE_ENGINE: riva needs SPEECHBRIDGE_RIVA_URL")
+    with _extra("riva", "nvidia-riva-client"):
+        from speechbridge.engines.riva import RivaOptions, riva_engine  # noqa: PLC0415 # an extra
+
+        key = settings.riva_key.get_secret_value()
+        given = RivaOptions(settings.riva_url, settings.riva_model, key, settings.riva_function, settings.language)
+        return riva_engine(given, settings.connect_seconds)
+
+
+@contextmanager
+def _extra(name: str, package: str) -> Iterator[None]:
+    """Say in one line what keeps an engine of an optional package from being made."""
+    try:
+        yield
+    except ImportError as error:
+        how = f"pip install 'speechbridge[{name}]', or {package}"
+        raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name} needs a package that is missing ({error}): {how}") from None
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name}: {error}") from None
+
+
 def _timeouts(settings: UpstreamSettings) -> Timeouts:
     return Timeouts(settings.connect_seconds, settings.answer_seconds)
 
 
-ENGINES: dict[str, Callable[[UpstreamSettings], Engine]] = {"embedded": _embedded, "revai": _cloud}
+ENGINES: dict[str, Callable[[UpstreamSettings], Engine]] = {
+    "embedded": _embedded,
+    "revai": _cloud,
+    "google": _google,
+    "riva": _riva,
+}

@@ -17,7 +17,7 @@ from speechbridge.logs import Format  # noqa: TC001 # pydantic reads the annotat
 from speechbridge.protocol.address import Address, is_loopback
 
 REVAI_CLOUD = "wss://api.rev.ai"
-ENGINES = ("auto", "embedded", "revai")  # those with names of their own
+ENGINES = ("auto", "embedded", "revai", "google", "riva")  # those with names of their own
 
 
 def split(text: str) -> list[str]:
@@ -55,6 +55,13 @@ def _engine(name: str) -> str:
     return name
 
 
+def _http_url(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^/?#@\s]+/?", url):
+        raise ValueError("write http://host:port, or https://host")
+    return url.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 WebSocketUrl = Annotated[str, AfterValidator(_websocket_url)]
 
 
@@ -198,7 +205,7 @@ class UpstreamSettings(ConnectSettings, LogSettings):
 
     engine: Annotated[str, AfterValidator(_engine)] = Field(
         "auto",
-        description="speech service: embedded, revai, or package.module:factory, which makes an engine; auto:"
+        description="speech service: embedded, revai, google, riva, or package.module:factory, which makes one; auto:"
         " SPEECHBRIDGE_START, or Rev.ai with a token or an address, or SPEECHBRIDGE_RECOGNIZER_URL, or embedded",
     )
     revai_access_token: SecretStr = Field(
@@ -216,6 +223,19 @@ class UpstreamSettings(ConnectSettings, LogSettings):
         "", description="a `python -m speechbridge.recognizer` that runs elsewhere; used when there is no token"
     )
     start: str = Field("", description="package.module:callable, a sync generator to use instead of Rev.ai's SDK")
+    google_version: Literal["v1", "v2"] = Field("v2", description="version of Google Cloud Speech")
+    google_project: str = Field("", description="Google Cloud project; empty: that of the credentials")
+    google_location: str = Field(
+        "global", pattern=r"^[a-z0-9-]+$", description="location of Google's recognizer, for example global or eu"
+    )
+    google_model: str = Field("", description="Google's model; empty: for v2 long, for v1 Google's own default")
+    google_endpoint: HttpUrl = Field(
+        "", description="server to use instead of Google's: http://host:port is plain text, for emulators"
+    )
+    riva_url: HttpUrl = Field("", description="NVIDIA Riva server, for example http://riva:50051 or https://host")
+    riva_model: str = Field("", description="Riva's model; empty: the server's default for the language")
+    riva_key: SecretStr = Field(SecretStr(""), description="API key for Riva, which is sent in a header")
+    riva_function: str = Field("", description="id of the function, for Riva in NVIDIA's cloud")
     answer_seconds: float = Field(
         30.0, gt=0, le=3600, description="how long to wait for the last results after the end of the input"
     )
@@ -244,7 +264,9 @@ class UpstreamSettings(ConnectSettings, LogSettings):
         None, description="folder of another speech model for the embedded recognizer; see docs/recognizer.md"
     )
     language: str = Field(
-        "en", pattern=r"^[a-zA-Z]{2,3}(-\w+)*$", description="language of that model, for example en, de or es"
+        "en",
+        pattern=r"^[a-zA-Z]{2,3}(-\w+)*$",
+        description="language of that model, and at Google and Riva of streams that name none: en, de or es, say",
     )
     recognizer_threads: int = Field(
         0, ge=0, le=1024, description="decoding threads of the embedded recognizer; 0: one per core"
