@@ -119,3 +119,36 @@ def test_its_own_error_is_left_alone() -> None:
     assert next(iter(responses)) == "so far"
     with pytest.raises(Aborted):
         list(responses)
+
+
+def test_one_that_nothing_wakes_is_told_of_a_second_after_its_abort() -> None:
+    timer, go_on, waits = ManualTimer(), threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def deaf(audio: Iterator[bytes]) -> Iterator[str]:
+        list(audio)
+        waits.set()
+        assert go_on.wait(PATIENCE)
+        yield from ()
+
+    upstream = bounded(Upstream(deaf), 10.0, timer)
+    assert upstream.on_stuck is not None
+    upstream.on_stuck(told.append)
+    errors: list[Exception] = []
+
+    def read() -> None:
+        try:
+            list(upstream.start(iter([b"a"])))
+        except Stuck as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    assert waits.wait(PATIENCE)
+    timer.advance(10.0)
+    assert told == []
+    timer.advance(1.0)
+    assert told == ["the input ended, and for 10 s nothing new came"]
+    go_on.set()
+    thread.join(PATIENCE)
+    assert len(errors) == 1

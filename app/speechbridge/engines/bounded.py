@@ -12,16 +12,22 @@ from syncbridge.start import started
 from syncbridge.timer import TIMER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from speechbridge.engines import Upstream
     from syncbridge import Timer, Watch
 
 
+GRACE = 1.0  # seconds for an SDK to stop when it is aborted, as in a bridge
+
+
 def bounded(upstream: Upstream, seconds: float, timer: Timer = TIMER) -> Upstream:
-    """Abort a stream that gives no response for so many seconds once its input has ended. It raises Stuck then."""
+    """Abort a stream that gives no response for so many seconds once its input has ended. It raises Stuck then.
+
+    If it does not even stop then, as nothing wakes its SDK, what was given to `on_stuck` is called.
+    """
     bound = _Bound(upstream, seconds, timer)
-    return replace(upstream, start=bound.start)
+    return replace(upstream, start=bound.start, on_stuck=bound.on_stuck)
 
 
 class _Bound:
@@ -35,6 +41,10 @@ class _Bound:
         self._is_stuck = False
         self._due = math.inf
         self._watch: Watch | None = None
+        self._tell: Callable[[str], object] = lambda _why: None
+
+    def on_stuck(self, tell: Callable[[str], object]) -> None:
+        self._tell = tell
 
     def start(self, audio: Iterator[bytes]) -> Iterator[str]:
         self._watch = self._timer.watch(self._look)
@@ -77,6 +87,9 @@ class _Bound:
             self._watch.by(self._due)
 
     def _look(self) -> float:
+        if self._is_stuck:
+            self._tell(self._why)
+            return math.inf
         with self._lock:
             now = self._timer.time()
             if self._is_delivering:
@@ -86,4 +99,4 @@ class _Bound:
             self._is_stuck = True
         if self._upstream.abort is not None:
             self._upstream.abort()
-        return math.inf
+        return now + GRACE

@@ -276,6 +276,13 @@ class Session:
             self._bridge.end()
             self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
+    def _give_up(self, why: str) -> None:
+        """Cut the stream, as its SDK is stuck, and does not stop when it is aborted. Called in another thread."""
+        verdict: Verdict = "upstream", Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
+        self._verdict = self._verdict or verdict
+        if self._bridge is not None:
+            self._bridge.cancel()
+
     async def _in_time(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         """Run the stream. Raises Closed when time is up, be it in the upstream, in a processor or in a send."""
         try:
@@ -304,6 +311,8 @@ class Session:
             waited=sessions.waited,
         ) as bridge:
             self._bridge, self._upstream = bridge, upstream
+            if upstream.on_stuck is not None:
+                upstream.on_stuck(self._give_up)
             logger.info(
                 "opened, %s", self._request.content_type, extra={"content_type": str(self._request.content_type)}
             )

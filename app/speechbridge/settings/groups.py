@@ -222,7 +222,9 @@ class UpstreamSettings(ConnectSettings, LogSettings):
     recognizer_url: WebSocketUrl = Field(
         "", description="a `python -m speechbridge.recognizer` that runs elsewhere; used when there is no token"
     )
-    start: str = Field("", description="package.module:callable, a sync generator to use instead of Rev.ai's SDK")
+    start: str = Field(
+        "", description="package.module:callable, a sync generator to use instead of Rev.ai's SDK; see docs/engines.md"
+    )
     google_version: Literal["v1", "v2"] = Field("v2", description="version of Google Cloud Speech")
     google_project: str = Field("", description="Google Cloud project; empty: that of the credentials")
     google_location: str = Field(
