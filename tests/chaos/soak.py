@@ -88,7 +88,6 @@ class Soak:
             stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
             heard, cuts = await self._speak(name, stream, dice)
             self._totals.add(name, stream, heard, cuts)
-            del self._upstream.streams[name]
 
     async def _speak(self, name: str, stream: Stream, dice: random.Random) -> tuple[Heard, int]:
         heard = Heard()

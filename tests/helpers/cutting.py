@@ -22,9 +22,13 @@ class Wire:
         self.cuts = 0
         self.target = target  # may change: the next connections go there
         self._lives = lives
-        self._both: set[asyncio.StreamWriter] = set()
+        self._carrying: set[asyncio.Task[None]] = set()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
         left = self._lives()
         host, _, port = self.target.removeprefix("ws://").rpartition(":")
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
@@ -56,6 +60,10 @@ class Wire:
                 with suppress(OSError):
                     await end.wait_closed()
 
+    async def wait_closed(self) -> None:
+        """Wait until its connections have ended."""
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
 
 @asynccontextmanager
 async def cut_wire(target: str, lives: Callable[[], int | None]) -> AsyncIterator[Wire]:
@@ -67,6 +75,5 @@ async def cut_wire(target: str, lives: Callable[[], int | None]) -> AsyncIterato
         yield wire
     finally:
         server.close()
-        others = [task for task in asyncio.all_tasks() if "Wire.carry" in str(task.get_coro())]
-        await asyncio.gather(*others, return_exceptions=True)
+        await wire.wait_closed()
         await server.wait_closed()
