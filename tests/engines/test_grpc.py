@@ -21,7 +21,7 @@ from speechbridge.server.speech import choose
 from speechbridge.settings import Settings, WrongSetting
 from syncbridge import Bridge
 from tests.helpers import spoken
-from tests.helpers.grpc_services import DIALECTS, Call, Said, grpc, serving
+from tests.helpers.grpc_services import DIALECTS, Call, Said, grpc, serving, settings_for
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
 from tests.helpers.service import STREAM, client, ending, service
@@ -41,14 +41,6 @@ SERVICES = pytest.mark.parametrize("name", DIALECTS)
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.02, 0.02))
-
-
-def settings_for(name: str, address: str, **more: object) -> dict[str, Any]:
-    if name == "riva":
-        return {"engine": "riva", "riva_url": f"http://{address}", **more}
-    version = name.removeprefix("google ")
-    where = {"google_version": version, "google_project": "p", "google_endpoint": f"http://{address}"}
-    return {"engine": "google", **where, **more}
 
 
 @asynccontextmanager

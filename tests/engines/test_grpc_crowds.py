@@ -11,7 +11,7 @@ import pytest
 from speechbridge.backoff import Backoff
 from speechbridge.engines import reconnect
 from tests.helpers.crowd import PATIENCE, Crowd
-from tests.helpers.grpc_services import DIALECTS, FAULTS, Counting, serving
+from tests.helpers.grpc_services import DIALECTS, FAULTS, Counting, serving, settings_for
 from tests.helpers.service import service
 
 if TYPE_CHECKING:
@@ -25,17 +25,6 @@ SERVICES = pytest.mark.parametrize("name", DIALECTS)
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.05, 0.05))
-
-
-def settings_for(name: str, address: str) -> dict[str, object]:
-    if name == "riva":
-        return {"engine": "riva", "riva_url": f"http://{address}"}
-    return {
-        "engine": "google",
-        "google_version": name.removeprefix("google "),
-        "google_project": "p",
-        "google_endpoint": f"http://{address}",
-    }
 
 
 @asynccontextmanager

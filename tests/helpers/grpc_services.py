@@ -131,6 +131,15 @@ class Riva:
 DIALECTS: dict[str, Callable[[], Dialect]] = {"google v1": GoogleV1, "google v2": GoogleV2, "riva": Riva}
 
 
+def settings_for(name: str, address: str, **more: object) -> dict[str, Any]:
+    """Return the settings of a service that uses the one of this name at host:port."""
+    if name == "riva":
+        return {"engine": "riva", "riva_url": f"http://{address}", **more}
+    version = name.removeprefix("google ")
+    where = {"google_version": version, "google_project": "p", "google_endpoint": f"http://{address}"}
+    return {"engine": "google", **where, **more}
+
+
 def _duration(seconds: float) -> dict[str, int]:
     whole = int(seconds)
     return {"seconds": whole, "nanos": round((seconds - whole) * 1e9)}
