@@ -97,7 +97,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_initiated:
             super().data_received(data)
             if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.close_sent:
-                # Not a request, or a bad one. The inherited code sends no response: it is ready, or (websockets < 16) not.
+                # Not a request, or a bad one. The inherited code sends no response; websockets < 16 may have none.
                 self.handshake_complete = self.close_sent = True
                 self.transport.write(b"".join(self.conn.data_to_send()) or STATUS_LINE[400] + b"\r\n")
                 self.transport.close()
