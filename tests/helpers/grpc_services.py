@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -290,9 +291,15 @@ def _first(audio: Iterator[bytes]) -> bytes:
     return first
 
 
+@lru_cache(maxsize=1)
+def _whole(length: int) -> bytes:
+    """Return all of the counter: made once, as ten minutes take half a gigabyte to make."""
+    return spoken.audio(0, length)
+
+
 def _place(pcm: bytes, stream: Stream) -> int:
     """Return the position at which a piece of the counter begins, in samples. A piece of a pause is its last one."""
-    whole = spoken.audio(0, stream.length)
+    whole = _whole(stream.length)
     at = whole.rfind(pcm[: len(pcm) // SAMPLE * SAMPLE])
     while at % SAMPLE and at >= 0:
         at = whole.rfind(pcm[: len(pcm) // SAMPLE * SAMPLE], 0, at + len(pcm) // SAMPLE * SAMPLE - 1)
