@@ -9,7 +9,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 grpc = pytest.importorskip("grpc", reason="gRPC is not installed: pip install '.[google,riva]'")
 
 CUT_SECONDS = 0.03  # that are missing of a word: rounding takes less away
+PIECE = 2**17  # samples
 PREFIX = 24_000  # bytes that hold a word wherever they begin: enough to tell where in the counter they are
 SECONDS = 30.0  # for which a connection that is stalled is kept; the client's abort comes before
 
@@ -201,6 +201,9 @@ class Counting:
 
     def __init__(self, streams: dict[str, Stream]) -> None:
         self._streams = streams
+        # Made once, and in pieces: ten minutes at once take half a gigabyte to make.
+        longest = max(stream.length for stream in streams.values())
+        self._whole = b"".join(spoken.audio(begin, min(begin + PIECE, longest)) for begin in range(0, longest, PIECE))
         self._lock = threading.Lock()
         self.cut: set[int] = set()  # words of which a connection was given a part, and of which it said a final
 
@@ -225,7 +228,7 @@ class Counting:
         first = _first(audio)
         if not first:
             return
-        hearing = Hearing(stream, number, _place(first, stream))
+        hearing = Hearing(stream, number, _place(first, self._whole))
         hearing.hear(first)
         while fault is None or not self._breaks_now(fault, hearing):
             yield from self._said(hearing)
@@ -291,15 +294,8 @@ def _first(audio: Iterator[bytes]) -> bytes:
     return first
 
 
-@lru_cache(maxsize=1)
-def _whole(length: int) -> bytes:
-    """Return all of the counter: made once, as ten minutes take half a gigabyte to make."""
-    return spoken.audio(0, length)
-
-
-def _place(pcm: bytes, stream: Stream) -> int:
+def _place(pcm: bytes, whole: bytes) -> int:
     """Return the position at which a piece of the counter begins, in samples. A piece of a pause is its last one."""
-    whole = _whole(stream.length)
     at = whole.rfind(pcm[: len(pcm) // SAMPLE * SAMPLE])
     while at % SAMPLE and at >= 0:
         at = whole.rfind(pcm[: len(pcm) // SAMPLE * SAMPLE], 0, at + len(pcm) // SAMPLE * SAMPLE - 1)
