@@ -244,7 +244,8 @@ class UpstreamSettings(ConnectSettings, LogSettings):
     upstream_lifetime: float = Field(
         10_200.0,
         gt=0,
-        description="seconds after which a stream moves to a new upstream connection (Rev.ai closes one after 3 h)",
+        description="seconds after which a stream moves to a new upstream connection (Rev.ai closes one after 3 h), or"
+        " before, if the engine's own limit is shorter",
     )
     upstream_silence: float = Field(
         20.0, gt=0, description="seconds without an answer to speech after which an upstream connection is replaced"
