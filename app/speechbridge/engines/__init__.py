@@ -27,11 +27,12 @@ class Upstream(Attempt[bytes, str]):
 
     Responses are messages of `protocol.messages`, or whatever the client understands. An engine that learns before the
     first response that the service has accepted the stream says so in `has_answered`. A stream that outlives its
-    connections has `statistics`. One that may be stuck in an SDK that nothing wakes takes in `on_stuck` what to call
-    then, with the reason, from another thread.
+    connections has `statistics`, and is told by `input_ended` that the client ends it. One that may be stuck in an SDK
+    that nothing wakes takes in `on_stuck` what to call then, with the reason, from another thread.
     """
 
     statistics: Callable[[], ResumeStatistics] | None = None
+    input_ended: Callable[[], object] = lambda: None
     has_answered: Callable[[], bool] | None = None
     on_stuck: Callable[[Callable[[str], object]], object] | None = None
 

@@ -45,6 +45,9 @@ CHUNK = 2**15
 COALESCE_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
 COALESCE_SECONDS = 0.1
 
+# Characters of a response. A larger one takes milliseconds to read, and others have their turn before the next one.
+LARGE = 2**13
+
 # An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
 
@@ -313,9 +316,8 @@ class Session:
             self._bridge, self._upstream = bridge, upstream
             if upstream.on_stuck is not None:
                 upstream.on_stuck(self._give_up)
-            logger.info(
-                "opened, %s", self._request.content_type, extra={"content_type": str(self._request.content_type)}
-            )
+            kind = self._request.content_type
+            logger.info("opened, %s", kind, extra={"content_type": str(kind)})
             process = sessions.processors.begin()
             if greet is not None:
                 await greet(self.id)
@@ -327,6 +329,8 @@ class Session:
                     self._count(response)
                     for message in await process(response):
                         await self._connection.send(message)
+                    if len(response) > LARGE:
+                        await asyncio.sleep(0)
             finally:
                 if limit is not None:
                     limit.cancel()
@@ -348,6 +352,8 @@ class Session:
             elif message == EOS:
                 self._ended = True
                 bridge.end()
+                if self._upstream is not None:
+                    self._upstream.input_ended()
             else:
                 text = "send audio as binary messages, then the text EOS"
                 self._verdict = "invalid", Close(CloseCode.INVALID, text)

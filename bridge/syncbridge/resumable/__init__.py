@@ -56,7 +56,7 @@ from syncbridge.resumable.attempt import LiveAttempt
 from syncbridge.resumable.rules import Resumption
 from syncbridge.resumable.statistics import Counts, ResumeStatistics
 from syncbridge.resumable.tap import Tap
-from syncbridge.start import started
+from syncbridge.start import close, started
 from syncbridge.types import Attempt, Out
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class Resumable(Generic[Out]):
         self._attempt: LiveAttempt | None = None
         self._aborted = threading.Event()
         self._counts = Counts()
+        self._input_ended_at = math.inf
+        self._settled_at = 0.0
 
     def abort(self) -> None:
         """End the attempt and all that would follow. Thread-safe, idempotent, never waits."""
@@ -90,6 +92,13 @@ class Resumable(Generic[Out]):
         attempt = self._attempt
         if attempt is not None:
             attempt.abort()
+
+    def input_ended(self) -> None:
+        """Note that the caller has ended the input. Thread-safe, never waits.
+
+        By itself the stream learns that only when an attempt has taken all input, and during an outage none does.
+        """
+        self._input_ended_at = min(self._input_ended_at, self._rules.timer.time())
 
     def statistics(self) -> ResumeStatistics:
         """Return a snapshot. Thread-safe, never waits."""
@@ -128,20 +137,26 @@ class Resumable(Generic[Out]):
                 counts.end(attempt.begun, attempt.position)
 
     def _tries_again(self, error: Exception, failures_in_a_row: int, last_words_due: float, tap: Tap) -> bool:
-        """Wait before the next try. Returns False if there is nothing left that it should answer.
+        """Wait before the next try. Returns False if all input was taken, and all speech in it is answered.
 
-        Raises the error if there is to be no further try.
+        Raises the error if there is to be no further try, and something is not answered.
         """
-        pause = self._rules.pause(failures_in_a_row) if self._rules.again(error) else None
-        if pause is None:
+        if not self._rules.again(error):
             raise error
-        if self._rules.timer.time() + pause >= last_words_due:
-            if tap.unsettled_speech() > (self._rules.tail or 0):
+        pause = self._rules.pause(failures_in_a_row)
+        if pause is not None and not self._is_too_late(pause, failures_in_a_row, last_words_due):
+            if self._aborted.wait(pause):
                 raise error
+            return True
+        if tap.has_ended and not tap.unsettled_speech():
             return False
-        if self._aborted.wait(pause):
-            raise error
-        return True
+        raise error
+
+    def _is_too_late(self, pause: float, failures_in_a_row: int, last_words_due: float) -> bool:
+        next_try = self._rules.timer.time() + pause
+        if failures_in_a_row and self._rules.answer is not None:
+            last_words_due = min(last_words_due, max(self._input_ended_at, self._settled_at) + self._rules.answer)
+        return next_try >= last_words_due
 
     def _begin(self, tap: Tap, mute: int, last_words_due: float) -> LiveAttempt:
         attempt = LiveAttempt(self._rules, tap, mute, last_words_due)
@@ -189,7 +204,7 @@ class Resumable(Generic[Out]):
                     attempt.abort()
                     return
         finally:
-            getattr(responses, "close", lambda: None)()
+            close(responses)
 
     def _is_to_be_aborted(self, attempt: LiveAttempt) -> bool:
         return self._aborted.is_set() or attempt.is_stuck or attempt.is_hung_up_on
@@ -200,6 +215,7 @@ class Resumable(Generic[Out]):
             return
         self._settle(min(position, attempt.position), tap)
         if self._counts.settled > before:
+            self._settled_at = self._rules.timer.time()
             attempt.settled()
             if attempt.may_be_replaced():
                 attempt.is_replaced = True
