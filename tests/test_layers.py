@@ -50,7 +50,7 @@ ROOMS: dict[str, set[str]] = {
     "engines": {"protocol", "syncbridge"},
     "recognizer": {"protocol"},
     "server": {"protocol", "syncbridge", "settings", "client", "engines"},
-    "testing": {"protocol", "engines", "recognizer"},
+    "testing": {"protocol", "syncbridge", "engines", "recognizer"},
     "cli": {"protocol", "settings", "client", "server"},
     "__main__": {"cli"},
 }
