@@ -10,12 +10,23 @@ import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PATH = "/speechtotext/v1/stream"
+
+SPELLINGS = {  # of media types, in lower case: as browsers, libraries and registries have them
+    "audio/wav": "audio/x-wav",
+    "audio/wave": "audio/x-wav",
+    "audio/vnd.wave": "audio/x-wav",
+    "audio/x-pn-wav": "audio/x-wav",
+    "audio/flac": "audio/x-flac",
+    "audio/raw": "audio/x-raw",
+    "audio/pcm": "audio/x-raw",
+    "audio/x-pcm": "audio/x-raw",
+}
 
 LONGEST_OPTIONS = 6144  # bytes, as they are written into a URL: servers take lines of 8 KiB. Rev.ai's metadata has 512
 
@@ -36,7 +47,7 @@ class ContentType:
     media: str
     layout: str | None = None
     rate: int | None = None  # samples a second
-    format: str | None = None  # case-sensitive, as in GStreamer: S16LE
+    format: str | None = None  # in upper case, as GStreamer names them: S16LE
     channels: int | None = None
 
     @classmethod
@@ -46,26 +57,34 @@ class ContentType:
 
     @classmethod
     def parse(cls, text: str) -> ContentType:
-        """Read a content type. Raises BadRequest, whose text says what is wrong and what would be right."""
-        media, *rest = (part.strip() for part in text.split(";"))
-        given = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in rest if part)}
+        """Read a content type, in the spellings that clients use. Raises BadRequest, whose text says what is wrong.
+
+        Media types and the names of parameters are in any case, values may be quoted, and parameters stand after `;` or
+        `,`, with the type of a value as GStreamer shows it: `rate=(int)16000`.
+        """
+        named, *rest = (part.strip() for part in re.split("[;,]", _unwrapped(text)))
+        given = {}
+        for name, _, value in (part.partition("=") for part in rest if part):
+            given[name.strip().lower()] = re.sub(r"^\(\w+\)", "", value.strip(" \"'")).strip(" \"'")
+        media = SPELLINGS.get(named.lower(), named.lower())
         if media in cls.CONTAINERS:
             return cls(media)
         if media != cls.RAW:
-            raise BadRequest(f"content_type {_shown(media)}: send audio/x-raw, audio/x-wav or audio/x-flac")
+            raise BadRequest(f"content_type {_shown(named)}: send audio/x-raw, audio/x-wav or audio/x-flac")
         missing = [name for name in ("layout", "rate", "format", "channels") if not given.get(name)]
         if missing:
             example = str(cls.raw()).partition(";")[2]  # the whole would not fit into a close reason
             raise BadRequest(f"audio/x-raw lacks {', '.join(missing)}: for example {example}")
-        if given["layout"] not in ("interleaved", "non-interleaved"):
+        layout, form = given["layout"].lower(), given["format"]
+        if layout not in ("interleaved", "non-interleaved"):
             raise BadRequest(f"content_type layout={_shown(given['layout'])}: send interleaved or non-interleaved")
-        if not re.fullmatch(r"\w{1,20}", given["format"], re.ASCII):  # it is logged: a newline would forge a log line
-            raise BadRequest(f"content_type format={_shown(given['format'])}: send S16LE")
+        if not re.fullmatch(r"\w{1,20}", form, re.ASCII):  # it is logged: a newline would forge a log line
+            raise BadRequest(f"content_type format={_shown(form)}: send S16LE")
         return cls(
             media,
-            given["layout"],
+            layout,
             _whole(given["rate"], "content_type rate", cls.RATES),
-            given["format"],
+            form.upper(),
             _whole(given["channels"], "content_type channels", cls.CHANNELS),
         )
 
@@ -88,6 +107,16 @@ class ContentType:
         if self.media != self.RAW:
             return self.media
         return f"{self.media};layout={self.layout};rate={self.rate};format={self.format};channels={self.channels}"
+
+
+def _unwrapped(text: str) -> str:
+    """Return a content type without quotes around all of it, and decoded if it was percent-encoded twice."""
+    text = text.strip()
+    if re.match(r"""["']?\w+%2F""", text, re.IGNORECASE):
+        text = unquote(text)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1]
+    return text
 
 
 def _shown(value: str) -> str:

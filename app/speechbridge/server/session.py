@@ -18,9 +18,12 @@ from speechbridge.engines import UpstreamClosed
 from speechbridge.logs import session_id as current_session
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
 from speechbridge.protocol.messages import EOS, end_of_words, kind_of
+from speechbridge.protocol.request import BadRequest
+from speechbridge.protocol.signatures import FirstBytes
 from speechbridge.server.delays import KINDS, Delays
 from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
+from speechbridge.server.verdicts import DRAINED, TOO_LONG
 from speechbridge.tasks import cancel_and_wait
 from syncbridge import Bridge, Broken, Closed, Early, Limits, Overloaded, Stuck, WorkerPool, WrongStart
 
@@ -31,17 +34,17 @@ if TYPE_CHECKING:
     from speechbridge.engines import Open, Upstream
     from speechbridge.protocol.request import StreamRequest
     from speechbridge.server.delays import Kind
+    from speechbridge.server.verdicts import Verdict
     from speechbridge.settings import SessionSettings
     from syncbridge import Direction, Statistics
 
 logger = logging.getLogger(__name__)
 
-# Bytes, one second of 16 kHz mono. The bridge counts chunks, 32 of them at most. This bounds the size of each, and
-# so what waits there: a MiB, however large the client's messages are.
+# Bytes: a second of 16 kHz mono. The bridge holds 32 chunks at most, so a MiB, however large messages are.
 CHUNK = 2**15
 
 # With many sessions, audio in short messages goes to the SDKs' threads in pieces of 100 ms: waking a thread costs as
-# much as five more messages, and few recognizers respond more often than that.
+# much as five more messages.
 COALESCE_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
 COALESCE_SECONDS = 0.1
 
@@ -50,17 +53,6 @@ LARGE = 2**13
 
 # An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
-
-Verdict = tuple[Outcome, Close]
-
-DRAINED: Verdict = (
-    "drained",
-    Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly"),
-)
-TOO_LONG: Verdict = (
-    "limited",
-    Close(CloseCode.TOO_LONG, "the stream has reached the longest duration allowed: continue with a new one"),
-)
 
 
 def new_id() -> str:
@@ -191,6 +183,7 @@ class Session:
         self._time = asyncio.timeout(None)  # for the whole session; `end` sets the deadline
         self._ended = False  # the client has ended its input
         self._left = False  # the client has closed or vanished
+        self._beginning = FirstBytes(request.content_type)
         self._received = self._fed = 0  # bytes
         self._piece = int(COALESCE_SECONDS * (request.content_type.byte_rate or 0))  # bytes; 0: not known
         self._responses = Counter(partial=0, final=0, other=0)
@@ -281,8 +274,8 @@ class Session:
 
     def _give_up(self, why: str) -> None:
         """Cut the stream, as its SDK is stuck, and does not stop when it is aborted. Called in another thread."""
-        verdict: Verdict = "upstream", Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
-        self._verdict = self._verdict or verdict
+        stuck = Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
+        self._verdict = self._verdict or ("upstream", stuck)
         if self._bridge is not None:
             self._bridge.cancel()
 
@@ -340,6 +333,9 @@ class Session:
     async def _listen(self, bridge: Bridge[bytes, str]) -> None:
         try:
             await self._read(bridge)
+        except BadRequest as error:
+            self._verdict = "invalid", Close(CloseCode.BAD_REQUEST, str(error)).for_client()
+            bridge.cancel()
         except Exception:  # nothing is expected here, but without a listener the session would wait for ever
             logger.exception("the listener failed")
             self._verdict = "failed", Close(CloseCode.INTERNAL, "the service failed")
@@ -350,6 +346,7 @@ class Session:
             if isinstance(message, bytes):
                 await self._feed(message, bridge)
             elif message == EOS:
+                self._beginning.finish()
                 self._ended = True
                 bridge.end()
                 if self._upstream is not None:
@@ -364,9 +361,13 @@ class Session:
         self.end()
 
     async def _feed(self, audio: bytes, bridge: Bridge[bytes, str]) -> None:
-        """Pass audio on. What comes after the end, ours or the upstream's, is read and dropped, as Rev.ai does."""
+        """Pass audio on. What comes after the end, ours or the upstream's, is read and dropped, as Rev.ai does.
+
+        Raises BadRequest if it is not what the request says.
+        """
         linger = 0.0
         if not self._ended:
+            self._beginning.feed(audio)
             linger = self._linger(len(audio))
             self._received += len(audio)
             if self._delays is not None:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import threading
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from speechbridge.engines import Engine
+from speechbridge.engines import Engine, UpstreamClosed
 from speechbridge.engines.embedded import EmbeddedRecognizer
 from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import ReconnectOptions
 from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
 from speechbridge.engines.streams import streams
 from speechbridge.loading import load
+from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.settings import REVAI_CLOUD, WrongSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
     from speechbridge.engines import Open
     from speechbridge.settings import UpstreamSettings
+
+# An application that is mounted within another one has no lifespan of its own.
+NOT_RUN = Close(
+    CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as the README shows"
+)
 
 
 class SpeechService:
@@ -111,8 +118,20 @@ def _embedded(settings: UpstreamSettings) -> Engine:
         "--log-format": settings.log_format,
     }
     recognizer = EmbeddedRecognizer(*(str(part) for option in given.items() if option[1] for part in option))
-    rev = RevEngine(recognizer.url, "embedded", _timeouts(settings))
-    return rev_engine("embedded", rev, lambda: recognizer)
+    has_run = threading.Event()
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        has_run.set()
+        async with recognizer:
+            yield
+
+    def url() -> str:
+        if not has_run.is_set():
+            raise UpstreamClosed(NOT_RUN, is_retryable=False)
+        return recognizer.url()
+
+    return rev_engine("embedded", RevEngine(url, "embedded", _timeouts(settings)), running)
 
 
 def _google(settings: UpstreamSettings) -> Engine:
