@@ -44,5 +44,5 @@ COMPILE := uv pip compile --universal --python-version 3.11 --fork-strategy fewe
 	--no-annotate --no-emit-index-url $(UPGRADE) pyproject.toml
 
 lock:
-	$(COMPILE) --group dev --output-file requirements-dev.lock
+	$(COMPILE) --group dev --all-extras --output-file requirements-dev.lock
 	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements.lock

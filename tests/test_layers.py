@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
+    "google.auth": "speechbridge.engines.google",
+    "grpc": "speechbridge.engines.grpc_call",
     "janus": "syncbridge.channel",
     "onnxruntime": "speechbridge.recognizer.models",
     "pocketsphinx": "speechbridge.recognizer.align",
@@ -21,6 +23,7 @@ VENDORS = {
     "pydantic_settings": "speechbridge.settings",
     "pythonjsonlogger": "speechbridge.logs",
     "rev_ai": "speechbridge.engines.rev",
+    "riva": "speechbridge.engines.riva",
     "rich": "speechbridge.cli.screen",
     "sounddevice": "speechbridge.cli.microphone",
     "soundfile": "speechbridge.cli.recording",
@@ -47,7 +50,7 @@ ROOMS: dict[str, set[str]] = {
     "engines": {"protocol", "syncbridge"},
     "recognizer": {"protocol"},
     "server": {"protocol", "syncbridge", "settings", "client", "engines"},
-    "testing": {"protocol", "engines", "recognizer"},
+    "testing": {"protocol", "syncbridge", "engines", "recognizer"},
     "cli": {"protocol", "settings", "client", "engines", "server"},
     "__main__": {"cli"},
 }

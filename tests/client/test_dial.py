@@ -143,7 +143,7 @@ async def test_a_certificate_that_is_not_valid() -> None:
         raise AssertionError("it must not be reached")
 
     async with serve(handler, "127.0.0.1", 0, ssl=context) as server:
-        host, port = server.sockets[0].getsockname()
+        host, port = next(iter(server.sockets)).getsockname()
         error = await failure(f"wss://{host}:{port}")
     assert isinstance(error, Unreachable)
     assert "certificate verify failed: self-signed certificate" in str(error)
@@ -201,7 +201,7 @@ async def test_tls_with_a_websocket_server_without_tls() -> None:
         pass
 
     async with serve(handler, "127.0.0.1", 0) as server:
-        error = await failure(f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        error = await failure(f"wss://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}")
     assert isinstance(error, Unreachable)
 
 
@@ -240,7 +240,7 @@ async def test_an_http_answer_is_refused_with_its_cure(status: int, cure: str) -
         pass
 
     async with serve(handler, "127.0.0.1", 0, process_request=refuse) as server:
-        error = await failure(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        error = await failure(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}")
     assert isinstance(error, Refused)
     assert error.status == status
     assert f"refused: HTTP {status}" in str(error)
@@ -273,7 +273,7 @@ async def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         await websocket.send("Hello")
 
     async with serve(handler, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
+        host, port = next(iter(server.sockets)).getsockname()
         address = Address.parse(f"ws://{SECRET}:{SECRET}@{host}:{port}/path?access_token={SECRET}#{SECRET}")
         async with dial(address) as websocket:
             assert await websocket.recv() == "Hello"

@@ -162,7 +162,7 @@ async def test_a_service_that_cannot_resume_is_told() -> None:
         await connection.wait_closed()
 
     async with serve(revai, "127.0.0.1", 0) as server:
-        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         with pytest.raises(StreamError, match="cannot resume"):
             async with connect_resumable(url, REQUEST):
                 pass
@@ -174,7 +174,7 @@ async def test_a_service_that_resumes_at_an_impossible_position_is_unreadable() 
         await connection.wait_closed()
 
     async with serve(odd, "127.0.0.1", 0) as server:
-        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         with pytest.raises(Unreadable, match="position"):
             async with connect_resumable(url, REQUEST):
                 pass
@@ -197,7 +197,7 @@ async def test_a_connection_on_which_nothing_comes_any_more_is_replaced(monkeypa
         await connection.close(1000, END_OF_INPUT)
 
     async with serve(stalls_once, "127.0.0.1", 0) as server, asyncio.timeout(PATIENCE):
-        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         async with connect_resumable(url, REQUEST) as stream:
             await stream.send(bytes(20_000))
             await stream.end()

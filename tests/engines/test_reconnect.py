@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from speechbridge.backoff import Backoff
-from speechbridge.engines import Upstream, UpstreamClosed, reconnect
-from speechbridge.engines.reconnect import ROOM_SECONDS, TRIES, ReconnectOptions, resuming
+from speechbridge.engines import Capabilities, Upstream, UpstreamClosed, reconnect
+from speechbridge.engines.reconnect import TRIES, ReconnectOptions, resuming
 from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close
 from speechbridge.protocol.request import ContentType, StreamRequest
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SECOND = 32000  # bytes
+ROOM_SECONDS = Capabilities().room
 PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
 LOUD = (spoken.audio(0, spoken.WORD) * 4)[:SECOND]
 BREAK = UpstreamClosed(Close(1006))

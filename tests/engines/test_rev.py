@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from speechbridge.engines import UpstreamClosed
-from speechbridge.engines.rev import RevEngine, Timeouts
+from speechbridge.engines.reconnect import ReconnectOptions
+from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
+from speechbridge.engines.streams import streams
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import Final, parse_message
 from speechbridge.protocol.request import ContentType, StreamRequest
@@ -87,11 +89,14 @@ async def test_the_bytes_upstream_are_the_bytes_sent() -> None:
 
 async def test_no_message_upstream_is_larger_than_the_limit_however_much_has_queued_up() -> None:
     scripted = Scripted()
-    async with bridged(scripted) as bridge:
-        await bridge.send(bytes(3 * 2**16 + 1))
-        bridge.end()
-        async for _ in bridge:
-            pass
+    async with serving(scripted) as server:
+        engine = rev_engine("revai", RevEngine(lambda: server.url, TOKEN))
+        upstream = streams(engine, ReconnectOptions())(REQUEST)
+        async with Bridge(upstream.start, abort=upstream.abort) as bridge:
+            await bridge.send(bytes(3 * 2**16 + 1))
+            bridge.end()
+            async for _ in bridge:
+                pass
         client = await scripted.client()
     assert (client.audio, client.messages) == (3 * 2**16 + 1, 4)
 

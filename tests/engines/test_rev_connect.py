@@ -14,6 +14,7 @@ import pytest
 from speechbridge.backoff import Backoff
 from speechbridge.engines import UpstreamClosed, reconnect
 from speechbridge.engines.circuit import BACKOFF, FAILURES, Circuit, Entry
+from speechbridge.engines.health import guarded
 from speechbridge.engines.reconnect import ReconnectOptions, resuming
 from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.protocol.close import Close
@@ -107,37 +108,37 @@ async def test_streams_that_we_abort_do_not_count_against_the_circuit(script: tu
     async with serving(scripted, handshake_timeout=None) as server:
         engine = RevEngine(lambda: server.url, TOKEN)
         for number in range(2 * FAILURES):
-            upstream = engine(REQUEST)
+            upstream = guarded(engine, engine.health, PATIENCE)(REQUEST)
             async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
                 await scripted.client(number)
                 bridge.cancel()
-        assert engine.trouble() is None
-        assert not engine.circuit.is_open
+        assert engine.health.trouble() is None
+        assert not engine.health.circuit.is_open
 
 
 def test_trouble_is_reported_while_streams_are_held_back_and_not_once_a_probe_is_due() -> None:
     """Were it in trouble until somebody got through, nobody would be sent to try, and so it would stay for ever."""
     now = 0.0
     engine = RevEngine(lambda: "ws://nowhere", TOKEN)
-    engine.circuit = Circuit(lambda: now)
-    assert engine.trouble() is None
+    engine.health.circuit = Circuit(lambda: now)
+    assert engine.health.trouble() is None
     for _ in range(FAILURES):
-        engine.circuit.failed(Entry())
-    assert engine.trouble() == "the speech service fails for all streams at the moment"
+        engine.health.circuit.failed(Entry())
+    assert engine.health.trouble() == "the speech service fails for all streams at the moment"
     now = BACKOFF.longest
-    assert engine.trouble() is None
-    assert engine.circuit.is_open
-    assert engine.circuit.enter(lambda: False, 0.0)  # one tries
-    assert engine.trouble() is not None
-    engine.circuit.succeeded()
-    assert engine.trouble() is None
+    assert engine.health.trouble() is None
+    assert engine.health.circuit.is_open
+    assert engine.health.circuit.enter(lambda: False, 0.0)  # one tries
+    assert engine.health.trouble() is not None
+    engine.health.circuit.succeeded()
+    assert engine.health.trouble() is None
 
 
 def test_trouble_is_reported_while_there_is_no_url() -> None:
     def nowhere() -> str:
         raise UpstreamClosed(Close(4013, "restarted"))
 
-    assert RevEngine(nowhere, TOKEN).trouble() == "restarted"
+    assert RevEngine(nowhere, TOKEN).health.trouble() == "restarted"
 
 
 def hang(monkeypatch: pytest.MonkeyPatch, host: str) -> threading.Event:
@@ -161,7 +162,7 @@ async def test_a_dns_lookup_that_hangs_is_told_within_the_time_for_connecting(mo
     upstream = resuming(engine, ReconnectOptions())(REQUEST)
     async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
         assert await ending(bridge) == Close(4013, "the speech service did not answer within 0.3 s")
-    assert engine.trouble() == "the speech service did not answer within 0.3 s"
+    assert engine.health.trouble() == "the speech service did not answer within 0.3 s"
     go_on.set()
 
 
@@ -215,7 +216,7 @@ async def test_a_certificate_that_is_not_valid_is_told_at_once_and_not_tried_aga
         async with Bridge(upstream.start, abort=upstream.abort) as bridge, asyncio.timeout(PATIENCE):
             close = await ending(bridge)
     assert close == Close(4013, "the speech service's certificate is not valid: self-signed certificate")
-    assert engine.trouble() == close.reason
+    assert engine.health.trouble() == close.reason
     assert took == [None]
 
 

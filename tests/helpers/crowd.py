@@ -75,7 +75,7 @@ class Heard:
 async def speak(url: str, name: str, stream: Stream, pace: float) -> Heard:
     """Send a stream's audio at a multiple of real time, then EOS; return what came until the close."""
     heard = Heard()
-    query = StreamRequest(ContentType.raw(), {"metadata": name}).query()
+    query = StreamRequest(ContentType.raw(), {"metadata": name, "custom_vocabulary_id": name}).query()
     # No pings: while the service takes nothing more, it answers none, and they would close a healthy connection.
     async with connect(
         f"{url}{PATH}?{query}", compression=None, proxy=None, ping_interval=None, close_timeout=1

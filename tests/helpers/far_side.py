@@ -24,7 +24,7 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Serve each stream with `handler`, which closes it by returning; yield the base URL."""
     async with serve(handler, "127.0.0.1", 0, compression=None, process_request=process_request) as server:
-        host, port = server.sockets[0].getsockname()
+        host, port = next(iter(server.sockets)).getsockname()
         with anyio.fail_after(PATIENCE):
             yield f"ws://{host}:{port}"
 
@@ -52,4 +52,4 @@ async def external(answer: str | bytes | None) -> AsyncIterator[str]:
             await connection.send(answer)
 
     async with serve(behave, "127.0.0.1", 0) as server:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"

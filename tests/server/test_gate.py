@@ -93,7 +93,7 @@ async def test_the_relay_s_far_side_never_sees_the_key() -> None:
         seen.append(str(connection.request))
 
     async with serve(far, "127.0.0.1", 0, subprotocols=[Subprotocol("chat")]) as upstream:
-        url = f"ws://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
+        url = f"ws://127.0.0.1:{next(iter(upstream.sockets)).getsockname()[1]}"
         offered = [Subprotocol("chat"), Subprotocol("speechbridge"), Subprotocol(f"speechbridge.key.{KEY}")]
         async with (
             service(api_keys=LINE, relay_url=url) as server,
@@ -176,7 +176,7 @@ async def test_all_connections_count_towards_the_limit_of_the_service_loopback_t
         await connection.wait_closed()
 
     async with serve(silent, "127.0.0.1", 0) as upstream:
-        url = f"ws://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
+        url = f"ws://127.0.0.1:{next(iter(upstream.sockets)).getsockname()[1]}"
         async with service(max_connections=2, relay_url=url) as server:
             async with client(server, path), client(server, path, **frm("203.0.113.7")):
                 assert await refusal(server, path) == CloseCode.TOO_MANY
@@ -242,7 +242,7 @@ async def test_an_idle_connection_is_closed(path: str) -> None:
         await connection.wait_closed()
 
     async with serve(silent, "127.0.0.1", 0) as upstream:
-        url = f"ws://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
+        url = f"ws://127.0.0.1:{next(iter(upstream.sockets)).getsockname()[1]}"
         async with service(idle_seconds=0.05, relay_url=url) as server, client(server, path) as socket:
             _, close = await ending(socket)
     assert close.code == CloseCode.IDLE

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,7 +22,8 @@ from websockets.exceptions import InvalidStatus
 import speechbridge.server.session
 from speechbridge.audio import RATE
 from speechbridge.backoff import Backoff
-from speechbridge.engines import reconnect
+from speechbridge.engines import Engine, reconnect
+from speechbridge.engines.circuit import FAILURES, Entry
 from speechbridge.engines.function import plain
 from speechbridge.protocol.close import END_OF_INPUT
 from speechbridge.protocol.messages import EOS, Element, Final, Partial
@@ -492,12 +492,6 @@ async def test_a_loop_that_wakes_up_late_is_told() -> None:
     assert LAG_EVERY == 0.5
 
 
-class Failing:
-    """An engine whose circuit breaker is open."""
-
-    circuit = SimpleNamespace(is_open=True)
-
-
 @pytest.mark.parametrize(
     ("settings", "engine"),
     [
@@ -522,7 +516,10 @@ def test_what_is_running_is_told(settings: dict[str, str], engine: str, monkeypa
 
 
 async def test_an_open_circuit_and_no_sessions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    failing = SpeechService("revai", plain(iter), Failing())  # type: ignore[arg-type] # as much as is asked of one
+    engine = Engine("revai", plain(iter))
+    for _ in range(FAILURES):
+        engine.health.circuit.failed(Entry())
+    failing = SpeechService(engine, Settings.read())
     async with service() as server:
         metrics = Metrics()
         metrics.read(state(server).sessions, failing)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers.service import STREAM, client, ending, service
+from tests.helpers.service import PATIENCE, STREAM, client, ending, service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -58,3 +59,20 @@ async def test_a_function_that_ends_before_its_audio_is_no_success() -> None:
     assert str(messages[-1]) == "3200 bytes"
     assert close.code == 1011
     assert "finished before its input ended" in close.reason
+
+
+async def test_a_function_that_nothing_wakes_does_not_keep_its_client_waiting() -> None:
+    """Its slot stays taken until it returns; its client is told."""
+    go_on = threading.Event()
+
+    def deaf(audio: Iterator[bytes]) -> Iterator[str]:
+        list(audio)
+        go_on.wait(PATIENCE)
+        yield from ()
+
+    async with service(deaf, answer_seconds=0.1) as server, client(server, STREAM) as socket:
+        await socket.send("EOS")
+        _, close = await ending(socket)
+        go_on.set()
+    assert close.code == 1011
+    assert close.reason == "the speech SDK is stuck: the input ended, and for 0.1 s nothing new came"

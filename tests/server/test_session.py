@@ -13,7 +13,7 @@ from speechbridge.engines import Upstream, UpstreamClosed
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
-from speechbridge.server import session
+from speechbridge.server import session, verdicts
 from speechbridge.server.session import CHUNK, LARGE, Sessions
 from speechbridge.settings import SessionSettings
 from syncbridge import Bridge
@@ -153,9 +153,9 @@ ENDINGS: list[tuple[Callable[[Stage], Awaitable[None]], Outcome, Close]] = [
     (is_broken_by_its_sdk, "failed", Close(1011, "the speech SDK failed: SdkError")),
     (is_broken_by_a_timeout_of_its_sdk, "failed", Close(1011, "the speech SDK failed: TimeoutError")),
     (has_a_listener_that_fails, "failed", Close(1011, "the service failed")),
-    (is_drained, "drained", session.DRAINED[1]),
-    (is_drained_and_its_sdk_never_ends, "drained", session.DRAINED[1]),
-    (is_drained_and_does_not_read, "drained", session.DRAINED[1]),
+    (is_drained, "drained", verdicts.DRAINED[1]),
+    (is_drained_and_its_sdk_never_ends, "drained", verdicts.DRAINED[1]),
+    (is_drained_and_does_not_read, "drained", verdicts.DRAINED[1]),
 ]
 
 
@@ -176,7 +176,7 @@ async def test_a_stream_that_reaches_the_longest_duration_sends_its_last_results
         await until(on.sdk.feed_ended.is_set)
         on.sdk.say("last")
         on.sdk.finish()
-        assert await on.close() == session.TOO_LONG[1]
+        assert await on.close() == verdicts.TOO_LONG[1]
         assert on.client.got == ["last"]
         assert on.ended() == {"limited": 1}
 
@@ -193,7 +193,7 @@ async def test_without_a_free_worker_it_is_refused_at_once() -> None:
 async def test_while_the_service_drains_none_begins() -> None:
     sessions = sessions_of(Puppet())
     await sessions.drain()
-    assert await sessions.run(Peer(), RAW) == session.DRAINED[1]
+    assert await sessions.run(Peer(), RAW) == verdicts.DRAINED[1]
     assert not any(sessions.statistics().ended.values())
 
 

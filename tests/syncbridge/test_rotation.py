@@ -103,3 +103,47 @@ def test_without_a_final_an_attempt_is_replaced_at_the_end_of_its_lifetime() -> 
     heard = finals(Resumable(connect, rules(lifetime=20, timer=clock))(clock.seconds(cut(100, [1]))))
     assert b"".join(final.text for final in heard) == PATTERN[:100]
     assert begun == [0, 20, 40, 60, 80, 100]
+
+
+@given(lifetime=st.integers(100, 200), sizes=st.lists(st.integers(1, 9), max_size=5), final_every=st.integers(1, 4))
+def test_with_finals_first_an_attempt_is_replaced_at_a_final_though_a_quiet_chunk_came_before(
+    lifetime: int, sizes: list[int], final_every: int
+) -> None:
+    clock, begun = ManualTimer(), []
+    sdk = Sdk([], final_every)
+
+    def connect(position: int) -> Attempt[bytes, Final | str]:
+        begun.append((clock.now, position))
+        return sdk.connect(position)
+
+    changed = rules(lifetime=lifetime, quiet=lambda _chunk: True, finals_first=True, timer=clock)
+    heard = finals(Resumable(connect, changed)(clock.seconds(cut(1000, sizes))))
+    assert b"".join(final.text for final in heard) == PATTERN[:1000]
+    assert all(position % final_every == 0 for _, position in begun)  # none was cut
+
+
+def test_without_finals_it_is_rotated_at_a_quiet_moment_of_its_last_twentieth() -> None:
+    clock, sdk, begun = ManualTimer(), Sdk([], final_every=10**6), []
+
+    def connect(position: int) -> Attempt[bytes, Final | str]:
+        begun.append(clock.now)
+        return sdk.connect(position)
+
+    changed = rules(lifetime=100, quiet=lambda _chunk: True, finals_first=True, timer=clock)
+    list(Resumable(connect, changed)(clock.seconds(cut(300, [1]))))
+    assert begun == [0, 95, 190, 285]
+
+
+@given(sizes=st.lists(st.integers(1, 9), max_size=5))
+def test_quiet_is_asked_of_a_whole_window_however_short_the_chunks_are(sizes: list[int]) -> None:
+    """A chunk may be as short as the closure of a stop, within a word. And it need not end where a unit does."""
+    clock, asked = ManualTimer(), []
+
+    def quiet(window: bytes) -> bool:
+        asked.append(window)
+        return False
+
+    changed = rules(lifetime=10, quiet=quiet, window=6, unit=2, timer=clock)
+    list(Resumable(Sdk([], 10**6).connect, changed)(clock.seconds(cut(240, sizes))))
+    assert asked
+    assert all(len(window) == 6 and PATTERN.index(window) % 2 == 0 for window in asked)

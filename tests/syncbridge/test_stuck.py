@@ -437,3 +437,53 @@ def _waits_for_room(resumable: Resumable[Final | str] | None) -> bool:
     """Tell whether an SDK that asks for input is kept waiting, as there is no room."""
     attempt = resumable._attempt if resumable else None
     return attempt is not None and bool(attempt._tap._changed._waiters)  # type: ignore[attr-defined] # of a Condition
+
+
+# ---- an end that does not come ---------------------------------------------------------------------------------------
+
+
+class Lingering(Blocking):
+    """Its connection answers all, or a part, and does not end before it is aborted."""
+
+    def __init__(self, answers: bytes, aborted: str = "raises") -> None:
+        super().__init__("mute after its input ended", aborted)
+        self._answers = answers
+
+    def _listen(self, feed: Iterator[bytes], free: threading.Event) -> Iterator[Final | str]:
+        list(feed)
+        yield Final(0, self._answers)
+        self.blocked.release()
+        assert free.wait(PATIENCE)
+        if self._aborted == "raises":
+            raise ClosedByUs
+
+
+@pytest.mark.parametrize("aborted", ["raises", "ends"])
+@pytest.mark.parametrize("answers", [AUDIO, AUDIO[:97]])
+def test_an_sdk_that_has_answered_all_and_does_not_end_is_hung_up_on_and_that_is_a_good_end(
+    aborted: str, answers: bytes
+) -> None:
+    sdk = Lingering(answers, aborted)
+    stream = Stream(sdk, iter([AUDIO]), answer=30.0, linger=2.0, tail=5, speech=lambda _piece: False)
+    assert sdk.blocked.acquire(timeout=PATIENCE)
+    sdk.clock.advance(1.9)
+    assert sdk.aborts == []
+    sdk.clock.advance(0.1)
+    assert stream.result() == answers
+    assert stream.error is None
+    assert sdk.aborts == [2.0]
+    assert stream.resumable.statistics().breaks == 0
+    assert sdk.clock.watched == 0
+
+
+@pytest.mark.parametrize(("tail", "is_speech"), [(2, False), (5, True)])
+def test_one_that_has_not_answered_all_is_given_the_time_for_last_words(*, tail: int, is_speech: bool) -> None:
+    sdk = Lingering(AUDIO[:97])
+    changed = {"answer": 30.0, "linger": 2.0, "tail": tail, "speech": lambda _piece: is_speech}
+    stream = Stream(sdk, iter([AUDIO]), **changed)
+    assert sdk.blocked.acquire(timeout=PATIENCE)
+    sdk.clock.advance(29.0)
+    assert sdk.aborts == []
+    sdk.clock.advance(1.0)
+    stream.result()
+    assert sdk.aborts == [30.0]

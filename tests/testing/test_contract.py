@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.engines import Engine, UpstreamClosed
+from speechbridge.engines import Open, UpstreamClosed
 from speechbridge.engines.function import plain
 from speechbridge.engines.rev import RevEngine
 from speechbridge.protocol.close import END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close
@@ -31,7 +31,7 @@ REQUEST = StreamRequest(ContentType.raw())
 
 
 @asynccontextmanager
-async def engine_for(kind: str, script: Script) -> AsyncIterator[Engine]:
+async def engine_for(kind: str, script: Script) -> AsyncIterator[Open]:
     if kind == "scripted":
         yield plain(scripted(script))
     else:

@@ -1,18 +1,23 @@
-"""The port between a session and a speech SDK: how a stream is opened, and how it may end.
+"""The port between the service and a speech SDK: what an SDK takes, how it behaves, and how a stream to it is opened.
 
-An engine is called once for each session with the client's request, and returns an `Upstream` to run in a Bridge.
+An `Engine` says what is particular to one SDK. Everything else is common (`streams.py`): conversion, the size of
+messages, the circuit breaker, resumption, rotation, the watchdog and the bound on last words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from speechbridge.protocol.request import StreamRequest
+from speechbridge.protocol.request import ContentType, StreamRequest
 from syncbridge import Attempt, ResumeStatistics
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from speechbridge.engines.health import Health
     from speechbridge.protocol.close import Close
 
 
@@ -20,14 +25,69 @@ if TYPE_CHECKING:
 class Upstream(Attempt[bytes, str]):
     """One stream, not yet started. Run its `start` in a worker thread; `abort` wakes it from any other thread.
 
-    A stream that outlives its connections has `statistics`, and is told by `input_ended` that the client ends it.
+    Responses are messages of `protocol.messages`, or whatever the client understands. An engine that learns before the
+    first response that the service has accepted the stream says so in `has_answered`. A stream that outlives its
+    connections has `statistics`, and is told by `input_ended` that the client ends it. One that may be stuck in an SDK
+    that nothing wakes takes in `on_stuck` what to call then, with the reason, from another thread.
     """
 
     statistics: Callable[[], ResumeStatistics] | None = None
     input_ended: Callable[[], object] = lambda: None
+    has_answered: Callable[[], bool] | None = None
+    on_stuck: Callable[[Callable[[str], object]], object] | None = None
 
 
-Engine = Callable[[StreamRequest], Upstream]
+Open = Callable[[StreamRequest], Upstream]
+"""Opens one stream for a client's request. It may raise UpstreamClosed, and must not block."""
+
+Settled = Callable[[str, float], float | None]
+"""Takes a response, and where its connection began. Returns up to where it settles the audio, None if it does not.
+
+Both are in seconds of the stream, `start_ts` included.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an SDK takes, and how it behaves. Times in seconds.
+
+    Raw 16-bit audio of other rates, or with more channels, is converted to 16 kHz mono. What is longer than `largest`
+    bytes goes in several messages. What cannot be taken is refused with 4002.
+    """
+
+    formats: frozenset[str] | None = None  # of raw audio, as GStreamer names them; None: the service judges
+    rates: range = ContentType.RATES  # samples a second
+    channels: int = ContentType.CHANNELS[-1]
+    decodes: bool = True  # audio in a container, WAV and FLAC
+    languages: frozenset[str] | None = None  # None: the service judges
+    largest: int | None = None  # bytes of a message; None: any
+    lifetime: float | None = None  # of a connection; it is replaced before
+    room: float = 60.0  # of audio in the replay buffer: longer than finals may lie apart
+    hold: float = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
+    tail: float = 1.0  # of speech that may stay without a final at a good end; if there is more, the end is doubted
+
+
+def _health() -> Health:
+    from speechbridge.engines.health import Health  # noqa: PLC0415 # it raises UpstreamClosed
+
+    return Health()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A speech SDK. `open` opens one connection of it.
+
+    With `settled`, streams of raw audio are resumable: each new connection gets as `start_ts` where it begins, and the
+    times in its responses must count from there. `running` is entered while the service runs. `health` is shared by all
+    streams. `name` is for metrics and logs.
+    """
+
+    name: str
+    open: Open
+    capabilities: Capabilities = Capabilities()
+    settled: Settled | None = None
+    health: Health = field(default_factory=_health)
+    running: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
 
 
 class UpstreamClosed(Exception):

@@ -1,7 +1,7 @@
-"""An engine whose streams outlive their connections.
+"""Streams that outlive their connections, whatever the engine.
 
-This file knows what is particular to Rev.ai's protocol: a final settles the audio before its `end_ts`; a new connection
-gets a `start_ts`, so that the timestamps of the client continue; a close code tells whether a retry may succeed.
+A final settles the audio before its `end_ts`; a new connection gets a `start_ts`, so that the timestamps of the client
+continue; a close code tells whether a retry may succeed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING
 
 from speechbridge.audio import loudness
 from speechbridge.backoff import Backoff
-from speechbridge.engines import Engine, Upstream, UpstreamClosed
+from speechbridge.engines import Capabilities, Upstream, UpstreamClosed
 from speechbridge.protocol.close import CloseCode
 from speechbridge.protocol.messages import end_of_final
 from syncbridge import Early, Resumable, Resumption, Stuck
 
 if TYPE_CHECKING:
+    from speechbridge.engines import Open, Settled
     from speechbridge.protocol.request import StreamRequest
 
 logger = logging.getLogger(__name__)
 
-ROOM_SECONDS = 60.0  # of audio in the replay buffer, received but not settled; less if a stream may not hold so much
-HOLD_SECONDS = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
-TAIL_SECONDS = 1.0  # of speech that may stay without a final at a good end; if there is more, the end is doubted
+LINGER_SECONDS = 2.0  # for a connection to end by itself, once its input has ended and all is settled
 TRIES = 16  # in a row that settle nothing; with these pauses about a minute
 OUTAGE_SECONDS = 60.0  # without any connection, enough for a server to restart: the circuit breaker makes tries slow
 BACKOFF = Backoff(0.2, 5.0)  # seconds; what many streams do at once is up to the circuit breaker
@@ -34,6 +33,7 @@ BACKOFF = Backoff(0.2, 5.0)  # seconds; what many streams do at once is up to th
 SPEECH = 500  # root mean square of 16-bit samples, -36 dBFS: a voice near a microphone is 1,000 to 4,000
 QUIET = 200  # -44 dBFS: a room without a voice is 20 to 150
 WINDOWS = 5  # a second, each judged for itself: a chunk may last for seconds, and one word must not drown in silence
+PAUSE_SECONDS = 0.3  # of quiet between two words at least; within a word a stop takes half of that
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,45 +43,63 @@ class ReconnectOptions:
     `stream_bytes` bounds the replay buffer, whatever the audio's rate.
     """
 
-    lifetime: float = 10_200.0  # 2 h 50 min of Rev.ai's 3 h
+    lifetime: float = 10_200.0  # or the engine's, if that is less; 2 h 50 min of Rev.ai's 3 h
     silence: float = 20.0
     replay_pace: float = 0.0  # multiple of real time at which audio is sent again; 0: as fast as it is taken
     answer: float = 30.0  # for the last words, from the end of the input on, over all connections
     stream_bytes: int = 3 * 2**20
 
 
-def resuming(engine: Engine, options: ReconnectOptions) -> Engine:
+def settled_by_final(response: str, _begun: float) -> float | None:
+    """Return the `end_ts` of a final in our protocol: how most engines settle."""
+    return end_of_final(response)
+
+
+def resuming(
+    open_stream: Open,
+    options: ReconnectOptions,
+    capabilities: Capabilities | None = None,
+    settled: Settled = settled_by_final,
+) -> Open:
     """Make an engine's streams resumable.
 
-    A connection can begin in the middle of raw audio only if its seconds can be computed from its bytes. A stream in a
-    container, or with other than 16-bit samples, has one connection.
+    A stream of audio that cannot be cut at any sample has one connection.
     """
 
-    def open_stream(request: StreamRequest) -> Upstream:
+    def opened(request: StreamRequest) -> Upstream:
         frame = request.content_type.frame
         if frame is None:
-            return engine(request)
-        stream = _Stream(engine, request, options, frame)
+            return open_stream(request)
+        stream = _Stream(open_stream, request, options, capabilities or Capabilities(), settled, frame)
         whole = stream.resumable
         return Upstream(whole, whole.abort, b"".join, whole.statistics, whole.input_ended)
 
-    return open_stream
+    return opened
 
 
 class _Stream:
     """The audio of one client over any number of connections: it converts between seconds and bytes."""
 
-    def __init__(self, engine: Engine, request: StreamRequest, options: ReconnectOptions, frame: int) -> None:
-        self._engine = engine
+    def __init__(  # noqa: PLR0913, PLR0917 # all that a stream depends on
+        self,
+        open_stream: Open,
+        request: StreamRequest,
+        options: ReconnectOptions,
+        capabilities: Capabilities,
+        settled: Settled,
+        frame: int,
+    ) -> None:
+        self._open = open_stream
+        self._settled_by = settled
         self._request = request
         self._frame = frame  # bytes
-        self._rate = frame * (request.content_type.rate or 16000)  # bytes a second
-        window = self._rate // WINDOWS // self._frame * self._frame
+        self._rate = rate = frame * (request.content_type.rate or 16000)  # bytes a second
+        window = rate // WINDOWS // frame * frame
         self._offset = float(request.options.get("start_ts", 0.0))
         self._evicted = 0  # bytes that were logged
         self._is_unavailable = False  # the speech service, when it was tried last
         self._unavailable_since = 0.0
-        room = min(int(ROOM_SECONDS * self._rate), options.stream_bytes)
+        room = min(int(capabilities.room * rate), options.stream_bytes)
         self.resumable: Resumable[str] = Resumable(
             self._connect,
             Resumption(
@@ -89,18 +107,21 @@ class _Stream:
                 again=self._again,
                 pause=self._pause,
                 room=room,
-                hold=HOLD_SECONDS * room / (ROOM_SECONDS * self._rate),  # or a small room would hold up the client
-                unit=self._frame,
-                tail=int(TAIL_SECONDS * self._rate),
-                lazy=True,  # Rev.ai closes idle connections, and bills each for 15 s at least
-                lifetime=options.lifetime,
-                quiet=lambda chunk: loudness(chunk[-window:]) < QUIET,
+                hold=capabilities.hold * room / (capabilities.room * rate),  # or a small room would hold up the client
+                unit=frame,
+                tail=int(capabilities.tail * rate),
+                lazy=True,  # services close idle connections, and Rev.ai bills each for 15 s at least
+                lifetime=min(options.lifetime, capabilities.lifetime or math.inf),
+                quiet=lambda piece: loudness(piece) < QUIET,
+                window=int(PAUSE_SECONDS * rate) // frame * frame,
+                finals_first=True,
+                linger=LINGER_SECONDS,
                 silence=options.silence,
                 answer=options.answer,
                 speech=lambda piece: any(
                     loudness(piece[begin : begin + window]) >= SPEECH for begin in range(0, len(piece), window)
                 ),
-                replay_rate=options.replay_pace * self._rate or None,
+                replay_rate=options.replay_pace * rate or None,
             ),
         )
 
@@ -110,12 +131,12 @@ class _Stream:
             text = "%.1f s of audio cannot be sent again: too much waited for a final"
             logger.warning(text, evicted / self._rate)
         if position == 0:
-            return self._engine(self._request)
+            return self._open(self._request)
         start_ts = self._offset + position / self._rate
-        return self._engine(replace(self._request, options={**self._request.options, "start_ts": start_ts}))
+        return self._open(replace(self._request, options={**self._request.options, "start_ts": start_ts}))
 
-    def _settled(self, response: str, _begun: int) -> int | None:
-        end = end_of_final(response)
+    def _settled(self, response: str, begun: int) -> int | None:
+        end = self._settled_by(response, self._offset + begun / self._rate)
         position = math.nan if end is None else (end - self._offset) * self._rate
         return max(0, round(position)) if math.isfinite(position) else None  # JSON allows numbers up to 1e308
 

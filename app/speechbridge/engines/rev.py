@@ -24,13 +24,15 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rev_ai.models import MediaConfig
 from rev_ai.streamingclient import RevAiStreamingClient
 
-from speechbridge.engines import Upstream, UpstreamClosed
-from speechbridge.engines.circuit import Circuit
+from speechbridge.engines import Capabilities, Engine, Upstream, UpstreamClosed
+from speechbridge.engines.health import Health
+from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.engines.rev_socket import (
     RevSocket,
     Timeouts,
@@ -39,20 +41,23 @@ from speechbridge.engines.rev_socket import (
     WebSocketException,
     WebSocketTimeoutException,
 )
-from speechbridge.protocol.close import Close, CloseCode, fit_reason
+from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import kind_of
 from speechbridge.protocol.request import encode_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from speechbridge.protocol.request import StreamRequest
 
-__all__ = ["RevEngine", "Timeouts"]
+__all__ = ["RevEngine", "Timeouts", "rev_engine"]
 
 logger = logging.getLogger(__name__)
 
-MESSAGE = 2**16  # bytes at most, 2 s of 16 kHz mono: more may have queued up, but who knows what an upstream takes
+# 2 s of 16 kHz mono: more may have queued up, but who knows what an upstream takes. Rev.ai closes a connection after
+# 3 h, others that speak its protocol do not: SPEECHBRIDGE_UPSTREAM_LIFETIME says when one is replaced.
+CAPABILITIES = Capabilities(largest=2**16)
 
 # Parameters of the protocol that the SDK's `start` does not take.
 BEYOND_THE_SDK = ("max_segment_duration_seconds", "enable_speaker_switch", "priority", "max_connection_wait_seconds")
@@ -68,11 +73,6 @@ STATUSES = {
     431: CloseCode.BAD_REQUEST,  # these three: the client's own parameters are too long
     429: CloseCode.TOO_MANY,
 }
-
-
-FAULT_SECONDS = 5.0  # for which a connection that failed for good counts as trouble: then another one may try
-
-FAILING = "the speech service fails for all streams at the moment"
 
 
 class RevEngine:
@@ -92,31 +92,26 @@ class RevEngine:
     ) -> None:
         self.token = token
         self.timeouts = timeouts or Timeouts()
-        self.connected = connected
-        self.circuit = Circuit()
-        self.has_connected = False  # ever: so its address is right
+        self.health = Health(connected, self._trouble)
         self._url = url
-        self._fault, self._fault_at = "", 0.0
 
     def __call__(self, request: StreamRequest) -> Upstream:
         stream = _Stream(self, self._url().rstrip("/"), request)
-        return Upstream(stream.start, stream.abort, b"".join)
+        return Upstream(stream.start, stream.abort, b"".join, has_answered=lambda: stream.has_answered)
 
-    def trouble(self) -> str | None:
-        """Return why a new stream would not get through; None if nothing is known to be wrong."""
+    def _trouble(self) -> str | None:
         try:
             self._url()
         except UpstreamClosed as ending:
             return ending.close.reason
-        if time.monotonic() < self._fault_at + FAULT_SECONDS:
-            return self._fault
-        return FAILING if self.circuit.holds_back else None
+        return None
 
-    def unreachable(self, reason: str, *, is_retryable: bool) -> UpstreamClosed:
-        """Return what to raise when there is no connection; note it if a retry is of no use."""
-        if not is_retryable:
-            self._fault, self._fault_at = reason, time.monotonic()
-        return UpstreamClosed(Close(CloseCode.UNAVAILABLE, fit_reason(reason)), is_retryable=is_retryable)
+
+def rev_engine(
+    name: str, rev: RevEngine, running: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
+) -> Engine:
+    """Make an engine of Rev.ai's SDK. `running` runs its server, if that is ours to run."""
+    return Engine(name, rev, CAPABILITIES, settled_by_final, rev.health, running)
 
 
 class _Stream:
@@ -125,8 +120,7 @@ class _Stream:
     def __init__(self, engine: RevEngine, url: str, request: StreamRequest) -> None:
         beyond = {name: value for name, value in request.options.items() if name in BEYOND_THE_SDK}
         self._options = {name: value for name, value in request.options.items() if name not in BEYOND_THE_SDK}
-        self._engine = engine
-        self._circuit = engine.circuit
+        self._health = engine.health
         self._timeouts = engine.timeouts
         self._socket = RevSocket(encode_query(beyond), engine.timeouts)
         self._client: Any = RevAiStreamingClient(
@@ -137,8 +131,7 @@ class _Stream:
             url=url,
         )
         self._client.client = self._socket
-        self._has_answered = False
-        self._is_aborted = False  # by us: the upstream is not to blame
+        self.has_answered = False
         self._close: Close | None = None
         self._input_ended = False
         self._over = False
@@ -149,37 +142,24 @@ class _Stream:
         Ends when the upstream has said its last words after the end of `audio`; raises UpstreamClosed for every
         other ending.
         """
-        entry = self._circuit.enter(lambda: self._socket.is_interrupted, self._timeouts.answer)
-        if entry is None:
-            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, FAILING))
         try:
             self._connect(audio)
             yield from self._responses()
             self._judge()
-        except UpstreamClosed as ending:
-            if not ending.is_retryable:  # for this stream only; or else each stream is told why, and waits for no probe
-                self._answered()
-            raise
         finally:
             self._over = True
             self._socket.release()
-            if self._is_aborted and not self._has_answered:
-                self._circuit.abandoned(entry)
-            elif not self._has_answered:
-                self._circuit.failed(entry)
 
     def abort(self) -> None:
         """End the stream: wake whatever waits on the socket, now or as soon as there is one. Thread-safe."""
-        self._is_aborted = True
         self._socket.interrupt()
-        self._circuit.wake()
 
     def _connect(self, audio: Iterator[bytes]) -> None:
         begun, took = time.perf_counter(), None
         try:
             self._client.start(self._feed(audio), **self._options)
             took = time.perf_counter() - begun
-            self._engine.has_connected = True
+            self._health.has_connected = True
         except WebSocketBadStatusException as error:
             code = STATUSES.get(error.status_code, CloseCode.UNAVAILABLE)
             raise UpstreamClosed(Close(code, f"the speech service answered HTTP {error.status_code}")) from None
@@ -187,31 +167,30 @@ class _Stream:
             logger.warning("the upstream cannot be reached: %s", type(error).__name__)
             raise self._unreachable(error) from None
         finally:
-            self._engine.connected(took)
+            self._health.connected(took)
 
     def _unreachable(self, error: Exception) -> UpstreamClosed:
         """Return what to raise for an error while connecting.
 
         If no stream ever got through, a wrong address is more likely than an outage: the client is told at once.
         """
-        has_connected = self._engine.has_connected
+        has_connected = self._health.has_connected
         match error:
             case ssl.SSLCertVerificationError():
                 reason = f"the speech service's certificate is not valid: {error.verify_message}"
-                return self._engine.unreachable(reason, is_retryable=False)
+                return self._health.unreachable(reason, is_retryable=False)
             case TimeoutError() | WebSocketTimeoutException():
                 reason = f"the speech service did not answer within {self._timeouts.connect:g} s"
-                return self._engine.unreachable(reason, is_retryable=has_connected)
+                return self._health.unreachable(reason, is_retryable=has_connected)
             case WebSocketAddressException():
-                return self._engine.unreachable("the speech service's host is not known", is_retryable=has_connected)
-        return self._engine.unreachable("the speech service cannot be reached", is_retryable=True)
+                return self._health.unreachable("the speech service's host is not known", is_retryable=has_connected)
+        return self._health.unreachable("the speech service cannot be reached", is_retryable=True)
 
     def _feed(self, audio: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in audio:
-            for start in range(0, len(chunk), MESSAGE):
-                if self._over:
-                    return
-                yield chunk[start : start + MESSAGE]
+            if self._over:
+                return
+            yield chunk
         self._socket.expect_last_words()
         self._input_ended = True  # the SDK sends EOS next
 
@@ -245,11 +224,8 @@ class _Stream:
 
     def _on_connected(self, job_id: str) -> None:
         logger.info("upstream job %s", job_id)
-        self._answered()
-
-    def _answered(self) -> None:
-        self._has_answered = True
-        self._circuit.succeeded()
+        self.has_answered = True
+        self._health.answered()
 
     def _on_close(self, code: int, reason: str) -> None:
         self._close = Close(code, reason)

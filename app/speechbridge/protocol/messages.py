@@ -22,17 +22,21 @@ EOS = "EOS"  # as a text message; the same bytes in a binary message are audio
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A piece of a hypothesis: a word, or the punctuation between two. Times in seconds; None where not given."""
+    """A piece of a hypothesis: a word, or the punctuation between two. Times in seconds; None where not given.
+
+    `speaker` names who said it, where a service tells speakers apart.
+    """
 
     value: str
     type: str = "text"  # or "punct"; others may come
     ts: float | None = None
     end_ts: float | None = None
     confidence: float | None = None  # 0 to 1
+    speaker: str | None = None
 
     def _json(self) -> dict[str, Any]:
-        times = {"ts": self.ts, "end_ts": self.end_ts, "confidence": self.confidence}
-        return {"type": self.type, "value": self.value} | {k: v for k, v in times.items() if v is not None}
+        known = {"ts": self.ts, "end_ts": self.end_ts, "confidence": self.confidence, "speaker": self.speaker}
+        return {"type": self.type, "value": self.value} | {k: v for k, v in known.items() if v is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,7 @@ def _heard(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...]]:
             _number(element.get("ts")),
             _number(element.get("end_ts")),
             _number(element.get("confidence")),
+            None if element.get("speaker") is None else str(element["speaker"]),
         )
         for element in (given if isinstance(given, list) else ())
         if isinstance(element, dict)

@@ -273,7 +273,7 @@ async def serving(
         logger=transport_log,
     )
     try:
-        yield Server(_url(server.sockets[0]))
+        yield Server(_url(next(iter(server.sockets))))
     finally:
         server.close(close_connections=False)
         for websocket in tuple(websockets):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
 from speechbridge.protocol.flows import PATH as FLOWS
 from speechbridge.server.admission import Admission
@@ -17,30 +18,37 @@ from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
 from speechbridge.server.resumable import ResumableConnections
 from speechbridge.server.session import Sessions
-from speechbridge.server.speech import SpeechService
+from speechbridge.server.speech import SpeechService, choose
 from speechbridge.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
+    from speechbridge.engines import Engine
+
 
 def create_app(
-    settings: Settings | None = None, *, stream_client_start: Callable[..., Iterable[str]] | None = None
+    settings: Settings | None = None,
+    *,
+    stream_client_start: Callable[..., Iterable[str]] | None = None,
+    engine: Engine | None = None,
 ) -> FastAPI:
     """Make the application.
 
-    `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the one seam between the service and any SDK:
-    given here it replaces Rev.ai's, as the setting `SPEECHBRIDGE_START` does. Without either, Rev.ai's SDK talks to the
-    server that is set, or to the embedded recognizer, which then lives as long as the application.
+    `engine` is the speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the short form of one,
+    as in the setting `SPEECHBRIDGE_START`. Without either, the settings choose: `SPEECHBRIDGE_ENGINE`. What the engine
+    needs beside its streams, such as the embedded recognizer, lives as long as the application.
 
     Raises WrongSetting.
     """
     hide_queries()
     settings = settings or Settings.read()
     metrics = Metrics()
-    speech = SpeechService.choose(settings, metrics.connected, stream_client_start)
+    if engine is None:
+        engine = choose(settings) if stream_client_start is None else function_engine(stream_client_start)
+    speech = SpeechService(engine, settings, metrics.connected)
     processors = Processors.choose(settings, threads=settings.max_sessions)
-    sessions = Sessions(speech.engine, settings, processors=processors, waited=metrics.waited, delayed=metrics.delayed)
+    sessions = Sessions(speech.open, settings, processors=processors, waited=metrics.waited, delayed=metrics.delayed)
     resumable = ResumableConnections(settings)
     metrics.read(sessions, speech)
 

@@ -23,6 +23,7 @@ from speechbridge.protocol.signatures import FirstBytes
 from speechbridge.server.delays import KINDS, Delays
 from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
+from speechbridge.server.verdicts import DRAINED, TOO_LONG
 from speechbridge.tasks import cancel_and_wait
 from syncbridge import Bridge, Broken, Closed, Early, Limits, Overloaded, Stuck, WorkerPool, WrongStart
 
@@ -30,20 +31,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from typing import Any
 
-    from speechbridge.engines import Engine, Upstream
+    from speechbridge.engines import Open, Upstream
     from speechbridge.protocol.request import StreamRequest
     from speechbridge.server.delays import Kind
+    from speechbridge.server.verdicts import Verdict
     from speechbridge.settings import SessionSettings
     from syncbridge import Direction, Statistics
 
 logger = logging.getLogger(__name__)
 
-# Bytes, one second of 16 kHz mono. The bridge counts chunks, 32 of them at most. This bounds the size of each, and
-# so what waits there: a MiB, however large the client's messages are.
+# Bytes: a second of 16 kHz mono. The bridge holds 32 chunks at most, so a MiB, however large messages are.
 CHUNK = 2**15
 
 # With many sessions, audio in short messages goes to the SDKs' threads in pieces of 100 ms: waking a thread costs as
-# much as five more messages, and few recognizers respond more often than that.
+# much as five more messages.
 COALESCE_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
 COALESCE_SECONDS = 0.1
 
@@ -52,17 +53,6 @@ LARGE = 2**13
 
 # An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
-
-Verdict = tuple[Outcome, Close]
-
-DRAINED: Verdict = (
-    "drained",
-    Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly"),
-)
-TOO_LONG: Verdict = (
-    "limited",
-    Close(CloseCode.TOO_LONG, "the stream has reached the longest duration allowed: continue with a new one"),
-)
 
 
 def new_id() -> str:
@@ -89,7 +79,7 @@ class Sessions:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Open,
         settings: SessionSettings,
         *,
         processors: Processors | None = None,
@@ -282,6 +272,13 @@ class Session:
             self._bridge.end()
             self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
+    def _give_up(self, why: str) -> None:
+        """Cut the stream, as its SDK is stuck, and does not stop when it is aborted. Called in another thread."""
+        stuck = Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
+        self._verdict = self._verdict or ("upstream", stuck)
+        if self._bridge is not None:
+            self._bridge.cancel()
+
     async def _in_time(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
         """Run the stream. Raises Closed when time is up, be it in the upstream, in a processor or in a send."""
         try:
@@ -310,9 +307,10 @@ class Session:
             waited=sessions.waited,
         ) as bridge:
             self._bridge, self._upstream = bridge, upstream
-            logger.info(
-                "opened, %s", self._request.content_type, extra={"content_type": str(self._request.content_type)}
-            )
+            if upstream.on_stuck is not None:
+                upstream.on_stuck(self._give_up)
+            kind = self._request.content_type
+            logger.info("opened, %s", kind, extra={"content_type": str(kind)})
             process = sessions.processors.begin()
             if greet is not None:
                 await greet(self.id)

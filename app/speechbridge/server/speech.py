@@ -1,25 +1,27 @@
-"""Which speech service the streams use, and what of it must be looked after."""
+"""Which speech service the streams use: the settings choose an engine."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+import threading
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
-from speechbridge.engines import UpstreamClosed
+from speechbridge.engines import Engine, UpstreamClosed
 from speechbridge.engines.embedded import EmbeddedRecognizer
-from speechbridge.engines.function import plain
-from speechbridge.engines.reconnect import ReconnectOptions, resuming
-from speechbridge.engines.rev import RevEngine, Timeouts
+from speechbridge.engines.function import function_engine
+from speechbridge.engines.reconnect import ReconnectOptions
+from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
+from speechbridge.engines.streams import streams
 from speechbridge.loading import load
 from speechbridge.protocol.close import Close, CloseCode
-from speechbridge.settings import WrongSetting
+from speechbridge.settings import REVAI_CLOUD, WrongSetting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+    from typing import Any
 
-    from speechbridge.engines import Engine
+    from speechbridge.engines import Open
     from speechbridge.settings import UpstreamSettings
 
 # An application that is mounted within another one has no lifespan of its own.
@@ -28,81 +30,86 @@ NOT_RUN = Close(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class SpeechService:
-    """How a stream is opened: `engine` opens one. What must be looked after beside it, if anything.
+    """An engine, and how a stream of it is opened: `open` does.
 
-    `name` is for the metrics.
+    `connected` is told how many seconds each connection took to make, None for one that failed.
     """
 
-    name: Literal["function", "revai", "recognizer", "embedded"]
-    engine: Engine
-    rev: RevEngine | None = None
-    recognizer: EmbeddedRecognizer | None = None
-    has_run: asyncio.Event = field(default_factory=asyncio.Event)  # `running` was entered
+    def __init__(
+        self, engine: Engine, settings: UpstreamSettings, connected: Callable[[float | None], object] | None = None
+    ) -> None:
+        self.name = engine.name
+        self.open: Open = streams(engine, _options(settings))
+        self._engine = engine
+        if connected is not None:
+            engine.health.connected = connected
 
-    @classmethod
-    def choose(
-        cls,
-        settings: UpstreamSettings,
-        connected: Callable[[float | None], object],
-        stream_client_start: Callable[..., Iterable[str]] | None = None,
-    ) -> SpeechService:
-        """Choose one: `stream_client_start` if given, or what the settings name, or the embedded recognizer.
-
-        `connected` is told how many seconds each connection of Rev.ai's SDK took to make, None for one that failed.
-        Raises WrongSetting.
-        """
-        if stream_client_start is not None:
-            return cls("function", plain(stream_client_start))
-        if settings.start:
-            try:
-                return cls("function", plain(load(settings.start)))
-            except ValueError as error:
-                raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
-        timeouts = Timeouts(settings.connect_seconds, settings.answer_seconds)
-        options = ReconnectOptions(
-            settings.upstream_lifetime,
-            settings.upstream_silence,
-            settings.replay_pace,
-            settings.answer_seconds,
-            settings.stream_bytes,
-        )
-        if url := settings.upstream_url:
-            token = settings.revai_access_token.get_secret_value() or "none"
-            rev = RevEngine(lambda: url, token, timeouts, connected)
-            return cls(settings.upstream_kind, resuming(rev, options), rev)
-        recognizer = _embedded(settings)
-        running = asyncio.Event()
-
-        def embedded_url() -> str:
-            if not running.is_set():
-                raise UpstreamClosed(NOT_RUN, is_retryable=False)
-            return recognizer.url()
-
-        rev = RevEngine(embedded_url, "embedded", timeouts, connected)
-        return cls("embedded", resuming(rev, options), rev, recognizer, running)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run the embedded recognizer, if that is what is used, for as long as the context lasts."""
-        self.has_run.set()
-        if self.recognizer is None:
-            yield
-            return
-        async with self.recognizer:
-            yield
+    def running(self) -> AbstractAsyncContextManager[Any]:
+        """Run what the engine needs beside its streams, for as long as the context lasts."""
+        return self._engine.running()
 
     def trouble(self) -> str | None:
         """Say what is wrong with the speech service; None if nothing is known to be."""
-        return self.rev.trouble() if self.rev is not None else None
+        return self._engine.health.trouble()
 
     def is_failing(self) -> bool:
         """Whether its circuit breaker is open: it fails for everybody."""
-        return self.rev is not None and self.rev.circuit.is_open
+        return self._engine.health.circuit.is_open
 
 
-def _embedded(settings: UpstreamSettings) -> EmbeddedRecognizer:
+def choose(settings: UpstreamSettings) -> Engine:
+    """Make the engine that the settings name. Raises WrongSetting."""
+    if settings.engine == "auto":
+        return _function(settings) if settings.start else _revai(settings) or _embedded(settings)
+    if (make := ENGINES.get(settings.engine)) is not None:
+        return make(settings)
+    try:
+        engine = load(settings.engine)()
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {error}") from None
+    if not isinstance(engine, Engine):
+        made = type(engine).__name__
+        raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {settings.engine} makes a {made}, not a speechbridge.engines.Engine")
+    return engine
+
+
+def _options(settings: UpstreamSettings) -> ReconnectOptions:
+    return ReconnectOptions(
+        settings.upstream_lifetime,
+        settings.upstream_silence,
+        settings.replay_pace,
+        settings.answer_seconds,
+        settings.stream_bytes,
+    )
+
+
+def _function(settings: UpstreamSettings) -> Engine:
+    try:
+        return function_engine(load(settings.start))
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_START: {error}") from None
+
+
+def _revai(settings: UpstreamSettings) -> Engine | None:
+    url = settings.upstream_url
+    if not url:
+        return None
+    token = settings.revai_access_token.get_secret_value() or "none"
+    return rev_engine(settings.upstream_kind, RevEngine(lambda: url, token, _timeouts(settings)))
+
+
+def _cloud(settings: UpstreamSettings) -> Engine:
+    token = settings.revai_access_token.get_secret_value()
+    if not (token or settings.revai_url):
+        raise WrongSetting(
+            "SPEECHBRIDGE_ENGINE: revai needs SPEECHBRIDGE_REVAI_ACCESS_TOKEN, or SPEECHBRIDGE_REVAI_URL"
+        )
+    url = settings.revai_url.rstrip("/") or REVAI_CLOUD
+    return rev_engine("revai", RevEngine(lambda: url, token or "none", _timeouts(settings)))
+
+
+def _embedded(settings: UpstreamSettings) -> Engine:
     given = {
         "--model": settings.model,
         "--language": settings.language,
@@ -110,4 +117,68 @@ def _embedded(settings: UpstreamSettings) -> EmbeddedRecognizer:
         "--streams": settings.recognizer_streams,
         "--log-format": settings.log_format,
     }
-    return EmbeddedRecognizer(*(str(part) for option in given.items() if option[1] for part in option))
+    recognizer = EmbeddedRecognizer(*(str(part) for option in given.items() if option[1] for part in option))
+    has_run = threading.Event()
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        has_run.set()
+        async with recognizer:
+            yield
+
+    def url() -> str:
+        if not has_run.is_set():
+            raise UpstreamClosed(NOT_RUN, is_retryable=False)
+        return recognizer.url()
+
+    return rev_engine("embedded", RevEngine(url, "embedded", _timeouts(settings)), running)
+
+
+def _google(settings: UpstreamSettings) -> Engine:
+    with _extra("google", "google-cloud-speech"):
+        from speechbridge.engines.google import GoogleOptions, google_engine  # noqa: PLC0415 # an extra
+
+        given = GoogleOptions(
+            settings.google_version,
+            settings.google_project,
+            settings.google_location,
+            settings.google_model,
+            settings.google_endpoint,
+            settings.language,
+        )
+        return google_engine(given, settings.connect_seconds)
+
+
+def _riva(settings: UpstreamSettings) -> Engine:
+    if not settings.riva_url:
+        raise WrongSetting("SPEECHBRIDGE_ENGINE: riva needs SPEECHBRIDGE_RIVA_URL")
+    with _extra("riva", "nvidia-riva-client"):
+        from speechbridge.engines.riva import RivaOptions, riva_engine  # noqa: PLC0415 # an extra
+
+        key = settings.riva_key.get_secret_value()
+        given = RivaOptions(settings.riva_url, settings.riva_model, key, settings.riva_function, settings.language)
+        return riva_engine(given, settings.connect_seconds)
+
+
+@contextmanager
+def _extra(name: str, package: str) -> Iterator[None]:
+    """Say in one line what keeps an engine of an optional package from being made."""
+    try:
+        yield
+    except ImportError as error:
+        how = f"pip install 'speechbridge[{name}]', or {package}"
+        raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name} needs a package that is missing ({error}): {how}") from None
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name}: {error}") from None
+
+
+def _timeouts(settings: UpstreamSettings) -> Timeouts:
+    return Timeouts(settings.connect_seconds, settings.answer_seconds)
+
+
+ENGINES: dict[str, Callable[[UpstreamSettings], Engine]] = {
+    "embedded": _embedded,
+    "revai": _cloud,
+    "google": _google,
+    "riva": _riva,
+}

@@ -57,6 +57,7 @@ SLICE_FRAMES = 16  # parsed in one turn of the loop: about 0.3 ms
 
 FRAGMENTS = 2048  # a message
 
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 CLOSE_SECONDS = 5.0  # for a client to answer our close frame
 DISCARDED_BYTES = 2**24  # after our close. A client's and our own buffers hold less, so what is in flight is less
 DISCARDED_FRAMES = 4096  # after our close, among which the client's own close frame is looked for
@@ -100,9 +101,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_initiated:
             super().data_received(data)
             if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.close_sent:
-                # Not a request, or a bad one. The response is ready; the inherited code neither sends it nor closes.
+                # Not a request, or a bad one. The inherited code sends no response; websockets < 16 may have none.
                 self.handshake_complete = self.close_sent = True
-                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.transport.write(b"".join(self.conn.data_to_send()) or BAD_REQUEST)
                 self.transport.close()
             return
         self._unparsed = self._unparsed[self._parsed :] + data if self._unparsed else data

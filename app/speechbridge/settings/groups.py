@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REVAI_CLOUD = "wss://api.rev.ai"
 REVAI_LANGUAGES = ("en", "fr", "de", "it", "ja", "ko", "cmn", "pt", "es")  # of its streams; the first is the usual one
+ENGINES = ("auto", "embedded", "revai", "google", "riva")  # those with names of their own
 
 
 def split(text: str) -> list[str]:
@@ -52,6 +53,19 @@ def _origins(text: str) -> str:
     return text
 
 
+def _engine(name: str) -> str:
+    if name not in ENGINES and ":" not in name:
+        raise ValueError(f"{name!r} is not one of {', '.join(ENGINES)} or package.module:factory")
+    return name
+
+
+def _http_url(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^/?#@\s]+/?", url):
+        raise ValueError("write http://host:port, or https://host")
+    return url.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 WebSocketUrl = Annotated[str, AfterValidator(_websocket_url)]
 
 
@@ -208,6 +222,11 @@ class LogSettings(Group):
 class UpstreamSettings(ConnectSettings, LogSettings):
     """Which speech service is used, and how its connections are looked after."""
 
+    engine: Annotated[str, AfterValidator(_engine)] = Field(
+        "auto",
+        description="speech service: embedded, revai, google, riva, or package.module:factory, which makes one; auto:"
+        " SPEECHBRIDGE_START, or Rev.ai with a token or an address, or SPEECHBRIDGE_RECOGNIZER_URL, or embedded",
+    )
     revai_access_token: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("SPEECHBRIDGE_REVAI_ACCESS_TOKEN", "REVAI_ACCESS_TOKEN"),
@@ -222,14 +241,30 @@ class UpstreamSettings(ConnectSettings, LogSettings):
     recognizer_url: WebSocketUrl = Field(
         "", description="a `python -m speechbridge.recognizer` that runs elsewhere; used when there is no token"
     )
-    start: str = Field("", description="package.module:callable, a sync generator to use instead of Rev.ai's SDK")
+    start: str = Field(
+        "", description="package.module:callable, a sync generator to use instead of Rev.ai's SDK; see docs/engines.md"
+    )
+    google_version: Literal["v1", "v2"] = Field("v2", description="version of Google Cloud Speech")
+    google_project: str = Field("", description="Google Cloud project; empty: that of the credentials")
+    google_location: str = Field(
+        "global", pattern=r"^[a-z0-9-]+$", description="location of Google's recognizer, for example global or eu"
+    )
+    google_model: str = Field("", description="Google's model; empty: for v2 long, for v1 Google's own default")
+    google_endpoint: HttpUrl = Field(
+        "", description="server to use instead of Google's: http://host:port is plain text, for emulators"
+    )
+    riva_url: HttpUrl = Field("", description="NVIDIA Riva server, for example http://riva:50051 or https://host")
+    riva_model: str = Field("", description="Riva's model; empty: the server's default for the language")
+    riva_key: SecretStr = Field(SecretStr(""), description="API key for Riva, which is sent in a header")
+    riva_function: str = Field("", description="id of the function, for Riva in NVIDIA's cloud")
     answer_seconds: float = Field(
         30.0, gt=0, le=3600, description="how long to wait for the last results after the end of the input"
     )
     upstream_lifetime: float = Field(
         10_200.0,
         gt=0,
-        description="seconds after which a stream moves to a new upstream connection (Rev.ai closes one after 3 h)",
+        description="seconds after which a stream moves to a new upstream connection (Rev.ai closes one after 3 h), or"
+        " before, if the engine's own limit is shorter",
     )
     upstream_silence: float = Field(
         20.0, gt=0, description="seconds without an answer to speech after which an upstream connection is replaced"
@@ -251,7 +286,9 @@ class UpstreamSettings(ConnectSettings, LogSettings):
         None, description="folder of another speech model for the embedded recognizer; see docs/recognizer.md"
     )
     language: str = Field(
-        "en", pattern=r"^[a-zA-Z]{2,3}(-\w+)*$", description="language of that model, for example en, de or es"
+        "en",
+        pattern=r"^[a-zA-Z]{2,3}(-\w+)*$",
+        description="language of that model, and at Google and Riva of streams that name none: en, de or es, say",
     )
     languages: str = Field(
         "",

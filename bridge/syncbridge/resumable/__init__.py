@@ -18,7 +18,7 @@ which cannot be interrupted. Only that thread pulls then. What it gets it puts i
 waits for it; only afterwards it finds that its own attempt is over. So an old attempt never takes input away. The
 timer, one thread for all streams (`timer.py`), looks at what is due, whatever the SDK's threads are blocked in.
 
-Five more ways to end an attempt use the same mechanism:
+Six more ways to end an attempt use the same mechanism:
 
 - *Rotation* (`attempt.py`): near its lifetime the iterator ends, at a quiet moment if there is one. The SDK gives the
   responses that are still due, and the next attempt begins where this one's input ended.
@@ -28,6 +28,8 @@ Five more ways to end an attempt use the same mechanism:
 - *Doubt*: an end that looks good is not believed at once while much speech was not answered: the rest is given to
   another attempt, once.
 - *Early end*: responses that end before the input did are no success, but an error, `Early`.
+- *Hanging up*: an attempt of which all is settled, and whose input has ended, but which does not end by itself, is
+  aborted after `linger` seconds. That is a good end.
 - *Watchdog* (`watchdog.py`): an attempt that does not answer speech, does not come back for input, or whose last words
   do not come, is aborted. Its error is `Stuck`, whatever its SDK makes of the abort.
 
@@ -173,7 +175,9 @@ class Resumable(Generic[Out]):
         try:
             yield from self._run(attempt, tap)
         except Exception as error:
-            if attempt.is_stuck:  # what its SDK makes of the abort is its own affair
+            if attempt.is_hung_up_on:  # what its SDK makes of the abort is its own affair
+                return
+            if attempt.is_stuck:  # likewise
                 raise Stuck(attempt.watchdog.why) from error
             raise
         if attempt.is_stuck:
@@ -204,7 +208,7 @@ class Resumable(Generic[Out]):
             close(responses)
 
     def _is_to_be_aborted(self, attempt: LiveAttempt) -> bool:
-        return self._aborted.is_set() or attempt.is_stuck
+        return self._aborted.is_set() or attempt.is_stuck or attempt.is_hung_up_on
 
     def _settle_by(self, response: Out, attempt: LiveAttempt, tap: Tap) -> None:
         position, before = self._rules.settled(response, attempt.begun), self._counts.settled

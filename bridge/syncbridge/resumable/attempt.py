@@ -33,6 +33,7 @@ class LiveAttempt:
         self.is_rotated = False  # its input ended because of its lifetime
         self.is_replaced = False  # likewise, but at a final: what it was given since is left to the next attempt
         self.has_ended = False  # its SDK was told the end of its input
+        self.is_hung_up_on = False  # all was settled, and it did not end by itself
         self.is_delivering = False  # a response of it waits for its reader
         self.watchdog = Watchdog(rules.silence, rules.answer, mute, last_words_due)
         self._abort: Callable[[], object] | None = None
@@ -40,6 +41,7 @@ class LiveAttempt:
         self._tap = tap
         self._watch: Watch | None = None
         self._had: list[tuple[int, float]] = []  # up to which position it was given input, and when
+        self._hang_up_at = math.inf  # when to look whether all is settled, although it does not end
 
     @property
     def is_stuck(self) -> bool:
@@ -52,9 +54,9 @@ class LiveAttempt:
         """Note that it connects now. From here on it is watched."""
         rules = self._rules
         self.born = rules.timer.time()
-        if rules.silence is not None or rules.answer is not None:
+        if any(limit is not None for limit in (rules.silence, rules.answer, rules.linger)):
             self._watch = rules.timer.watch(self._look)
-            self._watch.by(self.watchdog.due)
+            self._watch_by_due()
 
     def abort_with(self, abort: Callable[[], object] | None) -> None:
         """Set what wakes its SDK."""
@@ -68,7 +70,11 @@ class LiveAttempt:
     def answered(self) -> None:
         """Note a response."""
         with self._tap.lock:
-            if self.watchdog.answered(self._tap.ring.start, self._rules.timer.time()):
+            now = self._rules.timer.time()
+            is_expected_to_end = self.has_ended and not self.is_rotated
+            if is_expected_to_end:
+                self._expect_the_end(now)
+            if self.watchdog.answered(self._tap.ring.start, now) or is_expected_to_end:
                 self._watch_by_due()
 
     def settled(self) -> None:
@@ -81,7 +87,7 @@ class LiveAttempt:
         lifetime = self._rules.lifetime
         return (
             lifetime is not None
-            and self._rules.quiet is None
+            and (self._rules.quiet is None or self._rules.finals_first)
             and not self.has_ended
             and self._left(lifetime) <= lifetime * LAST_SHARE
             and self._tap.ring.start > self.begun  # or the next would begin where this one began
@@ -100,7 +106,7 @@ class LiveAttempt:
         rules = self._rules
         while not self.is_rotated and (chunk := self._tap.next(self)) is not None:
             if rules.lifetime is not None:
-                self.is_rotated = self._is_to_be_rotated(chunk, rules.lifetime)
+                chunk = self._up_to_rotation(chunk, rules.lifetime)
             yield chunk
             if rules.replay_rate is not None and self.position <= self.live_from:
                 self._tap.pause(self, len(chunk) / rules.replay_rate)
@@ -109,6 +115,8 @@ class LiveAttempt:
                 self.has_ended = True
                 now = rules.timer.time()
                 self.watchdog.ended(self._tap.ring.start, now, another_follows=self.is_rotated)
+                if not self.is_rotated:
+                    self._expect_the_end(now)
                 self._watch_by_due()
 
     def gets(self, chunk: bytes) -> None:
@@ -133,11 +141,36 @@ class LiveAttempt:
         """Return when it had been given what begins at a position; now if it was not yet. With the tap's lock held."""
         return next((at for end, at in self._had if end > position), self._rules.timer.time())
 
-    def _is_to_be_rotated(self, chunk: bytes, lifetime: float) -> bool:
-        left, quiet = self._left(lifetime), self._rules.quiet
-        is_due = left <= 0 or (quiet is not None and left <= lifetime * LAST_SHARE and quiet(chunk))
+    def _up_to_rotation(self, chunk: bytes, lifetime: float) -> bytes:
+        """Decide whether this chunk is the last. Returns what is to be given of it: the rest is left to the next."""
+        left = self._left(lifetime)
+        share = LAST_SHARE / 2 if self._rules.finals_first else LAST_SHARE
         # An attempt that was given less than a unit would be followed by one that begins where it began.
-        return is_due and self.position - self.begun >= self._rules.unit
+        if left > lifetime * share or self.position - self.begun < self._rules.unit:
+            return chunk
+        size = self._quiet_place(chunk)
+        self.is_rotated = size > 0 or left <= 0
+        if size > 0:
+            with self._tap.lock:
+                self.position -= len(chunk) - size
+            return chunk[:size]
+        return chunk
+
+    def _quiet_place(self, chunk: bytes) -> int:
+        """Return how much of a chunk comes before the middle of a quiet moment, or its end; 0 if there is none."""
+        quiet, window, unit = self._rules.quiet, self._rules.window, self._rules.unit
+        if quiet is None:
+            return 0
+        if not window:
+            return len(chunk) if quiet(chunk) else 0
+        begin = self.position - len(chunk)
+        for stop in range(self.position, begin, -max(unit, window // 3)):
+            with self._tap.lock:
+                heard = self._tap.last(stop, window)
+            if len(heard) == window and quiet(heard):
+                middle = stop - window // 2
+                return (middle if middle - self.begun >= unit and middle > begin else stop) - begin
+        return 0
 
     def _left(self, lifetime: float) -> float:
         return lifetime - (self._rules.timer.time() - self.born)
@@ -146,7 +179,15 @@ class LiveAttempt:
 
     def _watch_by_due(self) -> None:
         if self._watch is not None:
-            self._watch.by(self.watchdog.due)
+            self._watch.by(self._due)
+
+    @property
+    def _due(self) -> float:
+        return min(self.watchdog.due, self._hang_up_at)
+
+    def _expect_the_end(self, now: float) -> None:
+        if self._rules.linger is not None:
+            self._hang_up_at = now + self._rules.linger
 
     def _look(self) -> float:
         """Abort it if it is stuck. Returns when to look again."""
@@ -156,9 +197,14 @@ class LiveAttempt:
             now = self._rules.timer.time()
             if self.is_delivering:
                 self.watchdog.postpone(now)
-                return self.watchdog.due
-            if not self.watchdog.look(now, self._first_speech):
-                return self.watchdog.due
+                if self._hang_up_at < math.inf:
+                    self._expect_the_end(now)
+                return self._due
+            if now >= self._hang_up_at:
+                self._hang_up_at = math.inf  # the next response sets it again
+                self.is_hung_up_on = self._tap.is_settled()
+            if not (self.is_hung_up_on or self.watchdog.look(now, self._first_speech)):
+                return self._due
         self.abort()  # without the lock: it may do anything, also end the feed
         return math.inf
 

@@ -28,7 +28,12 @@ class Resumption(Generic[Out]):
     connect only when there is input to give: for services that charge for idle connections.
 
     In the last tenth of its `lifetime` an attempt is replaced: at the first chunk that `quiet` calls so, or, where no
-    `quiet` is given, at the first response that settles input; at the end of the lifetime anyhow.
+    `quiet` is given, at the first response that settles input; at the end of the lifetime anyhow. With `finals_first` a
+    response counts before `quiet` does, which is asked in the last twentieth only. `quiet` is given the chunk, or with
+    `window` the last so many bytes of input, however short the chunks are; it is not asked while there are fewer.
+
+    An attempt whose input has ended for good, and of which all is settled but for less than `tail` without speech, has
+    `linger` seconds to end by itself. Then it is aborted, and counts as a good end.
 
     `silence` bounds how long an attempt may leave speech without any answer, or not come back for more input. `answer`
     bounds the last words: what comes after the end of the input, over all attempts, counted from there and from each
@@ -45,6 +50,9 @@ class Resumption(Generic[Out]):
     lazy: bool = False
     lifetime: float | None = None
     quiet: Callable[[bytes], bool] | None = None
+    window: int = 0
+    finals_first: bool = False
+    linger: float | None = None
     silence: float | None = None
     answer: float | None = None
     speech: Callable[[bytes], bool] = lambda _piece: True

@@ -134,7 +134,22 @@ class Tap:
     def unsettled_speech(self) -> int:
         """Return how many bytes of speech wait to be settled."""
         with self.lock:
-            return sum(len(piece) for _, piece in self.ring.pieces() if self._rules.speech(piece))
+            return self._unsettled_speech()
+
+    def _unsettled_speech(self) -> int:
+        return sum(len(piece) for _, piece in self.ring.pieces() if self._rules.speech(piece))
+
+    def is_settled(self) -> bool:
+        """Tell whether nothing is left to be settled, but a short end without speech. With the lock held."""
+        left = self.ring.end - self.ring.start
+        return left < self._rules.unit or (left < (self._rules.tail or 0) and self._unsettled_speech() == 0)
+
+    def last(self, position: int, size: int) -> bytes:
+        """Return whole units of the input before a position, so many bytes or what is left. With the lock held."""
+        unit = self._rules.unit
+        stop = position - position % unit
+        begin = max(self.ring.start, stop - size)
+        return b"".join(piece for _, piece in self.ring.pieces(begin))[: max(0, stop - begin)]
 
     def pause(self, attempt: LiveAttempt, seconds: float) -> None:
         """Keep an attempt that asks for input waiting for so long, or until it is over."""

@@ -211,7 +211,7 @@ async def test_an_external_server_that_is_silent_or_absent_is_answered() -> None
         await release.wait()
 
     async with serve(silent, "127.0.0.1", 0) as far:
-        port = far.sockets[0].getsockname()[1]
+        port = next(iter(far.sockets)).getsockname()[1]
         async with (
             service(proxy_url=f"ws://127.0.0.1:{port}", proxy_seconds=0.2) as server,
             client(server, "/ws") as socket,

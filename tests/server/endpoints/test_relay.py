@@ -44,7 +44,7 @@ class Far:
 @asynccontextmanager
 async def far_side(far: Far, **options: object) -> AsyncIterator[str]:
     async with serve(far, "127.0.0.1", 0, compression=None, **options) as server:  # type: ignore[arg-type]
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/far"
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/far"
 
 
 async def echo(connection: ServerConnection) -> None:

@@ -16,45 +16,45 @@ from speechbridge.engines.embedded import RecognizerFailed
 from speechbridge.protocol.address import Address
 from speechbridge.protocol.close import NO_DATA, CloseCode, explain
 from speechbridge.protocol.request import ContentType, StreamRequest
-from speechbridge.server.speech import SpeechService
+from speechbridge.server.speech import choose
 from speechbridge.settings import WrongSetting
 
 if TYPE_CHECKING:
     from speechbridge.cli.doctor.findings import Case, Report
-    from speechbridge.engines.rev import RevEngine
+    from speechbridge.engines import Engine
 
 ANSWER_SECONDS = 10.0  # for the close frame. A guess: ours takes milliseconds
 NAMES = {
     "revai": ("SPEECHBRIDGE_REVAI_URL", "SPEECHBRIDGE_REVAI_ACCESS_TOKEN"),
     "recognizer": ("SPEECHBRIDGE_RECOGNIZER_URL", "SPEECHBRIDGE_REVAI_ACCESS_TOKEN"),
 }
+SHOWN = {"embedded": "the embedded recognizer", "google": "Google Cloud Speech", "riva": "NVIDIA Riva"}
 
 
 async def upstream(case: Case, report: Report) -> None:
     """Choose the speech service as `serve` does, and open a stream."""
     quick = case.settings.model_copy(update={"answer_seconds": min(case.settings.answer_seconds, ANSWER_SECONDS)})
     try:
-        speech = await in_own_thread(lambda: SpeechService.choose(quick, lambda _seconds: None), "doctor-load")
+        engine = await in_own_thread(lambda: choose(quick), "doctor-load")
     except WrongSetting as error:
         found, _, cure = str(error).partition(": ")
         report.wrong(found, cure)
         return
-    rev = speech.rev
-    if rev is None:
+    if engine.name == "function":
         report.ok(f"{case.settings.start} is called for each stream; nothing is dialled")
         return
     where = case.settings.upstream_url
-    shown = Address.parse(where).shown if where else "the embedded recognizer"
+    shown = Address.parse(where).shown if engine.name in NAMES else SHOWN.get(engine.name, engine.name)
     try:
-        async with speech.running():
-            await _open(rev, speech.name, shown, report)
+        async with engine.running():
+            await _open(engine, shown, report)
     except RecognizerFailed as error:
         report.wrong(str(error), "see docs/recognizer.md, or set SPEECHBRIDGE_REVAI_URL to another server")
 
 
-async def _open(rev: RevEngine, name: str, shown: str, report: Report) -> None:
+async def _open(engine: Engine, shown: str, report: Report) -> None:
     began = time.monotonic()
-    stream = rev(StreamRequest(ContentType.raw()))
+    stream = engine.open(StreamRequest(ContentType.raw()))
 
     def drain() -> None:
         for _ in stream.start(iter(())):
@@ -67,7 +67,7 @@ async def _open(rev: RevEngine, name: str, shown: str, report: Report) -> None:
         if close.code == CloseCode.NORMAL and close.reason == NO_DATA:
             report.ok(f"{shown} answers after {(time.monotonic() - began) * 1000:.0f} ms")
             return
-        address, token = NAMES.get(name, ("", ""))
+        address, token = NAMES.get(engine.name, ("", ""))
         if close.code == CloseCode.UNAUTHORIZED:
             report.wrong(f"{shown} refuses the access token ({close})", f"check {token}")
         elif close.code in (CloseCode.UNAVAILABLE, CloseCode.ABNORMAL, CloseCode.NO_CODE):

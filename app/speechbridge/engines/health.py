@@ -1,0 +1,120 @@
+"""What is known of a speech service from all streams to it: whether it is reached, and whether it answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from speechbridge.engines import UpstreamClosed
+from speechbridge.engines.circuit import Circuit
+from speechbridge.protocol.close import Close, CloseCode, fit_reason
+from syncbridge.start import started
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from speechbridge.engines import Open, Upstream
+    from speechbridge.protocol.request import StreamRequest
+
+FAULT_SECONDS = 5.0  # for which a connection that failed for good counts as trouble: then another one may try
+
+FAILING = "the speech service fails for all streams at the moment"
+
+
+class Health:
+    """Shared by the streams of one engine. Thread-safe.
+
+    `connected` is called from the workers with the seconds that each connection took; with None for one that failed.
+    `check` says what is known to be wrong beside that, None if nothing is.
+    """
+
+    def __init__(
+        self,
+        connected: Callable[[float | None], object] = lambda _seconds: None,
+        check: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.connected = connected
+        self.circuit = Circuit()
+        self.has_connected = False  # ever: so its address is right
+        self._check = check
+        self._fault, self._fault_at = "", 0.0
+
+    def trouble(self) -> str | None:
+        """Return why a new stream would not get through; None if nothing is known to be wrong."""
+        if why := self._check():
+            return why
+        if time.monotonic() < self._fault_at + FAULT_SECONDS:
+            return self._fault
+        return FAILING if self.circuit.holds_back else None
+
+    def answered(self) -> None:
+        """Note that the service has accepted a stream."""
+        self.circuit.succeeded()
+
+    def unreachable(self, reason: str, *, is_retryable: bool) -> UpstreamClosed:
+        """Return what to raise when there is no connection; note it if a retry is of no use."""
+        if not is_retryable:
+            self._fault, self._fault_at = reason, time.monotonic()
+        return UpstreamClosed(Close(CloseCode.UNAVAILABLE, fit_reason(reason)), is_retryable=is_retryable)
+
+
+def guarded(open_stream: Open, health: Health, patience: float) -> Open:
+    """Have streams wait for the circuit breaker, at most `patience` seconds each, and tell it how they fared.
+
+    Only UpstreamClosed counts as a failure of the service: any other error may be the stream's own.
+    """
+
+    def opened(request: StreamRequest) -> Upstream:
+        guard = _Guard(open_stream(request), health, patience)
+        return replace(guard.upstream, start=guard.start, abort=guard.abort)
+
+    return opened
+
+
+class _Guard:
+    def __init__(self, upstream: Upstream, health: Health, patience: float) -> None:
+        self.upstream = upstream
+        self._health = health
+        self._patience = patience
+        self._is_aborted = threading.Event()  # by us: the service is not to blame
+        self._has_answered = False
+
+    def abort(self) -> None:
+        self._is_aborted.set()
+        if self.upstream.abort is not None:
+            self.upstream.abort()
+        self._health.circuit.wake()
+
+    def start(self, audio: Iterator[bytes]) -> Iterator[str]:
+        circuit = self._health.circuit
+        entry = circuit.enter(self._is_aborted.is_set, self._patience)
+        if entry is None:
+            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, FAILING))
+        has_failed = False
+        try:
+            yield from self._responses(audio)
+            self._answered()
+        except UpstreamClosed as ending:
+            has_failed = ending.is_retryable and not self._is_aborted.is_set()
+            if not ending.is_retryable:  # for this stream only; or else each is told why, and waits for no probe
+                self._answered()
+            raise
+        finally:
+            if not self._has_answered and not (self.upstream.has_answered and self.upstream.has_answered()):
+                (circuit.failed if has_failed else circuit.abandoned)(entry)
+
+    def _responses(self, audio: Iterator[bytes]) -> Iterator[str]:
+        responses = started(self.upstream.start, audio)
+        try:
+            for response in responses:
+                if not self._has_answered:
+                    self._answered()
+                yield response
+        finally:
+            getattr(responses, "close", lambda: None)()
+
+    def _answered(self) -> None:
+        self._has_answered = True
+        self._health.answered()

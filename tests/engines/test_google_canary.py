@@ -1,0 +1,24 @@
+"""What google-api-core and gRPC do inside, as far as engines/google.py and engines/grpc_call.py rely on it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers import canary
+
+pytest.importorskip("google.api_core", reason="google-cloud-speech is not installed: pip install '.[google]'")
+
+KNOWN = {
+    # What reads the switch `_prefetch_first_result_`, and what it switches.
+    "google.api_core.grpc_helpers:_wrap_stream_errors": ("5372911b732ec2db", "google.py"),
+    "google.api_core.grpc_helpers:_StreamingResponseIterator.__init__": ("4f06d4cd7a20f65d", "google.py"),
+    # Where a channel's thread looks on, and dies if the channel is closed.
+    "grpc._channel:_poll_connectivity": ("edeaf68c8ebc86ce", "grpc_call.py"),
+    "grpc._channel:_unsubscribe": ("dd3cb01904f6353b", "grpc_call.py"),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_relied_on_is_what_was_read(name: str) -> None:
+    known, ours = KNOWN[name]
+    canary.check(name, known, ours)
