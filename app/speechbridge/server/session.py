@@ -43,8 +43,7 @@ logger = logging.getLogger(__name__)
 # Bytes: a second of 16 kHz mono. The bridge holds 32 chunks at most, so a MiB, however large messages are.
 CHUNK = 2**15
 
-# With many sessions, audio in short messages goes to the SDKs' threads in pieces of 100 ms: waking a thread costs as
-# much as five more messages.
+# With many sessions, short messages go to an SDK in pieces of 100 ms: to wake its thread costs as much as five more.
 COALESCE_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
 COALESCE_SECONDS = 0.1
 
