@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qsl, quote, urlencode
+
+from speechbridge.protocol.media import CONTAINERS, SAMPLES, TELEPHONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,10 +26,13 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
-    """The format of the audio: `audio/x-wav`, `audio/x-flac`, or `audio/x-raw` with its four parameters."""
+    """The format of the audio: a container (`audio/webm`), telephone audio, or `audio/x-raw` with its four parameters.
+
+    `UNDECLARED` is what a client sends that names no type: its first bytes tell.
+    """
 
     RAW: ClassVar = "audio/x-raw"
-    CONTAINERS: ClassVar = ("audio/x-wav", "audio/x-flac")
+    UNDECLARED: ClassVar = "application/octet-stream"
     RATES: ClassVar = range(8000, 48001)
     CHANNELS: ClassVar = range(1, 11)
 
@@ -43,14 +48,23 @@ class ContentType:
         return cls(cls.RAW, "interleaved", rate, "S16LE", channels)
 
     @classmethod
+    def undeclared(cls, otherwise: ContentType | None = None) -> ContentType:
+        """Return the type of audio whose first bytes tell what it is; `otherwise`, if they tell nothing."""
+        return cls(cls.UNDECLARED) if otherwise is None else replace(otherwise, media=cls.UNDECLARED)
+
+    @classmethod
     def parse(cls, text: str) -> ContentType:
         """Read a content type. Raises BadRequest, whose text says what is wrong and what would be right."""
         media, *rest = (part.strip() for part in text.split(";"))
         given = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in rest if part)}
-        if media in cls.CONTAINERS:
-            return cls(media)
+        if media.lower() in CONTAINERS:
+            return cls(CONTAINERS[media.lower()])
+        if media.lower() in SAMPLES:
+            return cls._of_samples(*SAMPLES[media.lower()], given)
+        if media == cls.UNDECLARED:
+            return cls.undeclared()
         if media != cls.RAW:
-            raise BadRequest(f"content_type {_shown(media)}: send audio/x-raw, audio/x-wav or audio/x-flac")
+            raise BadRequest(f"content_type {_shown(media)}: send audio/x-raw, or a type in docs/audio.md")
         missing = [name for name in ("layout", "rate", "format", "channels") if not given.get(name)]
         if missing:
             example = str(cls.raw()).partition(";")[2]  # the whole would not fit into a close reason
@@ -66,6 +80,12 @@ class ContentType:
             given["format"],
             _whole(given["channels"], "content_type channels", cls.CHANNELS),
         )
+
+    @classmethod
+    def _of_samples(cls, media: str, form: str, given: Mapping[str, str]) -> ContentType:
+        rate = _whole(given.get("rate", str(TELEPHONE)), "content_type rate", cls.RATES)
+        channels = _whole(given.get("channels", "1"), "content_type channels", cls.CHANNELS)
+        return cls(media, "interleaved", rate, form, channels)
 
     @property
     def byte_rate(self) -> int | None:
@@ -83,8 +103,10 @@ class ContentType:
         return 2 * (self.channels or 1)
 
     def __str__(self) -> str:
-        if self.media != self.RAW:
+        if self.rate is None or self.media == self.UNDECLARED:
             return self.media
+        if self.media != self.RAW:
+            return f"{self.media};rate={self.rate};channels={self.channels}"
         return f"{self.media};layout={self.layout};rate={self.rate};format={self.format};channels={self.channels}"
 
 
@@ -163,19 +185,21 @@ class StreamRequest:
     access_token: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, query: str) -> StreamRequest:
+    def parse(cls, query: str, otherwise: ContentType | None = None) -> StreamRequest:
         """Read a URL's query, percent-encoded or not (Node and Java send `;` and `/` as they are).
 
-        Unknown and empty parameters are ignored; the last value of a repeated parameter counts. Raises BadRequest.
+        Unknown and empty parameters are ignored; the last value of a repeated parameter counts. `otherwise` is the type
+        where the query names none; without it, raises BadRequest, as for all that is wrong.
         """
         try:
             given = dict(parse_qsl(query, max_num_fields=100, errors="replace"))
         except ValueError:
             raise BadRequest("the query has more than 100 parameters") from None
-        if "content_type" not in given:
+        content_type = ContentType.parse(given["content_type"]) if "content_type" in given else otherwise
+        if content_type is None:
             raise BadRequest(f"content_type is missing: for example {ContentType.raw()}")
         return cls(
-            ContentType.parse(given["content_type"]),
+            content_type,
             {name: read(given[name], name) for name, read in OPTIONS.items() if name in given},
             given.get("access_token", ""),
         )
