@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
+    "av": "speechbridge.codecs.codec",
     "janus": "syncbridge.channel",
     "onnxruntime": "speechbridge.recognizer.models",
     "pocketsphinx": "speechbridge.recognizer.align",
@@ -43,9 +44,10 @@ ROOMS: dict[str, set[str]] = {
     "settings": {"protocol"},
     "client": {"protocol", "syncbridge"},
     "speechbridge": {"protocol", "client"},  # the package itself: its public names
+    "codecs": {"protocol"},
     "engines": {"protocol", "syncbridge"},
     "recognizer": {"protocol"},
-    "server": {"protocol", "syncbridge", "settings", "client", "engines"},
+    "server": {"protocol", "syncbridge", "settings", "client", "codecs", "engines"},
     "testing": {"protocol", "engines", "recognizer"},
     "cli": {"protocol", "settings", "client", "server"},
     "__main__": {"cli"},

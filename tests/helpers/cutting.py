@@ -60,7 +60,6 @@ class Wire:
                 with suppress(OSError):
                     await end.wait_closed()
 
-
     async def settle(self) -> None:
         """Wait until its connections have ended."""
         await asyncio.gather(*self._carrying, return_exceptions=True)

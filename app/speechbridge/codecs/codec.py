@@ -32,7 +32,7 @@ class Codec:
     """The decoder of one track."""
 
     def __init__(self, track: Track) -> None:
-        """Raises BadRequest if FFmpeg does not take what the track says of itself."""
+        """Make it. Raises BadRequest if FFmpeg does not take what the track says of itself."""
         self._name = track.codec
         self._damaged = 0  # packets in a row
         self._has_decoded = False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PIECE = SAMPLE * RATE // 10  # bytes that are given on at once: 100 ms
 
 STALL_BYTES = 4096  # that give no sound. The headers before the first sound are shorter, except such as say their size
-STALL_SECONDS = 3.0  # since the first of them
+STALL_SECONDS = 2.0  # since the first of them; or since the last, where a size says that many are to come
 
 READERS = {
     "audio/x-wav": wav.read,
@@ -80,14 +80,14 @@ class Decoder:
     def is_stalled(self) -> bool:
         """Tell whether all that was fed for some seconds gave no sound: the stream is damaged, or nothing at all.
 
-        Metadata that says its size may be long, as long as it comes.
+        What says its size, as metadata does, may take longer, as long as it comes.
         """
         since = self._fruitless_since
         if since is None or self._is_feeding:
             return False
-        if self._source.is_skipping:
+        if self._source.is_patient:
             since = self._fed_at
-        return self._fruitless >= STALL_BYTES and self._clock() - since >= STALL_SECONDS
+        return self._fruitless >= max(STALL_BYTES, self._source.unheard) and self._clock() - since >= STALL_SECONDS
 
     def _decoded(self) -> Iterator[bytes]:
         try:

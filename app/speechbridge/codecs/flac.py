@@ -8,9 +8,9 @@ Source: RFC 9639.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from speechbridge.codecs.source import MOST, Ended, Track
+from speechbridge.codecs.source import Ended, Track
 from speechbridge.protocol.request import BadRequest
 
 if TYPE_CHECKING:
@@ -40,6 +40,13 @@ def _table() -> tuple[int, ...]:
 CRC_8 = _table()
 
 
+class Frame(NamedTuple):
+    """A frame: its number or that of its first sample, and how many bytes it has at most."""
+
+    number: int
+    most: int
+
+
 def read(source: Source) -> Generator[Track | bytes | None, None, None]:
     """Read until another file begins, or the input ends."""
     info = yield from _metadata(source)
@@ -50,10 +57,12 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
         head = yield from source.peek(HEADER)
         if not head:
             raise Ended
-        number = frame_number(head)
-        if number is None:
+        found = frame(head, info)
+        if found is None:
             raise BadRequest(DAMAGED)
-        size = yield from _until_next(source, number)
+        source.unheard = found.most
+        size = yield from _until_next(source, found, info)
+        source.unheard = 0
         yield (yield from source.take(size))
 
 
@@ -73,8 +82,8 @@ def _metadata(source: Source) -> Generator[None, None, bytes]:
             return info
 
 
-def _until_next(source: Source, number: int) -> Generator[None, None, int]:
-    """Return how long the frame with this number is."""
+def _until_next(source: Source, this: Frame, info: bytes) -> Generator[None, None, int]:
+    """Return how long this frame is."""
     searched = 2
     while True:
         with source.look() as view:
@@ -83,13 +92,13 @@ def _until_next(source: Source, number: int) -> Generator[None, None, int]:
             header = data[found.start() : found.start() + HEADER]
             if len(header) < HEADER:
                 break
-            following = frame_number(header)
-            if following is not None and following > number:
+            following = frame(header, info)
+            if following is not None and following.number > this.number:
                 return searched + found.start()
         if (at := data.find(MAGIC)) >= 0:
             return searched + at
-        searched = max(searched, searched + len(data) - HEADER)
-        if len(data) + searched > MOST:
+        searched += max(0, len(data) - HEADER)
+        if searched > this.most:
             raise BadRequest(DAMAGED)
         try:
             yield from source.wait(len(source) + 1)
@@ -97,25 +106,31 @@ def _until_next(source: Source, number: int) -> Generator[None, None, int]:
             return len(source)
 
 
-def frame_number(header: bytes) -> int | None:
-    """Return the number of the frame, or of its first sample, that begins with this header; None for what is none."""
+def frame(header: bytes, info: bytes) -> Frame | None:
+    """Take the header of a frame of the stream with this `STREAMINFO` apart; None for what is none."""
     if len(header) < 6 or header[0] != 0xFF or header[1] & 0xFE != 0xF8:
         return None
     block, rate, channels, size = header[2] >> 4, header[2] & 15, header[3] >> 4, header[3] >> 1 & 7
     if block == 0 or rate == 15 or channels > 10 or size == 3 or header[3] & 1:
         return None
-    length = 1 if header[4] < 0x80 else 8 - (header[4] ^ 0xFF).bit_length()  # as in UTF-8, up to seven bytes
-    if length == 1 and header[4] >= 0x80:
+    length = 8 - (header[4] ^ 0xFF).bit_length()  # as in UTF-8, but up to seven bytes
+    if length in (1, 8):
         return None
-    number = header[4] & (0x7F if length == 1 else (1 << (7 - length)) - 1)
-    for byte in header[5 : 4 + length]:
+    number = header[4] & (1 << 7 - length) - 1
+    for byte in header[5 : 4 + max(1, length)]:
         if byte & 0xC0 != 0x80:
             return None
         number = number << 6 | byte & 0x3F
-    end = 4 + length + {6: 1, 7: 2}.get(block, 0) + {12: 1, 13: 2, 14: 2}.get(rate, 0)
-    if len(header) <= end:
+    end = 4 + max(1, length) + {6: 1, 7: 2}.get(block, 0) + {12: 1, 13: 2, 14: 2}.get(rate, 0)
+    if len(header) <= end or _crc(header[:end]) != header[end]:
         return None
+    samples = int.from_bytes(info[2:4], "big") * ((info[12] >> 1 & 7) + 1)
+    bits = ((info[12] & 1) << 4 | info[13] >> 4) + 2  # the side channel has one more
+    return Frame(number, 256 + samples * bits // 8)
+
+
+def _crc(data: bytes) -> int:
     crc = 0
-    for byte in header[:end]:
+    for byte in data:
         crc = CRC_8[crc ^ byte]
-    return number if crc == header[end] else None
+    return crc

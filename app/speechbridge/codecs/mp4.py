@@ -60,7 +60,7 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
         begun = source.position
         name, size = yield from _box(source)
         if name == b"moov":
-            index = _index((yield from source.take(_known(size), INDEX)))
+            index = _index((yield from source.take_long(_known(size), INDEX)))
             places = _whole(index)
             yield index.track
         elif name == b"moof" and index is not None:
@@ -94,9 +94,7 @@ def _known(size: int | None) -> int:
     return size
 
 
-def _packets(
-    source: Source, places: Iterator[tuple[int, int]], end: int | None
-) -> Generator[bytes | None, None, None]:
+def _packets(source: Source, places: Iterator[tuple[int, int]], end: int | None) -> Generator[bytes | None, None, None]:
     """Read the packets at these places, up to the end of the box; drop what lies between them."""
     for place, size in places:
         if place < source.position or (end is not None and place + size > end):
@@ -122,7 +120,7 @@ def _boxes(data: bytes, place: int = 0) -> Iterator[tuple[bytes, bytes]]:
         if size == 1 and place + 16 <= len(data):
             (size,), head = struct.unpack_from(">Q", data, place + 8), 16
         end = len(data) if size == 0 else place + size
-        if size and size < head or end > len(data):
+        if 0 < size < head or end > len(data):
             raise BadRequest(DAMAGED)
         yield name, data[place + head : end]
         place = end

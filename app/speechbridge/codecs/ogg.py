@@ -38,7 +38,7 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
         if magic != MAGIC or version:
             raise BadRequest(DAMAGED)
         lacing = yield from source.take(count)
-        body = yield from source.take(sum(lacing))
+        body = yield from source.take_long(sum(lacing))
         if flags & FIRST:
             if not in_headers:
                 stream, in_headers = None, True

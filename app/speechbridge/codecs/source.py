@@ -6,6 +6,7 @@ there are more. So a reader is written as if all of its input were there, and wo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,8 @@ class Source:
 
     def __init__(self) -> None:
         self.position = 0  # of the next byte, since the beginning
-        self.is_skipping = False  # what comes next is of no use, and may be long
+        self.is_patient = False  # the reader knows how long it has to wait: there is a size, and it may be large
+        self.unheard = 0  # bytes that may lie here without a sound, where the reader expects more than usual
         self._buffer = bytearray()
         self._has_ended = False
 
@@ -73,17 +75,22 @@ class Source:
                 raise Ended
             yield
 
-    def take(self, count: int, most: int = MOST) -> Generator[None, None, bytes]:
+    def take(self, count: int) -> Generator[None, None, bytes]:
         """Return the next bytes, so many. Raises as `wait` does."""
+        yield from self.wait(count)
+        return self._pop(count)
+
+    def take_long(self, count: int, most: int = MOST) -> Generator[None, None, bytes]:
+        """Do as `take` does, where so many bytes are to be expected."""
+        self.is_patient = True
         yield from self.wait(count, most)
+        self.is_patient = False
         return self._pop(count)
 
     def peek(self, count: int) -> Generator[None, None, bytes]:
         """Return the next bytes and leave them there; fewer, if the input ends before."""
-        try:
+        with suppress(Ended):
             yield from self.wait(count)
-        except Ended:
-            pass
         return bytes(self._buffer[:count])
 
     def look(self) -> memoryview:
@@ -100,11 +107,11 @@ class Source:
         """Drop so many bytes as they come."""
         if count > MOST_SKIPPED:
             raise BadRequest(f"the stream is damaged, or nothing that we read: a part of it has {count} bytes")
-        self.is_skipping = True
+        self.is_patient = True
         while count:
             yield from self.wait(1)
             count -= len(self._pop(min(count, len(self._buffer))))
-        self.is_skipping = False
+        self.is_patient = False
 
     def _pop(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])

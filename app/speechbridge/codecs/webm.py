@@ -62,6 +62,8 @@ CODECS = {
 }
 PCM = {"A_PCM/INT/LIT": "pcm_s{}le", "A_PCM/INT/BIG": "pcm_s{}be", "A_PCM/FLOAT/IEEE": "pcm_f{}le"}
 
+MOST_BLOCK = 2**18  # bytes: 0.6 s of floats in stereo at 48 kHz
+
 DAMAGED = "the WebM stream is damaged: record it again, or send the whole of it, from its first byte"
 
 
@@ -81,13 +83,10 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
         elif name == TRACKS:
             number, track = _choose((yield from source.take(_known(size))))
             yield track
-        elif name in (BLOCK, SIMPLE_BLOCK):
-            block = yield from source.take(_known(size))
-            of, place = _number(block, 0)
-            if number is None:
-                raise BadRequest(DAMAGED)
+        elif name in (BLOCK, SIMPLE_BLOCK) and number is not None and _known(size) <= MOST_BLOCK:
+            of, block = _split((yield from source.take(_known(size))))
             if of == number:
-                yield from _packets(block[place:])
+                yield from _packets(block)
         elif name in SKIPPED:
             yield from source.skip(_known(size))
         else:
@@ -168,6 +167,12 @@ def _track(fields: dict[int, bytes]) -> Track:
     hertz = struct.unpack(rate, frequency)[0] if rate else 8000.0
     channels = int.from_bytes(audio.get(CHANNEL_COUNT, b"\1"), "big")
     return Track(name, fields.get(PRIVATE, b""), int(hertz) if math.isfinite(hertz) else -1, channels).checked()
+
+
+def _split(block: bytes) -> tuple[int, bytes]:
+    """Return the number of a block's track, and the rest of the block."""
+    number, place = _number(block, 0)
+    return number, block[place:]
 
 
 def _packets(block: bytes) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """Names of audio formats in content types, as clients spell them. Pure.
 
-Sources: IANA's registry of media types, RFC 2046 (basic), RFC 3190 and 3551 (L16, L24, PCMU, PCMA), RFC 5334 (Ogg), what
-MediaRecorder says in Chromium, Firefox and Safari, and GStreamer's names for raw formats.
+Sources: IANA's registry of media types, RFC 2046 (basic), RFC 3190 and 3551 (L16, L24, PCMU, PCMA), RFC 5334 (Ogg),
+what MediaRecorder says in Chromium, Firefox and Safari, and GStreamer's names for raw formats.
 """
 
 from __future__ import annotations
