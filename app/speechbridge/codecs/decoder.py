@@ -11,7 +11,7 @@ from speechbridge.codecs.codec import Codec
 from speechbridge.codecs.detect import kind_of
 from speechbridge.codecs.samples import FORMATS, samples
 from speechbridge.codecs.source import Ended, Source, Track
-from speechbridge.protocol.request import BadRequest, ContentType
+from speechbridge.protocol.request import MISSING, BadRequest, ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -30,9 +30,10 @@ READERS = {
     "audio/aac": mpeg.read,
     "audio/mpeg": mpeg.read,
 }
+LOOKED_AT = 2**14  # bytes: three frames of any kind
 HEADLESS = ("audio/aac", "audio/mpeg")  # they may have been cut into anywhere
 
-Reader = "Generator[Track | bytes | None, None, None]"
+FROM_THE_FIRST = "record it again, or send the whole of it, from its first byte"
 
 
 class Decoder:
@@ -49,18 +50,18 @@ class Decoder:
         self._codec: Codec | None = None
         self._pcm = bytearray()
         self._has_sound = False
-        self._fruitless = 0  # bytes since the last sound
-        self._fruitless_since: float | None = None
+        self._used = 0  # bytes up to the last sound, without those that were dropped
+        self._fruitless_since = 0.0
         self._fed_at = 0.0
         self._is_feeding = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the samples that so many more bytes give, in pieces. Raises BadRequest for what cannot be decoded."""
         self._is_feeding = True
-        self._source.feed(data)
-        self._fruitless += len(data)
         self._fed_at = self._clock()
-        self._fruitless_since = self._fed_at if self._fruitless_since is None else self._fruitless_since
+        if self._fruitless() <= 0:
+            self._fruitless_since = self._fed_at
+        self._source.feed(data)
         yield from self._decoded()
         self._is_feeding = False
 
@@ -82,12 +83,15 @@ class Decoder:
 
         What says its size, as metadata does, may take longer, as long as it comes.
         """
-        since = self._fruitless_since
-        if since is None or self._is_feeding:
+        if self._is_feeding:
             return False
-        if self._source.is_patient:
-            since = self._fed_at
-        return self._fruitless >= max(STALL_BYTES, self._source.unheard) and self._clock() - since >= STALL_SECONDS
+        since = self._fed_at if self._source.is_patient else self._fruitless_since
+        least = max(STALL_BYTES, self._source.unheard)
+        return self._fruitless() >= least and self._clock() - since >= STALL_SECONDS
+
+    def _fruitless(self) -> int:
+        """Return how many bytes have come since the last sound, without metadata."""
+        return self._source.received - self._source.dropped - self._used
 
     def _decoded(self) -> Iterator[bytes]:
         try:
@@ -113,7 +117,7 @@ class Decoder:
 
     def _pieces(self) -> Iterator[bytes]:
         if self._pcm:
-            self._fruitless, self._fruitless_since = 0, None
+            self._used = self._source.received - self._source.dropped
             whole, self._pcm = bytes(self._pcm), bytearray()
             for start in range(0, len(whole), PIECE):
                 yield whole[start : start + PIECE]
@@ -138,16 +142,19 @@ class Decoder:
         if not kind and self._type.media in HEADLESS:
             return self._type.media
         if not kind:
-            raise BadRequest(f"this is no {self._shown()} that we can read: send the stream from its first byte")
+            is_undeclared = self._type.media == ContentType.UNDECLARED and self._codec is None
+            raise BadRequest(MISSING if is_undeclared else f"this is no {self._type.media}: {FROM_THE_FIRST}")
         return kind
 
     def _detected(self) -> Generator[None, None, str]:
         wanted = 1
         while True:
-            begun = yield from self._source.peek(wanted)
+            is_all = len((yield from self._source.peek(wanted))) < wanted
+            with self._source.look() as view:
+                begun = bytes(view[:LOOKED_AT])
             if not begun:
                 raise Ended
-            kind = kind_of(begun, is_all=len(begun) < wanted)
+            kind = kind_of(begun, is_all=is_all or len(begun) == LOOKED_AT)
             if kind is not None:
                 return kind
             wanted = len(begun) + 1
@@ -156,9 +163,6 @@ class Decoder:
         kind = yield from self._detected()
         if kind and self._type.media == ContentType.RAW:
             raise BadRequest(f"this is {kind}, not raw samples: send content_type={kind}")
-
-    def _shown(self) -> str:
-        return "audio" if self._type.media == ContentType.UNDECLARED else self._type.media
 
 
 def decodes(content_type: ContentType) -> bool:

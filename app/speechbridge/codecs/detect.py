@@ -4,34 +4,44 @@ from __future__ import annotations
 
 from speechbridge.codecs import flac, mp4, mpeg, ogg, wav, webm
 
-ENOUGH = 12  # bytes, for all but frames without a container: there a second header must follow the first
+# Where each kind has its signature, and what it is. The size of an MP4's first box is below 16 MiB.
+SIGNATURES = (
+    *(("audio/x-wav", ((0, magic), (8, b"WAVE"))) for magic in wav.MAGICS),
+    *(("audio/mp4", ((0, b"\0"), (4, name))) for name in mp4.FIRST),
+    *(("audio/mpeg", ((0, mpeg.ID3 + version),)) for version in (b"\2", b"\3", b"\4")),
+    ("audio/ogg", ((0, ogg.MAGIC + b"\0"),)),
+    ("audio/webm", ((0, webm.MAGIC),)),
+    ("audio/x-flac", ((0, flac.MAGIC),)),
+)
+FRAMES = 3  # headers in a row, where there is no container. Samples have so many by chance once in 10**9 streams
 
 
 def kind_of(begun: bytes, *, is_all: bool = False) -> str | None:
     """Name the container, as a content type; empty for what is none; None if more bytes would tell."""
-    if len(begun) < ENOUGH and not is_all:
-        return None
-    if begun[:4] in wav.MAGICS and begun[8:12] == b"WAVE":
-        return "audio/x-wav"
-    if begun[4:8] in mp4.FIRST:
-        return "audio/mp4"
-    if begun[:3] == mpeg.ID3 and max(begun[3:5]) < 0xFF and max(begun[6:10], default=0) < 0x80:
-        return "audio/mpeg"
-    for magic, kind in ((ogg.MAGIC, "audio/ogg"), (webm.MAGIC, "audio/webm"), (flac.MAGIC, "audio/x-flac")):
-        if begun.startswith(magic):
+    is_open = False
+    for kind, signature in SIGNATURES:
+        parts = [(begun[place : place + len(magic)], magic) for place, magic in signature]
+        if all(part == magic for part, magic in parts):
             return kind
+        is_open = is_open or all(magic.startswith(part) for part, magic in parts)
+    if is_open and not is_all:
+        return None
     return _frames(begun, is_all=is_all)
 
 
 def _frames(begun: bytes, *, is_all: bool) -> str | None:
     place, shared = 0, None
-    for _ in range(3):  # headers; samples have so many in a row by chance once in 10**9 streams
+    for _ in range(FRAMES):
         header = begun[place : place + mpeg.HEADER]
         if len(header) < mpeg.HEADER:
-            return "" if is_all else None
+            return None if _may_be_sync(header) and not is_all else ""
         found = mpeg.frame(header)
         if found is None or shared not in (None, found[1:]):
             return ""
         shared = found[1:]
         place += found[0]
     return "audio/aac" if shared and shared[1] == "aac" else "audio/mpeg"
+
+
+def _may_be_sync(header: bytes) -> bool:
+    return header[:1] in (b"", b"\xff") and (len(header) < 2 or header[1] >= 0xE0)

@@ -35,6 +35,7 @@ DAMAGED = "the MP4 stream is damaged: send the whole of it, from its first byte"
 INDEX_LAST = "the MP4 file has its index after its sound: write it fragmented, or with -movflags +faststart"
 DEPTH = 8  # of boxes within each other
 INDEX = 2**23  # bytes of the index at most: ten hours of AAC
+PIECE = 480  # samples
 PACKETS = 2**18  # in one fragment: more than an hour
 
 
@@ -286,9 +287,15 @@ def _whole(index: Index) -> Iterator[tuple[int, int]]:
         at = _integer(chunks, 8 + width * chunk, width)
         taken = min(per_chunk, count - number)
         if pcm:
-            yield at, taken * pcm * (index.track.channels or 1)
+            yield from _pieces(at, taken, pcm * (index.track.channels or 1))
         for _ in range(0 if pcm else taken):
             size = same or _integer(sizes, 12 + 4 * number)
             yield at, size
             at, number = at + size, number + 1
         number += taken if pcm else 0
+
+
+def _pieces(at: int, count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut a chunk of samples, so that the first are heard before the last have come."""
+    for start in range(0, count, PIECE):
+        yield at + start * size, min(PIECE, count - start) * size

@@ -38,18 +38,19 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
         if magic != MAGIC or version:
             raise BadRequest(DAMAGED)
         lacing = yield from source.take(count)
-        body = yield from source.take_long(sum(lacing))
         if flags & FIRST:
             if not in_headers:
                 stream, in_headers = None, True
-            if stream is None and (codec := _codec(body)):
+            if stream is None and (codec := _codec((yield from source.peek(min(8, sum(lacing)))))):
                 stream = _Stream(serial, codec)
         else:
             in_headers = False
         if stream is None and not flags & FIRST:
             raise BadRequest("the Ogg stream has no audio that we read: send Opus, Vorbis or FLAC, from its first byte")
         if stream is not None and serial == stream.serial:
-            yield from stream.read(lacing, body, is_continued=bool(flags & CONTINUED))
+            yield from stream.read(source, lacing, is_continued=bool(flags & CONTINUED))
+        else:
+            yield from source.skip(sum(lacing))
 
 
 def _codec(first: bytes) -> str:
@@ -68,23 +69,25 @@ class _Stream:
         self._packet = bytearray()  # incomplete
         self._is_lost = False  # the beginning of the packet at hand is not there
 
-    def read(self, lacing: bytes, body: bytes, *, is_continued: bool) -> Iterator[Track | bytes]:
-        """Yield the packets that a page completes."""
+    def read(self, source: Source, lacing: bytes, *, is_continued: bool) -> Generator[Track | bytes | None, None, None]:
+        """Yield the packets of a page as they come: a page may hold a second of them, or more."""
         if not is_continued:
             self._packet.clear()
         self._is_lost = is_continued and not self._packet
-        place = 0
-        for size in lacing:
-            self._packet += body[place : place + size]
-            place += size
-            if len(self._packet) > MOST:
-                raise BadRequest(DAMAGED)
-            if size == 255:
+        size = 0
+        for part in lacing:
+            size += part
+            if part == 255:
                 continue
+            self._packet += yield from source.take_long(size)
+            size = 0
             if not self._is_lost:
                 yield from self._take(bytes(self._packet))
             self._packet.clear()
             self._is_lost = False
+        self._packet += yield from source.take_long(size)
+        if len(self._packet) > MOST:
+            raise BadRequest(DAMAGED)
 
     def _take(self, packet: bytes) -> Iterator[Track | bytes]:
         if len(self._headers) < self._needed:

@@ -51,6 +51,7 @@ class Source:
 
     def __init__(self) -> None:
         self.position = 0  # of the next byte, since the beginning
+        self.received = self.dropped = 0  # bytes; and how many of them were of no use, as it was known that they are
         self.is_patient = False  # the reader knows how long it has to wait: there is a size, and it may be large
         self.unheard = 0  # bytes that may lie here without a sound, where the reader expects more than usual
         self._buffer = bytearray()
@@ -61,6 +62,7 @@ class Source:
 
     def feed(self, data: bytes) -> None:
         self._buffer += data
+        self.received += len(data)
 
     def end(self) -> None:
         """Say that no bytes follow."""
@@ -110,7 +112,9 @@ class Source:
         self.is_patient = True
         while count:
             yield from self.wait(1)
-            count -= len(self._pop(min(count, len(self._buffer))))
+            dropped = len(self._pop(min(count, len(self._buffer))))
+            self.dropped += dropped
+            count -= dropped
         self.is_patient = False
 
     def _pop(self, count: int) -> bytes:

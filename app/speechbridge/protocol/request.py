@@ -64,7 +64,9 @@ class ContentType:
         if media == cls.UNDECLARED:
             return cls.undeclared()
         if media != cls.RAW:
-            raise BadRequest(f"content_type {_shown(media)}: send audio/x-raw, or a type in docs/audio.md")
+            raise BadRequest(
+                f"content_type {_shown(media)}: send audio/webm, audio/ogg, audio/mp4, audio/x-wav or audio/x-raw"
+            )
         missing = [name for name in ("layout", "rate", "format", "channels") if not given.get(name)]
         if missing:
             example = str(cls.raw()).partition(";")[2]  # the whole would not fit into a close reason
@@ -108,6 +110,9 @@ class ContentType:
         if self.media != self.RAW:
             return f"{self.media};rate={self.rate};channels={self.channels}"
         return f"{self.media};layout={self.layout};rate={self.rate};format={self.format};channels={self.channels}"
+
+
+MISSING = f"content_type is missing: for example {ContentType.raw()}"
 
 
 def _shown(value: str) -> str:
@@ -197,7 +202,7 @@ class StreamRequest:
             raise BadRequest("the query has more than 100 parameters") from None
         content_type = ContentType.parse(given["content_type"]) if "content_type" in given else otherwise
         if content_type is None:
-            raise BadRequest(f"content_type is missing: for example {ContentType.raw()}")
+            raise BadRequest(MISSING)
         return cls(
             content_type,
             {name: read(given[name], name) for name, read in OPTIONS.items() if name in given},

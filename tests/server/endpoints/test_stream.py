@@ -98,7 +98,7 @@ async def test_in_a_crowd_short_messages_go_to_the_upstream_in_pieces_of_100_ms(
         async with client(server) as socket:
             await socket.send(bytes(640))
             assert await socket.recv() == "640"  # one is no crowd
-            monkeypatch.setattr("speechbridge.server.session.COALESCE_FROM", 1)
+            monkeypatch.setattr("speechbridge.server.intake.COALESCE_FROM", 1)
             [session] = sessions._alive
             for messages in (4, 5, 2):
                 await until(lambda: session._bridge and session._bridge._inbound.thread_waiting)
@@ -122,8 +122,7 @@ async def test_audio_sent_before_connected_is_kept() -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("", "content_type is missing"),
-        ("?content_type=audio/mpeg", "audio/x-wav"),
+        ("?content_type=audio/midi", "audio/x-wav"),
         ("?content_type=audio/x-raw", "lacks layout, rate, format, channels"),
         ("?content_type=" + "%F0%9F%98%80" * 40, "audio/x-wav"),
         ("?content_type=audio/x-raw;layout=interleaved;rate=16000;format=S16LE", "lacks channels"),
@@ -136,6 +135,15 @@ async def test_a_bad_request_is_4002_with_a_reason(query: str, said: str) -> Non
     assert messages == []
     assert close.code == 4002
     assert said in close.reason
+
+
+async def test_without_a_type_bytes_that_tell_none_are_4002_with_a_reason() -> None:
+    async with service(count) as server, client(server, "/speechtotext/v1/stream") as socket:
+        await socket.send(b"these are no audio")
+        messages, close = await ending(socket)
+    assert [json.loads(message)["type"] for message in messages] == ["connected"]
+    assert close.code == 4002
+    assert "content_type is missing" in close.reason
 
 
 async def test_a_text_that_is_not_eos_is_1007() -> None:
