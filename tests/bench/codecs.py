@@ -93,7 +93,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def main() -> str:
-    rows: list[tuple[object, ...]] = []
+    rows: list[tuple[str, ...]] = []
     for form in (RAW, *SHOWN):
         took = sorted(asyncio.run(delays(form)))
         decoder = (0.0, 0.0) if form is RAW else (cpu(form), held_back(form))

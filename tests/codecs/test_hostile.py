@@ -49,8 +49,26 @@ def box(name: bytes, payload: bytes, size: int | None = None) -> bytes:
     return struct.pack(">I4s", 8 + len(payload) if size is None else size, name) + payload
 
 
+def track(*fields: bytes) -> bytes:
+    """Return the beginning of a WebM with one audio track."""
+    return WEBM_HEAD + ebml("1654ae6b", ebml("ae", b"".join([ebml("d7", b"\1"), ebml("83", b"\2"), *fields])))
+
+
+def wav(rate: int, channels: int) -> bytes:
+    form = struct.pack("<IHHIIHH", 16, 1, channels, rate, 2 * rate * channels, 2 * channels, 16)
+    return b"RIFF\0\0\0\0WAVEfmt " + form + b"data\0\0\0\0" + bytes(999)
+
+
+def page(flags: int, *packets: bytes) -> bytes:
+    head = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, 0, 1, 0, 0, len(packets))
+    return head + bytes(map(len, packets)) + b"".join(packets)
+
+
 WEBM_HEAD = ebml("1a45dfa3", b"") + bytes.fromhex("18538067 01ffffffffffffff")
 MP4_HEAD = box(b"ftyp", b"isom\0\0\0\0")
+OPUS, VORBIS, HERTZ = ebml("86", b"A_OPUS"), ebml("86", b"A_VORBIS"), "b5"
+NAMES = b"".join(box(struct.pack(">I", number), b"") for number in range(100_000))
+NESTED = b"\0\0\0\0mdia" * 90_000
 HOSTILE = {
     "a WebM packet of 1 GB": WEBM_HEAD + ebml("1f43b675", b"", 2**40) + ebml("a3", b"", 2**30),
     "WebM tracks of 1 GB": WEBM_HEAD + ebml("1654ae6b", b"", 2**30),
@@ -58,27 +76,25 @@ HOSTILE = {
     "a WebM element without a size": WEBM_HEAD + bytes.fromhex("1654ae6b ff"),
     "WebM within WebM": WEBM_HEAD + bytes.fromhex("18538067 ff") * 100_000 + b"\0",
     "a WebM without sound": WEBM_HEAD + ebml("1654ae6b", ebml("ae", ebml("83", b"\1"))),
-    "an encrypted WebM": WEBM_HEAD + ebml("1654ae6b", ebml("ae", ebml("83", b"\2") + ebml("6d80", b"") + ebml("86", b"A_OPUS"))),
-    "a WebM of 0.001 Hz": WEBM_HEAD
-    + ebml("1654ae6b", ebml("ae", ebml("83", b"\2") + ebml("86", b"A_VORBIS") + ebml("e1", ebml("b5", struct.pack(">f", 0.001))))),
-    "a WebM of no number of Hz": WEBM_HEAD
-    + ebml("1654ae6b", ebml("ae", ebml("83", b"\2") + ebml("86", b"A_OPUS") + ebml("e1", ebml("b5", struct.pack(">d", float("nan")))))),
+    "an encrypted WebM": track(ebml("6d80", b""), OPUS),
+    "a WebM of 0.001 Hz": track(VORBIS, ebml("e1", ebml(HERTZ, struct.pack(">f", 0.001)))),
+    "a WebM of no number of Hz": track(OPUS, ebml("e1", ebml(HERTZ, struct.pack(">d", float("nan"))))),
+    "a WebM packet in too many parts": track(OPUS) + ebml("a3", b"\x81\0\0\x04\xff"),
     "an MP4 index of 2 GB": MP4_HEAD + box(b"moov", b"", 2**31),
     "an MP4 box of 2**63 bytes": MP4_HEAD + struct.pack(">I4sQ", 1, b"free", 2**63),
     "an MP4 box of no bytes": MP4_HEAD + box(b"free", b"", 4),
-    "MP4 boxes within each other": MP4_HEAD + box(b"moov", box(b"trak", box(b"mdia", b"\0\0\0\0mdia" * 90_000))),
+    "MP4 boxes within each other": MP4_HEAD + box(b"moov", box(b"trak", box(b"mdia", NESTED))),
     "MP4 with its sound first": MP4_HEAD + box(b"mdat", bytes(100)),
-    "MP4 boxes of 100,000 names": MP4_HEAD
-    + box(b"moov", box(b"trak", b"".join(box(struct.pack(">I", n), b"") for n in range(100_000)))),
+    "MP4 boxes of 100,000 names": MP4_HEAD + box(b"moov", box(b"trak", NAMES)),
     "an ID3 tag and no more": b"ID3\4\0\0\0\0\0\0" + bytes(40_000),
     "a WAV format of 4 GB": b"RIFF\0\0\0\0WAVEfmt \xf0\xff\xff\xff",
-    "a WAV of 1 Hz": b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 1, 2, 2, 16) + b"data\0\0\0\0" + bytes(9),
-    "a WAV of 200 channels": b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 200, 16000, 400, 400, 16) + b"data\0\0\0\0" + bytes(9),
-    "a WAV of no channels": b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 0, 16000, 0, 0, 16) + b"data\0\0\0\0" + bytes(9),
+    "a WAV of 1 Hz": wav(1, 1),
+    "a WAV of 200 channels": wav(16000, 200),
+    "a WAV of no channels": wav(16000, 0),
     "a FLAC without its first block": b"fLaC\x81\0\0\x22" + bytes(34) + bytes(9),
-    "an Ogg without sound": b"OggS\0\2" + bytes(20) + b"\1\x08theora!!" + b"OggS\0\0" + bytes(20) + b"\1\1x",
-    "Opus for 200 ears": b"OggS\0\2" + bytes(20) + b"\1\x13OpusHead\1\xc8\0\0\x80\xbb\0\0\0\0\0" + b"OggS\0\0" + bytes(20) + b"\1\x08OpusTags",
-}  # fmt: skip
+    "an Ogg without sound": page(2, b"\x80theora!!") + page(0, b"x"),
+    "Opus for 200 ears": page(2, b"OpusHead\1\xc8\0\0\x80\xbb\0\0\0\0\0") + page(0, b"OpusTags"),
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -38,6 +38,7 @@ class Form:
 WEBM = Form("audio/webm", "webm", "libopus", 48000, sample="flt", options={"live": "1"})  # as MediaRecorder has it
 EXACT_WEBM = Form("audio/webm", "matroska", "flac", exact=True, options={"live": "1"})
 OGG = Form("audio/ogg", "ogg", "libopus", 48000, sample="flt", options={"page_duration": "100000"})
+SAMPLES = "audio/x-raw;layout=interleaved;"  # and the rest
 VORBIS = {"strict": "experimental"}
 FORMS = (
     WEBM,
@@ -74,14 +75,14 @@ FORMS = (
     Form("audio/x-wav", "wav", "pcm_u8", sample="u8"),
     Form("audio/x-wav", "wav", "pcm_mulaw", 8000),
     Form("audio/x-wav", "wav", "pcm_alaw", 8000, 2),
-    Form("audio/x-raw;layout=interleaved;rate=44100;format=S24LE;channels=2", "s24le", "pcm_s24le", 44100, 2, "s32"),
-    Form("audio/x-raw;layout=interleaved;rate=16000;format=S32LE;channels=1", "s32le", "pcm_s32le", sample="s32", exact=True),
-    Form("audio/x-raw;layout=interleaved;rate=16000;format=F32LE;channels=1", "f32le", "pcm_f32le", sample="flt", exact=True),
-    Form("audio/x-raw;layout=interleaved;rate=16000;format=S16BE;channels=1", "s16be", "pcm_s16be", exact=True),
-    Form("audio/x-raw;layout=interleaved;rate=16000;format=U8;channels=1", "u8", "pcm_u8", sample="u8"),
+    Form(SAMPLES + "rate=44100;format=S24LE;channels=2", "s24le", "pcm_s24le", 44100, 2, "s32"),
+    Form(SAMPLES + "rate=16000;format=S32LE;channels=1", "s32le", "pcm_s32le", sample="s32", exact=True),
+    Form(SAMPLES + "rate=16000;format=F32LE;channels=1", "f32le", "pcm_f32le", sample="flt", exact=True),
+    Form(SAMPLES + "rate=16000;format=S16BE;channels=1", "s16be", "pcm_s16be", exact=True),
+    Form(SAMPLES + "rate=16000;format=U8;channels=1", "u8", "pcm_u8", sample="u8"),
     Form("audio/x-mulaw;rate=8000", "mulaw", "pcm_mulaw", 8000),
     Form("audio/x-alaw;rate=8000;channels=1", "alaw", "pcm_alaw", 8000),
-)  # fmt: skip
+)
 
 
 @cache
@@ -112,6 +113,7 @@ def _write(sink: io.BytesIO | str, pcm: bytes, form: Form) -> None:
     with av.open(sink, "w", format=form.container, options=form.options) as container:
         layout = "mono" if form.channels == 1 else "stereo"
         stream = container.add_stream(form.codec, rate=form.rate, options=form.codec_options)
+        assert isinstance(stream, av.AudioStream)
         stream.codec_context.layout = layout
         stream.codec_context.format = form.sample
         resampler = av.AudioResampler(form.sample, layout, form.rate)
