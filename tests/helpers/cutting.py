@@ -60,7 +60,7 @@ class Wire:
                 with suppress(OSError):
                     await end.wait_closed()
 
-    async def settle(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until its connections have ended."""
         await asyncio.gather(*self._carrying, return_exceptions=True)
 
@@ -75,5 +75,5 @@ async def cut_wire(target: str, lives: Callable[[], int | None]) -> AsyncIterato
         yield wire
     finally:
         server.close()
-        await wire.settle()
+        await wire.wait_closed()
         await server.wait_closed()

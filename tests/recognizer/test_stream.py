@@ -69,6 +69,9 @@ class Told:
     options: StreamOptions = field(default_factory=StreamOptions)
     says_nothing: bool = False
 
+    def decode(self, samples: Samples, guess: Sequence[int], _judged: Samples) -> Decoded:
+        return self.model.decode(samples, guess)
+
     def partial(self, utterance: Utterance, decoded: Decoded, _shown: Sequence[Element]) -> Partial:
         return Partial(0.0, utterance.end * FRAME_SECONDS, (Element(f"{decoded.tokens[0]}"),))
 

@@ -40,9 +40,15 @@ async def running(models: Models, threads: int = 2, most: int = 16) -> AsyncIter
 
 
 async def recognise(
-    streams: Streams, audio: bytes, kind: ContentType = RAW, *, piece: int = 3200, **options: bool | float
+    streams: Streams,
+    audio: bytes,
+    kind: ContentType = RAW,
+    *,
+    piece: int = 3200,
+    pause: float = 0.0,
+    **options: bool | float,
 ) -> Heard:
-    """Give a stream all of it at once; return what it says."""
+    """Give a stream all of it at once, or with pauses in which it is looked at; return what it says."""
     stream = streams.open(StreamRequest(kind, options))
     heard: Heard = []
 
@@ -53,6 +59,7 @@ async def recognise(
     reading = asyncio.create_task(read())
     for start in range(0, len(audio), piece):
         await stream.feed(audio[start : start + piece])
+        await asyncio.sleep(pause)
     await stream.finish()
     await reading
     stream.close()
@@ -191,6 +198,13 @@ async def test_detailed_partials_have_times_within_what_was_heard(models: Models
 async def test_sound_that_is_no_speech_has_no_words(models: Models, sound: str) -> None:
     async with running(models) as streams:
         heard = await recognise(streams, sounds()[sound])
+    assert [element for hypothesis in heard for element in hypothesis.elements] == []
+
+
+@pytest.mark.parametrize("sound", ["a chord that swells", "an organ", "a siren"])
+async def test_what_the_voice_detector_takes_for_speech_is_shown_at_no_moment(models: Models, sound: str) -> None:
+    async with running(models) as streams:
+        heard = await recognise(streams, sounds(6.0)[sound], pause=0.02)
     assert [element for hypothesis in heard for element in hypothesis.elements] == []
 
 

@@ -103,6 +103,30 @@ async def test_pipelined_requests_are_all_answered_and_few_wait_at_a_time() -> N
     assert 0 < waiting <= SLICE_BYTES // len(GET)
 
 
+async def test_to_a_client_that_has_left_amid_pipelined_requests_nothing_is_written() -> None:
+    """A transport of uvloop raises then, and the log has a traceback."""
+    async with service() as server, connection(server) as (_, writer):
+        asked, left = asyncio.Event(), asyncio.Event()
+
+        @server.app.get("/late")
+        async def late() -> str:
+            asked.set()
+            await left.wait()
+            return "late"
+
+        writer.write(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n" + (GET + b"\r\n") * 3)
+        async with asyncio.timeout(PATIENCE):
+            await asked.wait()
+            [protocol] = server.connections
+            written: list[bytes] = []
+            protocol.transport.write = written.append
+            protocol.transport.abort()  # as when writing fails: nothing is read while requests wait
+            await until(lambda: not server.connections)
+            left.set()
+            await until(lambda: not protocol.tasks)
+    assert written == []
+
+
 async def test_what_comes_in_one_read_is_parsed_in_slices_each_in_a_turn_of_its_own() -> None:
     async with service() as server, connection(server) as (_, writer):
         await until(lambda: server.connections)

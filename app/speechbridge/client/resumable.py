@@ -181,7 +181,7 @@ class ResumableStream:
             async with dial(
                 stream_address(self._url, self._replay.query()), open_timeout=self._open_timeout
             ) as websocket:
-                close = await self._converse(websocket)
+                close = await self._exchange(websocket)
         except NoConnection as error:
             failure = error
         if close is not None and close.is_success(eos_sent=self._ended):
@@ -197,7 +197,7 @@ class ResumableStream:
         self.cuts += 1
         await asyncio.sleep(self._retry.pause())
 
-    async def _converse(self, websocket: ClientConnection) -> Close:
+    async def _exchange(self, websocket: ClientConnection) -> Close:
         """Send and receive on one connection until it ends; return how."""
         try:
             await self._greet(websocket)

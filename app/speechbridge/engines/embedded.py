@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 READY, FAILED = "listening on ", "cannot start: "  # how the line begins that it prints once it has started, or not
 START_SECONDS = 60.0  # for a cold disk and a busy machine; otherwise it takes one or two
 STOP_SECONDS = 3.0
-BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row it died young
-YOUNG = 60.0  # seconds
+BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row it died
+STEADY_SECONDS = 60.0  # after which a death no longer counts as one in a row
 
 
 class RecognizerFailed(Exception):
@@ -105,7 +105,7 @@ class EmbeddedRecognizer:
             assert self._process is not None  # noqa: S101 # it was started before this task
             status = await self._process.wait()
             self._url = None
-            failures = failures + 1 if clock() - born < YOUNG else 0
+            failures = failures + 1 if clock() - born < STEADY_SECONDS else 0
             pause = BACKOFF.limit(failures)
             logger.error("the recognizer died (exit status %s); it is restarted in %g s", status, pause)
             await asyncio.sleep(pause)

@@ -69,7 +69,7 @@ def _positive(text: str) -> int:
 
 
 @asynccontextmanager
-async def _attendant(options: argparse.Namespace) -> AsyncIterator[RevAi]:
+async def _handler(options: argparse.Namespace) -> AsyncIterator[RevAi]:
     streams = options.streams or STREAMS_PER_THREAD * options.threads
     try:
         models = await asyncio.to_thread(Models, options.model, options.language)
@@ -93,7 +93,7 @@ async def _watch(threads: DecodingThreads) -> None:
 
 def main() -> None:
     options = _options()
-    run(_attendant(options), options)
+    run(_handler(options), options)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ SLOWEST = 1.0  # tokens a second of speech, in an utterance of `LONG` or more; p
 LONG = 2.0  # seconds of speech
 SHORTEST_LOOP = 9  # tokens
 LOOP_SHARE = 0.34  # of the tokens that are different; "It was the best of times, it was the worst of times" has 0.43
-CHANT = 0.9  # mean confidence from which a repetition was said, and is not a loop of the model; loops have 0.67 to 0.86
+SAID_TWICE = 0.9  # mean confidence from which a repetition was said; loops of the model have 0.67 to 0.86
 
 
 def is_credible(utterance: Utterance, decoded: Decoded, least: float = CREDIBLE) -> bool:
@@ -34,7 +34,7 @@ def is_credible(utterance: Utterance, decoded: Decoded, least: float = CREDIBLE)
     seconds = utterance.speech_frames * FRAME_SECONDS
     if seconds >= LONG and (not decoded.is_complete or len(decoded.tokens) < SLOWEST * seconds):
         return False
-    if decoded.confidence < CHANT and is_loop(decoded.tokens):
+    if decoded.confidence < SAID_TWICE and is_loop(decoded.tokens):
         return False
     return decoded.confidence * utterance.voice >= least
 

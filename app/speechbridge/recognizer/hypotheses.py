@@ -12,7 +12,9 @@ from speechbridge.audio import RATE
 from speechbridge.protocol.messages import Element, Final, Partial
 from speechbridge.recognizer.credibility import CREDIBLE_SO_FAR, is_credible, without_loop
 from speechbridge.recognizer.disfluencies import without_disfluencies
+from speechbridge.recognizer.moonshine import Decoded
 from speechbridge.recognizer.profanity import masked
+from speechbridge.recognizer.steadiness import is_steady
 from speechbridge.recognizer.voice import FRAME_SECONDS
 from speechbridge.recognizer.written import Written, final_elements, partial_elements, plain, written
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from speechbridge.recognizer.align import Aligner, Times
-    from speechbridge.recognizer.moonshine import Decoded, Moonshine, Samples
+    from speechbridge.recognizer.moonshine import Moonshine, Samples
     from speechbridge.recognizer.options import StreamOptions
     from speechbridge.recognizer.utterances import Utterance
 
@@ -38,6 +40,10 @@ class Hypotheses:
     model: Moonshine
     aligner: Aligner | None  # None: words share the time of their utterance
     options: StreamOptions
+
+    def decode(self, samples: Samples, guess: tuple[int, ...], judged: Samples) -> Decoded:
+        """Decode an utterance: to nothing, at little cost, if the part of it that is judged is a steady sound."""
+        return Decoded() if is_steady(judged) else self.model.decode(samples, guess)
 
     def partial(self, utterance: Utterance, decoded: Decoded, shown: Sequence[Element] = ()) -> Partial | None:
         """Return what is to be shown of an utterance that goes on, beside what is `shown` of it; None for nothing.

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechbridge.audio import SAMPLE, Converter, loudness
+from speechbridge.audio import RATE, SAMPLE, Converter, loudness
 from speechbridge.protocol.messages import Final
 from speechbridge.recognizer.moonshine import Decoded
 from speechbridge.recognizer.outbox import Outbox
@@ -49,6 +49,8 @@ HEADER_PIECE = 4096  # bytes at once of a WAV file whose format is not known yet
 
 LOOK_AFTER = 0.3  # seconds of new speech
 LOOK_SHARE = 3.0  # times what the last look took, until the next
+
+JUDGED = 3 * RATE  # samples at the end of an utterance: a look is for nothing if they are a steady sound
 
 LOUD = 300.0  # root mean square of 16-bit samples; a room without a voice is 20 to 150, a voice is 1,000 to 4,000
 HEARD_AFTER = 10.0  # seconds of loud sound without speech, until it is said that they were heard
@@ -181,8 +183,8 @@ class Stream:
         elif not self._is_looking() and self._pace.is_due(utterance.speech_frames):
             self._pace.begin(utterance.speech_frames)
             samples, guess = self._samples_of(utterance), self._decoded.tokens
-            model = self._hypotheses.model
-            self._look = job = self._threads.submit(lambda: model.decode(samples, guess))
+            decode = self._hypotheses.decode
+            self._look = job = self._threads.submit(lambda: decode(samples, guess, samples[-JUDGED:]))
             snapshot = utterance.copy()
             job.result.add_done_callback(lambda result: self._looked(job, snapshot, result))
 
@@ -204,7 +206,7 @@ class Stream:
         hypotheses = self._hypotheses
 
         def conclude() -> Conclusion:
-            decoded = hypotheses.model.decode(samples, guess)
+            decoded = hypotheses.decode(samples, guess, samples)
             return Conclusion(decoded, hypotheses.final(snapshot, decoded, samples))
 
         job = self._threads.submit(conclude, urgent=urgent)

@@ -5,8 +5,7 @@ it goes on parsing after it has closed. Here everything is parsed in slices, one
 counted before they are parsed; and after our close nothing is parsed any more.
 
 Everything of uvicorn and websockets that is private or undocumented, and that we use or override, is used in this file
-only. `tests/server/test_websocket_canary.py` keeps a hash of the code behind each name, and fails when a release
-changes it: read what is said here about that name again, and then the release's code.
+only. `tests/server/test_websocket_canary.py` has a hash of the code behind each name, and fails when that changes.
 
     uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol
         overridden   __init__, data_received, handle_cont, send_receive_event_to_app, receive, keepalive_timeout,
@@ -15,15 +14,14 @@ changes it: read what is said here about that name again, and then the release's
                      ping_timeout, pong_timer, close_timer, close_timeout, handshake_initiated, handshake_complete,
                      close_sent
     uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
-        overridden   connection_made, data_received, on_message_begin, on_body
-        attributes   loop, transport, flow, pipeline
+        overridden   connection_made, connection_lost, data_received, on_message_begin, on_body, _start_asgi_task
+        attributes   loop, transport, flow, pipeline, and `disconnected` of what `_start_asgi_task` is given
     uvicorn.protocols.http.flow_control.FlowControl
         overridden   resume_reading
         attributes   read_paused
     uvicorn.Server
         overridden   startup, shutdown, handle_exit, capture_signals
         attributes   config, lifespan.should_exit, servers, server_state.connections, should_exit, force_exit
-    uvicorn._types   ASGIReceiveEvent
     websockets.protocol.Protocol (`conn`)
         called       fail, data_to_send
         attributes   handshake_exc, state, close_rcvd, close_sent, close_rcvd_then_sent
@@ -54,7 +52,6 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from uvicorn._types import ASGIReceiveEvent
     from websockets.frames import Frame
 
     from speechbridge.protocol.close import Close
@@ -63,12 +60,9 @@ __all__ = ["Config", "HttpProtocol", "NotStarted", "UvicornServer", "WebSocketPr
 
 SLICE_FRAMES = 16  # parsed in one turn of the loop: about 0.3 ms
 SLICE_BYTES = 2**10  # of a request, parsed in one turn: 57 of the shortest requests
-
 HEAD_BYTES = 2**16  # of a request's line and headers together. A browser's are 2 KiB
 UNPARSED_BYTES = 2**20  # of requests that wait to be parsed. Reading stops long before that
-
 FRAGMENTS = 2048  # a message
-
 CLOSE_SECONDS = 5.0  # for a client to answer our close frame
 DISCARDED_BYTES = 2**24  # after our close. A client's and our own buffers hold less, so what is in flight is less
 DISCARDED_FRAMES = 4096  # after our close, among which the client's own close frame is looked for
@@ -77,7 +71,7 @@ DISCARDED_FRAMES = 4096  # after our close, among which the client's own close f
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One client's WebSocket. `closed` is told the close code that counts once it has ended."""
 
-    queue: Inbox[ASGIReceiveEvent]  # type: ignore[assignment] # as much of a queue as is used here
+    queue: Inbox[dict[str, Any]]  # type: ignore[assignment] # as much of a queue as is used here
     heard_at = 0.0  # the loop's time
     _unparsed = b""  # read, and not parsed from `_parsed` on
     _parsed = 0
@@ -139,8 +133,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _go_on(self) -> None:
         """Parse on at the next turn, or read on, or do neither while the application has messages to take."""
         takes = self.close_sent or not self.read_paused
-        if takes and self._is_reading and not self._unparsed:  # as after most messages
-            return
+        if takes and self._is_reading and not self._unparsed:
+            return  # as after most messages
         if self.transport.is_closing():
             self._unparsed = b""
             return
@@ -194,7 +188,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
 
-    def receive(self) -> Coroutine[Any, Any, ASGIReceiveEvent]:
+    def receive(self) -> Coroutine[Any, Any, Any]:
         if self.read_paused and self.queue.empty() and self.meter.verdict is None:
             self.read_paused = False
             self._go_on()
@@ -266,10 +260,21 @@ class HttpProtocol(HttpToolsProtocol):
     _unparsed = b""
     _next_slice: asyncio.Handle | None = None
     _kept = 0  # bytes that the parser has been given and may keep: a head, or trailers
+    _answering: Any = None  # what `_start_asgi_task` was given last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the inherited one
         super().connection_made(transport)
         self.flow = _Flow(transport, self._go_on)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Have no answer written any more; the inherited code forgets one that later requests wait behind."""
+        if self._answering is not None:
+            self._answering.disconnected = True
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += data
