@@ -108,3 +108,32 @@ def test_one_file_after_the_other_is_heard(form: Form) -> None:
     heard = decoded(chunks(one + other, 777))
     assert likeness(clip.pcm()[:64000], heard[: len(heard) // 4 * 2]) > 0.9
     assert likeness(clip.pcm()[64000:128000], heard[len(heard) // 4 * 2 :]) > 0.9
+
+
+def test_a_wav_that_says_nothing_or_too_little_of_its_size_is_heard_whole() -> None:
+    said, form = clip.pcm(seconds=0.1), FORMS[25]
+    data = bytearray(encoded(said, form))
+    at = data.index(b"data") + 4
+    for size in (0, 0xFFFFFFFF, 100, len(said), 2 * len(said)):
+        data[at : at + 4] = size.to_bytes(4, "little")
+        if size < len(said):
+            data[4:8] = (at + size).to_bytes(4, "little")
+        for cut in (1, 1000, len(data)):
+            heard = decoded(chunks(bytes(data), cut))
+            assert heard == said
+            assert decoded(chunks(bytes(data) * 2, cut)) == said * 2
+
+
+def test_a_whole_wav_in_each_message_is_heard() -> None:
+    """Recorder.js does so."""
+    said = clip.pcm(seconds=0.5)
+    files = [encoded(piece, FORMS[25]) for piece in chunks(said, 3200)]
+    assert decoded(files) == said
+    assert decoded(chunks(b"".join(files), 7)) == said
+
+
+def test_chunks_after_the_samples_are_no_samples() -> None:
+    said = clip.pcm(seconds=0.1)
+    data = encoded(said, FORMS[25])
+    for tail in (b"LIST\x04\0\0\0INFO", b"id3 \x03\0\0\0abc\0", b"LIST\xff\0\0\0"):
+        assert decoded(chunks(data + tail, 5)) == said
