@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from speechbridge.audio import RATE, SAMPLE
 from speechbridge.codecs import flac, mp4, mpeg, ogg, wav, webm
 from speechbridge.codecs.codec import Codec
-from speechbridge.codecs.detect import kind_of
+from speechbridge.codecs.detect import LOOKED_AT, kind_of, not_samples
 from speechbridge.codecs.samples import FORMATS, samples
 from speechbridge.codecs.source import Ended, Source, Track
 from speechbridge.protocol.request import MISSING, BadRequest, ContentType
@@ -30,7 +30,6 @@ READERS = {
     "audio/aac": mpeg.read,
     "audio/mpeg": mpeg.read,
 }
-LOOKED_AT = 2**14  # bytes: three frames of any kind
 HEADLESS = ("audio/aac", "audio/mpeg")  # they may have been cut into anywhere
 
 FROM_THE_FIRST = "record it again, or send the whole of it, from its first byte"
@@ -162,7 +161,7 @@ class Decoder:
     def _check_samples(self) -> Generator[None, None, None]:
         kind = yield from self._detected()
         if kind and self._type.media == ContentType.RAW:
-            raise BadRequest(f"this is {kind}, not raw samples: send content_type={kind}")
+            raise not_samples(kind)
 
 
 def decodes(content_type: ContentType) -> bool:

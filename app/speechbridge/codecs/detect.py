@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from speechbridge.codecs import flac, mp4, mpeg, ogg, wav, webm
+from speechbridge.protocol.request import BadRequest
 
 # Where each kind has its signature, and what it is. The size of an MP4's first box is below 16 MiB.
 SIGNATURES = (
@@ -14,6 +15,13 @@ SIGNATURES = (
     ("audio/x-flac", ((0, flac.MAGIC),)),
 )
 FRAMES = 3  # headers in a row, where there is no container. Samples have so many by chance once in 10**9 streams
+
+LOOKED_AT = 2**14  # bytes that tell for sure: three frames of any kind
+
+
+def not_samples(kind: str) -> BadRequest:
+    """Return what to raise for a container that is said to be raw samples."""
+    return BadRequest(f"this is {kind}, not raw samples: send content_type={kind}")
 
 
 def kind_of(begun: bytes, *, is_all: bool = False) -> str | None:

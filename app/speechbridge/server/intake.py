@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from speechbridge.codecs import Decoder, decodes, kind_of
+from speechbridge.codecs import LOOKED_AT, Decoder, decodes, kind_of, not_samples
 from speechbridge.protocol.request import BadRequest, ContentType
 from speechbridge.tasks import cancel_and_wait
 from syncbridge import Bridge, BridgeError, Broken, Closed, Limits
@@ -72,6 +72,8 @@ class Intake:
         is_open = _is_open(source)
         self._begun: bytearray | None = bytearray() if is_open else None
         self._is_decoded = source != content_type and not is_open
+        # Those of what is said to be samples are looked at on their way.
+        self._passed: bytearray | None = bytearray() if source.frame is not None else None
         self._decoder: Bridge[bytes, bytes] | None = None
         self._is_telling = self._has_ended = False
         self._received = 0  # bytes of samples
@@ -100,7 +102,7 @@ class Intake:
 
         Cancellation: some of it may have been taken.
         """
-        if self._has_ended:
+        if self._has_ended or (self._passed is not None and self._is_container(audio)):
             return
         if self._begun is None:
             await self._take(audio)
@@ -130,6 +132,20 @@ class Intake:
         self._is_telling = False
         if self._has_ended:
             self.end()
+
+    def _is_container(self, audio: bytes) -> bool:
+        """Refuse what is said to be samples and is a container. WAV is left: a click, and then samples."""
+        assert self._passed is not None  # noqa: S101 # its caller looks
+        self._passed += audio[: LOOKED_AT - len(self._passed)]
+        kind = kind_of(bytes(self._passed), is_all=len(self._passed) == LOOKED_AT)
+        if kind is None:
+            return False
+        self._passed = None
+        if kind in ("", "audio/x-wav"):
+            return False
+        self._has_ended = True
+        self._refuse(not_samples(kind))
+        return True
 
     async def _finish(self) -> None:
         try:

@@ -101,7 +101,8 @@ async def test_an_sdk_gets_samples_of_whatever_a_client_sends(form: Form) -> Non
 @pytest.mark.parametrize("form", [WEBM, OGG, FORMS[20]], ids=str)
 async def test_where_a_client_names_no_type_the_first_bytes_tell(path: str, form: Form) -> None:
     async with listening() as (server, listener):
-        close = await transcribed(server, path, chunks(reading(form, 2.0), 1))
+        data = reading(form, 2.0)
+        close = await transcribed(server, path, [*chunks(data[:20], 1), *chunks(data[20:], 500)])
     assert close.code == 1000
     assert listener.heard == decoded([reading(form, 2.0)])
 
@@ -241,12 +242,18 @@ async def test_a_decoder_lives_on_while_its_client_is_away() -> None:
     assert listener.heard == SAID
 
 
-async def test_raw_samples_that_are_a_container_are_refused_with_the_cure() -> None:
-    kind = "audio/x-raw;layout=interleaved;rate=16000;format=F32LE;channels=1"
-    async with listening() as (server, _):
-        close = await transcribed(server, f"{PATH}?content_type={quote(kind)}", [reading(WEBM, 2.0)])
+@pytest.mark.parametrize("sample", ["S16LE", "F32LE"])
+@pytest.mark.parametrize("form", [WEBM, OGG, FORMS[11], FORMS[18], FORMS[20], FORMS[23]], ids=str)
+@pytest.mark.parametrize("size", [7, 10_000])
+async def test_raw_samples_that_are_a_container_are_refused_with_the_cure(form: Form, sample: str, size: int) -> None:
+    kind = f"audio/x-raw;layout=interleaved;rate=16000;format={sample};channels=1"
+    async with listening() as (server, _), client(server, f"{PATH}?content_type={quote(kind)}") as socket:
+        with suppress(ConnectionClosed):
+            for piece in chunks(reading(form, 2.0)[:3000], size):
+                await socket.send(piece)
+        _, close = await ending(socket)
     assert close.code == 4002
-    assert "content_type=audio/webm" in close.reason
+    assert f"send content_type={form.media}" in close.reason
 
 
 async def test_an_engine_that_takes_a_codec_gets_it_as_it_was_sent() -> None:
