@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ROUND = 500  # inputs to one property before it is the next one's turn
+ROUND = 100  # inputs to one property before it is the next one's turn
 
 DEEP = "[" * 100_000
 HUGE = "1" + "0" * 400  # an int to JSON, and too large for a float

@@ -54,7 +54,7 @@ from syncbridge.channel import AsyncQueueShutDown, Channel, SyncQueueShutDown
 from syncbridge.errors import BridgeError, Broken, Closed, Early, Overloaded
 from syncbridge.feed import queue_to_generator
 from syncbridge.pool import Slot, WorkerPool
-from syncbridge.start import started
+from syncbridge.start import close, started
 from syncbridge.types import Abandoned, Failed, Finished, In, Limits, Out, Outcome, Start, State, Statistics
 
 if TYPE_CHECKING:
@@ -298,24 +298,18 @@ class Bridge(Generic[In, Out]):
         # The outcome is set before anybody is woken who may read it. The input is cut before the responses are closed,
         # because closing may wait for an SDK thread that waits in the feed.
         self._inbound.cut()
-        self._close(responses)
+        close(responses)
         self._outbound.finish()
 
     def _settle(self, outcome: Outcome) -> None:
         with self._outcome_lock:  # the worker sets it, and the loop when it abandons the worker
             self._outcome = self._outcome or outcome
 
-    def _close(self, responses: Iterable[Out]) -> None:
-        try:
-            getattr(responses, "close", lambda: None)()
-        except Exception:  # an SDK's clean-up may raise anything; the outcome is set already
-            logger.exception("%s: closing the SDK's responses failed", self._name)
-
     def _call_abort(self) -> None:
         try:
             if self._abort is not None:
                 self._abort()
-        except Exception:  # an SDK's abort may raise anything, as when its socket is gone; the bridge ends all the same
+        except (Exception, SystemExit, GeneratorExit):  # an SDK may raise anything; the bridge ends all the same
             logger.exception("%s: abort failed", self._name)
 
 

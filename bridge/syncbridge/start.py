@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from syncbridge.types import In, Out, Start
+
+logger = logging.getLogger(__name__)
 
 
 def started(start: Start[In, Out], feed: Iterator[In]) -> Iterable[Out]:
@@ -32,6 +35,14 @@ def started(start: Start[In, Out], feed: Iterator[In]) -> Iterable[Out]:
     return cast("Iterable[Out]", returned)
 
 
+def close(responses: object) -> None:
+    """Close an SDK's responses, if they can be closed. What that raises changes nothing, and is logged."""
+    try:
+        getattr(responses, "close", lambda: None)()
+    except BaseException:  # an SDK's clean-up may raise anything, SystemExit too; the outcome is known already
+        logger.exception("closing the SDK's responses failed")
+
+
 def yielding(kind: type[Out], start: Start[In, Out]) -> Start[In, Out]:
     """Make a start function that checks its responses. It raises WrongStart at the first that is not of a kind."""
 
@@ -48,7 +59,7 @@ def _checked(responses: Iterable[Out], kind: type[Out]) -> Iterator[Out]:
                 raise WrongStart(f"the SDK yielded {_article(response)}: each response must be {_a(kind)}")
             yield response
     finally:
-        getattr(responses, "close", lambda: None)()
+        close(responses)
 
 
 def _article(value: object) -> str:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from speechbridge.protocol.request import PATH, ContentType
 from tests.attacks.wire import GONE, Wire
-from tests.helpers.raw_websocket import frame
+from tests.helpers.raw_websocket import frame, handshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MANY = 10  # connections of an attack on memory
+CROWD = 900  # connections of an attack in numbers
 STREAM = f"{PATH}?content_type={ContentType.raw()}"
 WIDE = f"{PATH}?content_type={ContentType.raw(48000, 10)}"  # 960,000 bytes a second
 CONFIRMATION = b'{"type": "received", "finals": 0}'
@@ -101,6 +102,53 @@ def pipelined_requests(on: Attacker) -> None:
         wire.flood(b"GET / HTTP/1.1\r\n\r\n")
 
 
+def requests_at_one_moment(on: Attacker) -> None:
+    """Without a key: handshakes on many connections, each sent but for its last byte, and then all of these bytes."""
+    request = handshake("/ws_a")
+    while time.monotonic() < on.until:
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(Wire(on.url, on.until)) for _ in range(CROWD)]
+            for last in (request[:-1], request[-1:]):
+                for wire in wires:
+                    with contextlib.suppress(*GONE):
+                        wire.socket.sendall(last)
+            for wire in wires:
+                wire.listen(5.0)
+                on.told[wire.told or "nothing"] += 1
+
+
+def silent_connections(on: Attacker) -> None:
+    """Without a key: connections on which no request comes, as many as it gets, and none is let go."""
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(on.url, on.until)) for _ in range(2 * CROWD)]
+        wires[-1].hold()
+        for wire in wires:
+            wire.listen()
+            on.told[wire.told or "nothing"] += 1
+
+
+def long_parameters(on: Attacker) -> None:
+    """Streams whose parameters a speech service may refuse for their length, or drop the connection over."""
+    for wire in on.wires():
+        wire.open(on.keyed(f"{STREAM}&metadata={'/' * 7500}"))
+        wire.listen(1.0)
+
+
+def unread_pings(on: Attacker) -> None:
+    """Pings, fewer than are too many, on connections whose answers are not read."""
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(on.url, on.until)) for _ in range(MANY)]
+        for wire in wires:
+            wire.open(on.keyed("/ws"))
+            wire.socket.sendall(frame(1, b"text") + message(1, b"x" * (int(os.environ["LARGEST"]) - 10)))
+        while time.monotonic() < on.until:
+            for wire in wires:
+                with contextlib.suppress(*GONE):
+                    wire.socket.sendall(frame(9, b"x" * 125) * 40)
+            time.sleep(0.5)
+    on.told["nothing"] += 1
+
+
 def pings(on: Attacker) -> None:
     on.flood(frame(9, b"!"))
 
@@ -181,6 +229,7 @@ ATTACKS: dict[str, Callable[[Attacker], None]] = {
     attack.__name__: attack
     for attack in (
         *(refused_and_goes_on, endless_headers, endless_header, endless_trailer, pipelined_requests, metrics),
+        *(requests_at_one_moment, silent_connections, long_parameters, unread_pings),
         *(pings, pongs, empty_messages, empty_fragments, tiny_fragments, tiny_messages),
         *(confirmations, huge_confirmations, large_messages_unfinished, wide_streams, idle_connections),
     )

@@ -19,6 +19,8 @@ TOLD = {
     "endless_trailer": "HTTP/1.1 405",
     "pipelined_requests": "HTTP/1.1 200",
     "metrics": "answers",
+    "requests_at_one_moment": "HTTP/1.1 101",
+    "long_parameters": "4002",
     "pings": "1008",
     "pongs": "1008",
     "empty_messages": "1008",

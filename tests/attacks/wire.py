@@ -68,18 +68,15 @@ class Wire:
 
     def hold(self) -> None:
         """Send nothing more; stay until time is up or the service is gone."""
-        self.socket.setblocking(False)
-        while time.monotonic() < self.until:
-            readable, _, _ = select.select([self.socket], [], [], 0.1)
-            if readable and not self.listen():
-                return
+        while time.monotonic() < self.until and self.listen(0.1):
+            pass
 
-    def listen(self) -> bool:
-        """Read what there is; return whether the connection is still there."""
-        self.socket.setblocking(False)
+    def listen(self, seconds: float = 0.0) -> bool:
+        """Read what there is, or comes in so many seconds; return whether the connection is still there."""
+        self.socket.settimeout(seconds)
         try:
             received = self.socket.recv(2**16)
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             return True
         except GONE as gone:
             self._note(type(gone).__name__)

@@ -121,7 +121,7 @@ def test_a_new_stream_begins_at_a_whole_frame() -> None:
     assert len(send(replay)) == 3
 
 
-@pytest.mark.parametrize("end", [-1.0, 0.0, 1e308, 1.0])
+@pytest.mark.parametrize("end", [-1e308, -1.0, 0.0, 1e308, 1.0])
 def test_a_final_covers_no_more_than_was_sent(end: float) -> None:
     replay = new()
     send(replay, 101)

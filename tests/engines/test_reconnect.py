@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from itertools import islice, repeat
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -142,6 +143,28 @@ def test_the_number_of_tries_that_settle_nothing_is_limited() -> None:
     with pytest.raises(UpstreamClosed):
         run(engine, repeat(LOUD, 2))
     assert len(engine.requests) == TRIES
+
+
+def test_a_speech_service_that_stays_unavailable_is_waited_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the circuit breaker is open a try takes 30 s: sixteen of them were eight minutes without a word."""
+    now = 0.0
+
+    def unavailable(_audio: Iterator[bytes]) -> Iterator[str]:
+        nonlocal now
+        now += 30.0
+        raise UpstreamClosed(Close(4013))
+
+    def breaks_late(audio: Iterator[bytes]) -> Iterator[str]:
+        nonlocal now
+        now += 30.0
+        return breaks(audio)
+
+    monkeypatch.setattr(reconnect, "time", SimpleNamespace(monotonic=lambda: now))
+    for listens, tries in (([unavailable], 3), ([unavailable, breaks_late, unavailable], 4), ([breaks_late], TRIES)):
+        engine = Engine(*listens)
+        with pytest.raises(UpstreamClosed):
+            run(engine, repeat(LOUD, 2))
+        assert len(engine.requests) == tries
 
 
 def test_no_reconnect_before_there_is_audio_to_send() -> None:

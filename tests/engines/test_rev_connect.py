@@ -34,7 +34,18 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(400, 4002), (401, 4001), (403, 4001), (402, 4003), (429, 4029), (500, 4013), (502, 4013)]
+    ("status", "code"),
+    [
+        (400, 4002),
+        (401, 4001),
+        (403, 4001),
+        (402, 4003),
+        (414, 4002),
+        (431, 4002),
+        (429, 4029),
+        (500, 4013),
+        (502, 4013),
+    ],
 )
 async def test_an_http_status_becomes_a_close_code(status: int, code: int) -> None:
     async with bridged(Scripted((Status(status),))) as bridge:

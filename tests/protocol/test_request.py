@@ -60,6 +60,7 @@ def test_options_have_their_types_and_strangers_are_ignored() -> None:
         (f"content_type={RAW}&filter_profanity=perhaps", "true or false"),
         (f"content_type={RAW}&max_segment_duration_seconds=31", "from 5 to 30"),
         (f"content_type={RAW}&" + "&".join(f"a{n}=1" for n in range(101)), "more than 100"),
+        (f"content_type={RAW}&metadata={'/' * 2500}", "take 7509 bytes of a URL: 6144 at most"),
     ],
 )
 def test_a_bad_request_says_what_to_send(query: str, said: str) -> None:

@@ -133,6 +133,12 @@ def test_our_own_page_under_another_name_may_connect_with_a_key_only() -> None:
     assert refusal(door(), **page) == CloseCode.FOREIGN
 
 
+@pytest.mark.parametrize("host", ["[", "]", "[::1", "[localhost]"])
+def test_an_origin_without_a_host_is_none_of_ours_though_the_host_header_is_the_same(host: str) -> None:
+    """The client got HTTP 500, and the log a traceback."""
+    assert refusal(door(), origins=[f"http://{host}"], host=host) == CloseCode.FOREIGN
+
+
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_whatever_an_origin_says_it_is_judged_and_not_let_in(origin: str, host: str) -> None:
     assert refusal(door(origins=OURS), origins=[origin], host=host) in (None, CloseCode.FOREIGN)

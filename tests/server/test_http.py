@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,13 +11,14 @@ import httpx2
 import pytest
 from fastapi import Request  # noqa: TC002 # FastAPI reads the annotations
 
-from speechbridge.server.websocket import HEAD_BYTES, SLICE_BYTES, HttpProtocol
+from speechbridge.server import http, run
+from speechbridge.server.http import HEAD_BYTES, SLICE_BYTES, HttpProtocol
 from tests.helpers.puppet import until
 from tests.helpers.raw_websocket import PATIENCE
 from tests.helpers.service import client, ending, service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from speechbridge.server.run import Server
 
@@ -160,12 +161,74 @@ async def test_a_body_may_be_large_for_a_route_that_takes_one() -> None:
         async def size(request: Request) -> int:
             return len(await request.body())
 
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient() as web:
             url = server.url.replace("ws://", "http://") + "/size"
-            assert (await http.post(url, content=bytes(500_000))).json() == 500_000
+            assert (await web.post(url, content=bytes(500_000))).json() == 500_000
 
 
 async def test_a_websocket_whose_head_came_in_many_slices_works() -> None:
     async with service() as server, client(server, additional_headers={"X-Filler": "x" * 7000}) as web:
         await web.send("EOS")
         assert (await ending(web))[1].code == 1000
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b"GET /livez HTTP/1.1\r\nX-Filler: ", GET + b"\r\n" + GET], ids=["none", "part", "second"]
+)
+async def test_a_head_that_does_not_come_whole_in_time_ends_its_connection(
+    begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody could hold any number of connections, without a key, and for ever."""
+    monkeypatch.setattr(http, "HEAD_SECONDS", 0.2)
+    async with service() as server, connection(server) as (reader, writer):
+        writer.write(begin)
+        async with asyncio.timeout(PATIENCE):
+            assert b"HTTP/1.1 408 " in await reader.read()
+
+
+def _before(function: Callable[[], None], first: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        first()
+        function()
+
+    return both
+
+
+async def test_requests_that_arrive_at_one_moment_are_parsed_one_in_each_turn_of_the_loop() -> None:
+    """1,500 of them took 0.9 s in one turn, in which no other client was served."""
+    many = 20
+    async with service() as server, AsyncExitStack() as stack:
+        connected = [await stack.enter_async_context(connection(server)) for _ in range(many)]
+        await until(lambda: len(server.connections) == many)
+        turn, at = 0, []
+        for protocol in server.connections:
+            assert isinstance(protocol, HttpProtocol)
+            protocol.on_message_begin = _before(protocol.on_message_begin, lambda: at.append(turn))  # type: ignore[method-assign]
+            protocol.parser = type(protocol.parser)(protocol)  # it keeps the methods that there are
+        for _, writer in connected:
+            writer.write(GET + b"Connection: close\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            while len(at) < many:
+                turn += 1
+                await asyncio.sleep(0)
+            for reader, _ in connected:
+                assert b"HTTP/1.1 200 " in await reader.read()
+        assert len(set(at)) == many
+
+
+async def test_one_connection_too_many_drops_the_one_that_has_been_silent_for_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "MOST_UNADMITTED", 1)
+    async with service(max_connections=2) as server, AsyncExitStack() as stack, client(server) as speaking:
+        connected = [await stack.enter_async_context(connection(server)) for _ in range(3)]
+        await until(lambda: len(server.connections) == 4)
+        connected[0][1].write(GET + b"\r\n")
+        await connected[0][0].readuntil(b"alive\n")
+        await stack.enter_async_context(connection(server))
+        async with asyncio.timeout(PATIENCE):
+            assert await connected[1][0].read() == b""
+        connected[0][1].write(GET + b"\r\n")
+        await connected[0][0].readuntil(b"alive\n")
+        await speaking.send("EOS")  # a client that was admitted is not touched
+        assert (await ending(speaking))[1].code == 1000

@@ -15,7 +15,7 @@ from speechbridge.protocol.messages import EOS, Element, Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.server import intake, session
 from speechbridge.server.intake import CHUNK
-from speechbridge.server.session import Sessions
+from speechbridge.server.session import LARGE, Sessions
 from speechbridge.settings import SessionSettings
 from syncbridge import Bridge
 from tests.helpers.peer import Peer
@@ -331,3 +331,37 @@ async def test_audio_whose_seconds_are_not_known_has_no_delays(caplog: pytest.Lo
         await on.close()
     (last,) = [record.__dict__ for record in caplog.records if "closed with" in record.getMessage()]
     assert "final_delay" not in last
+
+
+async def test_large_responses_leave_others_their_turn_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes milliseconds to read, and 16 came in one turn of the loop: nobody else was served for a second."""
+    async with stage() as on:
+        may_send, turn, at = asyncio.Event(), 0, []
+
+        async def send(text: str) -> None:
+            await may_send.wait()
+            at.append((turn, len(text)))
+
+        monkeypatch.setattr(on.client, "send", send)
+        for _ in range(8):
+            on.sdk.say("x" * (LARGE + 1))
+        await until(lambda: on.sessions.statistics().bridges[0].outbound_depth == 7)
+        may_send.set()
+        while len(at) < 8:
+            turn += 1
+            await asyncio.sleep(0)
+        assert len({turn for turn, _ in at}) == 8
+
+
+async def test_the_upstream_is_told_that_the_client_has_ended_its_input() -> None:
+    sdk, client, told = Puppet(), Peer(), asyncio.Event()
+    sessions = sessions_of(sdk)
+    sessions.engine = lambda _request: Upstream(sdk.start, sdk.abort, input_ended=told.set)  # type: ignore[arg-type] # likewise
+    running = asyncio.create_task(sessions.run(client, RAW))
+    await until(lambda: sessions.statistics().bridges)
+    assert not told.is_set()
+    client.say(EOS)
+    async with asyncio.timeout(PATIENCE):
+        await told.wait()
+    sdk.finish()
+    await running

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
-from contextlib import suppress
+from collections import Counter
+from contextlib import AsyncExitStack, suppress
 from socket import create_server
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -53,6 +54,37 @@ async def test_some_pings_a_second_are_answered() -> None:
             await (await web.ping())
         await web.send("EOS")
         assert (await ending(web))[1].code == 1000
+
+
+async def test_a_client_that_does_not_read_gets_no_answers_to_its_pings() -> None:
+    """Nothing bounded them, and as long as it read a byte now and then, no timeout ended the connection either."""
+    async with service() as server, raw(server.url) as (reader, writer):
+        [protocol] = server.connections
+        protocol.pause_writing()  # as the transport does when its buffer is full
+        writer.write(frame(9, b"lost") * 10)
+        await until(lambda: protocol.meter._idle == 10)
+        protocol.resume_writing()
+        writer.write(frame(9, b"kept"))
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.readexactly(6) == b"\x8a\x04kept"
+
+
+async def test_websockets_that_flood_at_one_moment_are_parsed_one_in_each_turn_of_the_loop() -> None:
+    async with service() as server, AsyncExitStack() as stack:
+        turn, at = 0, []
+        for _ in range(10):
+            _, writer = await stack.enter_async_context(raw(server.url, "/ws"))
+            writer.write(frame(10, b"x") * 17)  # one slice, and one frame that waits for its turn
+        await until(lambda: len(server.connections) == 10)
+        await until(lambda: all(found.meter._idle == 17 for found in server.connections))
+        for protocol in server.connections:
+            protocol.handle_pong = lambda _pong: at.append(turn)
+            protocol.loop.call_soon(protocol.data_received, frame(10, b"x") * 17)
+        async with asyncio.timeout(PATIENCE):
+            while len(at) < 170:
+                turn += 1
+                await asyncio.sleep(0)
+        assert max(Counter(at[160:]).values()) == 1  # the last of each
 
 
 async def test_after_our_close_nothing_is_parsed_and_the_clients_close_frame_is_still_seen() -> None:

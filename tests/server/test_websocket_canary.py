@@ -1,4 +1,4 @@
-"""Canaries: they fail when a release changes the code of uvicorn or websockets that server/websocket.py corrects."""
+"""Canaries: they fail when a release changes code of uvicorn or websockets that websocket.py and http.py correct."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from speechbridge.server import websocket
+from speechbridge.server import http, websocket
 from tests.helpers.canary import check, fingerprint
 
-OURS = "app/speechbridge/server/websocket.py"
+OURS = "app/speechbridge/server/websocket.py and http.py"
 PARENT = "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol"
 HTTP = "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol"
 
@@ -73,9 +73,9 @@ KNOWN: dict[str, tuple[str, ...]] = {
 
 PAIRS: list[tuple[type, type]] = [
     (websocket.WebSocketProtocol, WebSocketsSansIOProtocol),
-    (websocket.HttpProtocol, HttpToolsProtocol),
+    (http.HttpProtocol, HttpToolsProtocol),
     (websocket.UvicornServer, uvicorn.Server),
-    (websocket._Flow, FlowControl),
+    (http._Flow, FlowControl),
 ]
 
 
@@ -93,7 +93,7 @@ def test_every_method_that_is_overridden_is_watched_and_listed(ours: type, their
     assert overridden
     for name in overridden:
         assert any(known.endswith((f":{theirs.__name__}.{name}", f":{theirs.__name__}")) for known in KNOWN), name
-        assert name in str(websocket.__doc__)
+        assert name in f"{websocket.__doc__} {http.__doc__}"
 
 
 def test_our_additions_hide_nothing_of_the_parents() -> None:

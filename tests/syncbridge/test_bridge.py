@@ -214,10 +214,13 @@ async def test_7_ending_the_input_does_not_end_the_output() -> None:
             await bridge.send("more")
 
 
-async def test_8_leaving_never_masks_the_first_error() -> None:
+@pytest.mark.parametrize("error", [OSError("no socket"), SystemExit(1)])
+async def test_8_leaving_never_masks_the_first_error(error: BaseException) -> None:
+    """Least of all by one that would end the event loop, and every other stream with it."""
+
     def broken_abort() -> None:
         puppet.finish()
-        raise OSError("no socket")
+        raise error
 
     puppet = Puppet()
     with pytest.raises(ZeroDivisionError):

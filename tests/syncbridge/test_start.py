@@ -89,3 +89,29 @@ def test_a_checked_start_function_starts_its_sdk_when_it_is_called() -> None:
 
     yielding(str, eager)(iter([]))
     assert started == ["now"]
+
+
+@pytest.mark.parametrize("error", [OSError, SystemExit])
+@pytest.mark.parametrize("wrap", ["checked", "resumable"])
+async def test_an_error_while_closing_the_responses_is_no_failure_of_a_stream_that_ended_well(
+    wrap: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Responses:
+        def __init__(self, feed: Iterator[bytes]) -> None:
+            self._feed = feed
+
+        def __iter__(self) -> Iterator[str]:
+            return (str(len(chunk)) for chunk in self._feed)
+
+        def close(self) -> None:
+            raise error("already gone")
+
+    if wrap == "resumable":
+        whole: Any = Resumable(lambda _position: Attempt(Responses), rules())
+    else:
+        whole = yielding(str, Responses)
+    async with Bridge(whole) as bridge:
+        await bridge.send(b"audio")
+        bridge.end()
+        assert [response async for response in bridge] == ["5"]
+    assert "already gone" in caplog.text

@@ -337,6 +337,23 @@ def test_after_the_end_no_pause_goes_beyond_the_time_for_last_words() -> None:
         list(Resumable(sdk.connect, rules(answer=30.0, timer=clock, pause=lambda _n: 31.0))(iter([AUDIO])))
 
 
+def test_once_the_input_has_ended_an_outage_is_waited_out_no_longer_than_for_last_words() -> None:
+    """No attempt had taken the input, so nobody knew that it had ended: 16 attempts waited for 30 s each."""
+    clock, tries = ManualTimer(), list[float]()
+
+    def connect(_position: int) -> Attempt[bytes, Final | str]:
+        tries.append(clock.now)
+        clock.advance(10)
+        if clock.now == 50:
+            stream.input_ended()
+        raise Break
+
+    stream = Resumable(connect, rules(answer=30.0, timer=clock, pause=lambda _n: 0.0))
+    with pytest.raises(Break):
+        list(stream(iter([AUDIO])))
+    assert tries == [0, 10, 20, 30, 40, 50, 60, 70]  # it ended at 50
+
+
 def test_last_words_that_go_on_are_not_cut_however_long_they_take() -> None:
     clock, aborts = ManualTimer(), list[float]()
 

@@ -7,13 +7,13 @@ import gc
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from syncbridge import Abandoned, Bridge, Failed, Finished, Limits, WorkerPool
 from tests.helpers.puppet import PATIENCE, Aborted, Puppet, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
 
 async def test_a_worker_that_does_not_stop_is_abandoned_and_keeps_its_slot() -> None:
@@ -54,20 +54,26 @@ async def test_cancel_while_the_sdk_connects_aborts_again_once_it_has_connected(
     assert isinstance(bridge.outcome.error, Aborted)
 
 
-async def test_an_error_while_closing_the_responses_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [OSError, SystemExit, KeyboardInterrupt, GeneratorExit])
+async def test_an_error_while_closing_the_responses_changes_nothing(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With one that is no Exception, the reader waited for ever."""
+
     class Responses:
         def __iter__(self) -> Iterator[str]:
             return iter(["one"])
 
         def close(self) -> None:
-            raise OSError("already gone")
+            raise error("already gone")
 
     def sdk(_feed: Iterator[object]) -> Responses:
         return Responses()
 
     async with Bridge(sdk) as bridge:
         bridge.end()
-        assert [response async for response in bridge] == ["one"]
+        async with asyncio.timeout(PATIENCE):
+            assert [response async for response in bridge] == ["one"]
         assert bridge.outcome == Finished()
     assert "already gone" in caplog.text
 

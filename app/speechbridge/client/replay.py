@@ -141,7 +141,7 @@ class Replay:
         """Note a final: it covers the audio before its `end_ts`."""
         self.finals += 1
         if self._rate:
-            end = min((final.end_ts - self._offset) * self._rate, self.sent)  # the first may be infinite
+            end = max(0.0, min((final.end_ts - self._offset) * self._rate, self.sent))  # the product may be infinite
             self.settled = max(self.settled, min(round(end / self._frame), self.sent // self._frame) * self._frame)
             self._release()
 

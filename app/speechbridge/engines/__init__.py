@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 class Upstream(Attempt[bytes, str]):
     """One stream, not yet started. Run its `start` in a worker thread; `abort` wakes it from any other thread.
 
-    A stream that outlives its connections has `statistics`.
+    A stream that outlives its connections has `statistics`, and is told by `input_ended` that the client ends it.
     """
 
     statistics: Callable[[], ResumeStatistics] | None = None
+    input_ended: Callable[[], object] = lambda: None
 
 
 Engine = Callable[[StreamRequest], Upstream]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from speechbridge.audio import loudness
 from speechbridge.backoff import Backoff
 from speechbridge.engines import Engine, Upstream, UpstreamClosed
+from speechbridge.protocol.close import CloseCode
 from speechbridge.protocol.messages import end_of_final
 from syncbridge import Early, Resumable, Resumption, Stuck
 
@@ -25,7 +27,8 @@ logger = logging.getLogger(__name__)
 ROOM_SECONDS = 60.0  # of audio in the replay buffer, received but not settled; less if a stream may not hold so much
 HOLD_SECONDS = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
 TAIL_SECONDS = 1.0  # of speech that may stay without a final at a good end; if there is more, the end is doubted
-TRIES = 16  # in a row that settle nothing; with these pauses about a minute, enough for a server to restart
+TRIES = 16  # in a row that settle nothing; with these pauses about a minute
+OUTAGE_SECONDS = 60.0  # without any connection, enough for a server to restart: the circuit breaker makes tries slow
 BACKOFF = Backoff(0.2, 5.0)  # seconds; what many streams do at once is up to the circuit breaker
 
 SPEECH = 500  # root mean square of 16-bit samples, -36 dBFS: a voice near a microphone is 1,000 to 4,000
@@ -59,7 +62,8 @@ def resuming(engine: Engine, options: ReconnectOptions) -> Engine:
         if frame is None:
             return engine(request)
         stream = _Stream(engine, request, options, frame)
-        return Upstream(stream.resumable, stream.resumable.abort, b"".join, stream.resumable.statistics)
+        whole = stream.resumable
+        return Upstream(whole, whole.abort, b"".join, whole.statistics, whole.input_ended)
 
     return open_stream
 
@@ -75,13 +79,15 @@ class _Stream:
         window = self._rate // WINDOWS // self._frame * self._frame
         self._offset = float(request.options.get("start_ts", 0.0))
         self._evicted = 0  # bytes that were logged
+        self._is_unavailable = False  # the speech service, when it was tried last
+        self._unavailable_since = 0.0
         room = min(int(ROOM_SECONDS * self._rate), options.stream_bytes)
         self.resumable: Resumable[str] = Resumable(
             self._connect,
             Resumption(
                 settled=self._settled,
-                again=_again,
-                pause=_pause,
+                again=self._again,
+                pause=self._pause,
                 room=room,
                 hold=HOLD_SECONDS * room / (ROOM_SECONDS * self._rate),  # or a small room would hold up the client
                 unit=self._frame,
@@ -113,14 +119,17 @@ class _Stream:
         position = math.nan if end is None else (end - self._offset) * self._rate
         return max(0, round(position)) if math.isfinite(position) else None  # JSON allows numbers up to 1e308
 
+    def _again(self, error: Exception) -> bool:
+        close = error.close if isinstance(error, UpstreamClosed) else None
+        worth_it = isinstance(error, Early | Stuck) or (isinstance(error, UpstreamClosed) and error.is_retryable)
+        logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
+        self._is_unavailable = close is not None and close.code == CloseCode.UNAVAILABLE
+        return worth_it
 
-def _again(error: Exception) -> bool:
-    worth_it = isinstance(error, Early | Stuck) or (isinstance(error, UpstreamClosed) and error.is_retryable)
-    logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
-    return worth_it
-
-
-def _pause(failures_in_a_row: int) -> float | None:
-    if failures_in_a_row >= TRIES:
-        return None
-    return BACKOFF.pause(failures_in_a_row)
+    def _pause(self, failures_in_a_row: int) -> float | None:
+        now = time.monotonic()
+        if failures_in_a_row <= 1 or not self._is_unavailable:
+            self._unavailable_since = now
+        if failures_in_a_row >= TRIES or now - self._unavailable_since >= OUTAGE_SECONDS:
+            return None
+        return BACKOFF.pause(failures_in_a_row)

@@ -63,6 +63,9 @@ STATUSES = {
     401: CloseCode.UNAUTHORIZED,
     402: CloseCode.NO_CREDITS,
     403: CloseCode.UNAUTHORIZED,
+    413: CloseCode.BAD_REQUEST,
+    414: CloseCode.BAD_REQUEST,
+    431: CloseCode.BAD_REQUEST,  # these three: the client's own parameters are too long
     429: CloseCode.TOO_MANY,
 }
 

@@ -68,7 +68,9 @@ __all__ = [
 ]
 
 READ = 2**10  # bytes at once: one or two partials. Each waiting thread holds so much memory
-LARGEST = 2**20  # bytes of a message; a final of half a minute, with the times of all words, has some 10 KiB
+# Bytes of a message. A final of half a minute, with the times of all words, has some 10 KiB. A stream may hold 256
+# messages that its client has not taken, and reading one as JSON holds up all other threads: 5 ms at this size.
+LARGEST = 2**17
 FRAGMENTS = 2**10  # of a message: the parent copies what it has for each
 
 

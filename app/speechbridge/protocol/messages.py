@@ -128,10 +128,10 @@ def end_of_words(text: str) -> float | None:
     try:
         if found := _TIMES_FIRST.match(text):
             return _number(float(found[1]))
-        message = from_object(parse_object(text))
+        message = parse_object(text)
     except ValueError:
         return None
-    return message.end_ts if isinstance(message, Partial | Final) else None
+    return _number(message.get("end_ts")) or 0.0 if message["type"] in ("partial", "final") else None
 
 
 def parse_message(text: str | bytes) -> Message | None:

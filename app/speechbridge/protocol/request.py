@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PATH = "/speechtotext/v1/stream"
 
+LONGEST_OPTIONS = 6144  # bytes, as they are written into a URL: servers take lines of 8 KiB. Rev.ai's metadata has 512
+
 
 class BadRequest(Exception):
     """A request that Rev.ai would answer with 4002. Its text is the reason, and may be shown to the client."""
@@ -203,11 +205,10 @@ class StreamRequest:
         content_type = ContentType.parse(given["content_type"]) if "content_type" in given else otherwise
         if content_type is None:
             raise BadRequest(MISSING)
-        return cls(
-            content_type,
-            {name: read(given[name], name) for name, read in OPTIONS.items() if name in given},
-            given.get("access_token", ""),
-        )
+        options = {name: read(given[name], name) for name, read in OPTIONS.items() if name in given}
+        if (size := len(encode_query(options))) > LONGEST_OPTIONS:
+            raise BadRequest(f"the parameters take {size} bytes of a URL: {LONGEST_OPTIONS} at most, as for metadata")
+        return cls(content_type, options, given.get("access_token", ""))
 
     def query(self) -> str:
         """Write the URL's query, including the access token."""

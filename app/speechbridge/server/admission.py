@@ -99,7 +99,12 @@ class Origins:
 
     def _is_own(self, origin: str, host: str) -> bool:
         own = {_normal(f"{scheme}://{host}") for scheme in ("http", "https")}
-        return origin in own and (self._keyed or is_loopback(urlsplit(origin).hostname or ""))
+        if origin not in own:
+            return False
+        try:
+            return self._keyed or is_loopback(urlsplit(origin).hostname or "")
+        except ValueError:  # as in "http://[": there is no host in it, and any client may send that
+            return False
 
 
 def _normal(origin: str) -> str:

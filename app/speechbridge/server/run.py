@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.server.websocket import Config, HttpProtocol, NotStarted, UvicornServer, WebSocketProtocol
+from speechbridge.server.http import HttpProtocol
+from speechbridge.server.turns import MOST_UNADMITTED, Turns, Unadmitted
+from speechbridge.server.websocket import Config, NotStarted, UvicornServer, WebSocketProtocol
 from speechbridge.settings import split
 
 if TYPE_CHECKING:
@@ -50,12 +52,15 @@ class Server:
         self.has_started = asyncio.Event()
         self._sockets: list[socket.socket] = []
         self._interrupted = False
+        unadmitted = Unadmitted(MOST_UNADMITTED + settings.most_connections)
+        http = partial(HttpProtocol, turns=Turns(), unadmitted=unadmitted)
+        ws = partial(WebSocketProtocol, closed=app.state.metrics.closed, turns=Turns(), unadmitted=unadmitted)
         self._config = Config(
             app,
             host=settings.host,
             port=settings.port,
-            http=HttpProtocol,
-            ws=partial(WebSocketProtocol, closed=app.state.metrics.closed),  # type: ignore[arg-type] # it is called as a class is
+            http=http,  # type: ignore[arg-type] # it is called as a class is
+            ws=ws,  # type: ignore[arg-type] # likewise
             ws_max_size=settings.max_message_bytes,
             ws_per_message_deflate=False,  # speech does not compress, and trying would take most of a session's CPU
             ws_ping_interval=PING_SECONDS,

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Characters of a response. A larger one takes milliseconds to read, and others have their turn before the next one.
+LARGE = 2**13
+
 # An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
 
@@ -318,6 +321,8 @@ class Session:
                     self._count(response)
                     for message in await process(response):
                         await self._connection.send(message)
+                    if len(response) > LARGE:
+                        await asyncio.sleep(0)
             finally:
                 if limit is not None:
                     limit.cancel()
@@ -360,6 +365,8 @@ class Session:
             elif message == EOS:
                 self._ended = True
                 intake.end()
+                if self._upstream is not None:
+                    self._upstream.input_ended()
             else:
                 text = "send audio as binary messages, then the text EOS"
                 self._cut("invalid", Close(CloseCode.INVALID, text))

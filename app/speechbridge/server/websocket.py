@@ -1,27 +1,23 @@
-"""uvicorn's protocols for HTTP and WebSocket, corrected, and its server with three hooks. The only import of uvicorn.
+"""uvicorn's protocol for WebSocket, corrected, and its server with three hooks. Its protocol for HTTP is in `http.py`.
 
 uvicorn parses at once all that it has read: 40,000 tiny frames take half a second, in which nobody else is served. And
 it goes on parsing after it has closed. Here everything is parsed in slices, one in a turn of the event loop; frames are
 counted before they are parsed; and after our close nothing is parsed any more.
 
-Everything of uvicorn and websockets that is private or undocumented, and that we use or override, is used in this file
-only. `tests/server/test_websocket_canary.py` has a hash of the code behind each name, and fails when that changes.
+Everything of uvicorn and websockets that is private or undocumented, and that we use or override, is used in these two
+files only. `tests/server/test_websocket_canary.py` keeps a hash of the code behind each name, and fails when a release
+changes it: read what is said here about that name again, and then the release's code.
 
     uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol
-        overridden   __init__, data_received, handle_cont, send_receive_event_to_app, receive, keepalive_timeout,
-                     handle_parser_exception, run_asgi, connection_lost
+        overridden   __init__, data_received, handle_cont, handle_ping, send_receive_event_to_app, receive,
+                     keepalive_timeout, handle_parser_exception, run_asgi, connection_lost
         attributes   loop, transport, conn, scope, queue, frames, curr_msg_data_type, read_paused, writable,
                      ping_timeout, pong_timer, close_timer, close_timeout, handshake_initiated, handshake_complete,
                      close_sent
-    uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
-        overridden   connection_made, connection_lost, data_received, on_message_begin, on_body, _start_asgi_task
-        attributes   loop, transport, flow, pipeline, and `disconnected` of what `_start_asgi_task` is given
-    uvicorn.protocols.http.flow_control.FlowControl
-        overridden   resume_reading
-        attributes   read_paused
     uvicorn.Server
         overridden   startup, shutdown, handle_exit, capture_signals
         attributes   config, lifespan.should_exit, servers, server_state.connections, should_exit, force_exit
+    uvicorn._types   ASGIReceiveEvent
     websockets.protocol.Protocol (`conn`)
         called       fail, data_to_send
         attributes   handshake_exc, state, close_rcvd, close_sent, close_rcvd_then_sent
@@ -35,8 +31,6 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn import Config
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
@@ -46,23 +40,23 @@ from speechbridge.server.inbox import Inbox
 from speechbridge.server.meter import Meter
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from types import FrameType
     from typing import Any
 
+    from uvicorn._types import ASGIReceiveEvent
     from websockets.frames import Frame
 
     from speechbridge.protocol.close import Close
+    from speechbridge.server.turns import Turns, Unadmitted
 
-__all__ = ["Config", "HttpProtocol", "NotStarted", "UvicornServer", "WebSocketProtocol"]
+__all__ = ["Config", "NotStarted", "UvicornServer", "WebSocketProtocol"]
 
 SLICE_FRAMES = 16  # parsed in one turn of the loop: about 0.3 ms
-SLICE_BYTES = 2**10  # of a request, parsed in one turn: 57 of the shortest requests
-HEAD_BYTES = 2**16  # of a request's line and headers together. A browser's are 2 KiB
-UNPARSED_BYTES = 2**20  # of requests that wait to be parsed. Reading stops long before that
+
 FRAGMENTS = 2048  # a message
+
 CLOSE_SECONDS = 5.0  # for a client to answer our close frame
 DISCARDED_BYTES = 2**24  # after our close. A client's and our own buffers hold less, so what is in flight is less
 DISCARDED_FRAMES = 4096  # after our close, among which the client's own close frame is looked for
@@ -71,25 +65,34 @@ DISCARDED_FRAMES = 4096  # after our close, among which the client's own close f
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One client's WebSocket. `closed` is told the close code that counts once it has ended."""
 
-    queue: Inbox[dict[str, Any]]  # type: ignore[assignment] # as much of a queue as is used here
+    queue: Inbox[ASGIReceiveEvent]  # type: ignore[assignment] # as much of a queue as is used here
     heard_at = 0.0  # the loop's time
     _unparsed = b""  # read, and not parsed from `_parsed` on
     _parsed = 0
-    _next_slice: asyncio.Handle | None = None
+    _has_turn = False  # the next slice is parsed in its turn
     _is_reading = True
     _discarded = _discarded_frames = 0
 
-    def __init__(self, *arguments: Any, closed: Callable[[int], object], **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        closed: Callable[[int], object],
+        turns: Turns,
+        unadmitted: Unadmitted,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
         self.queue = Inbox()
         self.close_timeout = CLOSE_SECONDS
         self.meter = Meter()
         self._walk = FrameWalk()
-        self._closed = closed
+        self._closed, self._turns, self._unadmitted = closed, turns, unadmitted
 
     async def run_asgi(self) -> None:
         self.scope["meter"] = self.meter  # type: ignore[typeddict-unknown-key] # for the gate
         await super().run_asgi()
+        if not self.transport.is_closing():
+            self._unadmitted.add(self)
         self._go_on()  # the client's close frame may be in what was not parsed
 
     def data_received(self, data: bytes) -> None:
@@ -104,12 +107,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return
         self._unparsed = self._unparsed[self._parsed :] + data if self._unparsed else data
         self._parsed = 0
-        if self._next_slice is None and (self.close_sent or not self.read_paused):
+        if not self._has_turn and (self.close_sent or not self.read_paused):
             self._parse_slice()
 
     def _parse_slice(self) -> None:
-        """Parse a few frames. The rest waits for the next turn of the loop, so that others have their turn."""
-        self._next_slice = None
+        """Parse a few frames. The rest waits for its turn, so that others have theirs."""
+        self._has_turn = False
         if self.close_sent:
             self._discard()
             return
@@ -131,15 +134,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Parse on at the next turn, or read on, or do neither while the application has messages to take."""
+        """Parse on in our turn, or read on, or do neither while the application has messages to take."""
         takes = self.close_sent or not self.read_paused
-        if takes and self._is_reading and not self._unparsed:
-            return  # as after most messages
+        if takes and self._is_reading and not self._unparsed:  # as after most messages
+            return
         if self.transport.is_closing():
             self._unparsed = b""
             return
-        if takes and self._unparsed and self._next_slice is None:
-            self._next_slice = self.loop.call_soon(self._parse_slice)
+        if takes and self._unparsed and not self._has_turn:
+            self._has_turn = True
+            self._turns.take(self._parse_slice)
         reads = takes and not self._unparsed
         if reads != self._is_reading:
             self._is_reading = reads
@@ -188,7 +192,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
 
-    def receive(self) -> Coroutine[Any, Any, Any]:
+    def receive(self) -> Coroutine[Any, Any, ASGIReceiveEvent]:
         if self.read_paused and self.queue.empty() and self.meter.verdict is None:
             self.read_paused = False
             self._go_on()
@@ -206,6 +210,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         # What the client did not read is still in the transport's buffer; the inherited close waits until it drains.
         self.transport.abort()
+
+    def drop(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    def handle_ping(self) -> None:
+        """Answer a ping, but not of a client that does not read: the answers would pile up."""
+        if self.writable.is_set() or self.conn.close_rcvd is not None:
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < FRAGMENTS:
@@ -232,97 +247,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report 1006 for a client that vanished; the inherited code reports that of an empty close frame."""
-        if self._next_slice is not None:
-            self._next_slice.cancel()
+        self._unparsed = b""
+        self._unadmitted.remove(self)
         if self.handshake_complete and self.conn.close_rcvd is None:
             self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL})
         if self.conn.state is not State.CONNECTING:
             first = self.conn.close_rcvd if self.conn.close_rcvd_then_sent else self.conn.close_sent
             self._closed(first.code if first else CloseCode.ABNORMAL)
         super().connection_lost(exc)
-
-
-class _Flow(FlowControl):
-    """Flow control that also tells when more may be parsed."""
-
-    def __init__(self, transport: asyncio.Transport, resumed: Callable[[], object]) -> None:
-        super().__init__(transport)
-        self._resumed = resumed
-
-    def resume_reading(self) -> None:
-        super().resume_reading()
-        self._resumed()
-
-
-class HttpProtocol(HttpToolsProtocol):
-    """One client's HTTP requests, the handshakes of WebSockets among them."""
-
-    _unparsed = b""
-    _next_slice: asyncio.Handle | None = None
-    _kept = 0  # bytes that the parser has been given and may keep: a head, or trailers
-    _answering: Any = None  # what `_start_asgi_task` was given last
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the inherited one
-        super().connection_made(transport)
-        self.flow = _Flow(transport, self._go_on)
-
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Have no answer written any more; the inherited code forgets one that later requests wait behind."""
-        if self._answering is not None:
-            self._answering.disconnected = True
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self._unparsed += data
-        if len(self._unparsed) > UNPARSED_BYTES:
-            self.transport.abort()
-        elif self._next_slice is None:
-            self._parse_slice()
-
-    def _parse_slice(self) -> None:
-        self._next_slice = None
-        if self.transport.is_closing() or self.transport.get_protocol() is not self:
-            return
-        data, self._unparsed = self._unparsed[:SLICE_BYTES], self._unparsed[SLICE_BYTES:]
-        super().data_received(data)
-        if self.transport.get_protocol() is not self:  # it was a WebSocket's handshake
-            self._unparsed = b""  # a client must wait for the response before it sends more: RFC 6455, 4.1
-            return
-        self._kept += len(data)
-        if self._kept > HEAD_BYTES and not self.transport.is_closing():
-            self._refuse()
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Parse on at the next turn, or once the requests that were parsed are answered."""
-        if not self._unparsed or self.transport.is_closing():
-            return
-        self.transport.pause_reading()
-        if self._next_slice is None and not self.pipeline and not self.flow.read_paused:
-            self._next_slice = self.loop.call_soon(self._parse_rest)
-
-    def _parse_rest(self) -> None:
-        self._parse_slice()
-        if not (self._unparsed or self.flow.read_paused or self.transport.is_closing()):
-            self.transport.resume_reading()
-
-    def _refuse(self) -> None:
-        text = f"the request line and the headers are larger than {HEAD_BYTES} bytes\n".encode()
-        head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
-        self.transport.write(STATUS_LINE[431] + head + text)
-        self.transport.close()
-
-    def on_message_begin(self) -> None:
-        self._kept = 0
-        super().on_message_begin()
-
-    def on_body(self, body: bytes) -> None:
-        self._kept = 0
-        super().on_body(body)
 
 
 class NotStarted(Exception):

@@ -54,7 +54,7 @@ from syncbridge.resumable.attempt import LiveAttempt
 from syncbridge.resumable.rules import Resumption
 from syncbridge.resumable.statistics import Counts, ResumeStatistics
 from syncbridge.resumable.tap import Tap
-from syncbridge.start import started
+from syncbridge.start import close, started
 from syncbridge.types import Attempt, Out
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Resumable(Generic[Out]):
         self._attempt: LiveAttempt | None = None
         self._aborted = threading.Event()
         self._counts = Counts()
+        self._input_ended_at = math.inf
+        self._settled_at = 0.0
 
     def abort(self) -> None:
         """End the attempt and all that would follow. Thread-safe, idempotent, never waits."""
@@ -88,6 +90,13 @@ class Resumable(Generic[Out]):
         attempt = self._attempt
         if attempt is not None:
             attempt.abort()
+
+    def input_ended(self) -> None:
+        """Note that the caller has ended the input. Thread-safe, never waits.
+
+        By itself the stream learns that only when an attempt has taken all input, and during an outage none does.
+        """
+        self._input_ended_at = min(self._input_ended_at, self._rules.timer.time())
 
     def statistics(self) -> ResumeStatistics:
         """Return a snapshot. Thread-safe, never waits."""
@@ -133,7 +142,11 @@ class Resumable(Generic[Out]):
         pause = self._rules.pause(failures_in_a_row) if self._rules.again(error) else None
         if pause is None:
             raise error
-        if self._rules.timer.time() + pause >= last_words_due:
+        next_try = self._rules.timer.time() + pause
+        answer = math.inf if self._rules.answer is None else self._rules.answer
+        if failures_in_a_row and next_try >= max(self._input_ended_at, self._settled_at) + answer:
+            raise error
+        if next_try >= last_words_due:
             if tap.unsettled_speech() > (self._rules.tail or 0):
                 raise error
             return False
@@ -185,7 +198,7 @@ class Resumable(Generic[Out]):
                     attempt.abort()
                     return
         finally:
-            getattr(responses, "close", lambda: None)()
+            close(responses)
 
     def _is_to_be_aborted(self, attempt: LiveAttempt) -> bool:
         return self._aborted.is_set() or attempt.is_stuck
@@ -196,6 +209,7 @@ class Resumable(Generic[Out]):
             return
         self._settle(min(position, attempt.position), tap)
         if self._counts.settled > before:
+            self._settled_at = self._rules.timer.time()
             attempt.settled()
             if attempt.may_be_replaced():
                 attempt.is_replaced = True

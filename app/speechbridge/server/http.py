@@ -1,0 +1,159 @@
+"""uvicorn's protocol for HTTP, corrected: bounded in bytes, in time and in number before anything is known of a client.
+
+What `websocket.py` says of private names holds for these, too:
+
+    uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
+        overridden   __init__, connection_made, connection_lost, data_received, handle_websocket_upgrade,
+                     on_message_begin, on_headers_complete, on_body, on_response_complete, _start_asgi_task
+        attributes   loop, transport, flow, pipeline, and `disconnected` of what `_start_asgi_task` is given
+    uvicorn.protocols.http.flow_control.FlowControl
+        overridden   resume_reading
+        attributes   read_paused
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from speechbridge.server.turns import Turns, Unadmitted
+
+SLICE_BYTES = 2**10  # parsed in one turn: 57 of the shortest requests
+
+HEAD_BYTES = 2**16  # of a request's line and headers together. A browser's are 2 KiB
+HEAD_SECONDS = 20.0  # for a head to come whole, from the connection's beginning or the last response on
+UNPARSED_BYTES = 2**20  # of requests that wait to be parsed. Reading stops long before that
+
+
+class _Flow(FlowControl):
+    """Flow control that also tells when more may be parsed."""
+
+    def __init__(self, transport: asyncio.Transport, resumed: Callable[[], object]) -> None:
+        super().__init__(transport)
+        self._resumed = resumed
+
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        self._resumed()
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One client's HTTP requests, the handshakes of WebSockets among them."""
+
+    _unparsed = b""
+    _has_turn = False  # the next slice is parsed in its turn
+    _has_upgraded = False  # a WebSocket's protocol has taken over
+    _kept = 0  # bytes that the parser has been given and may keep: a head, or trailers
+    _head_timer: asyncio.TimerHandle | None = None
+    _answering: Any = None  # what `_start_asgi_task` was given last
+
+    def __init__(self, *arguments: Any, turns: Turns, unadmitted: Unadmitted, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._turns, self._unadmitted = turns, unadmitted
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the inherited one
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self._go_on)
+        self._await_head()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Have no answer written any more; the inherited code forgets one that later requests wait behind."""
+        self._forget()
+        if self._answering is not None:
+            self._answering.disconnected = True
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += data
+        if len(self._unparsed) > UNPARSED_BYTES:
+            self.transport.abort()
+            return
+        if len(self._unparsed) > SLICE_BYTES:
+            self.transport.pause_reading()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Parse on in our turn, or once the requests that were parsed are answered."""
+        if self._unparsed and not (self._has_turn or self.pipeline or self.flow.read_paused):
+            self._has_turn = True
+            self._turns.take(self._parse_slice)
+
+    def _parse_slice(self) -> None:
+        self._has_turn = False
+        if self.transport.is_closing():
+            return
+        data, self._unparsed = self._unparsed[:SLICE_BYTES], self._unparsed[SLICE_BYTES:]
+        super().data_received(data)
+        if self._has_upgraded:
+            self._unparsed = b""  # a client must wait for the response before it sends more: RFC 6455, 4.1
+            self.transport.resume_reading()
+            return
+        self._kept += len(data)
+        if self._kept > HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, f"the request line and the headers are larger than {HEAD_BYTES} bytes")
+        if self.transport.is_closing():
+            return
+        if self._unparsed:
+            self.transport.pause_reading()
+            self._go_on()
+        elif not self.flow.read_paused:
+            self.transport.resume_reading()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._has_upgraded = True
+        self._forget()
+        super().handle_websocket_upgrade()
+
+    def on_message_begin(self) -> None:
+        self._kept = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._kept = 0
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._await_head()
+
+    def drop(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    def _await_head(self) -> None:
+        """Begin to wait for the next request's head. The connection counts as the newest again."""
+        self._unadmitted.add(self)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(408, f"no whole request within {HEAD_SECONDS:g} s")
+
+    def _forget(self) -> None:
+        self._unadmitted.remove(self)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        text = f"{reason}\n".encode()
+        head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
+        self.transport.write(STATUS_LINE[status] + head + text)
+        self.transport.close()
