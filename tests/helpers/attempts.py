@@ -55,6 +55,7 @@ class Sdk:
         self._final_every = final_every
         self._counts_from_its_own_start = counts_from_its_own_start
         self.given: list[tuple[int, bytes]] = []
+        self.final_until: int | None = None  # position after which no final comes
 
     def connect(self, position: int) -> Attempt[bytes, Final | str]:
         fault = next(self._faults, Fault())
@@ -73,7 +74,7 @@ class Sdk:
                     raise fault.error
                 return
             yield "partial"
-            while len(heard) >= self._final_every:
+            while len(heard) >= self._final_every and (self.final_until is None or settled < self.final_until):
                 yield Final(settled, heard[: self._final_every])
                 heard, settled = heard[self._final_every :], settled + self._final_every
         if fault.at_end and fault.error:

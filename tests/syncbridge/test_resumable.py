@@ -65,6 +65,25 @@ def test_a_permanent_error_is_raised_at_once() -> None:
     assert resumable.statistics().attempts == 1
 
 
+def broken_at_the_end(speech_begins: int) -> Resumable[Final | str]:
+    """Twenty bytes in, a final for the first ten, and each attempt breaks after the end of its input; two tries."""
+    sdk = Sdk([Fault(at_end=True)] * 3, final_every=10)
+    sdk.final_until = 10
+    two_tries = rules(pause=lambda failures: 0.0 if failures < 2 else None, speech=lambda at: max(at) >= speech_begins)
+    return Resumable(sdk.connect, two_tries)
+
+
+def test_no_end_is_no_failure_once_all_tries_are_used_and_only_silence_is_left() -> None:
+    resumable = broken_at_the_end(speech_begins=20)
+    assert finals(resumable(cut(20, [5]))) == [Final(0, PATTERN[:10])]
+    assert resumable.statistics().attempts == 3
+
+
+def test_speech_that_has_no_answer_once_all_tries_are_used_is_a_failure() -> None:
+    with pytest.raises(Break):
+        list(broken_at_the_end(speech_begins=19)(cut(20, [1])))
+
+
 @given(
     total=st.integers(0, 200),
     sizes=st.lists(st.integers(0, 30), max_size=5),

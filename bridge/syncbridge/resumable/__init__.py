@@ -135,24 +135,26 @@ class Resumable(Generic[Out]):
                 counts.end(attempt.begun, attempt.position)
 
     def _tries_again(self, error: Exception, failures_in_a_row: int, last_words_due: float, tap: Tap) -> bool:
-        """Wait before the next try. Returns False if there is nothing left that it should answer.
+        """Wait before the next try. Returns False if all input was taken, and all speech in it is answered.
 
-        Raises the error if there is to be no further try.
+        Raises the error if there is to be no further try, and something is not answered.
         """
-        pause = self._rules.pause(failures_in_a_row) if self._rules.again(error) else None
-        if pause is None:
+        if not self._rules.again(error):
             raise error
-        next_try = self._rules.timer.time() + pause
-        answer = math.inf if self._rules.answer is None else self._rules.answer
-        if failures_in_a_row and next_try >= max(self._input_ended_at, self._settled_at) + answer:
-            raise error
-        if next_try >= last_words_due:
-            if tap.unsettled_speech() > (self._rules.tail or 0):
+        pause = self._rules.pause(failures_in_a_row)
+        if pause is not None and not self._is_too_late(pause, failures_in_a_row, last_words_due):
+            if self._aborted.wait(pause):
                 raise error
+            return True
+        if tap.has_ended and not tap.unsettled_speech():
             return False
-        if self._aborted.wait(pause):
-            raise error
-        return True
+        raise error
+
+    def _is_too_late(self, pause: float, failures_in_a_row: int, last_words_due: float) -> bool:
+        next_try = self._rules.timer.time() + pause
+        if failures_in_a_row and self._rules.answer is not None:
+            last_words_due = min(last_words_due, max(self._input_ended_at, self._settled_at) + self._rules.answer)
+        return next_try >= last_words_due
 
     def _begin(self, tap: Tap, mute: int, last_words_due: float) -> LiveAttempt:
         attempt = LiveAttempt(self._rules, tap, mute, last_words_due)
