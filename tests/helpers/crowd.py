@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -116,9 +117,14 @@ async def _send(socket: ClientConnection, stream: Stream, pace: float) -> None:
     await socket.send(EOS)
 
 
+@cache
+def _recorded(length: int, form: Form) -> bytes:
+    return encoded(spoken.audio(0, length), form)
+
+
 async def _send_encoded(socket: ClientConnection, stream: Stream, pace: float, form: Form) -> None:
     """Do as `_send` does, with messages that end anywhere in a packet."""
-    data, dice = encoded(spoken.audio(0, stream.length), form), random.Random(1)
+    data, dice = _recorded(stream.length, form), random.Random(1)
     begun, sent = time.monotonic(), 0
     while sent < len(data):
         await asyncio.sleep(begun + sent / len(data) * stream.length / RATE / pace - time.monotonic())
@@ -184,6 +190,8 @@ class Crowd:
         self.upstream = Upstream(self.streams)
 
     async def talk(self, url: str, pace: float, form: Form | None = None) -> Result:
+        if form is not None:  # it takes a while, in which the upstream answers nobody
+            _ = {_recorded(stream.length, form) for stream in self.streams.values()}
         begun = time.monotonic()
         heard = await asyncio.gather(*(speak(url, name, stream, pace, form) for name, stream in self.streams.items()))
         return Result(heard, list(self.streams.values()), time.monotonic() - begun)
