@@ -41,7 +41,7 @@ WORKDIR /var/lib/speechbridge
 ENV PATH=/opt/speechbridge/bin:$PATH
 # Python's official images hold no bytecode of the standard library. Compile what is used of it now: otherwise each start
 # and each health check would.
-RUN python -c "import speechbridge.cli.main, speechbridge.recognizer.__main__, urllib.request"
+RUN python -c "import speechbridge.cli.commands, speechbridge.recognizer.__main__, urllib.request"
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
     SPEECHBRIDGE_HOST=0.0.0.0 \

@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: run install develop check test lint bench lock
+.PHONY: run install develop check test lint bench lock image
 
 # What runs the service, and no more. Python 3.11 or newer is taken from the PATH, or from PYTHON=/path/to/python.
 install:
@@ -8,6 +8,14 @@ install:
 
 run: install
 	@exec $(BIN)/speechbridge serve
+
+# One image that runs the service and the recognizer. DOCKER=podman builds it, too; IMAGE names it.
+DOCKER ?= docker
+IMAGE ?= speechbridge
+BASES := $(foreach base,PYTHON_IMAGE CADDY_IMAGE,$(if $($(base)),--build-arg $(base)=$($(base))))
+
+image:
+	$(DOCKER) build --target speechbridge --tag $(IMAGE) $(BASES) .
 
 # The same, with the developers' tools.
 develop:

@@ -85,7 +85,7 @@ if ! is_usable; then
 fi
 case $lock in
 requirements.lock) size="140 MB to fetch, 410 MB on disk, about a minute" ;;
-*) size="230 MB to fetch, 740 MB on disk, about two minutes" ;;
+*) size="255 MB to fetch, 880 MB on disk, about two minutes" ;;
 esac
 say "installing into $venv with Python $(version $venv/bin/python): $size"
 rm -f $stamp

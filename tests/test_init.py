@@ -65,11 +65,13 @@ def zombies(root: int) -> list[str]:
 
 
 @pytest.mark.skipif(not can_be_pid_1(), reason="no process here may have a PID namespace of its own")
-def test_the_service_as_pid_1_leaves_no_zombies_and_drains_at_sigterm() -> None:
-    """An orphan is made by a child of the service that ends before its own child."""
+def test_the_service_as_pid_1_leaves_no_zombies_and_drains_at_sigterm(tmp_path: Path) -> None:
+    """An orphan is made by a child of the service that ends before its own child. Its folder is somebody else's."""
+    (tmp_path / "signal.py").write_text("raise ImportError('this is not the signal that is meant')")
     with subprocess.Popen(
-        [*NAMESPACE, sys.executable, "-m", "speechbridge", "serve", "--port", "0"],
-        env=environment(SPEECHBRIDGE_START="tests.test_init:orphaning"),
+        [*NAMESPACE, sys.executable, "-P", "-m", "speechbridge", "serve", "--port", "0"],
+        cwd=tmp_path,
+        env=environment(SPEECHBRIDGE_START="tests.test_init:orphaning", PYTHONPATH=str(Path(__file__).parents[1])),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,74 @@ def test_whatever_is_wrong_with_a_number_is_said_in_our_own_words(monkeypatch: p
                     Settings.read()
 
 
+def test_all_that_is_wrong_is_told_and_the_rest_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPEECHBRIDGE_PORT", "70000")
+    monkeypatch.setenv("SPEECHBRIDGE_IDLE_SECONDS", "soon")
+    monkeypatch.setenv("SPEECHBRIDGE_MAX_SESSIONS", "7")
+    monkeypatch.setenv("SPEECHBRIDGE_API_KEYS_FILE", str(tmp_path / "keys"))
+    settings, troubles = Settings.examine()
+    assert (settings.port, settings.idle_seconds, settings.max_sessions) == (8000, 600.0, 7)
+    assert [trouble.partition(":")[0] for trouble in sorted(troubles)] == [
+        "SPEECHBRIDGE_API_KEYS_FILE",
+        "SPEECHBRIDGE_IDLE_SECONDS",
+        "SPEECHBRIDGE_PORT",
+    ]
+
+
+def test_a_value_that_is_no_text_is_named_and_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPEECHBRIDGE_PORT", "SPEECHBRIDGE_LOG_LEVEL", "SPEECHBRIDGE_LANGUAGE"):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, f"{secret()}\udcff")
+            with pytest.raises(WrongSetting) as refused:
+                Settings.read()
+            assert str(refused.value) == f"{name}: it is not UTF-8: write it in UTF-8"
+
+
+def test_a_wrong_line_in_the_key_file_is_told_by_its_number_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text(f"# who may come in\n\n{make_key('alice')[1]}\n{secret()}\n")
+    monkeypatch.setenv("SPEECHBRIDGE_API_KEYS_FILE", str(tmp_path / "keys"))
+    with pytest.raises(WrongSetting) as refused:
+        create_app(Settings.read(), stream_client_start=iter)
+    form = "is not of the form NAME:SHA256, as `speechbridge key NAME` prints it"
+    assert str(refused.value) == f"SPEECHBRIDGE_API_KEYS_FILE: line 4 of {tmp_path / 'keys'} {form}"
+    (tmp_path / "keys").write_text(make_key("alice")[1])
+    monkeypatch.setenv("SPEECHBRIDGE_API_KEYS", f"{make_key('bob')[1]},{secret()}")
+    with pytest.raises(WrongSetting) as refused:
+        create_app(Settings.read(), stream_client_start=iter)
+    assert str(refused.value) == f"SPEECHBRIDGE_API_KEYS: line 2 {form}"
+
+
+def test_pydantic_s_own_words_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is set: the error, if there is one, names the setting and says in our words what is allowed."""
+    values = ("x", "-1", "1e400", "nan", "true", "[]", '"8000"', "8_000", "\udcff", "a\nb", " ", "ws://[", "//", "::")
+    refusals = 0
+    for name, _, _ in describe():
+        for value in values:
+            with monkeypatch.context() as environment:
+                environment.setenv(name, value)
+                refused = refusal()
+            if refused:
+                refusals += 1
+                assert refused.startswith(f"{name}: ")
+                assert not re.search(r"[Ii]nput|pydantic|valid |type=|should|parse|Error", refused)
+    assert refusals > 300
+
+
+def refusal() -> str:
+    """Return why the environment is refused; empty if it is not."""
+    try:
+        Settings.read()
+    except WrongSetting as error:
+        return str(error)
+    return ""
+
+
 def test_a_misspelled_setting_is_named_with_what_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHBRIDGE_MAX_SESION", "3")
     monkeypatch.setenv("SPEECHBRIDGE_PORT_8000_TCP_ADDR", "10.0.0.1")  # Kubernetes' doing, for a service of our name
+    monkeypatch.setenv("SPEECHBRIDGE_RECOGNIZER_PORT", "tcp://10.0.0.2:8001")  # and of a name that is like a setting's
     monkeypatch.setenv("SPEECHBRIDGE_PORT", "9000")
     assert environment_warnings() == ["SPEECHBRIDGE_MAX_SESION is not a setting: is SPEECHBRIDGE_MAX_SESSIONS meant?"]
 
@@ -148,7 +214,7 @@ def test_every_setting_is_in_the_table_of_the_docs() -> None:
 
 def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("S3CRET\n")
-    (tmp_path / "keys").write_text("# who may come in\nalice:1\nbob:2\n")
+    (tmp_path / "keys").write_text("\ufeff# who may come in\nalice:1\nbob:2\n")  # as some editors begin a file
     monkeypatch.setenv("SPEECHBRIDGE_REVAI_ACCESS_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("SPEECHBRIDGE_API_KEYS_FILE", str(tmp_path / "keys"))
     monkeypatch.setenv("SPEECHBRIDGE_API_KEYS", "carol:3")
@@ -165,7 +231,7 @@ def test_an_empty_secret_file_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_a_secret_file_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SPEECHBRIDGE_API_KEYS_FILE", str(tmp_path / "keys"))
-    with pytest.raises(WrongSetting, match=r"SPEECHBRIDGE_API_KEYS_FILE: .*keys cannot be read: FileNotFoundError"):
+    with pytest.raises(WrongSetting, match=r"SPEECHBRIDGE_API_KEYS_FILE: .*keys cannot be read \(No such file or"):
         Settings.read()
 
 

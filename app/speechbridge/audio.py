@@ -10,6 +10,11 @@ import soxr  # type: ignore[import-untyped] # ships no stubs
 RATE = 16000  # samples a second: the rate that the recognizer's models were trained at
 SAMPLE = 2  # bytes of one S16LE sample
 
+# Chunks that may follow the samples of a WAV. Anything else there, beyond the size that the file tells, are samples.
+WAV_CHUNKS = frozenset(
+    {b"LIST", b"id3 ", b"ID3 ", b"bext", b"fact", b"cue ", b"smpl", b"PEAK", b"JUNK", b"iXML", b"afsp", b"_PMX"}
+)
+
 
 class Converter:
     """Turn interleaved S16LE into 16 kHz mono S16LE, piece by piece.

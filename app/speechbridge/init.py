@@ -19,7 +19,8 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signa
 def become_init() -> None:
     """If this process is PID 1, replace it by an init that runs the same command again, and do not return."""
     if os.getpid() == 1:
-        os.execv(sys.executable, [sys.executable, "-m", "speechbridge.init", *sys.orig_argv])  # noqa: S606 # ourselves
+        # -P, as the working directory is the user's, and may hold a signal.py.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "speechbridge.init", *sys.orig_argv])  # noqa: S606 # us
 
 
 def run(command: list[str]) -> int:

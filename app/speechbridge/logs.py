@@ -34,6 +34,8 @@ JSON = JsonFormatter(
 
 TOKEN = re.compile(r"(access_token=)[^&\s\"'\\]+")
 
+SERVERS = ("uvicorn.error", "uvicorn.access", "gunicorn.access", "hypercorn.access", "hypercorn.error")
+
 session_id: ContextVar[str] = ContextVar("session_id")
 
 
@@ -49,6 +51,30 @@ def configure(level: str, form: Format = "auto") -> None:
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_thread_uncaught
+
+
+class WithoutQueries(logging.Filter):
+    """Remove the query of each URL that a server logs: it holds access tokens. Some clients encode the "?"."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(_without_query(arg) for arg in record.args)
+        elif isinstance(record.args, dict):
+            record.args = {name: _without_query(arg) for name, arg in record.args.items()}
+        return True
+
+
+def _without_query(arg: object) -> object:
+    """Cut a URL, or a request's first line, where its query begins; what comes after the query stays."""
+    return re.sub(r"(\?|%3F)\S*", "", arg, flags=re.IGNORECASE) if isinstance(arg, str) else arg
+
+
+def hide_queries() -> None:
+    """Hide access tokens from the log of any server that runs the application, whoever started it. Idempotent."""
+    for name in SERVERS:
+        found = logging.getLogger(name)
+        if not any(isinstance(present, WithoutQueries) for present in found.filters):
+            found.addFilter(WithoutQueries())
 
 
 class Stderr(logging.StreamHandler[TextIO]):

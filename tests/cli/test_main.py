@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from speechbridge import __version__
+from speechbridge.cli.commands import COMMANDS
 from speechbridge.cli.exits import FAILED, INTERRUPTED, WRONG
-from speechbridge.cli.main import COMMANDS
 from speechbridge.settings import describe
 from tests.helpers.command import PATIENCE, STUB, environment, serving, speechbridge, url_in
 from tests.helpers.secrets import KNOWN
@@ -127,6 +127,18 @@ def test_a_shell_can_complete(typed: str, completed: str) -> None:
         check=False,
     )
     assert completed in ran.stdout.split(), ran.stderr
+
+
+def test_ctrl_c_while_it_is_being_loaded_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    ran = subprocess.run(
+        [sys.executable, "-m", "speechbridge", "--help"],
+        env=environment(PYTHONPATH=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (INTERRUPTED, "", "")
 
 
 def test_send_goes_where_the_settings_have_the_service_listen() -> None:

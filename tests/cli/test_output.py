@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -75,6 +76,34 @@ def test_no_command_ends_in_a_traceback(command: str, redirection: str) -> None:
     assert "Traceback" not in err
     assert "Exception ignored" not in err
     assert all(line.startswith("speechbridge: ") for line in err.splitlines() if command != "key a")
+
+
+def test_ctrl_c_in_the_middle_keeps_what_was_heard_and_the_last_words(sound: Path) -> None:
+    soundfile.write(sound, np.zeros(16000 * 600, np.int16), 16000)
+    with (
+        serving(SPEECHBRIDGE_START="tests.helpers.command:hears_at_both_ends") as (_, announced),
+        subprocess.Popen(
+            [sys.executable, "-m", "speechbridge", "transcribe", "--url", url_in(announced), sound],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "Begun.\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (130, "Ended.\n")
+    assert err == f"speechbridge: {sound}: interrupted (heard up to 2.0 s)\n"
+
+
+def test_a_full_disk_costs_no_transcript(url: str, sound: Path, tmp_path: Path) -> None:
+    """The limit of a file's size is what a full disk is, but for the word."""
+    said, out, err = sh(f"ulimit -f 0; {US} transcribe --pace fast --output {tmp_path} --url {url} {sound}")
+    assert (said, out) == (2, b"Hello.\n")
+    assert f"{tmp_path}/a.txt cannot be written (File too large): the transcript went to stdout" in err
+    assert not list(tmp_path.glob(".a.txt*"))
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.wav", "\u00e4 b.wav".encode(), b"-x.wav"])

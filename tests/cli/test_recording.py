@@ -1,68 +1,44 @@
-"""Sound files as people have them: joined by `cat`, written into a pipe, never finished, or coming through a pipe."""
+"""Sound files as people have them: joined by `cat`, written into a pipe, or never finished."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import struct
 import sys
 import threading
-from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
-from speechbridge.cli.containers import Frame, parts_of
+from speechbridge.cli.containers import parts_of
 from speechbridge.cli.exits import BadInput
-from speechbridge.cli.recording import Pipe, Raw, Recording, sound_of
+from speechbridge.cli.recording import Raw, Recording, sound_of
+from speechbridge.cli.sized import W64_RIFF
+from tests.helpers.recordings import (
+    FORMATS,
+    ONE,
+    SIZED,
+    TWO,
+    encoded,
+    file,
+    heard,
+    noise,
+    piped,
+    sized,
+    with_sizes,
+    without_note,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
 
 Samples = "NDArray[np.int16]"
-ONE, TWO = 1.0, 0.5  # seconds
-DICE = np.random.default_rng(1)
-FORMATS = {"wav": None, "flac": None, "ogg": "VORBIS", "opus": "OPUS", "mp3": None}
-
-
-def noise(seconds: float, rate: int = 16000) -> NDArray[np.int16]:
-    return DICE.integers(-8000, 8000, round(seconds * rate), dtype=np.int16)
-
-
-def encoded(samples: NDArray[np.int16], kind: str, rate: int = 16000) -> bytes:
-    file = BytesIO()
-    soundfile.write(file, samples, rate, format="OGG" if kind == "opus" else kind, subtype=FORMATS[kind])
-    return file.getvalue()
-
-
-def heard(path: Path) -> bytes:
-    with Recording(path) as recording:
-        return b"".join(recording.blocks())
-
-
-def file(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path
-
-
-def with_sizes(wav: bytes, riff: int, data: int) -> bytes:
-    """Return a WAV whose header tells other sizes: the usual one, of 44 bytes."""
-    return wav[:4] + struct.pack("<I", riff) + wav[8:40] + struct.pack("<I", data) + wav[44:]
-
-
-def without_note(mp3: bytes) -> bytes:
-    """Return an MP3 without the first frame, which tells how many there are: as a live encoder writes it."""
-    first = Frame.at(mp3, 0)
-    assert first is not None
-    assert b"Info" in mp3[: first.size] or b"Xing" in mp3[: first.size]
-    return mp3[first.size :]
-
-
 # ---- joined files ----------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +105,29 @@ def test_streams_that_an_ogg_multiplexes_are_one_recording() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", SIZED)
+def test_joined_files_of_kinds_that_tell_their_size_are_heard_whole(kind: str, tmp_path: Path) -> None:
+    one, two = noise(ONE), noise(TWO)
+    content = sized(one, kind) + sized(two, kind) + sized(one, kind)
+    expected = one.tobytes() + two.tobytes() + one.tobytes()
+    assert heard(file(tmp_path / "a", content)) == expected == piped(content)
+
+
+@pytest.mark.parametrize("second", ["wav", "flac", "ogg", "opus", *SIZED])
+@pytest.mark.parametrize("first", ["wav", "ogg", "opus", "mp3", *SIZED])
+def test_joined_files_of_different_kinds_are_heard_whole(first: str, second: str, tmp_path: Path) -> None:
+    one, two = (sized(noise(ONE), kind) if kind in SIZED else encoded(noise(ONE), kind) for kind in (first, second))
+    for found in (heard(file(tmp_path / "a", one + two)), piped(one + two)):
+        assert len(found) / 32000 == pytest.approx(2 * ONE, abs=0.1)
+
+
+@pytest.mark.parametrize("second", [b"\x1a\x45\xdf\xa3" + bytes(5000), b"\0\0\0\x1cftypM4A " + bytes(5000)])
+def test_a_joined_file_that_cannot_be_read_is_told(second: bytes, tmp_path: Path) -> None:
+    for first in (sized(noise(ONE), "au"), sized(noise(ONE), "aiff")):
+        with pytest.raises(BadInput, match="no audio can be read"):
+            heard(file(tmp_path / "a", first + second))
+
+
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 11, 12, 27, 44, 100])
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_parts_of_a_fragment_cover_it(kind: str, size: int) -> None:
@@ -151,6 +150,49 @@ def test_a_wav_that_was_never_finished_is_heard_whole(riff: int, data: int, tmp_
     unfinished = with_sizes(encoded(one, "wav"), riff, data)
     path = file(tmp_path / "a.wav", unfinished + (encoded(two, "wav") if followed else b""))
     assert heard(path) == one.tobytes() + (two.tobytes() if followed else b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"),
+    [
+        ("aiff", [(4, 4)]),
+        ("au", [(8, 4)]),
+        ("rf64", [(20, 8), (28, 8)]),
+        ("w64", [(16, 8), (-8, 8)]),
+    ],
+)
+@pytest.mark.parametrize("unknown", [b"\0", b"\xff"])
+def test_other_kinds_that_were_never_finished_are_heard_whole(
+    kind: str, places: list[tuple[int, int]], unknown: bytes, tmp_path: Path
+) -> None:
+    """The places of a file's sizes, and how many bytes each has; those below zero are before the samples."""
+    one = noise(ONE)
+    content = bytearray(sized(one, kind))
+    samples = bytes(content).rfind(one.byteswap().tobytes() if kind in ("aiff", "au") else one.tobytes())
+    for place, size in places:
+        at = place if place >= 0 else samples + place
+        content[at : at + size] = unknown * size
+    assert heard(file(tmp_path / "a", bytes(content))) == one.tobytes() == piped(bytes(content))
+
+
+def test_a_caf_that_was_never_finished_is_heard_whole(tmp_path: Path) -> None:
+    """Its size is -1, and a count of edits stands before the samples."""
+    one = noise(ONE)
+    content = bytearray(sized(one, "caf"))
+    samples = bytes(content).rfind(one.byteswap().tobytes())
+    content[samples - 12 : samples - 4] = b"\xff" * 8
+    assert heard(file(tmp_path / "a", bytes(content))) == one.tobytes() == piped(bytes(content))
+
+
+@given(
+    st.sampled_from([b"FORM", b"RIFX", b".snd", b"caff", b"RF64", b"RIFF", b"fLaC", b"OggS", b"ID3\x04", W64_RIFF]),
+    st.lists(st.binary(max_size=40) | st.sampled_from([b"data", b"WAVE", b"ds64", b"\xff" * 8, bytes(8)]), max_size=12),
+)
+def test_the_parts_of_any_bytes_are_within_them(magic: bytes, more: list[bytes]) -> None:
+    content = magic + b"".join(more)
+    parts = parts_of(content)
+    assert parts[0].start <= len(content)
+    assert all(0 <= part.start <= part.end <= len(content) + 1 for part in parts)
 
 
 def test_a_wav_without_samples_but_with_a_chunk_after_them_holds_no_audio(tmp_path: Path) -> None:
@@ -178,82 +220,6 @@ def test_an_mp3_that_does_not_tell_its_length_is_not_damaged(tmp_path: Path) -> 
     with Recording(file(tmp_path / "a.mp3", without_note(content.getvalue()))) as recording:
         assert recording.seconds == pytest.approx(6, abs=0.2)
         assert sum(map(len, recording.blocks())) / 32000 == pytest.approx(6, abs=0.2)
-
-
-# ---- pipes -----------------------------------------------------------------------------------------------------------
-
-
-def piped(content: bytes, raw: Raw | None = None, size: int = 4096) -> bytes:
-    """Return what is heard of a pipe that gets this content, in pieces."""
-    reading, writing = os.pipe()
-
-    def fill() -> None:
-        with open(writing, "wb", buffering=0) as end, suppress(BrokenPipeError):  # noqa: PTH123 # a descriptor
-            end.writelines(content[start : start + size] for start in range(0, len(content), size))
-
-    filling = threading.Thread(target=fill)
-    filling.start()
-    try:
-        with Pipe(reading, "stdin", raw) as pipe:
-            return b"".join(pipe.blocks())
-    finally:
-        os.close(reading)
-        filling.join()
-
-
-@pytest.mark.parametrize("size", [7, 4096, 10**6])
-def test_a_wav_comes_through_a_pipe(size: int) -> None:
-    one = noise(TWO)
-    assert piped(encoded(one, "wav"), size=size) == one.tobytes()
-    assert piped(with_sizes(encoded(one, "wav"), 0xFFFFFFFF, 0xFFFFFFFF), size=size) == one.tobytes()
-    assert piped(with_sizes(encoded(one, "wav"), 36, 0), size=size) == one.tobytes()
-
-
-def test_raw_samples_come_through_a_pipe() -> None:
-    one, two = noise(ONE), noise(TWO)
-    assert piped(one.tobytes(), Raw(16000, 1), size=4095) == one.tobytes()
-    stereo = np.stack([two, two], axis=1)
-    assert piped(stereo.tobytes(), Raw(16000, 2)) == two.tobytes()
-
-
-@pytest.mark.parametrize("kind", ["flac", "ogg", "opus", "mp3"])
-def test_other_kinds_come_through_a_pipe_and_joined_ones_too(kind: str) -> None:
-    content = encoded(noise(ONE), kind) + encoded(noise(TWO), kind)
-    assert len(piped(content)) / 32000 == pytest.approx(ONE + TWO, abs=0.1)
-
-
-def test_wavs_that_are_joined_in_a_pipe_are_not_dropped_silently() -> None:
-    with pytest.raises(BadInput, match="stdin: only the first of several sound files was heard: name them as FILE"):
-        piped(encoded(noise(ONE), "wav") + encoded(noise(TWO), "wav"))
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"", "stdin: it is empty"), (b"RIFF", "stdin: no audio"), (b"no sound at all", "stdin: no audio can be read")],
-)
-def test_a_pipe_without_sound_is_told(content: bytes, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
-        piped(content)
-
-
-async def test_a_wav_is_heard_while_the_pipe_is_open_and_stop_frees_whoever_waits() -> None:
-    reading, writing = os.pipe()
-    one = noise(ONE)
-    try:
-        with Pipe(reading, "stdin") as pipe:
-            blocks = pipe.blocks()
-            os.write(writing, with_sizes(encoded(one, "wav"), 0xFFFFFFFF, 0xFFFFFFFF))
-            first = await asyncio.to_thread(next, blocks)
-            assert first == one.tobytes()[: len(first)]
-            waiting = asyncio.create_task(asyncio.to_thread(list, blocks))
-            pipe.stop()
-            assert b"".join(await waiting) == one.tobytes()[len(first) :][: sum(map(len, waiting.result()))]
-    finally:
-        os.close(writing)  # the thread that reads it ends
-        for thread in threading.enumerate():
-            if thread.name == "pipe-stdin":
-                thread.join()
-        os.close(reading)
 
 
 # ---- what a name or a descriptor leads to ----------------------------------------------------------------------------

@@ -88,7 +88,8 @@ def test_a_host_that_is_not_ours_is_one_line() -> None:
 
 def commands(announced: str) -> list[str]:
     """Return what is to be pasted into another terminal."""
-    return re.findall(r"^  (.+)$", announced.partition("In another terminal:\n")[2], re.MULTILINE)
+    _, _, last = re.split(r"(In another terminal.*:\n)", announced)
+    return re.findall(r"^  (.+)$", last, re.MULTILINE)
 
 
 def test_what_it_announces_works_when_it_is_pasted() -> None:
@@ -119,12 +120,16 @@ def test_what_it_announces_works_when_it_is_pasted() -> None:
     [
         ("ws://127.0.0.1:8000", "127.0.0.1", "", ["speechbridge mic", "speechbridge transcribe FILE..."]),
         ("ws://127.0.0.1:8080", "127.0.0.1", "", ["speechbridge mic --url ws://127.0.0.1:8080"]),
-        ("ws://[::1]:8000", "::1", "", ["speechbridge mic --url ws://[::1]:8000"]),
+        ("ws://[::1]:8000", "::1", "", ["speechbridge mic --url 'ws://[::1]:8000'"]),
         (
             "ws://127.0.0.1:8000",
             "0.0.0.0",
             "a:0",
-            ["read -r SPEECHBRIDGE_KEY; export SPEECHBRIDGE_KEY", "speechbridge mic"],
+            [
+                "read -r SPEECHBRIDGE_KEY; export SPEECHBRIDGE_KEY",
+                "speechbridge mic",
+                "speechbridge transcribe FILE...",
+            ],
         ),
     ],
 )
@@ -134,6 +139,28 @@ def test_the_announcement_fits_address_and_keys(url: str, host: str, keys: str, 
         assert command.startswith(beginning)
     assert f"  {url.replace('ws', 'http')}  the captions page" in announced
     assert ("from elsewhere, use this machine's address" in announced) == (host == "0.0.0.0")  # what is tested
+
+
+@pytest.mark.parametrize(
+    ("ourselves", "where"),
+    [
+        ("speechbridge", ""),
+        ("/opt/venv/bin/speechbridge", ""),
+        (".venv/bin/speechbridge", ", in this folder"),
+        ("'a folder/bin/speechbridge'", ", in this folder"),
+        (".venv/bin/python -m speechbridge", ", in this folder"),
+    ],
+)
+def test_a_relative_command_is_said_to_need_this_folder(ourselves: str, where: str) -> None:
+    announced = serve.announcement("ws://127.0.0.1:8000", Settings.read(), ourselves)
+    assert f"\nIn another terminal{where}:\n" in announced
+
+
+def test_with_keys_the_whole_block_can_be_pasted_step_by_step() -> None:
+    """`read` takes the line after it, so none follows at once; zsh knows no comments at its prompt."""
+    announced = serve.announcement("ws://127.0.0.1:8000", Settings.read(api_keys="a:0"), "speechbridge")
+    assert "; export SPEECHBRIDGE_KEY\n\n" in announced
+    assert "#" not in announced
 
 
 def test_it_listens_on_all_addresses_and_names_one_that_can_be_opened() -> None:

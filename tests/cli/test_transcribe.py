@@ -285,6 +285,7 @@ async def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys:
         with pytest.raises(BadInput, match=r"a\.srt cannot be written"):
             await _transcribe_all([job(tone(tmp_path / "a.wav"), Format.SRT, target)], nullcontext(url))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.srt", "a.wav"]
+    assert capsys.readouterr().out.startswith("1\n00:00:00,"), "what was heard is not lost"
 
 
 @pytest.mark.parametrize(

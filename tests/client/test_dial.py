@@ -242,6 +242,7 @@ async def test_an_http_answer_is_refused_with_its_cure(status: int, cure: str) -
     async with serve(handler, "127.0.0.1", 0, process_request=refuse) as server:
         error = await failure(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert isinstance(error, Refused)
+    assert error.status == status
     assert f"refused: HTTP {status}" in str(error)
     assert cure in str(error)
 
@@ -252,6 +253,16 @@ async def test_an_unusable_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     error = await failure("wss://nowhere.invalid")
     assert isinstance(error, Unreachable)
     assert "check https_proxy and no_proxy" in str(error)
+
+
+async def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    error = await failure("wss://speech.example")
+    assert str(error) == (
+        "wss://speech.example cannot be reached through the proxy of the environment (Connection refused): check"
+        " https_proxy and no_proxy"
+    )
 
 
 async def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -29,6 +29,15 @@ def hears_hello(audio: Iterator[bytes]) -> Iterator[str]:
     yield Final(0, 1, (Element("Hello", ts=0.1, end_ts=0.9), Element(".", "punct"))).encode()
 
 
+def hears_at_both_ends(audio: Iterator[bytes]) -> Iterator[str]:
+    """Hear a word in the first chunk, and another when the input has ended."""
+    next(audio, None)
+    yield Final(0, 1, (Element("Begun", ts=0.1, end_ts=0.2), Element(".", "punct"))).encode()
+    for _ in audio:
+        pass
+    yield Final(1, 2, (Element("Ended", ts=1.1, end_ts=1.2), Element(".", "punct"))).encode()
+
+
 def environment(**variables: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
     return kept | variables

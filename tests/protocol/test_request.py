@@ -27,6 +27,63 @@ def test_a_query_is_read_percent_encoded_or_not() -> None:
     assert str(plain.content_type) == RAW
 
 
+@pytest.mark.parametrize(
+    ("spelled", "meant"),
+    [
+        ("audio/wav", "audio/x-wav"),
+        ("audio/wave", "audio/x-wav"),
+        ("audio/vnd.wave", "audio/x-wav"),
+        ("AUDIO/X-WAV", "audio/x-wav"),
+        ("Audio/Wav", "audio/x-wav"),
+        ('"audio/wav"', "audio/x-wav"),
+        ("'audio/wav'", "audio/x-wav"),
+        (" audio/wav ; codecs=1", "audio/x-wav"),
+        ("audio/wav;rate=16000;", "audio/x-wav"),
+        ('audio/vnd.wave; codec="1"', "audio/x-wav"),
+        ("audio/flac", "audio/x-flac"),
+        ("Audio/X-Flac;", "audio/x-flac"),
+        ("AUDIO/X-RAW;LAYOUT=INTERLEAVED;RATE=16000;FORMAT=S16LE;CHANNELS=1", RAW),
+        ("audio/x-raw; layout=interleaved; rate=16000; format=S16LE; channels=1", RAW),
+        ("audio/x-raw ; layout = interleaved ; rate = 16000 ; format = S16LE ; channels = 1 ;", RAW),
+        ('audio/x-raw;layout="interleaved";rate="16000";format="S16LE";channels="1"', RAW),
+        ("audio/x-raw;layout='interleaved';rate='16000';format='S16LE';channels='1'", RAW),
+        (f'"{RAW}"', RAW),
+        (RAW.replace("S16LE", "s16le"), RAW),
+        (RAW.replace("x-raw", "raw"), RAW),
+        (RAW.replace("x-raw", "pcm"), RAW),
+        ("audio/x-raw, layout=(string)interleaved, rate=(int)16000, format=(string)S16LE, channels=(int)1", RAW),
+        ('audio/x-raw, format=(string)"S16LE", layout=interleaved, channels=(int) 1, rate=(int)16000', RAW),
+        ("audio%2Fx-raw%3Blayout%3Dinterleaved%3Brate%3D16000%3Bformat%3DS16LE%3Bchannels%3D1", RAW),
+        ("audio%2fwav", "audio/x-wav"),
+    ],
+)
+def test_the_usual_spellings_are_understood(spelled: str, meant: str) -> None:
+    assert str(ContentType.parse(spelled)) == meant
+    assert str(StreamRequest.parse("content_type=" + quote(spelled)).content_type) == meant
+    assert ContentType.parse(meant) == ContentType.parse(spelled)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "",
+        "audio",
+        "audio/",
+        "wav",
+        "audio/midi",
+        "audio/amr;codecs=opus",
+        "audio/x-ms-wma",
+        "audio/g722;rate=16000",
+        '"',
+        "'",
+        "/wav",
+    ],
+)
+def test_what_is_no_spelling_of_ours_is_still_refused(spelled: str) -> None:
+    with pytest.raises(BadRequest, match="send audio/webm, audio/ogg, audio/mp4, audio/x-wav or audio/x-raw"):
+        ContentType.parse(spelled)
+
+
 def test_options_have_their_types_and_strangers_are_ignored() -> None:
     request = StreamRequest.parse(
         f"content_type={RAW}&start_ts=1.5&filter_profanity=TRUE&detailed_partials=false&metadata=a%26b"

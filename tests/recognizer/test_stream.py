@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 
 from speechbridge.protocol.messages import Element, Final, Partial
+from speechbridge.protocol.request import BadRequest
 from speechbridge.recognizer.moonshine import Decoded
 from speechbridge.recognizer.options import StreamOptions
 from speechbridge.recognizer.stream import HEARD_AFTER, LOOK_AFTER, Stream
@@ -20,7 +22,7 @@ from speechbridge.recognizer.utterances import AFTER, BEFORE, PAUSE, Segmenter, 
 from speechbridge.recognizer.voice import FRAME, FRAME_SECONDS
 from speechbridge.recognizer.wav import Format
 from tests.helpers.puppet import until
-from tests.helpers.wav import fmt, riff
+from tests.helpers.wav import chunk, fmt, riff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,11 +70,14 @@ class Told:
     model: Model = field(default_factory=Model)
     options: StreamOptions = field(default_factory=StreamOptions)
     says_nothing: bool = False
+    shows_nothing: bool = False
 
     def decode(self, samples: Samples, guess: Sequence[int], _judged: Samples) -> Decoded:
         return self.model.decode(samples, guess)
 
-    def partial(self, utterance: Utterance, decoded: Decoded, _shown: Sequence[Element]) -> Partial:
+    def partial(self, utterance: Utterance, decoded: Decoded, _shown: Sequence[Element]) -> Partial | None:
+        if self.shows_nothing:
+            return None
         return Partial(0.0, utterance.end * FRAME_SECONDS, (Element(f"{decoded.tokens[0]}"),))
 
     def final(self, utterance: Utterance, decoded: Decoded, samples: Samples) -> Final:
@@ -291,8 +296,7 @@ async def test_a_partial_that_turns_out_to_be_nothing_is_taken_back() -> None:
 
 
 async def test_what_says_nothing_and_was_not_shown_is_not_mentioned() -> None:
-    setup = Setup(told=Told(says_nothing=True))
-    setup.told.partial = lambda *_: None  # type: ignore[method-assign,assignment]
+    setup = Setup(told=Told(says_nothing=True, shows_nothing=True))
     await setup.feed(sound(SPEECH, 0.3), sound(SILENCE, 1.0))
     assert await setup.said() == []
 
@@ -361,6 +365,36 @@ async def test_a_wav_files_header_is_awaited_and_its_format_is_heard() -> None:
     assert setup.stream.piece == 6400, "a tenth of a second"
     *_, final = await setup.said()
     assert final.text == f"{frames(1.0) + frames(AFTER)}."
+
+
+async def test_sounds_taken_for_speech_that_follow_each_other_are_said_to_have_been_heard() -> None:
+    """Or our own service would take the recognizer for stuck: they have no words, and no pause between them."""
+    setup = Setup(told=Told(says_nothing=True, shows_nothing=True))
+    longest = setup.told.options.max_segment
+    await setup.feed(sound(SPEECH, 3 * longest + 1))
+    said = await setup.said()
+    assert [hypothesis.elements for hypothesis in said] == [()] * len(said)
+    ends = [hypothesis.end_ts for hypothesis in said]
+    assert ends == sorted(ends)
+    assert max(after - before for before, after in pairwise([0.0, *ends])) <= longest + 0.5
+
+
+@pytest.mark.parametrize("rates", [(16000, 16000), (48000, 48000), (16000, 44100)])
+@pytest.mark.parametrize("told", [None, 0xFFFFFFFF])
+async def test_a_whole_wav_file_in_each_message_is_heard(rates: tuple[int, int], told: int | None) -> None:
+    """As Recorder.js sends them; the sizes may be those of an encoder that did not know them."""
+    setup = Setup(audio=None)
+    for nth in range(8):  # a second of speech, then a second of silence
+        rate = rates[nth % 2]
+        samples = np.full(rate // 4, SPEECH if nth < 4 else SILENCE, "<i2").tobytes()
+        await setup.stream.feed(riff(fmt(rate=rate), chunk(b"data", samples, told)))
+    (final,) = [said for said in await setup.said() if isinstance(said, Final)]
+    assert final.end_ts == pytest.approx(1.0 + AFTER, abs=0.1)
+
+
+async def test_what_is_no_raw_audio_is_refused() -> None:
+    with pytest.raises(BadRequest, match="this is FLAC, not raw samples"):
+        await Setup().stream.feed(b"fLaC\x00\x00\x00\x22" + bytes(100))
 
 
 @pytest.mark.parametrize("audio", [Format(8000, 1), Format(48000, 2), Format(44100, 1)])

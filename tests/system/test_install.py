@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,27 @@ def test_it_installs_once_and_says_so(folder: Path) -> None:
     updated = install(folder).stderr
     assert "installing" in updated
     assert "anew" not in updated
+
+
+def test_a_terminal_sees_how_far_it_is(installed: Path) -> None:
+    """The backend takes its time, as the network does in earnest."""
+    lock, backend = installed / "requirements.lock", installed / "backend.py"
+    lock.write_text("# newer, with a package==1\n")
+    backend.write_text(f"import time\ntime.sleep(4)\n{BACKEND}")
+    terminal, stderr = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+    with subprocess.Popen(["./install.sh", lock.name], cwd=installed, env=kept, stderr=stderr) as process:
+        os.close(stderr)
+        shown = b""
+        with suppress(OSError):  # EIO at its end
+            while part := os.read(terminal, 1024):
+                shown += part
+        os.close(terminal)
+    lock.write_text("")
+    backend.write_text(BACKEND)
+    assert process.returncode == 0
+    assert b"\r  0 of 1 packages fetched\r" in shown
+    assert install(installed).returncode == 0
 
 
 @pytest.mark.parametrize("harm", ["interrupted", "another Python", "no Python", "moved"])

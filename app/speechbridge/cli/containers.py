@@ -19,14 +19,19 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speechbridge.audio import WAV_CHUNKS
+from speechbridge.cli.sized import length_of
+from speechbridge.protocol.signatures import ENOUGH, kind_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from mmap import mmap
 
     Bytes = bytes | mmap
 
 UNKNOWN = 0xFFFFFFFF  # a RIFF size that means: until the end
 TOO_MUCH = 0x7FFFF000  # arecord and sox write a number from here on. A WAV that is as large is read to its end, too
+BEYOND = 1024  # bytes that may follow a WAV and mean nothing
 HEADER = 2**16  # bytes of a WAV before its samples, at most; an embedded picture is not looked behind
 
 FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # and the header of STREAMINFO, which must come first: 34 bytes
@@ -42,6 +47,7 @@ KILOBITS = {
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 RATES = (44100, 48000, 32000)  # of MPEG-1
+TAG_HEAD = 16  # bytes that tell where a tag ends
 FEW = 4  # frames, a tenth of a second: what is shorter is no recording, but damage, or a note that is a little wrong
 DIVISOR = {3: 1, 2: 2, 0: 4}  # of these rates, by the version's bits
 
@@ -57,21 +63,48 @@ class Part:
 
 def parts_of(data: Bytes) -> list[Part]:
     """Find the recordings in a file, one at least. What is not of a known kind is one."""
-    if is_wav(data):
-        parts = list(_wavs(data))
-    elif FLAC.match(data):
-        parts = _between(data, list(_flacs(data)))
-    elif OGG_PAGE.match(data):
-        parts = _between(data, list(_oggs(data)))
-    elif is_mp3(data):
-        parts = list(_mp3s(data))
-    else:
-        parts = []
-    return parts or [Part(0, len(data))]
+    return list(_parts(data)) or [Part(0, len(data))]
 
 
-def _between(data: Bytes, starts: list[int]) -> list[Part]:
-    return [Part(start, end) for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+def _parts(data: Bytes) -> Iterator[Part]:
+    """Yield recordings, which may be of different kinds. Where one ends, another begins, or what is no sound."""
+    start: int | None = 0
+    while start is not None and start < len(data):
+        if is_wav(data, start):
+            start = yield from _wavs(data, start)
+        elif FLAC.match(data, start):
+            start = yield from _between(start, _flacs(data, start))
+        elif OGG_PAGE.match(data, start):
+            start = yield from _between(start, _oggs(data, start))
+        elif is_mp3(data, start):
+            start = yield from _mp3s(data, start)
+        elif (length := length_of(data, start)) is not None:
+            size, head = length
+            yield Part(start + len(head), start + size, head)
+            start += size
+        else:
+            if start and kind_of(bytes(data[start : start + ENOUGH])):  # libsndfile does not read it, and will say so
+                yield Part(start, len(data))
+            return
+
+
+def begins(data: Bytes, at: int) -> bool:
+    """Whether a recording begins here, of a kind that is known at once."""
+    known = FLAC.match(data, at) or OGG_PAGE.match(data, at) or is_wav(data, at)
+    return bool(known) or length_of(data, at) is not None
+
+
+def _between(start: int, begins_at: Generator[int, None, int]) -> Generator[Part, None, int]:
+    """Make recordings of where each begins, and of where the last one ends."""
+    while True:
+        try:
+            end = next(begins_at)
+        except StopIteration as stop:
+            yield Part(start, stop.value)
+            return int(stop.value)
+        if end > start:
+            yield Part(start, end)
+            start = end
 
 
 # ---- WAV -------------------------------------------------------------------------------------------------------------
@@ -106,19 +139,29 @@ def size_is_unknown(head: bytes) -> bool:
     return samples >= TOO_MUCH or (samples == 0 and not is_followed)
 
 
-def _wavs(data: Bytes) -> Iterator[Part]:
-    start = 0
+def _wavs(data: Bytes, start: int) -> Generator[Part, None, int]:
     while is_wav(data, start):
         head = wav_head(data, start)
         if head is None or not size_is_unknown(head):
             (size,) = struct.unpack("<I", data[start + 4 : start + 8])
             end = min(len(data), start + 8 + size)
             end += size % 2 if is_wav(data, end + 1) else 0  # not every program writes the last byte of an odd size
-            yield Part(start, end)
+            if head is None or not _goes_on(data, end):
+                yield Part(start, end)
+            else:  # the size is that of the first seconds, and was never updated
+                end = _next_wav(data, start + len(head))
+                yield Part(start + len(head), end, with_size(head, end - start - len(head)))
         else:
             end = _next_wav(data, start + len(head))
             yield Part(start + len(head), end, with_size(head, end - start - len(head)))
         start = end
+    return start
+
+
+def _goes_on(data: Bytes, end: int) -> bool:
+    """Whether samples follow where a WAV ends, as it says; not a tag, a chunk, another WAV, or a few odd bytes."""
+    name = bytes(data[end : end + 4])
+    return len(data) - end > BEYOND and not (name in WAV_CHUNKS or name[:3] == b"TAG" or begins(data, end))
 
 
 def _next_wav(data: Bytes, start: int) -> int:
@@ -132,20 +175,22 @@ def _next_wav(data: Bytes, start: int) -> int:
 # ---- FLAC and Ogg ----------------------------------------------------------------------------------------------------
 
 
-def _flacs(data: Bytes) -> Iterator[int]:
-    start = 0
+def _flacs(data: Bytes, start: int) -> Generator[int, None, int]:
     while start >= 0:
         if FLAC.match(data, start):
             yield start
         start = data.find(b"fLaC", start + 4)
+    return len(data)
 
 
-def _oggs(data: Bytes) -> Iterator[int]:
+def _oggs(data: Bytes, start: int) -> Generator[int, None, int]:
     """Yield where each link of a chain begins. A link begins with one page for each stream that it multiplexes."""
-    start, beginning = 0, -1  # where the pages end with which the streams of a link begin
+    beginning = -1  # where the pages end with which the streams of a link begin
     while 0 <= start < len(data):
         page = OGG_PAGE.match(data, start)
         if page is None:  # damage: libsndfile, too, goes on at the next page
+            if begins(data, start):
+                return start
             start = data.find(b"OggS", start + 1)
             continue
         lengths = data[page.end() : page.end() + page[2][0]]
@@ -155,6 +200,7 @@ def _oggs(data: Bytes) -> Iterator[int]:
                 yield start
             beginning = end
         start = end
+    return len(data)
 
 
 # ---- MP3 -------------------------------------------------------------------------------------------------------------
@@ -213,11 +259,11 @@ class Frame:
         return b""
 
 
-def is_mp3(data: Bytes) -> bool:
-    if data[:3] == b"ID3":
+def is_mp3(data: Bytes, at: int = 0) -> bool:
+    if data[at : at + 3] == b"ID3":
         return True
-    first = Frame.at(data, 0)
-    return first is not None and Frame.at(data, first.size) is not None
+    first = Frame.at(data, at)
+    return first is not None and Frame.at(data, at + first.size) is not None
 
 
 class _Mp3:
@@ -252,10 +298,16 @@ class _Mp3:
         return Part(start, end, self.first.note(frames, end - start))
 
 
-def _mp3s(data: Bytes) -> Iterator[Part]:
+def _mp3s(data: Bytes, start: int) -> Generator[Part, None, int]:
     """Yield what one decoder hears as one: until a tag, a note of how much follows, or another rate."""
     recording: _Mp3 | None = None
-    for place, frame in _frames(data):
+    frames = _frames(data, start)
+    while True:
+        try:
+            place, frame = next(frames)
+        except StopIteration as stop:
+            end = int(stop.value)
+            break
         noted = None if frame is None else frame.noted(data, place)
         if recording is not None and (frame is None or noted is not None or frame.kind != recording.first.kind):
             yield from recording.parts(place)
@@ -264,14 +316,15 @@ def _mp3s(data: Bytes) -> Iterator[Part]:
             recording = recording or _Mp3(place, frame)
             recording.add(place, noted)
     if recording is not None:
-        yield from recording.parts(len(data))
+        yield from recording.parts(end)
+    return end
 
 
-def _frames(data: Bytes) -> Iterator[tuple[int, Frame | None]]:
+def _frames(data: Bytes, place: int) -> Generator[tuple[int, Frame | None], None, int]:
     """Yield the place of each frame, and the frame; of each tag, and None. Other bytes are passed over."""
-    place, is_in_step = 0, False  # in step: a frame or a tag ended here
+    is_in_step = False  # a frame or a tag ended here
     while place < len(data):
-        end = _after_tag(data, place)
+        end = after_tag(data, place)
         frame = Frame.at(data, place)
         if end is not None:
             yield place, None
@@ -279,19 +332,22 @@ def _frames(data: Bytes) -> Iterator[tuple[int, Frame | None]]:
         elif frame is not None and (is_in_step or Frame.at(data, place + frame.size) is not None):
             yield place, frame
             place += frame.size
+        elif is_in_step and begins(data, place):
+            return place
         else:  # what looks like a frame is one only if another one follows
             found = data.find(b"\xff", place + 1)
             place, is_in_step = len(data) if found < 0 else found, False
             continue
         is_in_step = True
+    return len(data)
 
 
-def _after_tag(data: Bytes, place: int) -> int | None:
+def after_tag(data: Bytes, place: int) -> int | None:
     """Return where an ID3 or APE tag ends that begins here; None if none does."""
-    head = data[place : place + 16]
-    if head[:3] == b"ID3" and all(byte < 0x80 for byte in head[6:10]):
+    head = data[place : place + TAG_HEAD]
+    if head[:3] == b"ID3" and len(head) >= 10 and all(byte < 0x80 for byte in head[6:10]):
         size = sum(byte << 7 * (3 - nth) for nth, byte in enumerate(head[6:10]))
         return place + 10 + size + (10 if head[5] & 0x10 else 0)
-    if head[:8] == b"APETAGEX":
+    if head[:8] == b"APETAGEX" and len(head) >= 16:
         return place + 32 + int(struct.unpack("<I", head[12:16])[0])
     return place + 128 if head[:3] == b"TAG" else None

@@ -1,7 +1,7 @@
 """How a command ends: an error is one line on stderr, and an exit code.
 
     0    done
-    1    the service, the connection or stdout failed: worth another try
+    1    the service, the connection or stdout failed: worth another try. `doctor` found something wrong
     2    the input, an option or a setting is wrong: the same again fails again
     130  interrupted by Ctrl-C
 

@@ -13,8 +13,9 @@ import stat
 import sys
 import tempfile
 import threading
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, Self
@@ -22,16 +23,17 @@ from typing import TYPE_CHECKING, Protocol, Self
 import soundfile
 
 from speechbridge.audio import RATE, Converter
-from speechbridge.cli.containers import HEADER, UNKNOWN, Part, is_wav, parts_of, size_is_unknown, wav_head, with_size
+from speechbridge.cli.containers import FLAC, HEADER, Part, is_wav, parts_of, size_is_unknown
 from speechbridge.cli.exits import BadInput
+from speechbridge.cli.splitting import Incoming, kind_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from io import FileIO
+    from collections.abc import Callable, Iterable, Iterator
 
 BLOCK = 0.1  # seconds of audio that are read and sent at once
 SHORTFALL = 1.0  # seconds a file may be shorter than it says: the length of compressed audio is often rounded
 ENDLESS = 2**62  # frames: libsndfile gives such a number where the length is unknown
+LOOSE = 16  # bytes: what is shorter is no recording
 STDIN = Path("-")
 
 
@@ -147,18 +149,14 @@ class Recording:
         return sum(known) if len(known) == len(lengths) else None
 
     def _open(self, part: Part) -> soundfile.SoundFile:
-        try:
-            return _Forwards(_Window(self._data, part))
-        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by the file's name
-            why = getattr(error, "error_string", "it has no header").rstrip(".")
-            cure = "convert it to WAV or FLAC, or give --rate if it holds raw samples"
-            raise BadInput(f"{self.name}: no audio can be read from it ({why}): {cure}") from None
+        return _opened(lambda: _Forwards(_Window(self._data, part)), self.name)
 
 
 class Pipe:
-    """Sound that comes through a pipe: raw samples and WAV as they come, other kinds once the pipe has ended.
+    """Sound that comes through a pipe, heard while it comes. Kinds that must be sought in are heard once it has ended.
 
-    A thread reads the pipe, and passes it on by a socket of ours: that one can be shut, and frees whoever waits.
+    A thread reads the pipe, and passes each recording in it on by a socket of ours: that one can be shut, and frees
+    whoever waits.
     """
 
     is_live = True
@@ -169,88 +167,140 @@ class Pipe:
         self.name = name
         self._source = source
         self._raw = raw
+        self._stopping = threading.Lock()
         self._is_stopped = False
-        self._kind: SimpleQueue[str] = SimpleQueue()
+        self._sockets: list[socket.socket] = []  # those that `blocks` reads, or will
+        self._parts: SimpleQueue[_Incoming | None] = SimpleQueue()  # None: no more follow
 
     def __enter__(self) -> Self:
-        self._out, self._in = socket.socketpair()
         # A daemon: what it reads may never end, and nothing wakes a thread that waits for a pipe.
         threading.Thread(target=self._pump, name=f"pipe-{self.name}", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._out.close()
+        for out in self._sockets:
+            out.close()
 
     def stop(self) -> None:
-        self._is_stopped = True
-        with suppress(OSError):  # shut already
-            self._out.shutdown(socket.SHUT_RDWR)
-        self._kind.put("stopped")
+        with self._stopping:
+            self._is_stopped = True
+            for out in self._sockets:
+                with suppress(OSError):  # shut already
+                    out.shutdown(socket.SHUT_RDWR)
+        self._parts.put(None)
 
     def blocks(self) -> Iterator[bytes]:
-        match self._kind.get():
-            case "raw" if self._raw is not None:
-                yield from _converted(self._pieces(_block_size(self._raw)), self._raw)
-            case "wav":
-                yield from self._wav(None)
-            case "endless wav":
-                yield from self._wav(0.0)
-            case "file":
-                yield from self._file()
-            case "empty":
-                raise BadInput(f"{self.name}: it is empty: pipe a sound file into it")
-
-    def _wav(self, seconds: float | None) -> Iterator[bytes]:
-        with closing(_Forwards(self._out.fileno(), closefd=False)) as file:
+        passed = 0.0  # seconds
+        is_empty = True
+        while (part := self._parts.get()) is not None:
+            is_empty = False
             try:
-                yield from _decoded(file, seconds, 0.0, self.name)
+                for block in self._heard(part, passed):
+                    passed += len(block) / (2 * RATE)
+                    yield block
             except BadInput:
                 if not self._is_stopped:
                     raise
-        if any(b"WAVEfmt " in piece for piece in self._pieces(HEADER)):
-            raise BadInput(f"{self.name}: only the first of several sound files was heard: name them as FILE...")
+        if is_empty and not self._is_stopped:
+            raise BadInput(f"{self.name}: it is empty: pipe a sound file into it")
 
-    def _file(self) -> Iterator[bytes]:
+    def _heard(self, part: _Incoming, passed: float) -> Iterator[bytes]:
+        if self._raw is not None:
+            yield from _converted(part.pieces(_block_size(self._raw)), self._raw)
+        elif part.is_whole_file:
+            yield from self._file(part)
+        else:
+            with closing(_opened(lambda: _Forwards(part.source, closefd=False), self.name)) as file:
+                yield from _decoded(file, 0.0 if part.is_endless else None, passed, self.name)
+
+    def _file(self, part: _Incoming) -> Iterator[bytes]:
         with tempfile.NamedTemporaryFile(prefix="speechbridge-") as copy:
-            for piece in self._pieces(HEADER):
+            for piece in part.pieces(HEADER):
                 copy.write(piece)
             copy.flush()
             with Recording(copy.name, self.name) as recording:
                 yield from recording.blocks()
-
-    def _pieces(self, size: int) -> Iterator[bytes]:
-        return iter(lambda: self._out.recv(size, socket.MSG_WAITALL), b"")
 
     # ---- in the thread -----------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
         is_ours = not isinstance(self._source, int)
         # OSError: of a pipe that broke, or of our socket, when nobody listens any more.
-        with self._in, suppress(OSError), open(self._source, "rb", buffering=0, closefd=is_ours) as source:
-            self._in.sendall(self._begin(source))
-            while piece := source.read(HEADER):
-                self._in.sendall(piece)
-        self._kind.put("empty")
+        with suppress(OSError), open(self._source, "rb", buffering=0, closefd=is_ours) as source:
+            incoming = Incoming(iter(lambda: source.read(HEADER), b""))
+            least = 1
+            while incoming.has(least):
+                if self._raw is None and (split := kind_in(incoming)) is not None:
+                    self._pass_on(split(incoming))
+                    least = LOOSE  # fewer bytes behind a recording mean nothing
+                else:
+                    everything = chain([incoming.take(len(incoming.bytes))], incoming.passing(sys.maxsize))
+                    self._pass_on(zip(chain([True], repeat(False)), everything, strict=False), is_whole_file=True)
+        self._parts.put(None)
 
-    def _begin(self, source: FileIO) -> bytes:
-        """Read until it is known what comes, and tell `blocks`. Return what was read."""
-        begun = b""
-        while piece := source.read(HEADER):
-            begun += piece
-            if self._raw is not None:
-                self._kind.put("raw")
-                return begun
-            if len(begun) >= 12 and not is_wav(begun):
-                break
-            if (head := wav_head(begun)) is not None:
-                is_endless = size_is_unknown(head)
-                self._kind.put("endless wav" if is_endless else "wav")
-                return (with_size(head, UNKNOWN) if is_endless else head) + begun[len(head) :]
-            if len(begun) >= HEADER:
-                break
-        self._kind.put("file" if begun else "empty")
-        return begun
+    def _pass_on(self, pieces: Iterable[tuple[bool, bytes]], *, is_whole_file: bool = False) -> None:
+        with ExitStack() as sinks:
+            for begins, piece in pieces:
+                if begins:
+                    sinks.close()
+                    sink = sinks.enter_context(self._begin(piece, is_whole_file=is_whole_file))
+                sink.sendall(piece)
+
+    def _begin(self, head: bytes, *, is_whole_file: bool) -> socket.socket:
+        with self._stopping:
+            if self._is_stopped:
+                raise BrokenPipeError
+            out, sink = socket.socketpair()
+            self._sockets.append(out)
+        is_endless = is_wav(head) and size_is_unknown(head)
+        self._parts.put(_Incoming(out, is_whole_file, is_endless, is_flac=FLAC.match(head) is not None))
+        return sink
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """A recording that comes through a socket."""
+
+    out: socket.socket
+    is_whole_file: bool
+    is_endless: bool  # it does not know its length
+    is_flac: bool
+
+    @property
+    def source(self) -> int | _Beginning:
+        return _Beginning(self.out) if self.is_flac else self.out.fileno()
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        return iter(lambda: self.out.recv(size, socket.MSG_WAITALL), b"")
+
+
+class _Beginning:
+    """A socket as a file in which one can go back as far as its first bytes: libsndfile does so to open a FLAC."""
+
+    KEPT = 2**17  # bytes; its metadata may hold a picture, but is read forwards
+
+    def __init__(self, out: socket.socket) -> None:
+        self._out = out
+        self._begun = b""
+        self._place = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: ENDLESS}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        if self._place < len(self._begun):
+            found = self._begun[self._place : self._place + size]
+        else:
+            found = self._out.recv(size, socket.MSG_WAITALL)
+            if len(self._begun) < self.KEPT:
+                self._begun += found
+        self._place += len(found)
+        return found
 
 
 class _Forwards(soundfile.SoundFile):  # type: ignore[misc] # soundfile ships no types
@@ -282,6 +332,15 @@ class _Window:
         start = self._part.start + max(0, self._place - len(self._part.head))
         self._place += size
         return head + self._data[start : start + size - len(head)]
+
+
+def _opened(opening: Callable[[], soundfile.SoundFile], name: str) -> soundfile.SoundFile:
+    try:
+        return opening()
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by the file's name
+        why = getattr(error, "error_string", "it has no header").rstrip(".")
+        cure = "convert it to WAV or FLAC, or give --rate if it holds raw samples"
+        raise BadInput(f"{name}: no audio can be read from it ({why}): {cure}") from None
 
 
 def _decoded(file: soundfile.SoundFile, seconds: float | None, before: float, name: str) -> Iterator[bytes]:

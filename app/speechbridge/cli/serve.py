@@ -1,12 +1,10 @@
 """`speechbridge serve`: the service, until Ctrl-C or SIGTERM."""
 
 import asyncio
-import errno
 import logging
 import os
 import shlex
 import shutil
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,13 +15,14 @@ import typer
 
 from speechbridge import logs
 from speechbridge.cli import exits
+from speechbridge.cli.listening import try_to_listen
 from speechbridge.cli.local import reachable
 from speechbridge.cli.output import OutputFailed, Quiet, Verbose, Verbosity, verbosity, write
 from speechbridge.init import become_init
 from speechbridge.protocol.request import PATH
 from speechbridge.server import create_app
 from speechbridge.server.run import Server, ServiceFailed
-from speechbridge.settings import ListenSettings, Settings, describe, environment_warnings
+from speechbridge.settings import Settings, describe, environment_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -57,36 +56,11 @@ def _serve(host: str | None, port: int | None) -> None:
         logger.warning(warning)
     server = Server(create_app(settings), settings)
     try:
-        _try_to_listen(settings)
+        try_to_listen(settings)
         with asyncio.Runner(loop_factory=server.loop_factory) as runner:  # uvloop's, where there is one
             runner.run(_run(server, settings))
     except ServiceFailed as error:
         raise exits.Failed(str(error)) from None
-
-
-def _try_to_listen(settings: ListenSettings) -> None:
-    """Find out now whether the address can be listened on, before a recognizer is started. Raises Failed."""
-    where = f"the service cannot start on {settings.host}:{settings.port}"
-    try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            with socket.socket(family, kind, protocol) as trial:
-                if os.name == "posix":  # as the event loop does: a port whose connections linger is free
-                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                trial.bind(address)
-                trial.listen()  # two sockets may have one address, but only one of them may listen
-    except socket.gaierror:
-        raise exits.Failed(f"{where}: there is no such host; --host, or SPEECHBRIDGE_HOST, names it") from None
-    except OSError as error:
-        cure = {
-            errno.EADDRINUSE: "the port is taken; --port, or SPEECHBRIDGE_PORT, names another",
-            errno.EACCES: "ports below 1024 need privileges; --port, or SPEECHBRIDGE_PORT, names another",
-            errno.EADDRNOTAVAIL: "this machine does not have that address; --host, or SPEECHBRIDGE_HOST, names another",
-        }.get(error.errno or 0, os.strerror(error.errno or 0))
-        raise exits.Failed(f"{where}: {cure}") from None
 
 
 async def _run(server: Server, settings: Settings) -> None:
@@ -116,11 +90,16 @@ def announcement(url: str, settings: Settings, ourselves: str) -> str:
     ]
     if urlsplit(url).hostname != settings.host:
         lines += ["", f"It listens on {settings.host}: from elsewhere, use this machine's address or name."]
-    lines += ["", "In another terminal:"]
+    option = "" if url == "ws://127.0.0.1:8000" else f" --url {shlex.quote(url)}"
+    is_relative = "/" in ourselves and not shlex.split(ourselves)[0].startswith("/")
+    lines += ["", f"In another terminal{', in this folder' if is_relative else ''}:"]
     if settings.api_keys.get_secret_value():
-        lines += ["  read -r SPEECHBRIDGE_KEY; export SPEECHBRIDGE_KEY  # then paste a key, and press Enter"]
-    is_default = url == "ws://127.0.0.1:8000"
-    option = "" if is_default else f" --url {url}"
+        # Without a comment in the line, which zsh does not know; and apart, as `read` would take the next line.
+        lines += [
+            "  read -r SPEECHBRIDGE_KEY; export SPEECHBRIDGE_KEY",
+            "",
+            "Paste an API key there, and press Enter. Then:",
+        ]
     lines += [f"  {ourselves} mic{option}", f"  {ourselves} transcribe{option} FILE...", "", "Ctrl-C stops it."]
     return "\n".join(lines) + "\n"
 

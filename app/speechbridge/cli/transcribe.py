@@ -273,7 +273,11 @@ def _finish(job: Job, finals: list[Final], trouble: str) -> None:
     if not job.streams_text and (finals or is_whole):  # an earlier transcript is not overwritten by nothing
         transcript = WRITERS[job.format](finals)
         if job.target:
-            _write(job.target, transcript)
+            try:
+                _write(job.target, transcript)
+            except BadInput:
+                write(transcript)  # it took as long as the audio, and is not thrown away
+                raise
         else:
             write(transcript)
     if trouble:
@@ -290,4 +294,5 @@ def _write(target: Path, text: str) -> None:
         part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise BadInput(f"{target} cannot be written ({error.strerror})") from None
+        why = f"{target} cannot be written ({error.strerror})"
+        raise BadInput(f"{why}: the transcript went to stdout; choose another --output") from None

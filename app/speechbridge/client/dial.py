@@ -19,16 +19,17 @@ import logging
 import os
 import socket
 import ssl
-import threading
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidProxy, InvalidStatus, WebSocketException
+from websockets.typing import Origin
 
+from speechbridge.blocking import in_own_thread
 from speechbridge.protocol.address import Address, is_nearby
 from speechbridge.protocol.close import Close, CloseCode
 
@@ -44,6 +45,7 @@ INBOUND = 16  # messages read ahead
 # Bytes in the kernel, which doubles it: 4 s of 16 kHz audio. Measured on Linux, with and without it: 0.28 MB and 8.3 MB
 # under way to a reader that has stopped reading; 1.6 MB and 10.4 MB to a slow one (64 kB/s).
 SEND_BUFFER = 64 * 1024
+SHOWN_BODY = 1024  # bytes of an HTTP answer that an error keeps
 PING_INTERVAL = 20.0  # seconds: many proxies drop connections that are idle for 60
 PING_TIMEOUT = 60.0  # seconds. A ping waits behind the audio that is under way, and a busy service reads slowly
 
@@ -60,7 +62,15 @@ class Unreachable(NoConnection):
 
 
 class Refused(NoConnection):
-    """A server answered, but not with a WebSocket."""
+    """A server answered, but not with a WebSocket.
+
+    `status` and `body` are those of its HTTP answer, the body cut short; None and empty if it was no HTTP.
+    """
+
+    def __init__(self, text: str, status: int | None = None, body: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.body = body
 
 
 class TimedOut(NoConnection):
@@ -78,21 +88,26 @@ def service_address(base: str, path: str) -> Address:
 
 
 @asynccontextmanager
-async def dial(
+async def dial(  # noqa: PLR0913 # what may be left out has its default
     address: Address,
     *,
     open_timeout: float = OPEN_TIMEOUT,
     max_size: int | None = 2**20,
     inbound: int = INBOUND,
     subprotocols: Sequence[Subprotocol] | None = None,
+    origin: str | None = None,
+    ping_interval: float | None = PING_INTERVAL,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[ClientConnection]:
     """Open a WebSocket for the time of an `async with`; through the proxy of the environment, unless it is nearby.
 
     `open_timeout` is in seconds, from the DNS lookup to the end of the handshake; `max_size` in bytes a message;
-    `inbound` in messages read ahead. Raises NoConnection.
+    `inbound` in messages read ahead. A browser sends the `origin` of its page, and no pings: `ping_interval` None.
+    `tls` replaces the usual check of certificates. Raises NoConnection.
 
     Cancellation: while opening, the connection is dropped; while leaving, it is closed without waiting for an answer.
     """
+    trust: dict[str, Any] = {"ssl": tls} if tls is not None and address.url.startswith("wss:") else {}
     try:
         async with asyncio.timeout(open_timeout):
             await _look_up(address)
@@ -101,13 +116,15 @@ async def dial(
                 open_timeout=None,  # the one above is for all of it
                 compression=None,  # it does not make audio smaller
                 proxy=None if is_nearby(urlsplit(address.url).hostname or "") else True,
-                ping_interval=PING_INTERVAL,
+                ping_interval=ping_interval,
                 ping_timeout=PING_TIMEOUT,
                 close_timeout=CLOSE_TIMEOUT,
                 max_size=max_size,
                 max_queue=inbound,
                 subprotocols=subprotocols,
+                origin=Origin(origin) if origin is not None else None,
                 logger=_log,
+                **trust,
             )
     # `from None` everywhere: the errors of websockets, and their contexts, may show the URL.
     except TimeoutError:
@@ -123,9 +140,16 @@ async def dial(
         # asyncio's own text repeats the address. If several addresses failed, there is no errno.
         why = os.strerror(error.errno) if error.errno else "no connection"
         text = f"{address.shown} cannot be reached ({why}): start the service, or check the address"
+        if _is_proxied(address):
+            text = (
+                f"{address.shown} cannot be reached through the proxy of the environment ({why}): check https_proxy and"
+                " no_proxy"
+            )
         raise Unreachable(text) from None
     except InvalidStatus as error:
-        raise Refused(f"{address.shown} refused: {_http_cure(error.response.status_code)}") from None
+        status, body = error.response.status_code, (error.response.body or b"")[:SHOWN_BODY]
+        text = f"{address.shown} refused: {_http_cure(status)}"
+        raise Refused(text, status, bytes(body).decode(errors="replace")) from None
     except InvalidProxy:
         raise Unreachable("the proxy of the environment is not usable: check https_proxy and no_proxy") from None
     except WebSocketException as error:
@@ -157,35 +181,25 @@ async def hang_up(websocket: ClientConnection, close: Close | None = None) -> No
 async def _look_up(address: Address) -> None:
     """Wait until a host name can be resolved. Raises socket.gaierror or UnicodeError if it cannot.
 
-    A lookup cannot be interrupted. In one of asyncio's own threads, one that hangs would keep the others waiting, and
-    keep `asyncio.run` from returning; here it has a thread to itself, which may be left behind. What it finds is in
-    the resolver's cache when asyncio asks again.
+    A lookup cannot be interrupted, so it has a thread to itself, which may be left behind. What it finds is in the
+    resolver's cache when asyncio asks again.
 
     Cancellation: safe.
     """
     parts = urlsplit(address.url)
     host = parts.hostname or ""
-    is_proxied = not is_nearby(host) and getproxies() and not proxy_bypass(host)
-    if address.loopback or _is_ip_address(host) or is_proxied:
+    if address.loopback or _is_ip_address(host) or _is_proxied(address):
         return  # there is nothing to look up, or a proxy does it
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[None] = loop.create_future()
+    port = parts.port or parts.scheme.replace("ws", "http")
+    await in_own_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), "dns-lookup")
 
-    def settle(error: Exception | None) -> None:
-        if not found.done():  # it was cancelled
-            found.set_exception(error) if error else found.set_result(None)
 
-    def look_up() -> None:
-        error: Exception | None = None
-        try:
-            socket.getaddrinfo(host, parts.port or parts.scheme.replace("ws", "http"), type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as failure:
-            error = failure
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, error)
-
-    threading.Thread(target=look_up, name="dns-lookup", daemon=True).start()
-    await found
+def _is_proxied(address: Address) -> bool:
+    """Tell whether websockets connects through a proxy of the environment. It does not look at all_proxy."""
+    parts = urlsplit(address.url)
+    host = parts.hostname or ""
+    schemes = ("wss", "socks", "https") if parts.scheme == "wss" else ("ws", "socks", "https", "http")
+    return not is_nearby(host) and not getproxies().keys().isdisjoint(schemes) and not proxy_bypass(host)
 
 
 def _is_ip_address(host: str) -> bool:

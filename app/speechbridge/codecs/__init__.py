@@ -11,6 +11,6 @@ another connection, and the decoder does not notice.
 """
 
 from speechbridge.codecs.decoder import Decoder, decodes
-from speechbridge.codecs.detect import LOOKED_AT, kind_of, not_samples
+from speechbridge.codecs.detect import kind_of
 
-__all__ = ["LOOKED_AT", "Decoder", "decodes", "kind_of", "not_samples"]
+__all__ = ["Decoder", "decodes", "kind_of"]

@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from speechbridge.protocol.media import CONTAINERS, SAMPLES, TELEPHONE
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PATH = "/speechtotext/v1/stream"
+
+RAW_SPELLINGS = {  # in lower case: as libraries and registries have them
+    "audio/raw": "audio/x-raw",
+    "audio/pcm": "audio/x-raw",
+    "audio/x-pcm": "audio/x-raw",
+}
 
 LONGEST_OPTIONS = 6144  # bytes, as they are written into a URL: servers take lines of 8 KiB. Rev.ai's metadata has 512
 
@@ -41,7 +47,7 @@ class ContentType:
     media: str
     layout: str | None = None
     rate: int | None = None  # samples a second
-    format: str | None = None  # case-sensitive, as in GStreamer: S16LE
+    format: str | None = None  # in upper case, as GStreamer names them: S16LE
     channels: int | None = None
 
     @classmethod
@@ -56,32 +62,40 @@ class ContentType:
 
     @classmethod
     def parse(cls, text: str) -> ContentType:
-        """Read a content type. Raises BadRequest, whose text says what is wrong and what would be right."""
-        media, *rest = (part.strip() for part in text.split(";"))
-        given = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in rest if part)}
-        if media.lower() in CONTAINERS:
-            return cls(CONTAINERS[media.lower()])
-        if media.lower() in SAMPLES:
-            return cls._of_samples(*SAMPLES[media.lower()], given)
+        """Read a content type, in the spellings that clients use. Raises BadRequest, whose text says what is wrong.
+
+        Media types and the names of parameters are in any case, values may be quoted, and parameters stand after `;` or
+        `,`, with the type of a value as GStreamer shows it: `rate=(int)16000`.
+        """
+        named, *rest = (part.strip() for part in re.split("[;,]", _unwrapped(text)))
+        given = {}
+        for name, _, value in (part.partition("=") for part in rest if part):
+            given[name.strip().lower()] = re.sub(r"^\(\w+\)", "", value.strip(" \"'")).strip(" \"'")
+        media = RAW_SPELLINGS.get(named.lower(), named.lower())
+        if media in CONTAINERS:
+            return cls(CONTAINERS[media])
+        if media in SAMPLES:
+            return cls._of_samples(*SAMPLES[media], given)
         if media == cls.UNDECLARED:
             return cls.undeclared()
         if media != cls.RAW:
             raise BadRequest(
-                f"content_type {_shown(media)}: send audio/webm, audio/ogg, audio/mp4, audio/x-wav or audio/x-raw"
+                f"content_type {_shown(named)}: send audio/webm, audio/ogg, audio/mp4, audio/x-wav or audio/x-raw"
             )
         missing = [name for name in ("layout", "rate", "format", "channels") if not given.get(name)]
         if missing:
             example = str(cls.raw()).partition(";")[2]  # the whole would not fit into a close reason
             raise BadRequest(f"audio/x-raw lacks {', '.join(missing)}: for example {example}")
-        if given["layout"] not in ("interleaved", "non-interleaved"):
+        layout, form = given["layout"].lower(), given["format"]
+        if layout not in ("interleaved", "non-interleaved"):
             raise BadRequest(f"content_type layout={_shown(given['layout'])}: send interleaved or non-interleaved")
-        if not re.fullmatch(r"\w{1,20}", given["format"], re.ASCII):  # it is logged: a newline would forge a log line
-            raise BadRequest(f"content_type format={_shown(given['format'])}: send S16LE")
+        if not re.fullmatch(r"\w{1,20}", form, re.ASCII):  # it is logged: a newline would forge a log line
+            raise BadRequest(f"content_type format={_shown(form)}: send S16LE")
         return cls(
             media,
-            given["layout"],
+            layout,
             _whole(given["rate"], "content_type rate", cls.RATES),
-            given["format"],
+            form.upper(),
             _whole(given["channels"], "content_type channels", cls.CHANNELS),
         )
 
@@ -115,6 +129,16 @@ class ContentType:
 
 
 MISSING = f"content_type is missing: for example {ContentType.raw()}"
+
+
+def _unwrapped(text: str) -> str:
+    """Return a content type without quotes around all of it, and decoded if it was percent-encoded twice."""
+    text = text.strip()
+    if re.match(r"""["']?\w+%2F""", text, re.IGNORECASE):
+        text = unquote(text)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1]
+    return text
 
 
 def _shown(value: str) -> str:

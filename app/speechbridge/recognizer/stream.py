@@ -28,6 +28,8 @@ import numpy as np
 
 from speechbridge.audio import RATE, SAMPLE, Converter, loudness
 from speechbridge.protocol.messages import Final
+from speechbridge.protocol.request import ContentType
+from speechbridge.protocol.signatures import FirstBytes
 from speechbridge.recognizer.moonshine import Decoded
 from speechbridge.recognizer.outbox import Outbox
 from speechbridge.recognizer.utterances import AFTER, Segmenter, frames
@@ -105,6 +107,9 @@ class Stream:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._wav = None if audio else WavReader()
+        self._beginning = FirstBytes(
+            ContentType.raw(audio.rate, audio.channels) if audio else ContentType("audio/x-wav")
+        )
         self._format = audio  # None: its header will tell
         self._converter = Converter(audio.rate, audio.channels) if audio else None
         self._voice, self._segmenter = voice, segmenter
@@ -128,17 +133,17 @@ class Stream:
 
     async def feed(self, audio: bytes) -> None:
         if self._wav:
-            audio = self._wav.feed(audio)
-            if self._converter is None and (found := self._wav.format):
-                self._format, self._converter = found, Converter(found.rate, found.channels)
-        if self._converter and audio:
+            await self._hear_stretches(self._wav.feed(audio))
+        elif self._converter and audio:
+            self._beginning.feed(audio)
             await self._hear(self._converter.feed(audio))
         await self._outbox.room()
         await asyncio.sleep(0)  # a long message leaves others their turn
 
     async def finish(self) -> None:
+        self._beginning.finish()
         if self._wav:
-            self._wav.finish()
+            await self._hear_stretches(self._wav.finish())
         if self._converter:
             await self._hear(self._converter.finish())
         if len(self._samples) > (self._next - self._first) * FRAME * SAMPLE:
@@ -157,6 +162,15 @@ class Stream:
         self._on_close()
         self._on_close = None
         self._drop_jobs()
+
+    async def _hear_stretches(self, stretches: list[tuple[Format, bytes]]) -> None:
+        for found, samples in stretches:
+            if found != self._format:
+                if self._converter:
+                    await self._hear(self._converter.finish())
+                self._format, self._converter = found, Converter(found.rate, found.channels)
+            if self._converter:
+                await self._hear(self._converter.feed(samples))
 
     async def _hear(self, pcm: bytes) -> None:
         self._samples += pcm
@@ -234,6 +248,8 @@ class Stream:
         final = (await job.result).final
         if final.elements or self._shown:  # an empty final takes back what was shown
             self._say(final)
+        else:  # the next utterance may have begun: sounds that are taken for speech follow each other
+            self._say_heard(HEARD_AFTER)
         self._decoded, self._shown = Decoded(), None
         self._pace.reset()
 

@@ -48,16 +48,24 @@ def make_key(name: str) -> tuple[str, str]:
     return key, line
 
 
+class WrongKeyLine(ValueError):
+    """A line is not of the form that `make_key` gives it. It is not shown, as it may be a key: `index` says which."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"line {index + 1} is not of the form NAME:SHA256")
+        self.index = index
+
+
 class Keys:
     """The keys that may connect, each with the name of its owner. Empty: no key is needed."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        """Raise ValueError for a line that `make_key` cannot have made. The line is not shown: it may be a key."""
+        """Raise WrongKeyLine for a line that `make_key` cannot have made."""
         self._names: dict[str, str] = {}  # by digest
-        for number, line in enumerate(lines, 1):
+        for index, line in enumerate(lines):
             found = LINE.fullmatch(line)
             if found is None:
-                raise ValueError(f"line {number} is not of the form NAME:SHA256, as `speechbridge key NAME` prints it")
+                raise WrongKeyLine(index)
             self._names[found["digest"]] = found["name"]
 
     def __bool__(self) -> bool:
@@ -139,8 +147,9 @@ class Admission:
         """Raise WrongSetting for a line that is no key's, and if others could connect without a key."""
         try:
             self.keys = Keys(split(settings.api_keys.get_secret_value()))
-        except ValueError as error:
-            raise WrongSetting(f"SPEECHBRIDGE_API_KEYS: {error}") from None
+        except WrongKeyLine as error:
+            form = "is not of the form NAME:SHA256, as `speechbridge key NAME` prints it"
+            raise WrongSetting(f"{settings.place_of_key(error.index)} {form}") from None
         if not self.keys and not settings.is_private:
             name = "SPEECHBRIDGE_PUBLISHED_ON" if settings.published_on else "SPEECHBRIDGE_HOST"
             where = settings.published_on or settings.host
@@ -148,6 +157,8 @@ class Admission:
                 "put the line that `speechbridge key NAME` prints into SPEECHBRIDGE_API_KEYS, or into the file that"
                 " SPEECHBRIDGE_API_KEYS_FILE names"
             )
+            if not settings.published_on:  # in a container the host says nothing about who can reach it
+                cure += "; if it is published on this machine only, set SPEECHBRIDGE_PUBLISHED_ON=127.0.0.1"
             raise WrongSetting(f"{name}: others can reach {where} without an API key: {cure}")
         self.origins = Origins(split(settings.origins), keyed=bool(self.keys))
         self.limits = Limits(settings, settings.most_connections)

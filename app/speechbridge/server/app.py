@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.logs import hide_queries
+from speechbridge.protocol.flows import PATH as FLOWS
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, page, relay, stream
+from speechbridge.server.endpoints import flows, health, misdirected, page, relay, stream
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
@@ -33,6 +35,7 @@ def create_app(
 
     Raises WrongSetting.
     """
+    hide_queries()
     settings = settings or Settings.read()
     metrics = Metrics()
     speech = SpeechService.choose(settings, metrics.connected, stream_client_start)
@@ -61,6 +64,7 @@ def create_app(
     app.include_router(stream.router(sessions, resumable))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS))
     return app
 
 

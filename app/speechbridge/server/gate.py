@@ -74,7 +74,7 @@ def _handshake(scope: Scope) -> Handshake:
     headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
     query = scope["query_string"].decode("latin-1")
     # Only these endpoints resume streams. Elsewhere a connection would get its lease without taking up a place.
-    resume = Resume.parse(query) if scope["path"] in stream.PATHS else None
+    resume = Resume.parse(query) if _own_path(scope) in stream.PATHS else None
     bearer = [value[7:] for name, value in headers if name == b"authorization" and value[:7].lower() == "bearer "]
     subprotocols = [
         name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name.startswith(KEY_SUBPROTOCOL)
@@ -87,6 +87,12 @@ def _handshake(scope: Scope) -> Handshake:
         key=dict(parse_qsl(query)).get("access_token") or next(iter([*bearer, *subprotocols]), "").strip(),
         is_resuming=resume is not None and resume.key is not None,
     )
+
+
+def _own_path(scope: Scope) -> str:
+    """Return the path as the routes have it: without the prefix under which we are mounted, or a proxy publishes us."""
+    path, prefix = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
 
 
 def _is_ours(subprotocol: str) -> bool:

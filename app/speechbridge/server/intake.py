@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from speechbridge.codecs import LOOKED_AT, Decoder, decodes, kind_of, not_samples
+from speechbridge.codecs import Decoder, decodes, kind_of
 from speechbridge.protocol.request import BadRequest, ContentType
+from speechbridge.protocol.signatures import FirstBytes
 from speechbridge.tasks import cancel_and_wait
 from syncbridge import Bridge, BridgeError, Broken, Closed, Limits
 
@@ -72,8 +73,7 @@ class Intake:
         is_open = _is_open(source)
         self._begun: bytearray | None = bytearray() if is_open else None
         self._is_decoded = source != content_type and not is_open
-        # Those of what is said to be samples are looked at on their way.
-        self._passed: bytearray | None = bytearray() if source.frame is not None else None
+        self._first = FirstBytes(content_type)  # of what is taken for samples: looked at on their way
         self._decoder: Bridge[bytes, bytes] | None = None
         self._is_telling = self._has_ended = False
         self._received = 0  # bytes of samples
@@ -102,7 +102,7 @@ class Intake:
 
         Cancellation: some of it may have been taken.
         """
-        if self._has_ended or (self._passed is not None and self._is_container(audio)):
+        if self._has_ended:
             return
         if self._begun is None:
             await self._take(audio)
@@ -115,8 +115,18 @@ class Intake:
         if self._begun and not (self._has_ended or self._is_telling):
             self._tasks.append(asyncio.create_task(self._finish(), name=f"{self._name}-first-bytes"))
         elif not (self._begun or self._is_telling):
-            (self._decoder or self._bridge).end()
+            self._end()
         self._has_ended = True  # whoever tells what it is ends it then
+
+    def _end(self) -> None:
+        if self._decoder is not None:
+            self._decoder.end()
+            return
+        try:
+            self._first.finish()
+        except BadRequest as error:
+            self._refuse(error)
+        self._bridge.end()
 
     # ---- what it is --------------------------------------------------------------------------------------------------
 
@@ -133,20 +143,6 @@ class Intake:
         if self._has_ended:
             self.end()
 
-    def _is_container(self, audio: bytes) -> bool:
-        """Refuse what is said to be samples and is a container. WAV is left: a click, and then samples."""
-        assert self._passed is not None  # noqa: S101 # its caller looks
-        self._passed += audio[: LOOKED_AT - len(self._passed)]
-        kind = kind_of(bytes(self._passed), is_all=len(self._passed) == LOOKED_AT)
-        if kind is None:
-            return False
-        self._passed = None
-        if kind in ("", "audio/x-wav"):
-            return False
-        self._has_ended = True
-        self._refuse(not_samples(kind))
-        return True
-
     async def _finish(self) -> None:
         try:
             await self._tell(is_all=True)
@@ -160,6 +156,12 @@ class Intake:
             await self._hear(audio)
 
     async def _hear(self, audio: bytes) -> None:
+        try:
+            self._first.feed(audio)
+        except BadRequest as error:
+            self._has_ended = True
+            self._refuse(error)
+            return
         linger = self._linger(len(audio))
         self._received += len(audio)
         self._owner.heard(len(audio))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import signal
 import socket
 from contextlib import asynccontextmanager, contextmanager
@@ -32,15 +31,6 @@ INTERRUPT_SECONDS = 3.0  # for the drain after Ctrl-C, when a person waits
 
 class ServiceFailed(Exception):
     """The service could not start. The log has the details."""
-
-
-class WithoutQueries(logging.Filter):
-    """Remove the query of each URL that uvicorn logs: it holds access tokens. Some clients encode the "?"."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(re.split(r"\?|%3F", arg)[0] if isinstance(arg, str) else arg for arg in record.args)
-        return True
 
 
 class Server:
@@ -78,8 +68,6 @@ class Server:
         )
         logger = logging.getLogger("uvicorn.error")
         logger.setLevel(max(logging.INFO, logging.getLogger().level))  # at DEBUG it logs headers, keys included
-        if not any(isinstance(present, WithoutQueries) for present in logger.filters):
-            logger.addFilter(WithoutQueries())
 
     @property
     def url(self) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from speechbridge.engines import UpstreamClosed
 from speechbridge.engines.embedded import EmbeddedRecognizer
 from speechbridge.engines.function import plain
 from speechbridge.engines.reconnect import ReconnectOptions, resuming
 from speechbridge.engines.rev import RevEngine, Timeouts
 from speechbridge.loading import load
+from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.settings import WrongSetting
 
 if TYPE_CHECKING:
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Engine
     from speechbridge.settings import UpstreamSettings
+
+# An application that is mounted within another one has no lifespan of its own.
+NOT_RUN = Close(
+    CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as the README shows"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,7 @@ class SpeechService:
     engine: Engine
     rev: RevEngine | None = None
     recognizer: EmbeddedRecognizer | None = None
+    has_run: asyncio.Event = field(default_factory=asyncio.Event)  # `running` was entered
 
     @classmethod
     def choose(
@@ -64,12 +73,20 @@ class SpeechService:
             rev = RevEngine(lambda: url, token, timeouts, connected)
             return cls(settings.upstream_kind, resuming(rev, options), rev)
         recognizer = _embedded(settings)
-        rev = RevEngine(recognizer.url, "embedded", timeouts, connected)
-        return cls("embedded", resuming(rev, options), rev, recognizer)
+        running = asyncio.Event()
+
+        def embedded_url() -> str:
+            if not running.is_set():
+                raise UpstreamClosed(NOT_RUN, is_retryable=False)
+            return recognizer.url()
+
+        rev = RevEngine(embedded_url, "embedded", timeouts, connected)
+        return cls("embedded", resuming(rev, options), rev, recognizer, running)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the embedded recognizer, if that is what is used, for as long as the context lasts."""
+        self.has_run.set()
         if self.recognizer is None:
             yield
             return

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
 __all__ = [
     "GROUPS",
@@ -97,14 +98,31 @@ class Settings(
         try:
             settings = cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # checked there
         except ValidationError as error:
-            raise WrongSetting(_explained(error)) from None
-        found = {}
-        if token := _content("REVAI_ACCESS_TOKEN_FILE", settings.revai_access_token_file).strip():
-            found["revai_access_token"] = SecretStr(token)
-        lines = _content("API_KEYS_FILE", settings.api_keys_file).splitlines()
-        if keys := [line for line in lines if not line.startswith("#")]:
-            found["api_keys"] = SecretStr(",".join([*keys, settings.api_keys.get_secret_value()]))
-        return settings.model_copy(update=found)
+            raise WrongSetting(_explained(error.errors(include_url=False)[0])) from None
+        return _with_keys(_with_token(settings))
+
+    @classmethod
+    def examine(cls) -> tuple[Settings, list[str]]:
+        """Read the environment as far as it is right. Return the settings, and what is wrong, a sentence each.
+
+        What is wrong is at its default.
+        """
+        troubles: list[str] = []
+        defaults: dict[str, Any] = {}
+        try:
+            settings = cls(**defaults)
+        except ValidationError as error:
+            for wrong in error.errors(include_url=False):
+                troubles.append(_explained(wrong))
+                place = str(wrong["loc"][0])
+                defaults[place] = _field(place).default
+            settings = cls(**defaults)
+        for read_file in (_with_token, _with_keys):
+            try:
+                settings = read_file(settings)
+            except WrongSetting as error:
+                troubles.append(str(error))
+        return settings, troubles
 
     @model_validator(mode="before")
     @classmethod
@@ -139,8 +157,8 @@ def environment_warnings() -> list[str]:
     ]
     warnings = [
         f"{name} is not a setting: is {meant} meant?"
-        for name in ours
-        if name not in names
+        for name, value in ours.items()
+        if name not in names and not re.match(r"(tcp|udp|sctp)://", value)  # Kubernetes' doing, for another service
         for meant in difflib.get_close_matches(name, names, 1, 0.9)
     ]
     if addresses:
@@ -156,18 +174,26 @@ def _is_misplaced_address(name: str, value: object) -> bool:
     return is_number and isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]*://", value) is not None
 
 
-def _explained(error: ValidationError) -> str:
+def _explained(wrong: ErrorDetails) -> str:
     """Say in our words which setting is wrong, and what is allowed."""
-    wrong = error.errors(include_url=False)[0]
     place = str(wrong["loc"][0])
     name = place if place.isupper() else PREFIX + place.upper()
     if wrong["type"] == "value_error":  # raised by one of the functions above
         return f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
+    field = _field(place)
+    if wrong["type"] == "string_unicode":
+        return f"{name}: it is not UTF-8: write it in UTF-8"
     shown = str(wrong["input"])
     shown = shown if len(shown) <= SHOWN else shown[:SHOWN] + "..."
-    field = Settings.model_fields[place]
     allowed = _allowed(field)
     return f"{name}: {shown!r} is not {allowed}" if allowed else f"{name}: {shown!r} is not a {field.description}"
+
+
+def _field(place: str) -> FieldInfo:
+    """Return the setting that pydantic names so: by its name, or by one of its variables."""
+    if place in Settings.model_fields:
+        return Settings.model_fields[place]
+    return Settings.model_fields[place.removeprefix(PREFIX).lower()]
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -187,8 +213,22 @@ def _allowed(field: FieldInfo) -> str:
     return what + least + most
 
 
+def _with_token(settings: Settings) -> Settings:
+    token = _content("REVAI_ACCESS_TOKEN_FILE", settings.revai_access_token_file).strip()
+    return settings.model_copy(update={"revai_access_token": SecretStr(token)}) if token else settings
+
+
+def _with_keys(settings: Settings) -> Settings:
+    lines = enumerate(_content("API_KEYS_FILE", settings.api_keys_file).splitlines(), 1)
+    keys = [(number, key) for number, line in lines if not line.startswith("#") for key in split(line)]
+    return settings.with_keys_of_file(keys) if keys else settings
+
+
 def _content(name: str, path: Path | None) -> str:
     try:
-        return path.read_text() if path else ""
+        return path.read_text(encoding="utf-8-sig") if path else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongSetting(f"{PREFIX}{name}: {path} cannot be read: {type(error).__name__}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise WrongSetting(
+            f"{PREFIX}{name}: {path} cannot be read ({why}): name a file that this user can read"
+        ) from None

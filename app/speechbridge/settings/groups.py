@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from speechbridge.logs import Format  # noqa: TC001 # pydantic reads the annotations
 from speechbridge.protocol.address import Address, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REVAI_CLOUD = "wss://api.rev.ai"
 
@@ -162,6 +165,21 @@ class AccessSettings(ReachSettings, CapacitySettings, LimitSettings):
     idle_seconds: float = Field(
         600.0, ge=0, description="how long a connection may stay open without traffic; 0: no limit"
     )
+    _lines_in_file: tuple[int, ...] = PrivateAttr(())
+
+    def with_keys_of_file(self, keys: Sequence[tuple[int, str]]) -> Self:
+        """Put keys of the file, each with the number of its line, before those that are set."""
+        copy = self.model_copy(
+            update={"api_keys": SecretStr(",".join([*(key for _, key in keys), self.api_keys.get_secret_value()]))}
+        )
+        copy._lines_in_file = tuple(number for number, _ in keys)  # noqa: SLF001 # our own class
+        return copy
+
+    def place_of_key(self, index: int) -> str:
+        """Name the setting, and the line in it, of one of the keys: 0 is the first one."""
+        if index < len(self._lines_in_file):
+            return f"SPEECHBRIDGE_API_KEYS_FILE: line {self._lines_in_file[index]} of {self.api_keys_file}"
+        return f"SPEECHBRIDGE_API_KEYS: line {index - len(self._lines_in_file) + 1}"
 
 
 class SessionSettings(CapacitySettings):
@@ -284,4 +302,6 @@ class ProcessorSettings(Group):
 class ClientSettings(Group):
     """What our own commands use."""
 
-    key: SecretStr = Field(SecretStr(""), description="API key that our own commands (transcribe, mic, send) use")
+    key: SecretStr = Field(
+        SecretStr(""), description="API key that our own commands (transcribe, mic, send, doctor) use"
+    )

@@ -135,7 +135,7 @@ class Resumable(Generic[Out]):
                 counts.end(attempt.begun, attempt.position)
 
     def _tries_again(self, error: Exception, failures_in_a_row: int, last_words_due: float, tap: Tap) -> bool:
-        """Wait before the next try. Returns False if all input was taken, and all speech in it is answered.
+        """Wait before the next try. Returns False if all input was taken, and all its speech but a `tail` answered.
 
         Raises the error if there is to be no further try, and something is not answered.
         """
@@ -146,7 +146,8 @@ class Resumable(Generic[Out]):
             if self._aborted.wait(pause):
                 raise error
             return True
-        if tap.has_ended and not tap.unsettled_speech():
+        tail = self._rules.tail if self._counts.settled else None  # of the only word, none is to spare
+        if tap.has_ended and tap.unsettled_speech() <= (tail or 0):
             return False
         raise error
 

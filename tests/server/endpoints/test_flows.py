@@ -260,6 +260,15 @@ async def test_an_audio_flow_that_fails_keeps_the_connection() -> None:
         await still_works(socket)
 
 
+async def test_an_audio_flow_refuses_what_is_no_raw_audio_and_keeps_the_connection() -> None:
+    async with service(stub) as server, client(server, "/ws") as socket:
+        await socket.send("audio")
+        await socket.send(b"\x1a\x45\xdf\xa3" + bytes(3200))
+        assert "ended early, with 4002 (the WebM stream is damaged" in str(await socket.recv())
+        await socket.send("EOS")
+        await still_works(socket)
+
+
 async def test_no_audio_flow_begins_while_the_service_drains() -> None:
     """It would be cut off without its last words, and hold everything up until then."""
     release = threading.Event()

@@ -46,6 +46,18 @@ async def test_it_is_ready_and_says_of_what_it_needs_how_it_is() -> None:
             assert "slots: ok, 2 of 3 are free\n" in (await get(server, "/readyz"))[1]
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/"])
+async def test_head_is_answered_as_get_without_the_body(path: str) -> None:
+    """Load balancers and uptime checks ask so."""
+    async with service() as server, httpx2.AsyncClient() as http:
+        url = server.url.replace("ws://", "http://") + path
+        head, get = await http.head(url), await http.get(url)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == get.headers["content-type"]
+        server.sessions.draining = True
+        assert (await http.head(url)).status_code == (503 if path == "/readyz" else 200)
+
+
 async def test_it_is_not_ready_while_all_slots_are_taken() -> None:
     async with service(max_sessions=1) as server:
         async with client(server, STREAM) as socket:

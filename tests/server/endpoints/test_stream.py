@@ -60,6 +60,34 @@ async def test_rev_ai_s_protocol_greets_and_ends_as_rev_ai_does(slashes: str) ->
     assert close == Close(1000, END_OF_INPUT)
 
 
+OGG = b"OggS\x00\x02" + bytes(22) + b"\x01\x1e\x01vorbis"
+MP3 = (b"\xff\xfb\x50\x64" + bytes(204)) * 10  # 64 kbit/s, 44.1 kHz
+
+
+@pytest.mark.parametrize("path", [STREAM, f"{STREAM}&resume=true"])
+@pytest.mark.parametrize(("content", "name", "media"), [(OGG, "Ogg", "audio/ogg"), (MP3, "MP3", "audio/mpeg")])
+@pytest.mark.parametrize("size", [16, 3200])
+async def test_what_is_no_raw_audio_is_refused_while_it_still_comes(
+    path: str, content: bytes, name: str, media: str, size: int
+) -> None:
+    """The client never says EOS."""
+    async with service(count) as server, client(server, path) as socket:
+        for start in range(0, len(content), size):
+            await socket.send(content[start : start + size])
+        await socket.send(bytes(3200))
+        _, close = await ending(socket)
+    assert close == Close(4002, f"this is {name}, not raw samples: send content_type={media}")
+    assert not close.is_retryable
+
+
+async def test_a_stream_that_is_too_short_to_be_told_at_once_is_refused_at_its_end() -> None:
+    async with service(count) as server, client(server, STREAM) as socket:
+        for start in range(len(OGG)):
+            await socket.send(OGG[start : start + 1])
+        await socket.send("EOS")
+        assert (await ending(socket))[1].code == 4002
+
+
 async def test_chunks_that_wait_for_the_upstream_go_as_one_where_it_takes_a_stream_of_bytes() -> None:
     go_on = threading.Event()
 
@@ -352,7 +380,7 @@ async def test_the_token_in_a_url_is_not_logged(caplog: pytest.LogCaptureFixture
 
 async def test_an_unknown_path_is_refused_before_the_handshake() -> None:
     async with service() as server:
-        with pytest.raises(InvalidStatus, match="HTTP 403"):
+        with pytest.raises(InvalidStatus, match="HTTP 404"):
             async with client(server, "/nowhere"):
                 pass
 

@@ -98,15 +98,17 @@ def test_the_page_comes_by_https(stack: Stack, trust: ssl.SSLContext) -> None:
     assert headers["X-Frame-Options"] == "DENY"
     assert "Strict-Transport-Security" not in headers  # localhost is everybody's
     redirected = stack.within("service", "python - <<'END'\n" + REDIRECT + "END")
-    assert redirected.split() == ["308", f"https://{stack.origin}/livez"]
+    hosts = "localhost", "example.org", "[::1]"
+    assert redirected.splitlines() == [f"308 https://{host}:{stack.https_port}/livez" for host in hosts]
 
 
 REDIRECT = """
 from http.client import HTTPConnection
-connection = HTTPConnection("caddy")
-connection.request("GET", "/livez", headers={"Host": "localhost"})
-answer = connection.getresponse()
-print(answer.status, answer.headers["Location"])
+for host in ("localhost", "example.org:8080", "[::1]:8080"):
+    connection = HTTPConnection("caddy")
+    connection.request("GET", "/livez", headers={"Host": host})
+    answer = connection.getresponse()
+    print(answer.status, answer.headers["Location"])
 """
 
 

@@ -26,11 +26,13 @@ def router(sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | Non
     """Make the routes. `trouble` says what is wrong with the speech service, None if nothing is."""
     routes = APIRouter(default_response_class=PlainTextResponse)
 
+    @routes.head("/livez", include_in_schema=False)
     @routes.get("/livez")
     async def live() -> PlainTextResponse:
         """Liveness: the event loop runs. Nothing else is checked, so that no upstream failure restarts the service."""
         return PlainTextResponse("alive\n")
 
+    @routes.head("/readyz", include_in_schema=False)
     @routes.get("/readyz", responses={503: {"content": {"text/plain": {}}, "description": "Not ready, and why"}})
     async def ready() -> PlainTextResponse:
         """Readiness: a new stream would be served. Each thing that it needs has a line."""
@@ -48,6 +50,7 @@ def router(sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | Non
 
     scraped, scraped_at = b"", -SCRAPE_SECONDS
 
+    @routes.head("/metrics", include_in_schema=False)
     @routes.get("/metrics")
     async def scrape() -> Response:
         """All metrics, in Prometheus' text format."""

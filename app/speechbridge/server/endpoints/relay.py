@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from speechbridge.settings import RelaySettings
 
 CLOSE_SECONDS = 0.5  # for the near side's close code to arrive, once a send to it has failed
+PATH = "/relay"
 INBOUND = 4  # messages read ahead from the far side; each may have the largest size
 
 
@@ -41,7 +42,7 @@ def router(settings: RelaySettings) -> APIRouter:
     routes = APIRouter()
     address = Address.parse(settings.relay_url) if settings.relay_url else None
 
-    @routes.websocket("/relay")
+    @routes.websocket(PATH)
     async def relay(near: WebSocket) -> None:
         """Relay messages to the server that SPEECHBRIDGE_RELAY_URL names, and back."""
         if address is None:

@@ -12,6 +12,7 @@ from speechbridge.server.endpoints.connection import WebSocketConnection
 from speechbridge.server.resumable import UNKNOWN, ResumableConnection, ResumableConnections
 from speechbridge.server.session import Sessions, new_id
 
+PLAIN = "/ws_a"
 PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path: a base URL that ends in a slash makes two of them
 UNDECLARED = ContentType.undeclared(ContentType.raw())  # where there is no `content_type` to name it
 
@@ -20,7 +21,7 @@ def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
     """Make the routes. `resumable` keeps the connections of those sessions whose clients may resume."""
     routes = APIRouter()
 
-    @routes.websocket("/ws_a")
+    @routes.websocket(PLAIN)
     async def plain(socket: WebSocket) -> None:
         """16 kHz mono S16LE in, or a container; each response out, unchanged. `EOS` or a close ends the input."""
         await socket.accept()

@@ -1,0 +1,96 @@
+"""The speech service: a stream without audio is opened as the service opens one, with the SDK's own handshake.
+
+SDK and server say nothing in a handshake but that it is done. So the end of the input follows at once, and the server's
+close frame tells whether it took the key and the request.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from speechbridge.blocking import in_own_thread
+from speechbridge.client.dial import NoConnection, dial
+from speechbridge.engines import UpstreamClosed
+from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.protocol.address import Address
+from speechbridge.protocol.close import NO_DATA, CloseCode, explain
+from speechbridge.protocol.request import ContentType, StreamRequest
+from speechbridge.server.speech import SpeechService
+from speechbridge.settings import WrongSetting
+
+if TYPE_CHECKING:
+    from speechbridge.cli.doctor.findings import Case, Report
+    from speechbridge.engines.rev import RevEngine
+
+ANSWER_SECONDS = 10.0  # for the close frame. A guess: ours takes milliseconds
+NAMES = {
+    "revai": ("SPEECHBRIDGE_REVAI_URL", "SPEECHBRIDGE_REVAI_ACCESS_TOKEN"),
+    "recognizer": ("SPEECHBRIDGE_RECOGNIZER_URL", "SPEECHBRIDGE_REVAI_ACCESS_TOKEN"),
+}
+
+
+async def upstream(case: Case, report: Report) -> None:
+    """Choose the speech service as `serve` does, and open a stream."""
+    quick = case.settings.model_copy(update={"answer_seconds": min(case.settings.answer_seconds, ANSWER_SECONDS)})
+    try:
+        speech = await in_own_thread(lambda: SpeechService.choose(quick, lambda _seconds: None), "doctor-load")
+    except WrongSetting as error:
+        found, _, cure = str(error).partition(": ")
+        report.wrong(found, cure)
+        return
+    rev = speech.rev
+    if rev is None:
+        report.ok(f"{case.settings.start} is called for each stream; nothing is dialled")
+        return
+    where = case.settings.upstream_url
+    shown = Address.parse(where).shown if where else "the embedded recognizer"
+    try:
+        async with speech.running():
+            await _open(rev, speech.name, shown, report)
+    except RecognizerFailed as error:
+        report.wrong(str(error), "see docs/recognizer.md, or set SPEECHBRIDGE_REVAI_URL to another server")
+
+
+async def _open(rev: RevEngine, name: str, shown: str, report: Report) -> None:
+    began = time.monotonic()
+    stream = rev(StreamRequest(ContentType.raw()))
+
+    def drain() -> None:
+        for _ in stream.start(iter(())):
+            pass
+
+    try:
+        await in_own_thread(drain, "doctor-upstream")
+    except UpstreamClosed as ending:
+        close = ending.close
+        if close.code == CloseCode.NORMAL and close.reason == NO_DATA:
+            report.ok(f"{shown} answers after {(time.monotonic() - began) * 1000:.0f} ms")
+            return
+        address, token = NAMES.get(name, ("", ""))
+        if close.code == CloseCode.UNAUTHORIZED:
+            report.wrong(f"{shown} refuses the access token ({close})", f"check {token}")
+        elif close.code in (CloseCode.UNAVAILABLE, CloseCode.ABNORMAL, CloseCode.NO_CODE):
+            report.wrong(f"{shown}: {close.reason or 'the connection broke'}", f"start it, or check {address}")
+        else:
+            report.wrong(shown, explain(close))
+        return
+    finally:
+        if stream.abort is not None:
+            stream.abort()
+    report.ok(f"{shown} answers after {(time.monotonic() - began) * 1000:.0f} ms")
+
+
+async def others(case: Case, report: Report) -> None:
+    """Dial the servers of /relay and of the proxy flow, if they are set."""
+    known = case.settings
+    for name, url in (("SPEECHBRIDGE_RELAY_URL", known.relay_url), ("SPEECHBRIDGE_PROXY_URL", known.proxy_url)):
+        if not url:
+            continue
+        address = Address.parse(url)
+        try:
+            async with dial(address, open_timeout=known.connect_seconds):
+                report.ok(f"{name}: {address.shown} answers")
+        except NoConnection as error:
+            found, _, cure = str(error).rpartition(": ")
+            report.wrong(f"{name}: {found}", cure)

@@ -1,0 +1,213 @@
+"""What audio looks like that is no raw samples, told by its first bytes. Pure.
+
+A client that says `audio/x-raw` and sends Ogg or MP3 would be answered with words that nobody said, or with none: any
+bytes can be taken for samples. Almost all containers begin with a signature of four bytes or more, which samples begin
+with once in 4 * 10**9 streams. Streams of MPEG frames have none: there, three headers must stand where the one before
+says that the next one is.
+
+Sources: the registry of WHATWG's "MIME Sniffing", file(1)'s `magic`, RFC 3533 (Ogg), RFC 9639 (FLAC), ISO 11172-3 and
+13818-3 (MPEG audio), ISO 13818-7 (ADTS), ISO 13818-1 (transport streams), id3.org.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import TYPE_CHECKING
+
+from speechbridge.protocol.request import BadRequest, ContentType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHORTEST = 1024  # bytes, beyond the first piece; then at 2048, 4096 and 8192
+ENOUGH = 8192  # bytes, 0.25 s of 16 kHz mono: three of the longest frames
+LATEST = 2048  # where the first frame begins at the latest, if a stream was cut into anywhere: none is longer
+HEADER = 6  # bytes of a frame that are looked at
+FRAMES = 3  # headers in a row. By chance samples have so many once in 10**9 streams, tried at each of LATEST bytes
+
+# Each begins at the first byte.
+SIGNATURES = {
+    "Ogg": rb"OggS\x00",
+    "FLAC": rb"fLaC[\x00\x80]\x00\x00\x22",
+    "WebM or Matroska": rb"\x1a\x45\xdf\xa3",
+    "MP4 or QuickTime": rb".{4}(?:ftyp|styp|moov|moof|wide|mdat)(?:[\x20-\x7e]{4}|\x00\x00)",
+    "MP3": rb"ID3[\x02-\x04].[\x00-\xf0][\x00-\x7f]{4}",
+    "RIFF in big-endian": rb"RIFX",
+    "RF64": rb"(?:RF64|BW64).{4}WAVE",
+    "AVI": rb"RIFF.{4}AVI ",
+    "AIFF": rb"FORM.{4}(?:AIFF|AIFC|8SVX)",
+    "AU": rb"\.snd|dns\.",
+    "CAF": rb"caff\x00[\x01\x02]",
+    "W64": rb"riff\x2e\x91\xcf\x11",
+    "SPHERE": rb"NIST_1A\n",
+    "VOC": rb"Creative Voice File\x1a",
+    "WavPack": rb"wvpk",
+    "TTA": rb"TTA[12]",
+    "Monkey's Audio": rb"MAC [\x00-\xff]{2}\x00\x00",
+    "Musepack": rb"MPCK|MP\+[\x07\x17]",
+    "ALAC in ADIF": rb"ADIF",
+    "WMA": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    "AMR": rb"#!AMR",
+    "Speex or SILK": rb"#!SILK|\x02#!SILK",
+    "RealAudio": rb"\.RMF|\.ra\xfd",
+    "FLV": rb"FLV\x01",
+    "an MPEG program stream": rb"\x00\x00\x01\xba",
+    "gzip": rb"\x1f\x8b\x08[\x00-\x1f]",
+    "bzip2": rb"BZh[1-9]1AY&SY",
+    "xz": rb"\xfd7zXZ\x00",
+    "Zstandard": rb"\x28\xb5\x2f\xfd",
+    "7z": rb"7z\xbc\xaf\x27\x1c",
+    "zip": rb"PK\x03\x04",
+}
+PCM, EXTENSIBLE, SAMPLE_BITS = 0x0001, 0xFFFE, 16  # of WAV
+NAMED = {name: re.compile(pattern, re.DOTALL) for name, pattern in SIGNATURES.items()}
+OGG_PAGE = re.compile(rb"OggS\x00[\x00-\x07]")  # wherever a stream was cut into
+# How a frame's header begins. What can be none is passed over quickly: quiet sound is full of bytes of all ones.
+MPEG_HEAD = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xeb]")
+ADTS_HEAD = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
+
+# MPEG audio: kilobits a second by a header's bits, and samples a frame. Keys: MPEG-1 or not, and the layer's bits.
+LAYER_3, LAYER_2, LAYER_1, MPEG_1 = 1, 2, 3, 3
+LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+KILOBITS = {
+    (True, LAYER_1): tuple(range(0, 449, 32)),
+    (True, LAYER_2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, LAYER_3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, LAYER_1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, LAYER_2): LOW,
+    (False, LAYER_3): LOW,
+}
+SAMPLES = {(True, LAYER_1): 384, (True, LAYER_2): 1152, (True, LAYER_3): 1152} | {
+    (False, LAYER_1): 384,
+    (False, LAYER_2): 1152,
+    (False, LAYER_3): 576,
+}
+RATES = (44100, 48000, 32000)  # of MPEG-1
+DIVISOR = {3: 1, 2: 2, 0: 4}  # of these rates, by the version's bits
+TS_PACKET = 188  # bytes
+TS_PACKETS = re.compile(rb"G.{187}" * 4 + b"G", re.DOTALL)  # five of them, as each begins with a G
+
+DECODED = {  # what is decoded, if a client calls it so
+    "Ogg": "audio/ogg",
+    "FLAC": "audio/x-flac",
+    "WebM or Matroska": "audio/webm",
+    "MP4 or QuickTime": "audio/mp4",
+    "MP3": "audio/mpeg",
+    "AAC": "audio/aac",
+}
+
+
+class FirstBytes:
+    """Looks at the beginning of a stream of which its client said that it is raw samples.
+
+    Nothing is held back: what was fed may be passed on at once.
+    """
+
+    def __init__(self, content_type: ContentType) -> None:
+        is_samples = content_type.media == ContentType.RAW and content_type.format == "S16LE"
+        self._type = content_type
+        self._begun: bytearray | None = bytearray() if is_samples else None  # None: there is nothing more to look at
+        self._look_at = 0  # bytes; there are four looks or five, however short the pieces are
+
+    def feed(self, audio: bytes) -> None:
+        """Look at some bytes, in pieces of any size. Raises BadRequest, with the cure, if they are no raw samples."""
+        if self._begun is None:
+            return
+        self._begun += audio[: ENOUGH - len(self._begun)]
+        if len(self._begun) < self._look_at:
+            return
+        self._look_at = max(SHORTEST, 2 * len(self._begun))
+        begun = bytes(self._begun)
+        if len(begun) == ENOUGH:
+            self._begun = None
+        self._judge(begun)
+
+    def finish(self) -> None:
+        """Look at a stream that was too short for `feed`. Raises BadRequest as well."""
+        if self._begun:
+            self._judge(bytes(self._begun))
+
+    def _judge(self, begun: bytes) -> None:
+        rate, channels = self._type.rate, self._type.channels
+        found = kind_of(begun)
+        wav = _wav_format(begun)
+        if wav is not None and wav[:2] != (PCM, SAMPLE_BITS):
+            found = f"WAV of format {wav[0]:#06x} with {wav[1]} bits"
+        if found:
+            cure = f"decode it (ffmpeg -f s16le -ar {rate} -ac {channels})"
+            if wav is not None:
+                cure = "send content_type=audio/x-wav"
+            elif found in DECODED:
+                cure = f"send content_type={DECODED[found]}"
+            raise BadRequest(f"this is {found}, not raw samples: {cure}")
+        if wav is not None and wav[2:] != (rate, channels):
+            what = f"WAV with {wav[2]} Hz and {wav[3]} channels"
+            raise BadRequest(f"this is {what}, not {rate} Hz and {channels}: send audio/x-wav")
+
+
+def kind_of(begun: bytes) -> str:
+    """Name what a stream is that begins so; empty if it may be raw samples, or WAV."""
+    for name, pattern in NAMED.items():
+        if pattern.match(begun):
+            return name
+    if OGG_PAGE.search(begun):
+        return "Ogg"
+    if _has_chain(begun, MPEG_HEAD, _mpeg_frame):
+        return "MP3"
+    if _has_chain(begun, ADTS_HEAD, _adts_frame):
+        return "AAC"
+    packets = TS_PACKETS.search(begun, 0, TS_PACKET + 4 * TS_PACKET)
+    if packets and packets[0].strip(b"G"):
+        return "an MPEG transport stream"
+    return ""
+
+
+def _has_chain(begun: bytes, head: re.Pattern[bytes], frame: Callable[[int], tuple[int, int] | None]) -> bool:
+    """Whether headers follow each other. `frame` takes one apart: its size in bytes, and what all of them share."""
+    for found in head.finditer(begun, 0, LATEST):
+        place, shared = found.start(), None
+        for _ in range(FRAMES):
+            header = begun[place : place + HEADER]
+            read = frame(int.from_bytes(header, "big")) if len(header) == HEADER else None
+            if read is None or shared not in (None, read[1]):
+                break
+            place, shared = place + read[0], read[1]
+        else:
+            return True
+    return False
+
+
+def _mpeg_frame(bits: int) -> tuple[int, int] | None:
+    bits >>= 16  # its header has four bytes, not six
+    version, layer, bitrate, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
+    if bits >> 21 != 0x7FF or version not in DIVISOR or layer == 0 or bitrate in (0, 15) or rate == 3 or bits & 3 == 2:
+        return None
+    kind = version == MPEG_1, layer
+    slot = 4 if layer == LAYER_1 else 1
+    hertz = RATES[rate] // DIVISOR[version]
+    size = (SAMPLES[kind] // 8 // slot * 1000 * KILOBITS[kind][bitrate] // hertz + (bits >> 9 & 1)) * slot
+    return size, bits & 0xFFFE0C00
+
+
+def _adts_frame(bits: int) -> tuple[int, int] | None:
+    size, rate = bits >> 5 & 0x1FFF, bits >> 26 & 0xF
+    if bits >> 36 != 0xFFF or bits >> 33 & 3 or rate > 12 or size < 8:
+        return None
+    return size, bits >> 26
+
+
+def _wav_format(begun: bytes) -> tuple[int, int, int, int] | None:
+    """Return a WAV's tag, bits, rate and channels; None for what is no WAV, or does not say so yet."""
+    if begun[:4] != b"RIFF" or begun[8:12] != b"WAVE":
+        return None
+    place = 12
+    while place + 8 <= len(begun):
+        name, size = struct.unpack_from("<4sI", begun, place)
+        if name == b"fmt " and place + 24 <= len(begun):
+            tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", begun, place + 8)
+            if tag == EXTENSIBLE:  # the tag is where the subformat begins; if that has not come yet, it will say so
+                tag = int.from_bytes(begun[place + 32 : place + 34], "little") or PCM
+            return tag, bits, rate, channels
+        place += 8 + size + size % 2
+    return None
