@@ -107,7 +107,7 @@ async def test_where_a_client_names_no_type_the_first_bytes_tell(path: str, form
     assert listener.heard == decoded([reading(form, 2.0)])
 
 
-@pytest.mark.parametrize("begun", [b"", b"\xff", b"\xff\xfb\x90\x64", b"OggT", b"RIFFxxxxAVI ", b"\0\0\0\x18fty"])
+@pytest.mark.parametrize("begun", [b"", b"\xff", b"\xff\xfb\x90\x64", b"OggT", b"RIFFxxxxWAVX", b"\0\0\0\x18fty"])
 async def test_on_ws_a_what_is_no_container_is_raw_samples(begun: bytes) -> None:
     async with listening() as (server, listener):
         close = await transcribed(server, "/ws_a", [*chunks(begun, 1), SAID[:1000], SAID[1000:]])
