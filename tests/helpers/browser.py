@@ -1,23 +1,38 @@
-"""The page in a real Chromium, with a recording as its microphone."""
+"""The page in a real browser: Chromium, with a recording as its microphone, or one of the other two.
+
+A test that is marked `every_engine` runs in Chromium, Firefox and WebKit; any other in Chromium.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import wave
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+import playwright.async_api
+import pytest
 import soundfile
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import async_playwright
 
+from tests.helpers import needs
 from tests.helpers.clip import TWO_VOICES
-from tests.helpers.needs import chromium
+from tests.helpers.webdriver.expecting import Expectation
+from tests.helpers.webdriver.firefox import firefox
+from tests.helpers.webdriver.page import Locator as DrivenLocator
+from tests.helpers.webdriver.page import Page as DrivenPage
+from tests.helpers.webdriver.webkit import webkit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
-    from playwright.async_api import Page
+    from playwright.async_api import Locator, Page
+    from playwright.async_api._generated import LocatorAssertions
+
+    from tests.helpers.webdriver.driver import Driver
 
 RATE = 16000
 
@@ -29,7 +44,17 @@ ALLOWED = "--use-fake-ui-for-media-stream"  # whatever asks for a microphone get
 FAKE = "--use-fake-device-for-media-stream"
 PATIENCE = 20_000  # ms; a browser beside other work is slow at times
 
-expect.set_options(timeout=PATIENCE)
+playwright.async_api.expect.set_options(timeout=PATIENCE)
+
+ENGINE: ContextVar[str] = ContextVar("engine", default="chromium")
+every_engine = pytest.mark.parametrize("engine", ["chromium", "firefox", "webkit"], indirect=True)
+
+
+def expect(locator: Locator | DrivenLocator) -> LocatorAssertions:
+    """Playwright's `expect`, for all engines."""
+    if isinstance(locator, DrivenLocator):
+        return cast("LocatorAssertions", Expectation(locator))
+    return playwright.async_api.expect(locator)
 
 
 def speech(folder: Path, seconds: float | None = None) -> Path:
@@ -63,13 +88,18 @@ async def opened(
 ) -> AsyncIterator[Page]:
     """Open the page of a service, `ws://...`; `before` is JavaScript that runs before the page's own.
 
-    Whatever goes wrong in the page, a violation of its policy say, fails the test.
+    Whatever goes wrong in the page, a violation of its policy say, fails the test. Other engines than Chromium hum in
+    the place of a recording, and obey only `viewport` and `color_scheme`.
     """
+    if ENGINE.get() != "chromium":
+        async with _driven(url.replace("ws", "http", 1), before=before, **context) as driven:
+            yield cast("Page", driven)
+        return
     # Without a file Chromium's microphone beeps.
     played = [f"--use-file-for-fake-audio-capture={microphone}{'%noloop' if once else ''}"] if microphone else []
     wrong: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=[*FLAGS, *flags, *played])
+    async with async_playwright() as chromium:
+        browser = await chromium.chromium.launch(executable_path=needs.chromium(), args=[*FLAGS, *flags, *played])
         try:
             page = await (await browser.new_context(**({"service_workers": "block"} | context))).new_page()
             page.set_default_timeout(PATIENCE)
@@ -83,6 +113,38 @@ async def opened(
     # A connection that fails is a test's own doing, and Chromium says so by itself.
     unexpected = [text for text in wrong if "WebSocket connection to" not in text]
     assert not unexpected, unexpected
+
+
+@asynccontextmanager
+async def _driven(
+    url: str,
+    *,
+    before: str,
+    viewport: dict[str, int] | None = None,
+    color_scheme: str = "",
+    sound: bool = True,
+    **_context: object,
+) -> AsyncIterator[DrivenPage]:
+    """Open the page in Firefox or WebKit."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        async with _running(Path(name), sound=sound) as (driver, tab):
+            page = DrivenPage(driver, tab, before)
+            await page.set_viewport_size(viewport or page.viewport_size)
+            if color_scheme:  # no driver can set that of the system, but the page has a setting for it
+                await driver.navigate(tab, f"{url.split('/?', maxsplit=1)[0]}/livez", "")
+                await page.evaluate(f"localStorage.setItem('speechbridge.theme', '{color_scheme}')")
+            await page.goto(url)
+            yield page
+
+
+@asynccontextmanager
+async def _running(folder: Path, *, sound: bool) -> AsyncIterator[tuple[Driver, str]]:
+    if ENGINE.get() == "firefox":
+        async with firefox(needs.firefox(), folder, sound=sound) as browser:
+            yield browser, await browser.open_tab()
+    else:
+        async with webkit(needs.webkit(), folder) as mini_browser:
+            yield mini_browser, await mini_browser.first_tab()
 
 
 async def state(page: Page, name: str) -> None:
@@ -114,6 +176,38 @@ async def happens(page: Page, expression: str) -> None:
 async def start(page: Page) -> None:
     await page.keyboard.press("Space")
     await state(page, "live")
+
+
+async def refuse(page: Page, code: int, reason: str) -> None:
+    """From now on, let each of the page's connections be closed at once, with this code and reason."""
+    await page.evaluate(REFUSED, {"code": code, "reason": reason})
+
+
+REFUSED = """(close) => {
+  globalThis.WebSocket = class {
+    constructor() { setTimeout(() => this.onclose?.(close)); }
+    send() {}
+    close() {}
+  };
+}"""
+
+
+async def crash(page: Page) -> Page:
+    """Kill the process that shows the page, and return an empty tab of the same browser."""
+    driven: object = page
+    if isinstance(driven, DrivenPage):
+        return cast("Page", await driven.crash())
+    session = await page.context.new_cdp_session(page)
+    crashing = asyncio.create_task(session.send("Page.crash"))  # a crashed page answers nothing
+    async with page.expect_event("crash"):
+        pass
+    crashing.cancel()
+    await asyncio.gather(crashing, return_exceptions=True)
+    return await page.context.new_page()
+
+
+async def address(page: Page) -> str:
+    return str(await page.evaluate("location.href"))
 
 
 async def noticed(page: Page, title: str, cure: str) -> None:

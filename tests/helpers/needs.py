@@ -11,6 +11,8 @@ import pytest
 
 HERE = Path(__file__).parents[1] / "system" / "page"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+FIREFOXES = ("firefox-esr", "firefox")
+MINI_BROWSERS = sorted(Path("/usr").glob("lib/*/webkit2gtk-4.*/MiniBrowser"))
 
 
 def node() -> str:
@@ -25,6 +27,20 @@ def chromium() -> str:
     if path is None:
         pytest.skip("no Chromium is on this machine: Debian's is installed by apt-get install chromium")
     return path
+
+
+def firefox() -> str:
+    path = next(filter(None, map(shutil.which, FIREFOXES)), None)
+    if path is None or shutil.which("pulseaudio") is None:
+        pytest.skip("no Firefox with a sound server is on this machine: apt-get install firefox-esr pulseaudio")
+    return path
+
+
+def webkit() -> str:
+    needed = all(map(shutil.which, ("WebKitWebDriver", "Xvfb", "pulseaudio")))
+    if not MINI_BROWSERS or not needed:
+        pytest.skip("WebKitGTK or its driver is missing: apt-get install webkit2gtk-driver xvfb pulseaudio")
+    return str(MINI_BROWSERS[-1])
 
 
 @cache

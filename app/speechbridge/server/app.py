@@ -60,7 +60,7 @@ def create_app(
     app.add_middleware(Gate, admission=Admission(settings), idle_seconds=settings.idle_seconds)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, metrics, speech.trouble))
-    app.include_router(page.router())
+    app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 REVAI_CLOUD = "wss://api.rev.ai"
+REVAI_LANGUAGES = ("en", "fr", "de", "it", "ja", "ko", "cmn", "pt", "es")  # of its streams; the first is the usual one
 
 
 def split(text: str) -> list[str]:
@@ -252,6 +253,12 @@ class UpstreamSettings(ConnectSettings, LogSettings):
     language: str = Field(
         "en", pattern=r"^[a-zA-Z]{2,3}(-\w+)*$", description="language of that model, for example en, de or es"
     )
+    languages: str = Field(
+        "",
+        pattern=r"^\s*([a-zA-Z]{2,3}(-\w+)*\s*(,\s*|$))*$",
+        description="en,es,...: languages that the page offers to choose from, the usual one first; with Rev.ai's token"
+        " its nine",
+    )
     recognizer_threads: int = Field(
         0, ge=0, le=1024, description="decoding threads of the embedded recognizer; 0: one per core"
     )
@@ -265,6 +272,13 @@ class UpstreamSettings(ConnectSettings, LogSettings):
         if self.revai_url:
             return self.revai_url.rstrip("/")
         return REVAI_CLOUD if self.revai_access_token.get_secret_value() else self.recognizer_url.rstrip("/")
+
+    @property
+    def offered_languages(self) -> tuple[str, ...]:
+        """The languages that a stream may ask for, the usual one first; empty where there is no choice."""
+        if self.languages or self.start or self.upstream_url != REVAI_CLOUD:
+            return tuple(split(self.languages))
+        return REVAI_LANGUAGES
 
     @property
     def upstream_kind(self) -> Literal["revai", "recognizer"]:

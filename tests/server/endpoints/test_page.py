@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from speechbridge.server import create_app
 from speechbridge.server.endpoints.page import FILES, TYPES
+from speechbridge.settings import Settings
 from tests.helpers.service import quiet
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def test_the_page_and_everything_it_names_is_served(browser: TestClient) -> None
 
 def test_all_files_of_the_page_are_kept_for_when_the_network_is_away() -> None:
     kept = set(re.findall(r'^  "([^"]+)",$', (FILES / "offline.js").read_text(), re.MULTILINE))
-    assert kept == {path.name for path in FILES.iterdir()} - {"index.html", "offline.js"}
+    made = {"options.json"}  # from the settings
+    assert kept == {path.name for path in FILES.iterdir()} - {"index.html", "offline.js"} | made
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,11 @@ def test_head_is_answered_as_get_without_the_body(browser: TestClient) -> None:
 )
 def test_nothing_else_is_served(browser: TestClient, path: str) -> None:
     assert browser.get(f"/static/{path}").status_code == 404
+
+
+def test_the_languages_of_the_settings_are_told_to_the_page() -> None:
+    settings = Settings.read(languages="en, es")
+    with TestClient(create_app(settings, stream_client_start=quiet)) as client:
+        answer = client.get("/static/options.json")
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json() == {"languages": ["en", "es"]}

@@ -169,3 +169,24 @@ test("a piece never grows beyond a second, and no byte is in two", async () => {
   }
   assert.equal(end, 35 * FRAME);
 });
+
+test("what is lost if the page is left is all audio of transactions that did not end", async () => {
+  const { journal: written } = journal();
+  for (let n = 0; n < 3; n++) written.audio(n * FRAME, piece(n), 0);
+  const left = () => written.unstored.pieces.map(({ position, bytes }) => [position, bytes.length]);
+  assert.deepEqual(left(), [
+    [0, FRAME],
+    [FRAME, 2 * FRAME],
+  ]);
+  assert.equal(written.unstored.record.id, "S");
+  assert.equal(written.unstored.record.transcript, "T");
+  await commit();
+  assert.deepEqual(left(), [[FRAME, 2 * FRAME]]);
+  written.audio(3 * FRAME, piece(3), 0);
+  await commit();
+  assert.deepEqual(left(), [[3 * FRAME, FRAME]]);
+  await commit();
+  assert.deepEqual(left(), []);
+  written.close(4 * FRAME, 4 * FRAME);
+  assert.equal(written.unstored, null);
+});

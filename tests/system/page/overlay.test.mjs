@@ -14,9 +14,11 @@ test("an overlay has defaults, and every one of them can be changed in its addre
     color: "#ffffff",
     background: "#0a0c10c7",
     source: "",
+    language: "",
   });
   const all =
-    "?lines=4&size=1.5&fade=0&font=serif&position=top&align=left&color=fd0&background=00000000&source=USB%20Mic";
+    "?lines=4&size=1.5&fade=0&font=serif&position=top&align=left&color=fd0&background=00000000" +
+    "&source=USB%20Mic&language=es";
   assert.deepEqual(overlayOptions(all), {
     lines: 4,
     size: 1.5,
@@ -27,6 +29,7 @@ test("an overlay has defaults, and every one of them can be changed in its addre
     color: "#fd0",
     background: "#00000000",
     source: "USB Mic",
+    language: "es",
   });
 });
 

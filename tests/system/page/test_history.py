@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from playwright.async_api import expect
-
 from speechbridge.cli.captions import to_srt
-from tests.helpers.browser import captions, opened, state, until
+from tests.helpers.browser import captions, every_engine, expect, opened, state, until
 from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
 
@@ -49,6 +47,7 @@ async def two_transcripts(page: Page) -> Locator:
     return items
 
 
+@every_engine
 async def test_transcripts_are_listed_and_searched_and_the_privacy_is_told_in_a_line() -> None:
     async with service(one_after_the_other(LINES, GARDEN)) as server, opened(server.url) as page:
         items = await two_transcripts(page)
@@ -67,6 +66,7 @@ async def test_transcripts_are_listed_and_searched_and_the_privacy_is_told_in_a_
         await expect(page.get_by_text("No transcript contains “bicycle”.")).to_be_visible()
 
 
+@every_engine
 async def test_a_past_transcript_is_opened_and_continued() -> None:
     async with service(one_after_the_other(LINES, GARDEN, GARDEN)) as server, opened(server.url) as page:
         items = await two_transcripts(page)
@@ -98,6 +98,7 @@ async def test_a_transcript_is_renamed_and_exported_under_its_name() -> None:
         await expect(items.locator("strong").nth(1)).to_have_text("Town hall: part 1/2")
 
 
+@every_engine
 async def test_escape_leaves_the_title_as_it_was_and_the_list_open() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await record(page, 3)
@@ -110,6 +111,7 @@ async def test_escape_leaves_the_title_as_it_was_and_the_list_open() -> None:
         await expect(page.locator("#history")).to_be_visible()
 
 
+@every_engine
 async def test_a_deleted_transcript_can_be_brought_back_until_the_list_is_closed() -> None:
     async with service(one_after_the_other(LINES, GARDEN)) as server, opened(server.url) as page:
         items = await two_transcripts(page)
@@ -130,6 +132,7 @@ async def test_a_deleted_transcript_can_be_brought_back_until_the_list_is_closed
         await expect(items).to_have_count(1)
 
 
+@every_engine
 async def test_all_transcripts_are_deleted_after_a_second_click() -> None:
     async with service(one_after_the_other(LINES, GARDEN)) as server, opened(server.url) as page:
         items = await two_transcripts(page)
@@ -142,6 +145,7 @@ async def test_all_transcripts_are_deleted_after_a_second_click() -> None:
         assert await until(page, 0) == []
 
 
+@every_engine
 async def test_a_new_transcript_during_a_recording_takes_what_comes_after_it() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await page.keyboard.press("Space")
@@ -155,6 +159,7 @@ async def test_a_new_transcript_during_a_recording_takes_what_comes_after_it() -
         await expect(page.locator("#transcripts > li")).to_have_count(2)
 
 
+@every_engine
 async def test_a_recording_that_begins_right_after_a_new_transcript_belongs_to_it() -> None:
     async with service(one_after_the_other(LINES, GARDEN)) as server, opened(server.url) as page:
         await record(page, len(LINES))

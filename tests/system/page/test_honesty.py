@@ -7,10 +7,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.protocol.messages import Element, Partial
-from tests.helpers.browser import happens, noticed, opened, state, until
+from tests.helpers.browser import every_engine, expect, happens, noticed, opened, refuse, state, until
 from tests.helpers.counted_speech import MICROPHONE, speller
 from tests.helpers.cutting import cut_wire
 from tests.helpers.lines import LINES, talk
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.request import StreamRequest
 
-AMBER, GREEN = "rgb(138, 75, 0)", "rgb(11, 125, 82)"
+AMBER, GREEN = "rgb(110, 59, 0)", "rgb(11, 125, 82)"
 
 
 async def start(page: Page) -> None:
@@ -35,6 +34,7 @@ async def dot(page: Page, color: str) -> None:
     await expect(page.locator(".dot")).to_have_css("background-color", color)
 
 
+@every_engine
 async def test_it_says_that_it_listens_until_the_first_word() -> None:
     speak = threading.Event()
 
@@ -70,6 +70,7 @@ def unhurried(audio: Iterator[bytes], request: StreamRequest) -> Iterator[str]:
     yield from speller(paced(), request)
 
 
+@every_engine
 async def test_after_an_outage_it_says_how_far_behind_the_captions_are() -> None:
     life: int | None = None
     async with (
@@ -95,6 +96,7 @@ async def test_after_an_outage_it_says_how_far_behind_the_captions_are() -> None
         await dot(page, GREEN)
 
 
+@every_engine
 async def test_stopping_while_the_service_is_away_says_what_is_waited_for() -> None:
     life: int | None = None
     async with (
@@ -127,9 +129,10 @@ async def test_figures_that_are_old_are_not_shown() -> None:
         await expect(page.locator("#latency")).to_have_text("–")  # noqa: RUF001 # an en dash
 
 
+@every_engine
 async def test_a_wrong_key_is_not_called_a_missing_one() -> None:
     async with service() as server, opened(server.url) as page:
-        await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4001, reason="who are you"))
+        await refuse(page, 4001, "who are you")
         await page.keyboard.press("Space")
         await noticed(page, "An API key is required", "Ask the operator")
         await page.keyboard.type("wrong")
@@ -137,18 +140,12 @@ async def test_a_wrong_key_is_not_called_a_missing_one() -> None:
         await noticed(page, "This API key is not accepted", "typing errors")
 
 
+@every_engine
 async def test_a_token_that_the_speech_service_rejects_is_the_operator_s_business() -> None:
     async with service() as server, opened(server.url) as page:
-
-        def reject(socket) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 # playwright's route
-            socket.send('{"type": "connected", "id": "1", "resume": "KEY", "position": 0}')
-            page.once("console", lambda _: None)
-            closing.append(socket)
-
-        closing: list = []  # type: ignore[type-arg] # the same
-        await page.route_web_socket("**/stream?*", reject)
         await start(page)
-        await closing[0].close(code=4001, reason="the speech service answered HTTP 401")
+        await refuse(page, 4001, "the speech service answered HTTP 401")
+        drop_streams(server)
         await noticed(page, "The speech service rejected this service", "operator")
         await expect(page.locator("#key-form")).to_be_hidden()
 
@@ -166,6 +163,23 @@ async def test_a_missing_audio_output_is_not_called_a_missing_click() -> None:
     async with service() as server, opened(server.url, before=NO_OUTPUT) as page:
         await page.get_by_role("button", name="Start").click()
         await noticed(page, "No audio output found", "Connect headphones or speakers")
+
+
+@pytest.mark.parametrize("engine", ["firefox"], indirect=True)
+async def test_firefox_without_an_audio_output_says_so() -> None:
+    async with service() as server, opened(server.url, sound=False) as page:
+        await page.get_by_role("button", name="Start").click()
+        await noticed(page, "No audio output found", "Connect headphones or speakers")
+        await state(page, "stopped")
+
+
+@pytest.mark.parametrize("engine", ["firefox", "webkit"], indirect=True)
+async def test_a_tab_is_offered_only_where_it_can_be_shared() -> None:
+    async with service() as server, opened(server.url) as page:
+        await happens(page, "document.querySelectorAll('#source option').length > 2")
+        option = page.locator("#source option").last
+        await expect(option).to_have_text("Another tab (only in Chrome and Edge)")
+        await expect(option).to_be_disabled()
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from playwright.async_api import expect
-
-from tests.helpers.browser import happens, opened, state, until
+from tests.helpers.browser import every_engine, expect, happens, opened, state, until
 from tests.helpers.lines import LINES, talk
 from tests.helpers.service import service
 
@@ -52,6 +50,7 @@ async def test_without_a_network_the_page_opens_with_its_transcripts_and_says_wh
         await expect(notice).to_be_hidden()
 
 
+@every_engine
 async def test_a_new_version_is_shown_at_the_next_visit() -> None:
     async with service() as server, opened(server.url, service_workers="allow") as page:
         await installed(page)

@@ -6,10 +6,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.protocol.messages import Element, Partial
-from tests.helpers.browser import captions, happens, opened, speech, state, until
+from tests.helpers.browser import captions, every_engine, expect, happens, opened, refuse, speech, state, until
 from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
 
@@ -22,11 +21,16 @@ if TYPE_CHECKING:
 MANY = [f"Line {number} of a long evening, which goes on and on." for number in range(30)]
 
 
+# MiniBrowser needs a window manager for full screen, and the tests have none.
+WALLS = pytest.mark.parametrize("engine", ["chromium", "firefox"], indirect=True)
+
+
 async def start(page: Page) -> None:
     await page.keyboard.press("Space")
     await state(page, "live")
 
 
+@every_engine
 async def test_captions_begin_at_the_top_and_fill_the_screen() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await start(page)
@@ -42,6 +46,7 @@ async def test_captions_begin_at_the_top_and_fill_the_screen() -> None:
         assert box["height"] > window["height"] * 0.7
 
 
+@every_engine
 async def test_only_the_words_of_a_partial_that_may_still_change_are_dim() -> None:
     more = threading.Semaphore(0)
     guesses = ["the whether", "the weather is", "the weather is nice", "the weather is nice to day"]
@@ -69,6 +74,7 @@ async def test_only_the_words_of_a_partial_that_may_still_change_are_dim() -> No
         assert await unstable.evaluate("it => getComputedStyle(it).color") != ink
 
 
+@WALLS
 async def test_on_a_wall_captions_fill_the_screen_and_the_controls_fade() -> None:
     async with service(talk(MANY)) as server, opened(server.url) as page:
         await start(page)
@@ -92,9 +98,10 @@ async def test_on_a_wall_captions_fill_the_screen_and_the_controls_fade() -> Non
         await happens(page, "document.fullscreenElement === null")
 
 
+@WALLS
 async def test_a_notice_on_a_wall_does_not_fade() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
-        await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4029, reason="full"))
+        await refuse(page, 4029, "full")
         await page.keyboard.press("f")
         await expect(page.locator("footer")).to_have_css("opacity", "0")
         await page.evaluate("document.getElementById('start').click()")  # a click that is no movement
@@ -107,7 +114,11 @@ async def test_a_notice_on_a_wall_does_not_fade() -> None:
 LONG = "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch" * 3
 
 
-@pytest.mark.parametrize("width", [320, 360, 768])
+@pytest.mark.parametrize(  # MiniBrowser's window is never narrower than 447 px
+    ("engine", "width"),
+    [("chromium", 320), ("chromium", 360), ("chromium", 768), ("firefox", 320), ("webkit", 450)],
+    indirect=["engine"],
+)
 async def test_nothing_scrolls_sideways_on_a_narrow_screen(width: int) -> None:
     inside = """[...document.querySelectorAll("body *")].filter((it) => {
       const { left, right, width } = it.getBoundingClientRect();
@@ -145,12 +156,13 @@ async def test_nothing_scrolls_sideways_on_a_narrow_screen(width: int) -> None:
         await fits(page)
         await page.locator("#start").click()
         await state(page, "ended")
-        await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4001, reason=LONG[:100]))
+        await refuse(page, 4001, LONG[:100])
         await page.locator("#start").click()
         await expect(page.get_by_label("API key", exact=True)).to_be_visible()
         await fits(page)
 
 
+@every_engine
 async def test_font_theme_and_contrast_are_chosen_and_remembered() -> None:
     async with service(talk(LINES)) as server, opened(server.url, color_scheme="light") as page:
 
@@ -180,6 +192,7 @@ async def test_font_theme_and_contrast_are_chosen_and_remembered() -> None:
         assert await look() == [paper, ink, family]
 
 
+@every_engine
 async def test_space_starts_and_stops_wherever_the_focus_is() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await page.get_by_role("button", name="Text and colors").click()
@@ -194,6 +207,7 @@ async def test_space_starts_and_stops_wherever_the_focus_is() -> None:
         assert await page.evaluate("document.fullscreenElement === null")
 
 
+@every_engine
 async def test_a_control_that_was_reached_by_tab_is_operated_by_space() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await page.keyboard.press("Tab")
@@ -203,6 +217,7 @@ async def test_a_control_that_was_reached_by_tab_is_operated_by_space() -> None:
         await state(page, "ready")
 
 
+@every_engine
 async def test_the_shortcuts_are_shown_on_a_question_mark_and_can_be_turned_off() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await page.keyboard.press("?")
@@ -218,9 +233,10 @@ async def test_the_shortcuts_are_shown_on_a_question_mark_and_can_be_turned_off(
         await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+@every_engine
 async def test_a_letter_that_is_typed_into_a_field_is_no_shortcut() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
-        await page.route_web_socket("**/stream?*", lambda socket: socket.close(code=4001, reason="send a key"))
+        await refuse(page, 4001, "send a key")
         await page.keyboard.press("Space")
         await expect(page.get_by_label("API key", exact=True)).to_be_focused()
         await page.keyboard.type("f h?n s")
@@ -228,6 +244,7 @@ async def test_a_letter_that_is_typed_into_a_field_is_no_shortcut() -> None:
         await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+@every_engine
 async def test_a_file_shows_its_name_and_progress_and_can_be_paused_and_moved(tmp_path: Path) -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await page.locator("#file").set_input_files(speech(tmp_path, 9))

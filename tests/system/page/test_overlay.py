@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.server.admission import make_key
-from tests.helpers.browser import ALLOWED, FAKE, opened, state
+from tests.helpers.browser import ALLOWED, FAKE, address, every_engine, expect, opened, state
 from tests.helpers.lines import talk
 from tests.helpers.secrets import KNOWN
 from tests.helpers.service import service
@@ -21,6 +20,7 @@ OPTIONS = "lines=3&size=1.5&font=serif&color=ffee00&background=00000000&position
 OBS = (ALLOWED, FAKE, "--enable-media-stream", "--autoplay-policy=no-user-gesture-required")
 
 
+@every_engine
 async def test_everything_about_the_overlay_is_said_in_its_address() -> None:
     async with service(talk(MANY, "and so on")) as server, opened(f"{server.url}/?view=overlay&{OPTIONS}") as page:
         await state(page, "live")
@@ -58,6 +58,7 @@ async def test_the_source_of_an_overlay_is_chosen_by_a_part_of_its_name() -> Non
         assert device["exact"]
 
 
+@every_engine
 async def test_a_key_in_the_fragment_is_used_remembered_and_taken_out_of_the_address() -> None:
     key, line = make_key("alice")
     KNOWN.add(key)
@@ -66,7 +67,7 @@ async def test_a_key_in_the_fragment_is_used_remembered_and_taken_out_of_the_add
             if view == "/":
                 await page.keyboard.press("Space")
             await state(page, "live")
-            assert key not in page.url
+            assert key not in await address(page)
             await page.goto("about:blank")
             await page.goto(server.url.replace("ws", "http", 1) + view)
             if view == "/":
@@ -74,6 +75,7 @@ async def test_a_key_in_the_fragment_is_used_remembered_and_taken_out_of_the_add
             await state(page, "live")
 
 
+@every_engine
 async def test_no_viewer_sees_a_form_for_a_key() -> None:
     _, line = make_key("alice")
     async with service(api_keys=line) as server, opened(f"{server.url}/?view=overlay") as page:

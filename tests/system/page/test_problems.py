@@ -6,11 +6,22 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.server.admission import make_key
 from speechbridge.server.websocket import WebSocketProtocol
-from tests.helpers.browser import ALLOWED, FAKE, noticed, opened, silence, speech, state, wav
+from tests.helpers.browser import (
+    ALLOWED,
+    FAKE,
+    every_engine,
+    expect,
+    noticed,
+    opened,
+    refuse,
+    silence,
+    speech,
+    state,
+    wav,
+)
 from tests.helpers.cutting import cut_wire
 from tests.helpers.puppet import until
 from tests.helpers.secrets import KNOWN
@@ -19,7 +30,7 @@ from tests.helpers.service import service
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.async_api import Page, Route, WebSocketRoute
+    from playwright.async_api import Page, Route
 
 
 async def start(page: Page) -> None:
@@ -52,6 +63,7 @@ navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("in u
 """
 
 
+@every_engine
 async def test_another_application_holds_the_microphone() -> None:
     async with service() as server, opened(server.url, before=BUSY) as page:
         await start(page)
@@ -127,6 +139,7 @@ async def test_the_microphone_is_silent_until_it_is_not(tmp_path: Path) -> None:
         await no_notice(page)
 
 
+@every_engine
 async def test_a_file_without_audio(tmp_path: Path) -> None:
     path = tmp_path / "speech.mp3"
     path.write_text("no sound")
@@ -158,6 +171,7 @@ async def test_an_overlay_that_may_not_start_by_itself_asks_for_a_click() -> Non
         await no_notice(page)
 
 
+@every_engine
 async def test_part_of_the_page_cannot_be_loaded() -> None:
     before = "AudioWorklet.prototype.addModule = async () => { throw new DOMException('none', 'AbortError'); };"
     async with service() as server, opened(server.url, before=before) as page:
@@ -207,14 +221,9 @@ CLOSES = {
 
 
 async def test_each_refusal_is_shown_with_the_service_s_reason(tmp_path: Path) -> None:
-    code = 0
-
-    async def refuse(socket: WebSocketRoute) -> None:
-        await socket.close(code=code, reason=f"because of {code}")
-
     async with service() as server, opened(server.url, microphone=silence(tmp_path), once=False) as page:
-        await page.route_web_socket("**/stream?*", refuse)
         for code, title in CLOSES.items():
+            await refuse(page, code, f"because of {code}")
             await start(page)
             await noticed(page, title, f"Reason: because of {code}")
             await state(page, "stopped")

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.async_api import expect
 
 from speechbridge.cli.captions import to_srt, to_text
-from tests.helpers.browser import happens, opened, recorded, start, state, until
+from tests.helpers.browser import every_engine, expect, happens, opened, recorded, start, state, until
 from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service
 
@@ -84,6 +83,7 @@ async def test_captions_after_a_stop_continue_below_with_continuing_timestamps()
     assert 1 <= second < 5
 
 
+@every_engine
 async def test_scrolling_up_stops_following_until_the_reader_is_back_at_the_end() -> None:
     many = [f"Line {number} of a long evening." for number in range(60)]
     async with service(talk(many)) as server, opened(server.url) as page:
@@ -107,6 +107,7 @@ async def test_scrolling_up_stops_following_until_the_reader_is_back_at_the_end(
         await expect(latest).to_be_hidden()
 
 
+@every_engine
 async def test_the_word_under_the_pointer_shows_its_time_and_confidence() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
         await start(page)
@@ -124,6 +125,7 @@ async def test_the_word_under_the_pointer_shows_its_time_and_confidence() -> Non
         await expect(page.locator("#word")).to_be_hidden()
 
 
+@every_engine
 async def test_the_text_size_can_be_changed_and_is_remembered() -> None:
     async with service(talk(LINES)) as server, opened(server.url) as page:
 
@@ -143,6 +145,7 @@ async def test_the_text_size_can_be_changed_and_is_remembered() -> None:
         assert await size() == pytest.approx(0.75 * usual, rel=0.01)
 
 
+@every_engine
 async def test_everything_works_with_the_keyboard() -> None:
     async with service(talk(LINES, "and so on")) as server, opened(server.url) as page:
         reached = []
@@ -168,6 +171,7 @@ async def test_everything_works_with_the_keyboard() -> None:
         await expect(page.locator("#save")).to_be_hidden()
 
 
+@every_engine
 async def test_screen_readers_announce_finals_and_states_but_not_partials() -> None:
     async with service(talk(LINES, "and so on")) as server, opened(server.url) as page:
         await start(page)
@@ -180,6 +184,7 @@ async def test_screen_readers_announce_finals_and_states_but_not_partials() -> N
         assert not await page.locator("#partial").evaluate("it => it.closest('[aria-live=polite], [role=log]')")
 
 
+@every_engine
 async def test_an_overlay_is_a_caption_on_a_transparent_page_and_fades_in_silence() -> None:
     many = [f"Line {number} of a long evening." for number in range(50)]
     async with service(talk(many, "and so on")) as server, opened(f"{server.url}/?view=overlay") as page:

@@ -6,9 +6,7 @@ import re
 from statistics import median
 from typing import TYPE_CHECKING
 
-from playwright.async_api import expect
-
-from tests.helpers.browser import opened, recorded, speech, state, until
+from tests.helpers.browser import every_engine, expect, opened, recorded, speech, state, until
 from tests.helpers.clip import SPOKEN
 from tests.helpers.cutting import cut_wire
 from tests.helpers.service import service
@@ -87,6 +85,7 @@ def listener(heard: bytearray) -> Callable[[Iterator[bytes]], Iterator[str]]:
     return start
 
 
+@every_engine
 async def test_the_service_receives_the_samples_that_the_worklet_made(tmp_path: Path) -> None:
     heard = bytearray()
     async with (
@@ -103,6 +102,7 @@ async def test_the_service_receives_the_samples_that_the_worklet_made(tmp_path: 
     assert max(made) > 3000  # the voice, not silence
 
 
+@every_engine
 async def test_repeated_disconnections_lose_and_double_no_sample(tmp_path: Path) -> None:
     heard = bytearray()
     life: int | None = None
@@ -122,6 +122,7 @@ async def test_repeated_disconnections_lose_and_double_no_sample(tmp_path: Path)
     assert b"".join(sample.to_bytes(2, "little", signed=True) for sample in made) == bytes(heard)
 
 
+@every_engine
 async def test_a_restarted_service_gets_the_audio_that_is_not_settled(tmp_path: Path) -> None:
     """The first service drains and ends the stream; the second one does not know it."""
     heard = bytearray()

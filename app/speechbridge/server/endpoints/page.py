@@ -1,15 +1,20 @@
 """The captions page: a few files, read once and served from memory.
 
 Their names stay the same when they change, so browsers revalidate them each time (`no-cache`). The ETag is a hash: the
-same on every server that has the same files.
+same on every server that has the same files. One more file is made from the settings: what the page may offer.
 """
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, HTTPException, Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FILES = Path(__file__).parents[1] / "static"
 
@@ -22,6 +27,7 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
     ".webmanifest": "application/manifest+json",
+    ".json": "application/json",
 }
 
 # 'self' includes the WebSocket of the same origin, in Safari since 15.5. The worklet counts as a script.
@@ -42,10 +48,14 @@ HEADERS = {
 }
 
 
-def router() -> APIRouter:
-    """Make the routes. The files are read once, here."""
+def router(languages: Sequence[str] = ()) -> APIRouter:
+    """Make the routes. The files are read once, here.
+
+    `languages` are those that the page offers, the usual one first.
+    """
     routes = APIRouter(default_response_class=Response)
     files = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in TYPES}
+    files["options.json"] = json.dumps({"languages": [*languages]}).encode()
     tags = {name: f'"{sha256(content).hexdigest()[:32]}"' for name, content in files.items()}
 
     @routes.head("/", include_in_schema=False)

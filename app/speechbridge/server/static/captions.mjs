@@ -1,6 +1,8 @@
 // A transcript as plain text, SubRip, WebVTT or Rev.ai's JSON. Pure. Mirrors speechbridge/cli/captions.py, which
 // explains the rules; a test compares the two.
 
+import { Speakers, speakerOf, turns } from "./speakers.mjs";
+
 const LINE = 42; // columns in a line
 const LINES = 2; // in a cue
 const LONGEST = 7000; // ms that a cue is shown
@@ -31,11 +33,17 @@ export function line({ type, elements }) {
 }
 
 export function toText(finals) {
-  return finals
-    .map(line)
-    .filter(Boolean)
-    .map((text) => `${text}\n`)
-    .join("");
+  const speakers = new Speakers();
+  let before;
+  const lines = [];
+  for (const turn of finals.flatMap(turns)) {
+    const text = line(turn);
+    if (!text) continue;
+    const name = turn.speaker === before ? undefined : speakers.nameOf(turn.speaker);
+    before = turn.speaker;
+    lines.push(`${name ? `${name}: ` : ""}${text}\n`);
+  }
+  return lines.join("");
 }
 
 export function toSrt(finals) {
@@ -46,31 +54,36 @@ export function toSrt(finals) {
 
 export function toVtt(finals) {
   const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-  const blocks = cues(finals).map(
-    ({ start, end, lines }) => `${clock(start, ".")} --> ${clock(end, ".")}\n${escaped(lines.join("\n"))}\n`,
-  );
+  const speakers = new Speakers();
+  const blocks = cues(finals).map(({ start, end, lines, speaker }) => {
+    const name = speakers.nameOf(speaker);
+    const voice = name ? `<v ${escaped(name)}>` : "";
+    return `${clock(start, ".")} --> ${clock(end, ".")}\n${voice}${escaped(lines.join("\n"))}\n`;
+  });
   return ["WEBVTT\n", ...blocks].join("\n");
 }
 
 export function toJson(finals) {
+  const speakers = new Speakers();
   const monologues = finals
+    .flatMap(turns)
     .filter(({ elements }) => elements.length)
-    .map(({ elements }) => ({
-      speaker: 0,
-      elements: elements.map((element) => ({ ...element, value: printable(element.value) })),
+    .map(({ elements, speaker }) => ({
+      speaker: speaker === undefined ? 0 : speakers.numberOf(speaker),
+      elements: elements.map(({ speaker: _, ...element }) => ({ ...element, value: printable(element.value) })),
     }));
   return `${JSON.stringify({ monologues })}\n`;
 }
 
-/** Split finals into cues, `{ start, end, lines }` in ms: in order, without overlap, each at least 1 ms long. */
+/** Split finals into cues, `{ start, end, lines, speaker }`, in ms: in order, without overlap, each of at least 1 ms. */
 export function cues(finals) {
   const found = [];
   let now = 0;
-  for (const final of finals) {
-    for (const run of split(words(final, now))) {
+  for (const turn of finals.flatMap(turns)) {
+    for (const run of split(words(turn, now))) {
       const start = Math.max(now, run[0].start);
       now = Math.max(start + 1, Math.min(run.at(-1).end, start + LONGEST));
-      found.push({ start, end: now, lines: lines(run) });
+      found.push({ start, end: now, lines: lines(run), speaker: turn.speaker });
     }
   }
   found.forEach((cue, at) => {
@@ -80,7 +93,7 @@ export function cues(finals) {
   return found;
 }
 
-/** The words of a partial or final, each with its place in `line`: from `from` up to, not including, `to`. */
+/** The words of a partial or final, `{ element, from, to }`: in `line` each begins at `from` and ends before `to`. */
 export function places(heard) {
   const text = line(heard);
   let at = 0;
@@ -89,13 +102,14 @@ export function places(heard) {
     const from = at;
     for (let letters = printable(element.value).replace(/\s/gu, "").length; letters; at++)
       if (text[at] !== " ") letters--;
-    return { ...element, from, to: at };
+    return { element, from, to: at };
   });
-  return placed.filter(({ type }) => type === "text");
+  return placed.filter(({ element: { type } }) => type === "text");
 }
 
 /** Parse a partial or final, as tolerantly as protocol/messages.py does. */
-export function hypothesis({ type, ts, end_ts, elements }) {
+export function hypothesis(message) {
+  const { type, ts, end_ts, elements } = message;
   const known = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
   const listed = Array.isArray(elements) ? elements.filter((element) => element && typeof element === "object") : [];
   return {
@@ -108,8 +122,13 @@ export function hypothesis({ type, ts, end_ts, elements }) {
       ts: known(element.ts),
       end_ts: known(element.end_ts),
       confidence: known(element.confidence),
+      ...spokenBy(speakerOf(element) ?? speakerOf(message)),
     })),
   };
+}
+
+function spokenBy(speaker) {
+  return speaker === undefined ? {} : { speaker };
 }
 
 /** A partial as a final, whose punctuation has the spaces. */

@@ -31,6 +31,13 @@ export class History {
       clearTimeout(this.#searching);
       this.#searching = setTimeout(() => this.#search(), DELAY);
     });
+    $("search").addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.preventDefault(); // browsers disagree on whether it clears the field or closes the dialog
+      if (!$("search").value) $("history").close();
+      $("search").value = "";
+      this.#search();
+    });
     $("undo").addEventListener("click", () => this.#undo());
     $("delete-all").addEventListener("click", () => this.#removeAll());
     $("transcripts").addEventListener("click", (event) => this.#clicked(event));
@@ -46,9 +53,12 @@ export class History {
   async show() {
     this.#say("");
     $("search").value = "";
+    $("transcripts").replaceChildren();
+    $("none").textContent = "Opening …";
+    $("none").hidden = false;
+    $("history").showModal();
     this.#library = await this.#opening;
     await this.#load();
-    $("history").showModal();
     navigator.storage?.persist?.(); // ask the browser not to clear it when space is short
   }
 

@@ -18,6 +18,8 @@ export class Journal {
   #pruned; // audio before this position is deleted
   #waiting = []; // { act, done }
   #audio = { parts: [], length: 0 }; // the piece that waits
+  #unstored = []; // pieces: the one that waits, and those that are being written
+  #isClosed = false;
   #isWriting = false;
   #isBroken = false;
 
@@ -39,6 +41,13 @@ export class Journal {
     return this.#record.id;
   }
 
+  /** What is lost if the page is left now: `{ record, pieces }`, each piece `{ position, bytes }`; null if nothing is. */
+  get unstored() {
+    if (this.#isClosed || this.#isBroken) return null;
+    const pieces = this.#unstored.map((piece) => ({ position: piece.position, bytes: joined(piece) }));
+    return { record: { ...this.#record, transcript: this.transcript.id }, pieces };
+  }
+
   /** Store a piece of audio. Audio before `start` has been evicted. */
   audio(position, bytes, start) {
     const isNew = !this.#isStored;
@@ -51,7 +60,8 @@ export class Journal {
       this.#audio.length += bytes.length;
       return; // it goes with the piece that waits
     }
-    const piece = (this.#audio = { parts: [bytes], length: bytes.length });
+    const piece = (this.#audio = { position, parts: [bytes], length: bytes.length });
+    this.#unstored.push(piece);
     this.#write((stores) => {
       if (isNew) this.#put(stores);
       stores.audio.put(joined(piece), [this.#record.id, position]);
@@ -85,7 +95,7 @@ export class Journal {
   close(position, end) {
     const { transcript } = this;
     const { id } = this.#record;
-    const isTranscribed = position >= end || !this.#isStored;
+    const isTranscribed = (this.#isClosed = position >= end || !this.#isStored);
     this.#write((stores) => {
       if (transcript.count) stores.transcripts.put(transcript.record, transcript.id);
       if (isTranscribed) {
@@ -117,6 +127,7 @@ export class Journal {
     this.#isWriting = true;
     while (this.#waiting.length) {
       const batch = this.#waiting;
+      const written = this.#unstored.length;
       this.#waiting = [];
       this.#audio = { parts: [], length: 0 };
       try {
@@ -125,6 +136,7 @@ export class Journal {
         this.#isBroken = true; // the device is full, or the user has deleted the site's data
         this.#failed();
       }
+      this.#unstored.splice(0, written);
       batch.forEach(({ done }) => done());
     }
     this.#isWriting = false;

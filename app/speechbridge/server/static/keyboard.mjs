@@ -19,7 +19,7 @@ export function listen(actions) {
   $("shortcuts").addEventListener("change", ({ target }) => remember("shortcuts", target.checked ? null : "off"));
   addEventListener("pointerdown", () => (isTabbing = false), true);
   addEventListener("keydown", (event) => {
-    if (event.key === "Tab") isTabbing = true;
+    if (event.key === "Tab" || event.code === "Tab") isTabbing = true; // WebKitGTK gives no key with Shift
     const { target } = event;
     if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
     if (isTyping(target) || document.querySelector("dialog[open]")) return;

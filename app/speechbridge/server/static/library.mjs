@@ -3,18 +3,18 @@
 import { toText } from "./captions.mjs";
 import { openDatabase, result, write } from "./database.mjs";
 import { Journal, pieces } from "./journal.mjs";
+import { unstash } from "./stash.mjs";
 import { Transcript, find, titleOf } from "./transcript.mjs";
-
-const PATIENCE = 3_000; // ms for the browser to open the database: captions must not wait for a disk
 
 export class Library {
   #database;
 
-  /** Open it; null where the browser blocks storage, or does not open it in time. */
+  /** Open it; null where the browser blocks storage. On a busy device this takes seconds, for which nothing may wait. */
   static async open() {
-    const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, null));
-    const database = await Promise.race([openDatabase().catch(() => null), late]);
-    return database && new Library(database);
+    const database = await openDatabase().catch(() => null);
+    if (!database) return null;
+    await unstash((act) => write(database, act)).catch(() => {}); // what is kept stays there
+    return new Library(database);
   }
 
   constructor(database) {
@@ -50,6 +50,16 @@ export class Library {
     await write(this.#database, ({ transcripts }) => {
       const getting = transcripts.get(id);
       getting.onsuccess = () => getting.result && transcripts.put({ ...getting.result, title }, id);
+    });
+  }
+
+  /** Store a final of a transcript again: a word was corrected. */
+  async correct(transcript, final) {
+    transcript.corrected(final);
+    await write(this.#database, ({ finals, texts, transcripts }) => {
+      finals.put(final, [transcript.id, transcript.numberOf(final)]);
+      texts.delete(transcript.id);
+      transcripts.put(transcript.record, transcript.id);
     });
   }
 

@@ -24,6 +24,7 @@ export function overlayOptions(search) {
     color: color("color", "#ffffff"),
     background: color("background", "#0a0c10c7"),
     source: given.get("source") ?? "",
+    language: given.get("language") ?? "",
   };
 }
 

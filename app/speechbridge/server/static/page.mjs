@@ -4,6 +4,7 @@ import { resize } from "./appearance.mjs";
 import { copy, download } from "./exporting.mjs";
 import { History } from "./history.mjs";
 import { listen } from "./keyboard.mjs";
+import { language, listLanguages } from "./languages.mjs";
 import { Library, hold } from "./library.mjs";
 import { Meter } from "./meter.mjs";
 import { Notices } from "./notices.mjs";
@@ -14,6 +15,7 @@ import { Recovery } from "./recovery.mjs";
 import { remember, remembered } from "./remembered.mjs";
 import { mayTurnOff, stayAwake, toggleFullScreen } from "./screen.mjs";
 import { listSources, source } from "./sources.mjs";
+import { stashOnLeaving } from "./stash.mjs";
 import { BYTES_PER_SECOND } from "./stream.mjs";
 import { Transcript } from "./transcript.mjs";
 import { Captions } from "./view.mjs";
@@ -36,7 +38,7 @@ const service = new URL(".", location.href).href.replace(/^http/, "ws").replace(
 const opening = isOverlay ? Promise.resolve(null) : Library.open();
 let library = null; // once it is open
 let recovery = null;
-const captions = new Captions(isOverlay);
+const captions = new Captions({ isOverlay, corrected: (final) => library?.correct(transcript, final).catch(() => {}) });
 const meter = new Meter();
 const player = new PlayerBar();
 let transcript = new Transcript(); // the one that is shown
@@ -59,7 +61,7 @@ function show(state) {
   $("latency").textContent = Number.isFinite(state.latency) ? `${state.latency.toFixed(1)} s` : "–";
   const stop = { ending: "Finish now", waiting: "Stop waiting" }[name] ?? "Stop";
   $("start-text").textContent = recording ? stop : "Start";
-  $("source").disabled = recording !== null;
+  $("source").disabled = $("language").disabled = recording !== null;
   captions.isListening = Boolean(state.isListening);
   document.title = `${recording ? "● " : ""}Captions · speechbridge`;
 }
@@ -68,9 +70,11 @@ async function begin(choice) {
   notices.hide();
   const id = new Transcript().id;
   const { seconds } = transcript;
-  journal = library?.journal(transcript, { id, seconds }, () => notices.show(problem("not-stored")));
+  const spoken = isOverlay ? options.language : language();
+  journal = library?.journal(transcript, { id, seconds, language: spoken }, () => notices.show(problem("not-stored")));
   const started = (recording = new Recording(service, {
     seconds,
+    language: spoken,
     accessKey: accessKey(),
     journal,
     on: {
@@ -150,7 +154,7 @@ function accessKey() {
 
 async function start() {
   clearTimeout(retry);
-  await Promise.race([prepared, wait(PREPARED)]); // the first key press may come early
+  await Promise.race([Promise.all([prepared, languages]), wait(PREPARED)]); // the first key press may come early
   if (recording) return;
   const choice = source();
   if (choice.kind === "file") $("file").click();
@@ -166,6 +170,7 @@ $("file").addEventListener("change", () => {
 $("start").addEventListener("click", () => (recording ? recording.stop() : start()));
 navigator.mediaDevices?.addEventListener("devicechange", () => listSources(recording !== null));
 addEventListener("beforeunload", (event) => recording && !isOverlay && event.preventDefault());
+stashOnLeaving(() => recording && journal);
 addEventListener("online", () => {
   recording?.retryNow();
   recovery?.retryNow();
@@ -326,6 +331,7 @@ listen({
   s: () => $("save").togglePopover(),
   h: () => dialog.show(),
   n: beginNew,
+  c: () => captions.correct(),
   p: () => player.toggle(),
   "?": () => $("help").showModal(),
   "+": () => resize(+1),
@@ -367,6 +373,7 @@ if (keyIn(location.hash)) {
   globalThis.history.replaceState(null, "", location.pathname + location.search + withoutKey(location.hash));
 }
 const prepared = prepare();
+const languages = isOverlay ? null : listLanguages();
 
 async function prepare() {
   if (isOverlay) await listSources(false, options.source);

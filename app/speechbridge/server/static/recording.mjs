@@ -38,10 +38,10 @@ export class Recording {
    * file, often; `notify(notice)`; `mention(notice)`, for a notice that must not replace another; `withdraw(key)`, when
    * a notice no longer applies; once, at the end, `over(name)`, the last state.
    */
-  constructor(service, { seconds, accessKey = "", journal, on }) {
+  constructor(service, { seconds, language = "", accessKey = "", journal, on }) {
     this.#service = service;
     this.#seconds = seconds;
-    this.#options = { seconds, accessKey, journal };
+    this.#options = { seconds, language, accessKey, journal };
     this.#on = on;
   }
 

@@ -59,6 +59,7 @@ export class Recovery {
     return new Promise((resolve) => {
       const stream = (this.#stream = new ResumableStream(this.#service, {
         seconds: record.seconds,
+        language: record.language,
         accessKey,
         journal,
         restored: { ...record, position, parts },

@@ -39,6 +39,7 @@ const REPEATS = 3; // the same close this often in a row, without a final in bet
 export class ResumableStream {
   #url;
   #seconds; // of the transcript, where this stream begins
+  #language;
   #accessKey;
   #on;
   #ring;
@@ -68,7 +69,8 @@ export class ResumableStream {
   #timers = {}; // by what they are for
 
   /**
-   * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins.
+   * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins;
+   * `language` is empty for the usual one.
    * Callbacks in `on`: `state(name)`, live or reconnecting; `message(message)`, each partial and final as captions.mjs
    * parses them, a final with `begin`, where in the transcript its stream began; `lost(seconds)`, when audio was
    * evicted before the service had it; once, at the end, `over({ code, reason }, seconds)`, with the service's close,
@@ -77,10 +79,11 @@ export class ResumableStream {
    * `journal` stores the stream (journal.mjs). `restored` is what it stored of an earlier one: its progress, and
    * `position` and `parts`, the audio.
    */
-  constructor(url, { on, seconds = 0, accessKey = "", room = ROOM, journal = NO_JOURNAL, restored = null }) {
+  constructor(url, { on, seconds = 0, language = "", accessKey = "", room = ROOM, journal = NO_JOURNAL, restored = null }) {
     this.#url = url;
     this.#on = on;
     this.#seconds = seconds;
+    this.#language = language;
     this.#accessKey = accessKey;
     this.#journal = journal;
     this.#isRestored = restored !== null;
@@ -160,6 +163,7 @@ export class ResumableStream {
           detailed_partials: true,
           start_ts: this.#seconds + this.#base / BYTES_PER_SECOND,
           resume: true,
+          ...(this.#language && { language: this.#language }),
         };
     const protocols = this.#accessKey ? ["speechbridge", `speechbridge.key.${this.#accessKey}`] : [];
     try {

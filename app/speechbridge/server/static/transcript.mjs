@@ -30,6 +30,11 @@ export class Transcript {
     this.seconds = Math.max(this.seconds, final.end_ts);
   }
 
+  /** A word of a final was corrected. */
+  corrected(final) {
+    if (final === this.finals[0]) this.#first = line(final).slice(0, FIRST);
+  }
+
   numberOf(final) {
     return this.#numbers.get(final);
   }

@@ -1,0 +1,48 @@
+// Who speaks. Engines tell it for a word or for a whole utterance, as `speaker`, `speaker_id` or `channel`. Pure.
+
+const UNKNOWN = ["", "1000"]; // 1000 is Rev.ai's
+
+/** The speaker that an element or a message names, as a text; undefined if it names none. */
+export function speakerOf({ speaker, speaker_id, channel }) {
+  const given = speaker ?? speaker_id ?? channel;
+  const isName = typeof given === "number" || typeof given === "string";
+  return isName && !UNKNOWN.includes(String(given).trim()) ? String(given).trim() : undefined;
+}
+
+/**
+ * A partial or final as its turns, each of one speaker: the same, with fewer elements and with `speaker`. Without
+ * speakers it is one turn. Elements that name no speaker, such as punctuation, belong to the one before.
+ */
+export function turns(heard) {
+  const runs = [];
+  for (const element of heard.elements) {
+    const last = runs.at(-1);
+    const isSame = !last || element.speaker === undefined || [element.speaker, undefined].includes(last.speaker);
+    if (last && isSame) last.elements.push(element);
+    else runs.push({ speaker: element.speaker, elements: [element] });
+    runs.at(-1).speaker ??= element.speaker;
+  }
+  if (runs.length < 2) return [{ ...heard, speaker: runs[0]?.speaker }];
+  return runs.map(({ speaker, elements }) => {
+    const words = elements.filter(({ type }) => type === "text");
+    const [ts, end_ts] = [words[0]?.ts ?? heard.ts, words.at(-1)?.end_ts ?? heard.end_ts];
+    return { ...heard, ts, end_ts, elements, speaker };
+  });
+}
+
+/** The speakers of a transcript, in the order in which they appear. */
+export class Speakers {
+  #known = [];
+
+  /** The number of a speaker, from 0. */
+  numberOf(speaker) {
+    if (!this.#known.includes(speaker)) this.#known.push(speaker);
+    return this.#known.indexOf(speaker);
+  }
+
+  /** How a speaker is called: by their name, or a number; undefined for nobody. */
+  nameOf(speaker) {
+    if (speaker === undefined) return undefined;
+    return /^\d+$/u.test(speaker) ? `Speaker ${this.numberOf(speaker) + 1}` : speaker;
+  }
+}
