@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.codecs.fuzzing import ENTRIES
-from tests.fuzz import CODECS, PROPERTIES, Property, fuzz
+from tests.fuzz import PROPERTIES, Property, fuzz
 
 pytestmark = pytest.mark.slow
 
@@ -13,8 +12,3 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("tried", PROPERTIES, ids=lambda tried: tried.holds.__name__)
 def test_nothing_is_found_in_a_short_while(tried: Property) -> None:
     fuzz(tried, 200)
-
-
-@pytest.mark.parametrize("tried", CODECS, ids=sorted(ENTRIES))
-def test_nothing_is_found_in_spoilt_audio(tried: Property) -> None:
-    fuzz(tried, 50)

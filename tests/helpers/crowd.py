@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -20,13 +19,11 @@ from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from tests.helpers import spoken
 from tests.helpers.breaking_upstream import Stream, Upstream, faults
-from tests.helpers.encoded import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from speechbridge.protocol.messages import Message
-    from tests.helpers.encoded import Form
 
 PATIENCE = 60.0  # seconds, for a crowd on a busy machine
 TOLERANCE = 0.05  # seconds that a timestamp may be off
@@ -75,21 +72,15 @@ class Heard:
         self._last = end_ts
 
 
-async def speak(url: str, name: str, stream: Stream, pace: float, form: Form | None = None) -> Heard:
-    """Send a stream's audio at a multiple of real time, then EOS; return what came until the close.
-
-    It is encoded in a form that gives the very samples back, or raw.
-    """
+async def speak(url: str, name: str, stream: Stream, pace: float) -> Heard:
+    """Send a stream's audio at a multiple of real time, then EOS; return what came until the close."""
     heard = Heard()
-    kind = ContentType.raw() if form is None else ContentType.parse(form.media)
-    query = StreamRequest(kind, {"metadata": name, "custom_vocabulary_id": name}).query()
+    query = StreamRequest(ContentType.raw(), {"metadata": name, "custom_vocabulary_id": name}).query()
     # No pings: while the service takes nothing more, it answers none, and they would close a healthy connection.
     async with connect(
         f"{url}{PATH}?{query}", compression=None, proxy=None, ping_interval=None, close_timeout=1
     ) as socket:
-        speaking = asyncio.create_task(
-            _send(socket, stream, pace) if form is None else _send_encoded(socket, stream, pace, form)
-        )
+        speaking = asyncio.create_task(_send(socket, stream, pace))
         with suppress(ConnectionClosed):
             while True:
                 heard.hear(parse_message(str(await socket.recv())), stream)
@@ -113,24 +104,6 @@ async def _send(socket: ClientConnection, stream: Stream, pace: float) -> None:
         await socket.send(pcm[:cut])
         held = pcm[cut:]
     await socket.send(held)
-    stream.is_ended = True
-    await socket.send(EOS)
-
-
-@cache
-def _recorded(length: int, form: Form) -> bytes:
-    return encoded(spoken.audio(0, length), form)
-
-
-async def _send_encoded(socket: ClientConnection, stream: Stream, pace: float, form: Form) -> None:
-    """Do as `_send` does, with messages that end anywhere in a packet."""
-    data, dice = _recorded(stream.length, form), random.Random(1)
-    begun, sent = time.monotonic(), 0
-    while sent < len(data):
-        await asyncio.sleep(begun + sent / len(data) * stream.length / RATE / pace - time.monotonic())
-        stop = sent + dice.randrange(1, 2 * len(data) * spoken.CHUNK // stream.length)
-        await socket.send(data[sent:stop])
-        sent = stop
     stream.is_ended = True
     await socket.send(EOS)
 
@@ -189,9 +162,7 @@ class Crowd:
                 stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
         self.upstream = Upstream(self.streams)
 
-    async def talk(self, url: str, pace: float, form: Form | None = None) -> Result:
-        if form is not None:  # it takes a while, in which the upstream answers nobody
-            _ = {_recorded(stream.length, form) for stream in self.streams.values()}
+    async def talk(self, url: str, pace: float) -> Result:
         begun = time.monotonic()
-        heard = await asyncio.gather(*(speak(url, name, stream, pace, form) for name, stream in self.streams.items()))
+        heard = await asyncio.gather(*(speak(url, name, stream, pace) for name, stream in self.streams.items()))
         return Result(heard, list(self.streams.values()), time.monotonic() - begun)
