@@ -28,7 +28,7 @@ check: lint
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile --durations=5 -m "not slow and not browser and not chaos"
 
 test: develop
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 lint: develop
 	$(BIN)/ruff check .
