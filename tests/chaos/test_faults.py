@@ -45,7 +45,8 @@ async def test_no_word_is_lost_or_doubled_by_an_sdk_that_has_no_timeouts(kind: s
     """The library alone must notice that it is stuck, or has ended too early."""
     crowd = Crowd(streams=3, seconds=15, kinds=(kind,), every=4)
     with anyio.fail_after(PATIENCE):
-        result = await plain_sdk.talk(crowd, pace=30, lifetime=0.2 if kind == MUTE_AFTER_ROTATION else None)
+        lifetime = 0.2 if kind == MUTE_AFTER_ROTATION else None
+        result = await plain_sdk.talk(crowd, pace=30, lifetime=lifetime, answer=PATIENCE / 2)
     assert result.trouble == []
     assert result.breaks[kind] > 0
     assert all(stream.most_open == 1 for stream in result.streams)

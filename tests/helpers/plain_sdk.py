@@ -181,9 +181,11 @@ async def _send(bridge: Bridge[bytes, str], stream: Stream, pace: float) -> None
     bridge.end()
 
 
-async def talk(crowd: Crowd, pace: float, lifetime: float | None = None, *, knows_quiet: bool = True) -> Result:
-    """Send all streams at once. `lifetime` is that of a connection, in seconds."""
-    begun, answer = time.monotonic(), ANSWER_WHEN_MUTE if "mute after end" in crowd.kinds else ANSWER
+async def talk(
+    crowd: Crowd, pace: float, lifetime: float | None = None, *, knows_quiet: bool = True, answer: float = ANSWER
+) -> Result:
+    """Send all streams at once. `lifetime` is that of a connection, `answer` bounds the last words, in seconds."""
+    begun, answer = time.monotonic(), ANSWER_WHEN_MUTE if "mute after end" in crowd.kinds else answer
     resumption = rules(lifetime, answer, knows_quiet=knows_quiet)
     heard = await asyncio.gather(*(speak(stream, pace, resumption) for stream in crowd.streams.values()))
     return Result(heard, list(crowd.streams.values()), time.monotonic() - begun)
