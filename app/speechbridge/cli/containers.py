@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from speechbridge.audio import WAV_CHUNKS
 from speechbridge.cli.sized import length_of
-from speechbridge.protocol.signatures import ENOUGH, kind_of
+from speechbridge.protocol.mpeg import LAYER_3, read_header
+from speechbridge.protocol.signatures import ENOUGH, NAMED, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -34,22 +35,14 @@ TOO_MUCH = 0x7FFFF000  # arecord and sox write a number from here on. A WAV that
 BEYOND = 1024  # bytes that may follow a WAV and mean nothing
 HEADER = 2**16  # bytes of a WAV before its samples, at most; an embedded picture is not looked behind
 
-FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # and the header of STREAMINFO, which must come first: 34 bytes
+FLAC = NAMED["FLAC"]  # and the header of STREAMINFO, which must come first: 34 bytes
 OGG_PAGE = re.compile(rb"OggS\x00(.).{20}(.)", re.DOTALL)  # version 0; flags; the number of segments
 BEGINS = 2  # the flag of a page with which a logical stream begins
 
-# MPEG audio, layer III. Keys: whether it is MPEG-1, not the lower rates of MPEG-2 and 2.5. Lists: by a header's bits.
-MPEG_1, LAYER_3, MONO = 3, 1, 3
-SAMPLES = {True: 1152, False: 576}  # in a frame
-SIDE = {(1152, False): 32, (1152, True): 17, (576, False): 17, (576, True): 9}  # bytes after the header; for mono less
-KILOBITS = {
-    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-RATES = (44100, 48000, 32000)  # of MPEG-1
+# Of MP3, by the samples of a frame and whether it is mono.
+SIDE = {(1152, False): 32, (1152, True): 17, (576, False): 17, (576, True): 9}  # bytes after the header
 TAG_HEAD = 16  # bytes that tell where a tag ends
 FEW = 4  # frames, a tenth of a second: what is shorter is no recording, but damage, or a note that is a little wrong
-DIVISOR = {3: 1, 2: 2, 0: 4}  # of these rates, by the version's bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,14 +212,10 @@ class Frame:
     @classmethod
     def read(cls, bits: int) -> Frame | None:
         """Take a header of 32 bits apart; None if these are none."""
-        version, layer, bitrate, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
-        if bits >> 21 != 0x7FF or version not in DIVISOR or layer != LAYER_3 or bitrate in (0, 15) or rate == 3:
+        header = read_header(bits)
+        if header is None or header.layer != LAYER_3:
             return None
-        is_first = version == MPEG_1
-        hertz = RATES[rate] // DIVISOR[version]
-        samples = SAMPLES[is_first]
-        size = samples // 8 * 1000 * KILOBITS[is_first][bitrate] // hertz + (bits >> 9 & 1)
-        return cls(bits, size, hertz, bits >> 6 & 3 == MONO, samples)
+        return cls(bits, header.size, header.rate, header.is_mono, header.samples)
 
     @classmethod
     def at(cls, data: Bytes, place: int) -> Frame | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncbridge import Stuck
-from syncbridge.start import started
+from syncbridge.start import close, started
 from syncbridge.timer import TIMER
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _Bound:
                 if self._has_ended:
                     self._postpone()
         finally:
-            getattr(responses, "close", lambda: None)()
+            close(responses)
 
     def _feed(self, audio: Iterator[bytes]) -> Iterator[bytes]:
         yield from audio

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from speechbridge.engines import UpstreamClosed
 from speechbridge.engines.circuit import Circuit
 from speechbridge.protocol.close import Close, CloseCode, fit_reason
-from syncbridge.start import started
+from syncbridge.start import close, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,7 +113,7 @@ class _Guard:
                     self._answered()
                 yield response
         finally:
-            getattr(responses, "close", lambda: None)()
+            close(responses)
 
     def _answered(self) -> None:
         self._has_answered = True

@@ -141,10 +141,10 @@ class _Stream:
         return max(0, round(position)) if math.isfinite(position) else None  # JSON allows numbers up to 1e308
 
     def _again(self, error: Exception) -> bool:
-        close = error.close if isinstance(error, UpstreamClosed) else None
-        worth_it = isinstance(error, Early | Stuck) or (isinstance(error, UpstreamClosed) and error.is_retryable)
+        ending = error if isinstance(error, UpstreamClosed) else None
+        worth_it = ending.is_retryable if ending else isinstance(error, Early | Stuck)
         logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
-        self._is_unavailable = close is not None and close.code == CloseCode.UNAVAILABLE
+        self._is_unavailable = ending is not None and ending.close.code == CloseCode.UNAVAILABLE
         return worth_it
 
     def _pause(self, failures_in_a_row: int) -> float | None:

@@ -5,8 +5,8 @@ bytes can be taken for samples. Almost all containers begin with a signature of 
 with once in 4 * 10**9 streams. Streams of MPEG frames have none: there, three headers must stand where the one before
 says that the next one is.
 
-Sources: the registry of WHATWG's "MIME Sniffing", file(1)'s `magic`, RFC 3533 (Ogg), RFC 9639 (FLAC), ISO 11172-3 and
-13818-3 (MPEG audio), ISO 13818-7 (ADTS), ISO 13818-1 (transport streams), id3.org.
+Sources: the registry of WHATWG's "MIME Sniffing", file(1)'s `magic`, RFC 3533 (Ogg), RFC 9639 (FLAC), ISO
+13818-7 (ADTS), ISO 13818-1 (transport streams), id3.org.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
+from speechbridge.protocol.mpeg import read_header
 from speechbridge.protocol.request import BadRequest, ContentType
 
 if TYPE_CHECKING:
@@ -67,24 +68,6 @@ OGG_PAGE = re.compile(rb"OggS\x00[\x00-\x07]")  # wherever a stream was cut into
 MPEG_HEAD = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xeb]")
 ADTS_HEAD = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 
-# MPEG audio: kilobits a second by a header's bits, and samples a frame. Keys: MPEG-1 or not, and the layer's bits.
-LAYER_3, LAYER_2, LAYER_1, MPEG_1 = 1, 2, 3, 3
-LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-KILOBITS = {
-    (True, LAYER_1): tuple(range(0, 449, 32)),
-    (True, LAYER_2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, LAYER_3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, LAYER_1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, LAYER_2): LOW,
-    (False, LAYER_3): LOW,
-}
-SAMPLES = {(True, LAYER_1): 384, (True, LAYER_2): 1152, (True, LAYER_3): 1152} | {
-    (False, LAYER_1): 384,
-    (False, LAYER_2): 1152,
-    (False, LAYER_3): 576,
-}
-RATES = (44100, 48000, 32000)  # of MPEG-1
-DIVISOR = {3: 1, 2: 2, 0: 4}  # of these rates, by the version's bits
 TS_PACKET = 188  # bytes
 TS_PACKETS = re.compile(rb"G.{187}" * 4 + b"G", re.DOTALL)  # five of them, as each begins with a G
 
@@ -166,14 +149,10 @@ def _has_chain(begun: bytes, head: re.Pattern[bytes], frame: Callable[[int], tup
 
 def _mpeg_frame(bits: int) -> tuple[int, int] | None:
     bits >>= 16  # its header has four bytes, not six
-    version, layer, bitrate, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
-    if bits >> 21 != 0x7FF or version not in DIVISOR or layer == 0 or bitrate in (0, 15) or rate == 3 or bits & 3 == 2:
+    header = read_header(bits)
+    if header is None or bits & 3 == 2:
         return None
-    kind = version == MPEG_1, layer
-    slot = 4 if layer == LAYER_1 else 1
-    hertz = RATES[rate] // DIVISOR[version]
-    size = (SAMPLES[kind] // 8 // slot * 1000 * KILOBITS[kind][bitrate] // hertz + (bits >> 9 & 1)) * slot
-    return size, bits & 0xFFFE0C00
+    return header.size, bits & 0xFFFE0C00
 
 
 def _adts_frame(bits: int) -> tuple[int, int] | None:

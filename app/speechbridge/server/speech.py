@@ -14,7 +14,7 @@ from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
 from speechbridge.engines.streams import streams
 from speechbridge.loading import load
 from speechbridge.protocol.close import Close, CloseCode
-from speechbridge.settings import REVAI_CLOUD, WrongSetting
+from speechbridge.settings import WrongSetting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -100,13 +100,12 @@ def _revai(settings: UpstreamSettings) -> Engine | None:
 
 
 def _cloud(settings: UpstreamSettings) -> Engine:
-    token = settings.revai_access_token.get_secret_value()
-    if not (token or settings.revai_url):
+    engine = _revai(settings) if settings.upstream_kind == "revai" else None
+    if engine is None:
         raise WrongSetting(
             "SPEECHBRIDGE_ENGINE: revai needs SPEECHBRIDGE_REVAI_ACCESS_TOKEN, or SPEECHBRIDGE_REVAI_URL"
         )
-    url = settings.revai_url.rstrip("/") or REVAI_CLOUD
-    return rev_engine("revai", RevEngine(lambda: url, token or "none", _timeouts(settings)))
+    return engine
 
 
 def _embedded(settings: UpstreamSettings) -> Engine:
