@@ -100,7 +100,7 @@ def _caf(data: Bytes, start: int) -> Length:
         if name not in CAF_CHUNKS:
             return min(place, rest), b""
         if name == b"data" and (size == CAF_UNKNOWN or place + 12 + size > rest):
-            return rest, bytes(data[start : start + place + 4]) + struct.pack(">Q", rest - place - 12)
+            return rest, bytes(data[start : start + place + 4]) + struct.pack(">Q", max(0, rest - place - 12))
         place += 12 + size
         if place >= rest:
             break
