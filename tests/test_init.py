@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command import PATIENCE, environment
+from tests.helpers.command import PATIENCE, announced, environment
 
 pytestmark = pytest.mark.slow
 
@@ -77,9 +77,7 @@ def test_the_service_as_pid_1_leaves_no_zombies_and_drains_at_sigterm(tmp_path: 
         text=True,
     ) as process:
         try:
-            assert process.stdout is not None
-            while "Ctrl-C" not in (line := process.stdout.readline()):
-                assert line, "the service did not start"
+            announced(process)
             [pid_1] = children(process.pid)
             assert "speechbridge.init" in Path(f"/proc/{pid_1}/cmdline").read_text()
             deadline = time.monotonic() + PATIENCE

@@ -84,6 +84,9 @@ def test_a_url_names_the_server_with_a_token_or_without(monkeypatch: pytest.Monk
             "https://ok.example/",
             "'https://ok.example/' is not an origin: write https://example.org, without a path",
         ),
+        ("GOOGLE_VERSION", "v3", "'v3' is not one of v1, v2"),
+        ("GOOGLE_ENDPOINT", "speech.googleapis.com", "write http://host:port, or https://host"),
+        ("RIVA_URL", "riva:50051", "write http://host:port, or https://host"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(

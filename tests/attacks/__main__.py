@@ -13,7 +13,6 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from speechbridge.settings import Settings
 from speechbridge.testing.script import Echo, Greet, Scripted
 from tests.attacks.attackers import ATTACKS, STREAM
 from tests.helpers.command import environment, url_in
+from tests.helpers.processes import status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -63,7 +63,7 @@ class Result:
 
 def resident(pid: int) -> int:
     """Return a process' resident memory, in bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 1024 * status(pid)["VmRSS"]
 
 
 @asynccontextmanager

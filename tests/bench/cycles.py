@@ -12,16 +12,15 @@ Last result: `results/cycles.md`.
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import time
-from pathlib import Path
 
 from websockets.asyncio.client import connect
 
 from tests.bench.crowd import upstream
 from tests.bench.report import keep, table
 from tests.helpers.command import serving, url_in
+from tests.helpers.processes import descriptors, status
 from tests.helpers.service import STREAM
 
 AT_ONCE = 20
@@ -30,10 +29,8 @@ EVERY = 500
 
 def state(pid: int) -> tuple[int, int, int]:
     """Return threads, descriptors and resident KiB of a process."""
-    process = Path(f"/proc/{pid}")
-    resident = re.search(r"VmRSS:\s+(\d+)", (process / "status").read_text())
-    assert resident
-    return len(list((process / "task").iterdir())), len(list((process / "fd").iterdir())), int(resident[1])
+    counted = status(pid)
+    return counted["Threads"], descriptors(pid), counted["VmRSS"]
 
 
 async def cycle(url: str, *, abruptly: bool) -> None:

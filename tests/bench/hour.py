@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from tests.bench.live import recognizer
 from tests.bench.report import keep, table
 from tests.bench.voices import RATE, Speech, load
 from tests.helpers.clip import READING, TWO_VOICES
+from tests.helpers.processes import status
 
 AT_ONCE = 4
 STREAM_SECONDS = 60.0
@@ -24,7 +24,7 @@ EVERY = 10.0  # minutes of audio between two looks
 
 def resident(pid: int) -> float:
     """Return a process' resident memory in MB."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1000
+    return status(pid)["VmRSS"] / 1000
 
 
 async def measure(url: str, pid: int, minutes: float) -> list[tuple[float, float]]:

@@ -18,7 +18,6 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +27,7 @@ from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from tests.bench.load import cpu_seconds
 from tests.bench.voices import RATE, load, pcm
 from tests.helpers.clip import FIRST_SENTENCE, READING, TWO_VOICES
+from tests.helpers.processes import status
 from tests.helpers.service import STREAM
 
 if TYPE_CHECKING:
@@ -177,8 +177,7 @@ def median_and_p90(values: Sequence[float]) -> tuple[float, float]:
 
 def peak(pid: int) -> float:
     """Return the most memory that a process has had, in MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1000
+    return status(pid)["VmHWM"] / 1000
 
 
 def main() -> None:

@@ -13,19 +13,18 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
 import sys
 import time
 from array import array
 from collections import deque
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
 
 from tests.bench.frames import BINARY, CLOSE, PING, PONG, TEXT, Frames, encode, request
+from tests.helpers.processes import status
 
 WARM_UP = 1.0  # seconds
 PATIENCE = 30.0  # seconds for all to connect, to be answered, to be closed
@@ -77,11 +76,8 @@ def cpu_seconds(pid: int) -> float:
 
 def state(pid: int) -> tuple[int, int]:
     """Return a process' threads and resident KiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    threads, resident = re.search(r"Threads:\s+(\d+)", status), re.search(r"VmRSS:\s+(\d+)", status)
-    assert threads
-    assert resident
-    return int(threads[1]), int(resident[1])
+    counted = status(pid)
+    return counted["Threads"], counted["VmRSS"]
 
 
 def speech(size: int) -> bytes:

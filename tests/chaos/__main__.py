@@ -32,21 +32,27 @@ FAULTS = (*KINDS, MUTE_AFTER_ROTATION, MIXED, ROTATION, *PLAIN, FINALS)
 HEAD = ("fault", "streams", "breaks", "connections", "most open", "lost", "doubled", "wrong times", "worst s", "ran s")
 
 
+def parser(prog: str, description: str, *, every: float, lifetime: float) -> argparse.ArgumentParser:
+    """Make a parser with the options that all chaos has."""
+    made = argparse.ArgumentParser(prog=prog, description=description)
+    made.add_argument("--streams", type=int, default=20)
+    made.add_argument("--minutes", type=float, default=10.0, help="of audio in each stream (default: %(default)g)")
+    made.add_argument("--pace", type=float, default=10.0, help="multiple of real time (default: %(default)g)")
+    made.add_argument("--seed", type=int, help="of the faults; one that is printed replays them")
+    made.add_argument("--every", type=float, default=every, help="mean seconds of audio to a break")
+    made.add_argument("--lifetime", type=float, default=lifetime, help="seconds of audio from rotation to rotation")
+    return made
+
+
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
-    parser.add_argument("--streams", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of audio in each stream (default: %(default)g)")
-    parser.add_argument("--pace", type=float, default=10.0, help="multiple of real time (default: %(default)g)")
-    parser.add_argument("--seed", type=int, help="of the faults; one that is printed replays them")
-    parser.add_argument("--every", type=float, default=3.5, help="mean seconds of audio to a break")
-    parser.add_argument("--lifetime", type=float, default=10.0, help="seconds of audio from rotation to rotation")
-    parser.add_argument(
+    made = parser("python -m tests.chaos", __doc__.partition("\n")[0], every=3.5, lifetime=10.0)
+    made.add_argument(
         "--fault",
         action="append",
         choices=FAULTS,
         help="may be given several times (default: each on its own, and all mixed)",
     )
-    return parser.parse_args()
+    return made.parse_args()
 
 
 @asynccontextmanager

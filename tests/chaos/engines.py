@@ -6,7 +6,6 @@ python -m tests.chaos.engines --streams 20 --minutes 10 --pace 10 --seed 1
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import time
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from tests.chaos.__main__ import HEAD, row, service
+from tests.chaos.__main__ import HEAD, parser, row, service
 from tests.helpers.crowd import Crowd
 from tests.helpers.grpc_services import DIALECTS, FAULTS, Counting, serving, settings_for
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from tests.helpers.crowd import Result
@@ -30,16 +30,10 @@ FREE_SECONDS = 10.0  # for slots and threads to be given back, once all streams 
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.engines", description=__doc__.partition("\n")[0])
-    parser.add_argument("--streams", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of audio in each stream (default: %(default)g)")
-    parser.add_argument("--pace", type=float, default=10.0, help="multiple of real time (default: %(default)g)")
-    parser.add_argument("--seed", type=int, help="of the faults; one that is printed replays them")
-    parser.add_argument("--every", type=float, default=10.0, help="mean seconds of audio to a break")
-    parser.add_argument("--lifetime", type=float, default=30.0, help="seconds of audio from rotation to rotation")
-    parser.add_argument("--service", action="append", choices=DIALECTS, help="may be given several times")
-    parser.add_argument("--fault", action="append", choices=FAULTS, help="may be given several times (default: all)")
-    return parser.parse_args()
+    made = parser("python -m tests.chaos.engines", __doc__.partition("\n")[0], every=10.0, lifetime=30.0)
+    made.add_argument("--service", action="append", choices=DIALECTS, help="may be given several times")
+    made.add_argument("--fault", action="append", choices=FAULTS, help="may be given several times (default: all)")
+    return made.parse_args()
 
 
 async def run(name: str, options: argparse.Namespace) -> tuple[Result, Counting, str]:

@@ -17,7 +17,6 @@ import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechbridge import ContentType, StreamRequest, connect_resumable
@@ -29,6 +28,7 @@ from tests.helpers.breaking_upstream import KINDS, Stream, Upstream, faults
 from tests.helpers.command import serving, url_in
 from tests.helpers.crowd import Heard
 from tests.helpers.cutting import cut_wire
+from tests.helpers.processes import descriptors, status
 
 if TYPE_CHECKING:
     from speechbridge.client.resumable import ResumableStream
@@ -130,9 +130,8 @@ class Soak:
 
 def look(pid: int) -> tuple[str, str, str]:
     """Return a process' resident memory in MB, its threads and its descriptors."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-    return f"{int(status['VmRSS'].split()[0]) / 1000:.1f}", status["Threads"].strip(), f"{descriptors}"
+    counted = status(pid)
+    return f"{counted['VmRSS'] / 1000:.1f}", f"{counted['Threads']}", f"{descriptors(pid)}"
 
 
 async def watch(pid: int, totals: Totals, minutes: float) -> None:

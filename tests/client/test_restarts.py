@@ -15,7 +15,7 @@ from speechbridge import ContentType, Final, StreamRequest, connect_resumable
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.server.admission import make_key
 from tests.helpers import ramp
-from tests.helpers.command import environment
+from tests.helpers.command import announced, environment, url_in
 from tests.helpers.cutting import cut_wire
 from tests.helpers.service import service
 
@@ -50,12 +50,7 @@ class Service:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        assert self._process.stdout is not None
-        announced = ""
-        while "Ctrl-C" not in announced:
-            announced += (line := self._process.stdout.readline())
-            assert line, "the service did not start"
-        self.port = int(announced.split("url=")[1].split(maxsplit=1)[0].rpartition(":")[2])
+        self.port = int(url_in(announced(self._process)).rpartition(":")[2])
 
     def stop(self, with_signal: signal.Signals) -> None:
         assert self._process is not None

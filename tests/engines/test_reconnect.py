@@ -7,7 +7,7 @@ import logging
 import threading
 from itertools import islice, repeat
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,8 +19,9 @@ from speechbridge.protocol.close import END_OF_INPUT, NO_DATA, Close
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.script import End, Greet, Scripted, Wait, final
-from syncbridge import Bridge, Resumable, Resumption, Stuck
+from syncbridge import Bridge, Stuck
 from tests.helpers import spoken
+from tests.helpers.engines import rules_given
 from tests.helpers.secrets import secret
 
 if TYPE_CHECKING:
@@ -281,14 +282,7 @@ def test_a_stream_keeps_no_more_bytes_whatever_rate_and_channels_its_client_name
     kind: ContentType, room: int, hold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And no client waits longer for a place in a small room than it takes to fill half of it."""
-    rules: list[Resumption[str]] = []
-    real = Resumable[str]
-
-    def remember(connect: Any, given: Resumption[str]) -> Resumable[str]:
-        rules.append(given)
-        return real(connect, given)
-
-    monkeypatch.setattr(reconnect, "Resumable", remember)
+    rules = rules_given(monkeypatch)
     resuming(Engine(hears_all), ReconnectOptions(stream_bytes=3 * 2**20))(StreamRequest(kind))
     assert rules[0].room == room
     assert rules[0].hold == pytest.approx(hold)

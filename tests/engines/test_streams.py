@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,7 +18,8 @@ from speechbridge.engines.streams import streams
 from speechbridge.protocol.close import Close
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.testing.script import final
-from syncbridge import Bridge, Resumable, Resumption, Stuck
+from syncbridge import Bridge, Stuck
+from tests.helpers.engines import rules_given
 from tests.helpers.puppet import PATIENCE, Puppet
 
 if TYPE_CHECKING:
@@ -166,14 +167,7 @@ def test_with_settled_it_is_resumed_where_its_own_function_says(monkeypatch: pyt
 
 
 def test_the_engines_lifetime_room_and_hold_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    rules: list[Resumption[str]] = []
-    real = Resumable[str]
-
-    def remember(connect: Any, given: Resumption[str]) -> Resumable[str]:
-        rules.append(given)
-        return real(connect, given)
-
-    monkeypatch.setattr(reconnect, "Resumable", remember)
+    rules = rules_given(monkeypatch)
     engine = Engine("sdk", Sdk().open, Capabilities(lifetime=285.0, room=90.0, hold=70.0, tail=0.2), settled_by_final)
     streams(engine, ReconnectOptions())(StreamRequest(RAW))
     streams(engine, ReconnectOptions(lifetime=60.0))(StreamRequest(RAW))

@@ -59,6 +59,16 @@ def url_in(announced: str) -> str:
     return announced.split("url=")[1].split(maxsplit=1)[0]
 
 
+def announced(process: subprocess.Popen[str], sign: str = "Ctrl-C") -> str:
+    """Return what a service has printed up to the line that says that it runs."""
+    assert process.stdout is not None
+    printed = ""
+    while sign not in printed:
+        printed += (line := process.stdout.readline())
+        assert line, f"the service did not start: {printed}"
+    return printed
+
+
 @contextmanager
 def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `speechbridge serve` on a free port; yields the process and what it announced."""
@@ -70,12 +80,7 @@ def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         text=True,
     ) as process:
         try:
-            assert process.stdout is not None
-            announced = ""
-            while "Ctrl-C" not in announced:
-                announced += (line := process.stdout.readline())
-                assert line, "the service did not start"
-            yield process, announced
+            yield process, announced(process)
         finally:
             process.kill()
             with suppress(ValueError):  # the test has read it all, and closed it

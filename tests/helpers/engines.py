@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from speechbridge.engines import reconnect
 from speechbridge.testing.conformance import Behaviour
+from syncbridge import Resumable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
+
+    from syncbridge import Resumption
 
 
 def example(title: str) -> str:
@@ -18,6 +24,19 @@ def example(title: str) -> str:
     found = re.search(rf"^## {title}$.*?^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert found
     return found[1]
+
+
+def rules_given(monkeypatch: pytest.MonkeyPatch) -> list[Resumption[str]]:
+    """Return the list to which the rules of each stream that is made resumable are added."""
+    rules: list[Resumption[str]] = []
+    real = Resumable[str]
+
+    def remember(connect: Any, given: Resumption[str]) -> Resumable[str]:
+        rules.append(given)
+        return real(connect, given)
+
+    monkeypatch.setattr(reconnect, "Resumable", remember)
+    return rules
 
 
 def from_now_on(behaviour: Behaviour) -> Iterator[Behaviour]:

@@ -54,54 +54,53 @@ class Dialect(Protocol):
     def write(self, said: Said) -> bytes: ...
 
 
-class GoogleV1:
+class _Google:
+    """What both versions of Google's protocol have in common. They name the same times differently."""
+
+    word_times: tuple[str, str]
+    result_end: str
+
+    def __init__(self, version: str) -> None:
+        name = f"google.cloud.speech_{version}"
+        self._types = pytest.importorskip(name, reason="google-cloud-speech is not installed")
+
+    def write(self, said: Said) -> bytes:
+        types, (begins, ends) = self._types, self.word_times
+        words = [
+            types.WordInfo(word=word, confidence=0.9, **{begins: _duration(start), ends: _duration(end)})
+            for word, start, end in said.words
+            if said.is_final
+        ]
+        best = types.SpeechRecognitionAlternative(transcript=said.text, confidence=0.9, words=words)
+        result = types.StreamingRecognitionResult(
+            alternatives=[best], is_final=said.is_final, **{self.result_end: _duration(said.end)}
+        )
+        response = types.StreamingRecognizeResponse(results=[result])
+        return bytes(types.StreamingRecognizeResponse.serialize(response))
+
+
+class GoogleV1(_Google):
     service = "google.cloud.speech.v1.Speech"
+    word_times, result_end = ("start_time", "end_time"), "result_end_time"
 
     def __init__(self) -> None:
-        self._types = pytest.importorskip("google.cloud.speech_v1", reason="google-cloud-speech is not installed")
+        super().__init__("v1")
 
     def read(self, data: bytes) -> tuple[Any, bytes]:
         request = self._types.StreamingRecognizeRequest.deserialize(data)
         return (request.streaming_config if "streaming_config" in request else None), request.audio_content
 
-    def write(self, said: Said) -> bytes:
-        types = self._types
-        words = [
-            types.WordInfo(word=word, start_time=_duration(start), end_time=_duration(end), confidence=0.9)
-            for word, start, end in said.words
-            if said.is_final
-        ]
-        best = types.SpeechRecognitionAlternative(transcript=said.text, confidence=0.9, words=words)
-        result = types.StreamingRecognitionResult(
-            alternatives=[best], is_final=said.is_final, result_end_time=_duration(said.end)
-        )
-        response = types.StreamingRecognizeResponse(results=[result])
-        return bytes(types.StreamingRecognizeResponse.serialize(response))
 
-
-class GoogleV2:
+class GoogleV2(_Google):
     service = "google.cloud.speech.v2.Speech"
+    word_times, result_end = ("start_offset", "end_offset"), "result_end_offset"
 
     def __init__(self) -> None:
-        self._types = pytest.importorskip("google.cloud.speech_v2", reason="google-cloud-speech is not installed")
+        super().__init__("v2")
 
     def read(self, data: bytes) -> tuple[Any, bytes]:
         request = self._types.StreamingRecognizeRequest.deserialize(data)
         return (request if "streaming_config" in request else None), request.audio
-
-    def write(self, said: Said) -> bytes:
-        types = self._types
-        words = [
-            types.WordInfo(word=word, start_offset=_duration(start), end_offset=_duration(end), confidence=0.9)
-            for word, start, end in said.words
-            if said.is_final
-        ]
-        best = types.SpeechRecognitionAlternative(transcript=said.text, confidence=0.9, words=words)
-        result = types.StreamingRecognitionResult(
-            alternatives=[best], is_final=said.is_final, result_end_offset=_duration(said.end)
-        )
-        response = types.StreamingRecognizeResponse(results=[result])
-        return bytes(types.StreamingRecognizeResponse.serialize(response))
 
 
 class Riva:

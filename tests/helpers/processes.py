@@ -5,6 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def status(process: int) -> dict[str, int]:
+    """Return what is counted of a process: `VmRSS` and `VmHWM`, KiB resident now and at most, `Threads`, and so on."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    fields = (line.partition(":")[::2] for line in lines)
+    return {name: int(numbers[0]) for name, value in fields if (numbers := value.split()) and numbers[0].isdecimal()}
+
+
+def descriptors(process: int) -> int:
+    """Return how many descriptors a process has."""
+    return sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
+
+
 def children(process: int) -> list[int]:
     """Return the processes that a process started."""
     tasks = Path(f"/proc/{process}/task").glob("*/children")

@@ -21,7 +21,7 @@ from speechbridge.server import create_app
 from speechbridge.server.run import running
 from speechbridge.server.speech import NOT_RUN
 from speechbridge.settings import Settings
-from tests.helpers.command import STUB, environment
+from tests.helpers.command import STUB, announced, environment
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
 from tests.helpers.service import STREAM, client, ending, quiet
@@ -98,11 +98,7 @@ def test_uvicorns_own_log_holds_no_key(options: tuple[str, ...]) -> None:
         command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
-            assert process.stdout is not None
-            logged = ""
-            while "running on" not in logged:
-                logged += (line := process.stdout.readline())
-                assert line, logged
+            logged = announced(process, "running on")
             (port,) = re.findall(r"running on http://127.0.0.1:(\d+)", logged)
             with connect(f"ws://127.0.0.1:{port}{STREAM}&access_token={SECRET}") as socket:
                 socket.recv()
@@ -111,6 +107,7 @@ def test_uvicorns_own_log_holds_no_key(options: tuple[str, ...]) -> None:
                 with suppress(HTTPError):
                     urlopen(f"http://127.0.0.1:{port}/livez{query}access_token={SECRET}").close()
             process.send_signal(signal.SIGTERM)
+            assert process.stdout is not None
             logged += process.stdout.read()
         finally:
             process.kill()

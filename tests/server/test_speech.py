@@ -112,20 +112,3 @@ def test_a_missing_extra_is_said_in_a_line_with_its_cure(
     assert str(wrong.value).startswith(f"SPEECHBRIDGE_ENGINE: {name} needs a package that is missing (")
     assert str(wrong.value).endswith(f"pip install 'speechbridge[{name}]', or {PACKAGES[name]}")
     assert "\n" not in str(wrong.value)
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "said"),
-    [
-        ("GOOGLE_VERSION", "v3", "'v3' is not one of v1, v2"),
-        ("GOOGLE_ENDPOINT", "speech.googleapis.com", "write http://host:port, or https://host"),
-        ("RIVA_URL", "riva:50051", "write http://host:port, or https://host"),
-    ],
-)
-def test_a_wrong_value_is_refused_by_name(
-    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"SPEECHBRIDGE_{variable}", value)
-    with pytest.raises(WrongSetting) as wrong:
-        Settings.read()
-    assert str(wrong.value) == f"SPEECHBRIDGE_{variable}: {said}"

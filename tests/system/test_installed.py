@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers.clip import TWO_VOICES
-from tests.helpers.command import environment, url_in
+from tests.helpers.command import announced, environment, url_in
 from tests.helpers.wheel import PIP, built
 
 if TYPE_CHECKING:
@@ -83,12 +83,7 @@ def serving(folder: Path, programs: Path, **variables: str) -> Iterator[str]:
         command, cwd=folder, env=environment(**variables), stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            assert process.stdout is not None
-            announced = ""
-            while "Ctrl-C" not in announced:
-                announced += (line := process.stdout.readline())
-                assert line, "the service did not start"
-            yield url_in(announced)
+            yield url_in(announced(process))
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=PATIENCE)
