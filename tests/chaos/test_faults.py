@@ -32,10 +32,10 @@ async def test_no_word_is_lost_or_doubled_whatever_breaks(kind: str) -> None:
 
 
 async def test_no_word_is_lost_or_doubled_when_the_upstream_is_mute_after_a_rotation() -> None:
-    crowd = Crowd(streams=3, seconds=30, kinds=(MUTE_AFTER_ROTATION,))
+    crowd = Crowd(streams=3, seconds=15, kinds=(MUTE_AFTER_ROTATION,))
     async with service_before(crowd.upstream, upstream_lifetime=0.3) as server:
         with anyio.fail_after(PATIENCE):
-            result = await crowd.talk(server.url, pace=20)
+            result = await crowd.talk(server.url, pace=4)  # slow: finals seldom come first near the end of a lifetime
     assert result.trouble == []
     assert result.breaks[MUTE_AFTER_ROTATION] > 0
 
