@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: run install develop check test lint bench lock image
+.PHONY: run install develop check test browsers lint bench lock image
 
 # What runs the service, and no more. Python 3.11 or newer is taken from the PATH, or from PYTHON=/path/to/python.
 install:
@@ -28,7 +28,11 @@ check: lint
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile --durations=5 -m "not slow and not browser and not chaos"
 
 test: develop
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not other_browser"
+
+# The page in Firefox and WebKit, where they are installed. One at a time: each draws with all the cores there are.
+browsers: develop
+	$(BIN)/python -m pytest -m other_browser tests/system/page
 
 lint: develop
 	$(BIN)/ruff check .
