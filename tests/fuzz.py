@@ -1,4 +1,6 @@
-"""Fuzz `speechbridge.protocol`, which reads what clients and upstreams send: `python -m tests.fuzz --minutes 10`.
+"""Fuzz what reads the bytes of clients and upstreams: `python -m tests.fuzz --minutes 10`.
+
+`speechbridge.protocol` reads their messages, `speechbridge.codecs` their audio (`--only codecs`).
 
 Each property holds for any input. Half of the inputs are random; half are nearly valid, and reach more of the code. The
 suite runs it for a short while; what a long run finds becomes an example here.
@@ -8,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypothesis import HealthCheck, given, settings
@@ -18,13 +22,14 @@ from hypothesis import strategies as st
 from speechbridge.protocol.close import REASON_BYTES, Close, fit_reason
 from speechbridge.protocol.messages import Connected, Final, Partial, kind_of, parse_message
 from speechbridge.protocol.request import OPTIONS, BadRequest, ContentType, StreamRequest, encode_query
+from tests.codecs.fuzzing import ENTRIES, any_stream_is_heard_or_refused, spoilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
 
-ROUND = 500  # inputs to one property before it is the next one's turn
+ROUND = 100  # inputs to one property before it is the next one's turn
 
 DEEP = "[" * 100_000
 HUGE = "1" + "0" * 400  # an int to JSON, and too large for a float
@@ -150,6 +155,8 @@ PROPERTIES = [
         st.builds(Close, st.integers() | st.integers(0, 5000), st.text()),
     ),
 ]
+CODECS = [Property(any_stream_is_heard_or_refused, spoilt(forms)) for _, forms in sorted(ENTRIES.items())]
+GROWTH = 64  # MiB of resident memory that a run may take after its first round
 
 
 def _read(parse: Callable[[str], T], text: str) -> T | None:
@@ -166,6 +173,11 @@ def _refuse(constant: str) -> None:
     raise AssertionError(f"{constant} is no JSON")
 
 
+def resident() -> int:
+    """Return this process's resident memory, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def fuzz(tried: Property, inputs: int) -> None:
     """Try one property with so many inputs. Raises what it finds, with the smallest input that shows it."""
     for example in tried.examples:
@@ -178,14 +190,19 @@ def fuzz(tried: Property, inputs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    minutes: float = parser.parse_args().minutes
-    begun, inputs = time.monotonic(), 0
-    while time.monotonic() - begun < minutes * 60:
-        for tried in PROPERTIES:
+    parser.add_argument("--only", choices=("protocol", "codecs"))
+    options = parser.parse_args()
+    properties = {"protocol": PROPERTIES, "codecs": CODECS}.get(options.only, PROPERTIES + CODECS)
+    begun, inputs, memory = time.monotonic(), 0, 0
+    while time.monotonic() - begun < options.minutes * 60:
+        for tried in properties:
             fuzz(tried, ROUND)
         inputs += ROUND
-    took = (time.monotonic() - begun) / 60
-    print(f"{inputs:,} inputs to each of {len(PROPERTIES)} properties in {took:.1f} minutes: nothing found")  # noqa: T201 # a command's output
+        memory = memory or resident()
+    took, grown = (time.monotonic() - begun) / 60, (resident() - memory) // 2**20
+    assert grown < GROWTH, f"resident memory has grown by {grown} MiB"
+    text = f"{inputs:,} inputs to each of {len(properties)} properties in {took:.1f} minutes: nothing found"
+    print(f"{text}; resident memory +{grown} MiB")  # noqa: T201 # a command's output
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz import PROPERTIES, Property, fuzz
+from tests.codecs.fuzzing import ENTRIES
+from tests.fuzz import CODECS, PROPERTIES, Property, fuzz
 
 pytestmark = pytest.mark.slow
 
@@ -12,3 +13,8 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("tried", PROPERTIES, ids=lambda tried: tried.holds.__name__)
 def test_nothing_is_found_in_a_short_while(tried: Property) -> None:
     fuzz(tried, 200)
+
+
+@pytest.mark.parametrize("tried", CODECS, ids=sorted(ENTRIES))
+def test_nothing_is_found_in_spoilt_audio(tried: Property) -> None:
+    fuzz(tried, 50)

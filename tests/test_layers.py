@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
+    "av": "speechbridge.codecs.codec",
     "google.auth": "speechbridge.engines.google",
     "grpc": "speechbridge.engines.grpc_call",
     "janus": "syncbridge.channel",
@@ -47,9 +48,10 @@ ROOMS: dict[str, set[str]] = {
     "settings": {"protocol"},
     "client": {"protocol", "syncbridge"},
     "speechbridge": {"protocol", "client"},  # the package itself: its public names
+    "codecs": {"protocol"},
     "engines": {"protocol", "syncbridge"},
     "recognizer": {"protocol"},
-    "server": {"protocol", "syncbridge", "settings", "client", "engines"},
+    "server": {"protocol", "syncbridge", "settings", "client", "codecs", "engines"},
     "testing": {"protocol", "syncbridge", "engines", "recognizer"},
     "cli": {"protocol", "settings", "client", "engines", "server"},
     "__main__": {"cli"},

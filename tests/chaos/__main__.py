@@ -18,17 +18,19 @@ from speechbridge.recognizer.server import serving
 from tests.helpers import plain_sdk
 from tests.helpers.breaking_upstream import AT_EOS_ONLY, KINDS, MUTE_AFTER_ROTATION
 from tests.helpers.crowd import Crowd, Result
+from tests.helpers.encoded import EXACT_WEBM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 MIXED, ROTATION = "mixed", "rotation"
+WEBM = "mixed, clients that send WebM"
 
 # Of the library alone, with an SDK that has no timeouts of its own.
 PLAIN = {f"{kind}, plain SDK": kind for kind in plain_sdk.PLAIN_KINDS}
 FINALS = "rotation at finals, plain SDK"
 
-FAULTS = (*KINDS, MUTE_AFTER_ROTATION, MIXED, ROTATION, *PLAIN, FINALS)
+FAULTS = (*KINDS, MUTE_AFTER_ROTATION, MIXED, WEBM, ROTATION, *PLAIN, FINALS)
 HEAD = ("fault", "streams", "breaks", "connections", "most open", "lost", "doubled", "wrong times", "worst s", "ran s")
 
 
@@ -78,7 +80,7 @@ async def service(**settings: object) -> AsyncIterator[str]:
 async def run(fault: str, options: argparse.Namespace) -> Result:
     # A connection that is mute after the end does not break before: there would be few breaks.
     mixed = tuple(kind for kind in KINDS if kind not in AT_EOS_ONLY)
-    kinds = {MIXED: mixed, ROTATION: (), FINALS: ()}.get(fault, (PLAIN.get(fault, fault),))
+    kinds = {MIXED: mixed, WEBM: mixed, ROTATION: (), FINALS: ()}.get(fault, (PLAIN.get(fault, fault),))
     crowd = Crowd(options.streams, options.minutes * 60, kinds, options.every, options.seed)
     lifetime = options.lifetime / options.pace
     if fault in PLAIN or fault == FINALS:
@@ -95,7 +97,7 @@ async def run(fault: str, options: argparse.Namespace) -> Result:
         serving(crowd.upstream, handshake_timeout=None) as upstream,
         service(revai_url=upstream.url, max_sessions=options.streams, log_level="error", **patience) as url,
     ):
-        return await crowd.talk(url, options.pace)
+        return await crowd.talk(url, options.pace, EXACT_WEBM if fault == WEBM else None)
 
 
 def row(fault: str, result: Result) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -19,11 +20,13 @@ from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from tests.helpers import spoken
 from tests.helpers.breaking_upstream import Stream, Upstream, faults
+from tests.helpers.encoded import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from speechbridge.protocol.messages import Message
+    from tests.helpers.encoded import Form
 
 PATIENCE = 60.0  # seconds, for a crowd on a busy machine
 TOLERANCE = 0.05  # seconds that a timestamp may be off
@@ -72,15 +75,21 @@ class Heard:
         self._last = end_ts
 
 
-async def speak(url: str, name: str, stream: Stream, pace: float) -> Heard:
-    """Send a stream's audio at a multiple of real time, then EOS; return what came until the close."""
+async def speak(url: str, name: str, stream: Stream, pace: float, form: Form | None = None) -> Heard:
+    """Send a stream's audio at a multiple of real time, then EOS; return what came until the close.
+
+    It is encoded in a form that gives the very samples back, or raw.
+    """
     heard = Heard()
-    query = StreamRequest(ContentType.raw(), {"metadata": name, "custom_vocabulary_id": name}).query()
+    kind = ContentType.raw() if form is None else ContentType.parse(form.media)
+    query = StreamRequest(kind, {"metadata": name, "custom_vocabulary_id": name}).query()
     # No pings: while the service takes nothing more, it answers none, and they would close a healthy connection.
     async with connect(
         f"{url}{PATH}?{query}", compression=None, proxy=None, ping_interval=None, close_timeout=1
     ) as socket:
-        speaking = asyncio.create_task(_send(socket, stream, pace))
+        speaking = asyncio.create_task(
+            _send(socket, stream, pace) if form is None else _send_encoded(socket, stream, pace, form)
+        )
         with suppress(ConnectionClosed):
             while True:
                 heard.hear(parse_message(str(await socket.recv())), stream)
@@ -104,6 +113,24 @@ async def _send(socket: ClientConnection, stream: Stream, pace: float) -> None:
         await socket.send(pcm[:cut])
         held = pcm[cut:]
     await socket.send(held)
+    stream.is_ended = True
+    await socket.send(EOS)
+
+
+@cache
+def _recorded(length: int, form: Form) -> bytes:
+    return encoded(spoken.audio(0, length), form)
+
+
+async def _send_encoded(socket: ClientConnection, stream: Stream, pace: float, form: Form) -> None:
+    """Do as `_send` does, with messages that end anywhere in a packet."""
+    data, dice = _recorded(stream.length, form), random.Random(1)
+    begun, sent = time.monotonic(), 0
+    while sent < len(data):
+        await asyncio.sleep(begun + sent / len(data) * stream.length / RATE / pace - time.monotonic())
+        stop = sent + dice.randrange(1, 2 * len(data) * spoken.CHUNK // stream.length)
+        await socket.send(data[sent:stop])
+        sent = stop
     stream.is_ended = True
     await socket.send(EOS)
 
@@ -162,7 +189,9 @@ class Crowd:
                 stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
         self.upstream = Upstream(self.streams)
 
-    async def talk(self, url: str, pace: float) -> Result:
+    async def talk(self, url: str, pace: float, form: Form | None = None) -> Result:
+        if form is not None:  # it takes a while, in which the upstream answers nobody
+            _ = {_recorded(stream.length, form) for stream in self.streams.values()}
         begun = time.monotonic()
-        heard = await asyncio.gather(*(speak(url, name, stream, pace) for name, stream in self.streams.items()))
+        heard = await asyncio.gather(*(speak(url, name, stream, pace, form) for name, stream in self.streams.items()))
         return Result(heard, list(self.streams.values()), time.monotonic() - begun)

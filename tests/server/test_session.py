@@ -13,8 +13,9 @@ from speechbridge.engines import Upstream, UpstreamClosed
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
-from speechbridge.server import session, verdicts
-from speechbridge.server.session import CHUNK, LARGE, Sessions
+from speechbridge.server import intake, verdicts
+from speechbridge.server.intake import CHUNK
+from speechbridge.server.session import LARGE, Sessions
 from speechbridge.settings import SessionSettings
 from syncbridge import Bridge
 from tests.helpers.peer import Peer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from speechbridge.server.totals import Outcome
 
 RAW = StreamRequest(ContentType.raw())
+PLANAR = ContentType("audio/x-raw", "non-interleaved", 16000, "F32LE", 2)  # which the SDK gets as it is
 
 
 def sessions_of(sdk: Puppet, **settings: float) -> Sessions:
@@ -276,7 +278,7 @@ async def test_responses_are_counted_by_kind() -> None:
     [
         (RAW, 1, [0.1, 0.1, 0.1, 0.1, 0.0, 0.1]),  # 3,200 bytes are 100 ms
         (RAW, 2, [0.0] * 6),  # few sessions
-        (StreamRequest(ContentType("audio/x-wav")), 1, [0.0] * 6),  # its byte rate is not known
+        (StreamRequest(PLANAR), 1, [0.0] * 6),  # its byte rate is not known
     ],
 )
 async def test_with_many_sessions_short_messages_wait_until_a_piece_of_100_ms_is_full(
@@ -290,7 +292,7 @@ async def test_with_many_sessions_short_messages_wait_until_a_piece_of_100_ms_is
         await real(bridge, item)
 
     monkeypatch.setattr(Bridge, "send", send)
-    monkeypatch.setattr(session, "COALESCE_FROM", coalesce_from)
+    monkeypatch.setattr(intake, "COALESCE_FROM", coalesce_from)
     async with stage(request=request_) as on:
         on.sdk.pull()
         on.client.say(*[bytes(640)] * 6, EOS)
@@ -320,7 +322,7 @@ async def test_the_last_log_line_tells_how_late_captions_came(
 
 async def test_audio_whose_seconds_are_not_known_has_no_delays(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    async with stage(request=StreamRequest(ContentType("audio/x-flac"))) as on:
+    async with stage(request=StreamRequest(PLANAR)) as on:
         on.sdk.pull()
         on.client.say(bytes(32000))
         on.sdk.say(Final(0.0, 1.0, (Element("one"),)).encode())

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from speechbridge.protocol.media import CONTAINERS, SAMPLES, TELEPHONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PATH = "/speechtotext/v1/stream"
 
-SPELLINGS = {  # of media types, in lower case: as browsers, libraries and registries have them
-    "audio/wav": "audio/x-wav",
-    "audio/wave": "audio/x-wav",
-    "audio/vnd.wave": "audio/x-wav",
-    "audio/x-pn-wav": "audio/x-wav",
-    "audio/flac": "audio/x-flac",
+RAW_SPELLINGS = {  # in lower case: as libraries and registries have them
     "audio/raw": "audio/x-raw",
     "audio/pcm": "audio/x-raw",
     "audio/x-pcm": "audio/x-raw",
@@ -37,10 +34,13 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
-    """The format of the audio: `audio/x-wav`, `audio/x-flac`, or `audio/x-raw` with its four parameters."""
+    """The format of the audio: a container (`audio/webm`), telephone audio, or `audio/x-raw` with its four parameters.
+
+    `UNDECLARED` is what a client sends that names no type: its first bytes tell.
+    """
 
     RAW: ClassVar = "audio/x-raw"
-    CONTAINERS: ClassVar = ("audio/x-wav", "audio/x-flac")
+    UNDECLARED: ClassVar = "application/octet-stream"
     RATES: ClassVar = range(8000, 48001)
     CHANNELS: ClassVar = range(1, 11)
 
@@ -56,6 +56,11 @@ class ContentType:
         return cls(cls.RAW, "interleaved", rate, "S16LE", channels)
 
     @classmethod
+    def undeclared(cls, otherwise: ContentType | None = None) -> ContentType:
+        """Return the type of audio whose first bytes tell what it is; `otherwise`, if they tell nothing."""
+        return cls(cls.UNDECLARED) if otherwise is None else replace(otherwise, media=cls.UNDECLARED)
+
+    @classmethod
     def parse(cls, text: str) -> ContentType:
         """Read a content type, in the spellings that clients use. Raises BadRequest, whose text says what is wrong.
 
@@ -66,11 +71,17 @@ class ContentType:
         given = {}
         for name, _, value in (part.partition("=") for part in rest if part):
             given[name.strip().lower()] = re.sub(r"^\(\w+\)", "", value.strip(" \"'")).strip(" \"'")
-        media = SPELLINGS.get(named.lower(), named.lower())
-        if media in cls.CONTAINERS:
-            return cls(media)
+        media = RAW_SPELLINGS.get(named.lower(), named.lower())
+        if media in CONTAINERS:
+            return cls(CONTAINERS[media])
+        if media in SAMPLES:
+            return cls._of_samples(*SAMPLES[media], given)
+        if media == cls.UNDECLARED:
+            return cls.undeclared()
         if media != cls.RAW:
-            raise BadRequest(f"content_type {_shown(named)}: send audio/x-raw, audio/x-wav or audio/x-flac")
+            raise BadRequest(
+                f"content_type {_shown(named)}: send audio/webm, audio/ogg, audio/mp4, audio/x-wav or audio/x-raw"
+            )
         missing = [name for name in ("layout", "rate", "format", "channels") if not given.get(name)]
         if missing:
             example = str(cls.raw()).partition(";")[2]  # the whole would not fit into a close reason
@@ -88,6 +99,12 @@ class ContentType:
             _whole(given["channels"], "content_type channels", cls.CHANNELS),
         )
 
+    @classmethod
+    def _of_samples(cls, media: str, form: str, given: Mapping[str, str]) -> ContentType:
+        rate = _whole(given.get("rate", str(TELEPHONE)), "content_type rate", cls.RATES)
+        channels = _whole(given.get("channels", "1"), "content_type channels", cls.CHANNELS)
+        return cls(media, "interleaved", rate, form, channels)
+
     @property
     def byte_rate(self) -> int | None:
         """Bytes a second; None if only decoding would tell."""
@@ -104,9 +121,14 @@ class ContentType:
         return 2 * (self.channels or 1)
 
     def __str__(self) -> str:
-        if self.media != self.RAW:
+        if self.rate is None or self.media == self.UNDECLARED:
             return self.media
+        if self.media != self.RAW:
+            return f"{self.media};rate={self.rate};channels={self.channels}"
         return f"{self.media};layout={self.layout};rate={self.rate};format={self.format};channels={self.channels}"
+
+
+MISSING = f"content_type is missing: for example {ContentType.raw()}"
 
 
 def _unwrapped(text: str) -> str:
@@ -194,18 +216,19 @@ class StreamRequest:
     access_token: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, query: str) -> StreamRequest:
+    def parse(cls, query: str, otherwise: ContentType | None = None) -> StreamRequest:
         """Read a URL's query, percent-encoded or not (Node and Java send `;` and `/` as they are).
 
-        Unknown and empty parameters are ignored; the last value of a repeated parameter counts. Raises BadRequest.
+        Unknown and empty parameters are ignored; the last value of a repeated parameter counts. `otherwise` is the type
+        where the query names none; without it, raises BadRequest, as for all that is wrong.
         """
         try:
             given = dict(parse_qsl(query, max_num_fields=100, errors="replace"))
         except ValueError:
             raise BadRequest("the query has more than 100 parameters") from None
-        if "content_type" not in given:
-            raise BadRequest(f"content_type is missing: for example {ContentType.raw()}")
-        content_type = ContentType.parse(given["content_type"])
+        content_type = ContentType.parse(given["content_type"]) if "content_type" in given else otherwise
+        if content_type is None:
+            raise BadRequest(MISSING)
         options = {name: read(given[name], name) for name, read in OPTIONS.items() if name in given}
         if (size := len(encode_query(options))) > LONGEST_OPTIONS:
             raise BadRequest(f"the parameters take {size} bytes of a URL: {LONGEST_OPTIONS} at most, as for metadata")

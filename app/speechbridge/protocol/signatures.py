@@ -71,6 +71,15 @@ ADTS_HEAD = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 TS_PACKET = 188  # bytes
 TS_PACKETS = re.compile(rb"G.{187}" * 4 + b"G", re.DOTALL)  # five of them, as each begins with a G
 
+DECODED = {  # what is decoded, if a client calls it so
+    "Ogg": "audio/ogg",
+    "FLAC": "audio/x-flac",
+    "WebM or Matroska": "audio/webm",
+    "MP4 or QuickTime": "audio/mp4",
+    "MP3": "audio/mpeg",
+    "AAC": "audio/aac",
+}
+
 
 class FirstBytes:
     """Looks at the beginning of a stream of which its client said that it is raw samples.
@@ -109,7 +118,12 @@ class FirstBytes:
         if wav is not None and wav[:2] != (PCM, SAMPLE_BITS):
             found = f"WAV of format {wav[0]:#06x} with {wav[1]} bits"
         if found:
-            raise BadRequest(f"this is {found}, not raw samples: decode it (ffmpeg -f s16le -ar {rate} -ac {channels})")
+            cure = f"decode it (ffmpeg -f s16le -ar {rate} -ac {channels})"
+            if wav is not None:
+                cure = "send content_type=audio/x-wav"
+            elif found in DECODED:
+                cure = f"send content_type={DECODED[found]}"
+            raise BadRequest(f"this is {found}, not raw samples: {cure}")
         if wav is not None and wav[2:] != (rate, channels):
             what = f"WAV with {wav[2]} Hz and {wav[3]} channels"
             raise BadRequest(f"this is {what}, not {rate} Hz and {channels}: send audio/x-wav")

@@ -16,23 +16,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from speechbridge.engines import UpstreamClosed
 from speechbridge.logs import session_id as current_session
-from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
+from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode, fit_reason
 from speechbridge.protocol.messages import EOS, end_of_words, kind_of
-from speechbridge.protocol.request import BadRequest
-from speechbridge.protocol.signatures import FirstBytes
 from speechbridge.server.delays import KINDS, Delays
+from speechbridge.server.intake import Intake, Owner, samples_of
 from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
 from speechbridge.server.verdicts import DRAINED, TOO_LONG
 from speechbridge.tasks import cancel_and_wait
-from syncbridge import Bridge, Broken, Closed, Early, Limits, Overloaded, Stuck, WorkerPool, WrongStart
+from syncbridge import Bridge, Closed, Early, Limits, Overloaded, Stuck, WorkerPool, WrongStart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from typing import Any
 
     from speechbridge.engines import Open, Upstream
-    from speechbridge.protocol.request import StreamRequest
+    from speechbridge.protocol.request import BadRequest, StreamRequest
     from speechbridge.server.delays import Kind
     from speechbridge.server.verdicts import Verdict
     from speechbridge.settings import SessionSettings
@@ -40,18 +39,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Bytes: a second of 16 kHz mono. The bridge holds 32 chunks at most, so a MiB, however large messages are.
-CHUNK = 2**15
-
-# With many sessions, short messages go to an SDK in pieces of 100 ms: to wake its thread costs as much as five more.
-COALESCE_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
-COALESCE_SECONDS = 0.1
-
 # Characters of a response. A larger one takes milliseconds to read, and others have their turn before the next one.
 LARGE = 2**13
 
 # An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
+
+DAMAGED_SECONDS = 1.5  # for the words before audio that cannot be decoded
 
 
 def new_id() -> str:
@@ -87,6 +81,8 @@ class Sessions:
     ) -> None:
         self.engine = engine
         self.pool = WorkerPool(settings.max_sessions)
+        self.decoders = WorkerPool(settings.max_sessions)
+        self.untouched: frozenset[str] = frozenset()  # media types that the engine decodes: it gets them as sent
         self.drain_seconds = settings.drain_seconds
         self.session_seconds = settings.session_seconds
         self.processors = processors or Processors()
@@ -175,16 +171,18 @@ class Session:
         self.id = session_id
         self._sessions = sessions
         self._connection = connection
-        self._request = request
+        self._source = request.content_type  # what the client sends
+        is_untouched = self._source.media in sessions.untouched
+        self._request = request if is_untouched else samples_of(request)  # what the SDK gets
         self._upstream: Upstream | None = None
         self._bridge: Bridge[bytes, str] | None = None
+        self._intake: Intake | None = None
         self._verdict: Verdict | None = None  # ours, if it is not how the upstream ends that decides
         self._time = asyncio.timeout(None)  # for the whole session; `end` sets the deadline
         self._ended = False  # the client has ended its input
         self._left = False  # the client has closed or vanished
-        self._beginning = FirstBytes(request.content_type)
-        self._received = self._fed = 0  # bytes
-        self._piece = int(COALESCE_SECONDS * (request.content_type.byte_rate or 0))  # bytes; 0: not known
+        self._received = 0  # bytes
+        self._heard = self._fed = 0  # bytes for the SDK: where the audio is decoded, of samples
         self._responses = Counter(partial=0, final=0, other=0)
         self._delays = self._time_captions()
         self.outcome: Outcome = "cancelled"  # until there is another
@@ -227,10 +225,10 @@ class Session:
         second = 1 / rate if rate else 0.0
         return Totals(
             received_bytes=self._received,
-            received=self._received * second,
+            received=self._heard * second,
             given=given * second,
             replayed=replayed * second,
-            lost=(evicted + (self._received - given if is_over else 0)) * second,
+            lost=(evicted + (self._heard - given if is_over else 0)) * second,
             reconnects=max(0, upstream.connects - 1) if upstream else 0,
             breaks=upstream.breaks if upstream else 0,
             partials=self._responses["partial"],
@@ -267,8 +265,8 @@ class Session:
         """End the input. After so many seconds the session is cut, whatever is still to come from the upstream."""
         self._verdict = self._verdict or verdict
         seconds = self._sessions.drain_seconds if seconds is None else seconds
-        if self._bridge is not None and self._time.when() is None:
-            self._bridge.end()
+        if self._intake is not None and self._time.when() is None:
+            self._intake.end()
             self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def _give_up(self, why: str) -> None:
@@ -296,24 +294,26 @@ class Session:
             # An upstream with statistics counts the audio that it is given.
             return upstream.start(audio if upstream.statistics else map(self._fed_with, audio))
 
-        async with Bridge(
-            start,
-            abort=upstream.abort,
-            join=upstream.join,
-            limits=LIMITS,
-            pool=sessions.pool,
-            name=self.id,
-            waited=sessions.waited,
-        ) as bridge:
-            self._bridge, self._upstream = bridge, upstream
+        async with (
+            Bridge(
+                start,
+                abort=upstream.abort,
+                join=upstream.join,
+                limits=LIMITS,
+                pool=sessions.pool,
+                name=self.id,
+                waited=sessions.waited,
+            ) as bridge,
+            self._taking(bridge) as intake,
+        ):
+            self._bridge, self._upstream, self._intake = bridge, upstream, intake
             if upstream.on_stuck is not None:
                 upstream.on_stuck(self._give_up)
-            kind = self._request.content_type
-            logger.info("opened, %s", kind, extra={"content_type": str(kind)})
+            logger.info("opened, %s", self._source, extra={"content_type": str(self._source)})
             process = sessions.processors.begin()
             if greet is not None:
                 await greet(self.id)
-            listener = asyncio.create_task(self._listen(bridge), name=f"{self.id}-listener")
+            listener = asyncio.create_task(self._listen(intake), name=f"{self.id}-listener")
             loop, longest = asyncio.get_running_loop(), sessions.session_seconds
             limit = loop.call_later(longest, self.end, TOO_LONG) if longest else None
             try:
@@ -329,56 +329,56 @@ class Session:
                 await cancel_and_wait(listener)
         return Close(CloseCode.NORMAL, END_OF_INPUT)
 
-    async def _listen(self, bridge: Bridge[bytes, str]) -> None:
-        try:
-            await self._read(bridge)
-        except BadRequest as error:
-            self._verdict = "invalid", Close(CloseCode.BAD_REQUEST, str(error)).for_client()
-            bridge.cancel()
-        except Exception:  # nothing is expected here, but without a listener the session would wait for ever
-            logger.exception("the listener failed")
-            self._verdict = "failed", Close(CloseCode.INTERNAL, "the service failed")
-            bridge.cancel()
+    def _taking(self, bridge: Bridge[bytes, str]) -> Intake:
+        sessions = self._sessions
+        owner = Owner(sessions.decoders, self._hears, self._refuse, self._fail, lambda: sessions.alive)
+        return Intake(bridge, self._source, self._request.content_type, owner, name=self.id)
 
-    async def _read(self, bridge: Bridge[bytes, str]) -> None:
+    async def _listen(self, intake: Intake) -> None:
+        try:
+            await self._read(intake)
+        except Exception as error:  # noqa: BLE001 # nothing is expected, but without a listener the session would wait
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        logger.error("the way of the audio failed", exc_info=error)
+        self._cut("failed", Close(CloseCode.INTERNAL, "the service failed"))
+
+    def _refuse(self, error: BadRequest) -> None:
+        """End a stream that cannot be decoded. What was heard before is still answered."""
+        close = Close(CloseCode.BAD_REQUEST, fit_reason(str(error)))
+        if self._heard:
+            self.end(("invalid", close), DAMAGED_SECONDS)
+        else:
+            self._cut("invalid", close)
+
+    def _cut(self, outcome: Outcome, close: Close) -> None:
+        self._verdict = self._verdict or (outcome, close)
+        if self._bridge is not None:
+            self._bridge.cancel()
+
+    async def _read(self, intake: Intake) -> None:
         while (message := await self._connection.receive()) is not None:
             if isinstance(message, bytes):
-                await self._feed(message, bridge)
+                self._received += 0 if self._ended else len(message)
+                await intake.send(message)
             elif message == EOS:
-                self._beginning.finish()
                 self._ended = True
-                bridge.end()
+                intake.end()
                 if self._upstream is not None:
                     self._upstream.input_ended()
             else:
                 text = "send audio as binary messages, then the text EOS"
-                self._verdict = "invalid", Close(CloseCode.INVALID, text)
-                bridge.cancel()
+                self._cut("invalid", Close(CloseCode.INVALID, text))
                 return
             del message  # or it would stay in memory while the next one is waited for
         self._left = True
         self.end()
 
-    async def _feed(self, audio: bytes, bridge: Bridge[bytes, str]) -> None:
-        """Pass audio on. After the end it is read and dropped, as Rev.ai does. Raises BadRequest for no raw samples."""
-        linger = 0.0
-        if not self._ended:
-            self._beginning.feed(audio)
-            linger = self._linger(len(audio))
-            self._received += len(audio)
-            if self._delays is not None:
-                self._delays.received(self._received)
-        try:
-            for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
-                await bridge.send(audio[start : start + CHUNK], linger=linger)
-        except (Closed, Broken):
-            return
-
-    def _linger(self, size: int) -> float:
-        """Return for how many seconds so much audio may wait for more: with many sessions, until a piece is full."""
-        if self._piece == 0 or self._sessions.alive < COALESCE_FROM:
-            return 0.0
-        return COALESCE_SECONDS if self._received // self._piece == (self._received + size) // self._piece else 0.0
+    def _hears(self, size: int) -> None:
+        self._heard += size
+        if self._delays is not None:
+            self._delays.received(self._heard)
 
     def _count(self, response: str) -> None:
         kind = kind_of(response)

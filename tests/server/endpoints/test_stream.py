@@ -64,11 +64,11 @@ OGG = b"OggS\x00\x02" + bytes(22) + b"\x01\x1e\x01vorbis"
 MP3 = (b"\xff\xfb\x50\x64" + bytes(204)) * 10  # 64 kbit/s, 44.1 kHz
 
 
-@pytest.mark.parametrize("path", ["/ws_a", STREAM, f"{STREAM}&resume=true"])
-@pytest.mark.parametrize(("content", "name"), [(OGG, "Ogg"), (MP3, "MP3")])
+@pytest.mark.parametrize("path", [STREAM, f"{STREAM}&resume=true"])
+@pytest.mark.parametrize(("content", "name", "media"), [(OGG, "Ogg", "audio/ogg"), (MP3, "MP3", "audio/mpeg")])
 @pytest.mark.parametrize("size", [16, 3200])
 async def test_what_is_no_raw_audio_is_refused_while_it_still_comes(
-    path: str, content: bytes, name: str, size: int
+    path: str, content: bytes, name: str, media: str, size: int
 ) -> None:
     """The client never says EOS."""
     async with service(count) as server, client(server, path) as socket:
@@ -76,7 +76,7 @@ async def test_what_is_no_raw_audio_is_refused_while_it_still_comes(
             await socket.send(content[start : start + size])
         await socket.send(bytes(3200))
         _, close = await ending(socket)
-    assert close == Close(4002, f"this is {name}, not raw samples: decode it (ffmpeg -f s16le -ar 16000 -ac 1)")
+    assert close == Close(4002, f"this is {name}, not raw samples: send content_type={media}")
     assert not close.is_retryable
 
 
@@ -126,7 +126,7 @@ async def test_in_a_crowd_short_messages_go_to_the_upstream_in_pieces_of_100_ms(
         async with client(server) as socket:
             await socket.send(bytes(640))
             assert await socket.recv() == "640"  # one is no crowd
-            monkeypatch.setattr("speechbridge.server.session.COALESCE_FROM", 1)
+            monkeypatch.setattr("speechbridge.server.intake.COALESCE_FROM", 1)
             [session] = sessions._alive
             for messages in (4, 5, 2):
                 await until(lambda: session._bridge and session._bridge._inbound.thread_waiting)
@@ -150,8 +150,7 @@ async def test_audio_sent_before_connected_is_kept() -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("", "content_type is missing"),
-        ("?content_type=audio/mpeg", "audio/x-wav"),
+        ("?content_type=audio/midi", "audio/x-wav"),
         ("?content_type=audio/x-raw", "lacks layout, rate, format, channels"),
         ("?content_type=" + "%F0%9F%98%80" * 40, "audio/x-wav"),
         ("?content_type=audio/x-raw;layout=interleaved;rate=16000;format=S16LE", "lacks channels"),
@@ -164,6 +163,15 @@ async def test_a_bad_request_is_4002_with_a_reason(query: str, said: str) -> Non
     assert messages == []
     assert close.code == 4002
     assert said in close.reason
+
+
+async def test_without_a_type_bytes_that_tell_none_are_4002_with_a_reason() -> None:
+    async with service(count) as server, client(server, "/speechtotext/v1/stream") as socket:
+        await socket.send(b"these are no audio")
+        messages, close = await ending(socket)
+    assert [json.loads(message)["type"] for message in messages] == ["connected"]
+    assert close.code == 4002
+    assert "content_type is missing" in close.reason
 
 
 async def test_a_text_that_is_not_eos_is_1007() -> None:

@@ -234,7 +234,7 @@ class _Audio:
 
     async def transcribe(self, connection: ClientConnection) -> str:
         audio = _UntilEos(connection)
-        close = await self._sessions.run(audio, StreamRequest(ContentType.raw()))
+        close = await self._sessions.run(audio, StreamRequest(ContentType.undeclared(ContentType.raw())))
         if audio.left:
             raise Left
         if not audio.ended:

@@ -14,6 +14,7 @@ from speechbridge.server.session import Sessions, new_id
 
 PLAIN = "/ws_a"
 PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path: a base URL that ends in a slash makes two of them
+UNDECLARED = ContentType.undeclared(ContentType.raw())  # where there is no `content_type` to name it
 
 
 def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
@@ -22,10 +23,10 @@ def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
 
     @routes.websocket(PLAIN)
     async def plain(socket: WebSocket) -> None:
-        """16 kHz mono S16LE in, each response out, unchanged. The text `EOS` or a close ends the input."""
+        """16 kHz mono S16LE in, or a container; each response out, unchanged. `EOS` or a close ends the input."""
         await socket.accept()
         connection = WebSocketConnection(socket)
-        await connection.close(await sessions.run(connection, StreamRequest(ContentType.raw())))
+        await connection.close(await sessions.run(connection, StreamRequest(UNDECLARED)))
 
     @routes.websocket(PATHS[1])
     @routes.websocket(PATHS[0])
@@ -40,7 +41,7 @@ def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
             await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, resume.finals))
             return
         try:
-            request = StreamRequest.parse(query)
+            request = StreamRequest.parse(query, ContentType.undeclared())
         except BadRequest as error:
             await connection.close(Close(CloseCode.BAD_REQUEST, str(error)))
             return

@@ -1,0 +1,105 @@
+"""FFmpeg's decoders: packets in, 16 kHz mono S16LE out. The only import of av (PyAV).
+
+libavcodec decodes and libswresample converts; containers are read by our own readers. libavformat would pull its input
+and wait in C for bytes that a client has not spoken yet, probe seconds of it, and allocate what a hostile header says.
+
+A codec belongs to the thread that made it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import av
+import av.error
+import av.logging
+
+from speechbridge.audio import RATE, SAMPLE
+from speechbridge.codecs.source import CHANNELS
+from speechbridge.protocol.request import BadRequest
+
+if TYPE_CHECKING:
+    from av import AudioCodecContext, AudioFrame
+
+    from speechbridge.codecs.source import Track
+
+av.logging.set_level(None)  # it would tell of each damaged packet
+
+DAMAGED = 25  # packets in a row that cannot be decoded, half a second of Opus: some are lost at a cut, and at a seam
+
+
+class Codec:
+    """The decoder of one track."""
+
+    def __init__(self, track: Track) -> None:
+        """Make it. Raises BadRequest if FFmpeg does not take what the track says of itself."""
+        self._name = track.codec
+        self._damaged = 0  # packets in a row
+        self._has_decoded = False
+        self._resampler: av.AudioResampler | None = None
+        self._format: tuple[str, str, int] | None = None  # of the decoded samples
+        self._context: AudioCodecContext = av.CodecContext.create(track.codec, "r")  # type: ignore[assignment] # its own
+        self._context.thread_count = 1  # more would hold frames back
+        if track.extradata:
+            self._context.extradata = track.extradata
+        try:
+            if track.rate:
+                self._context.sample_rate = track.rate
+            if track.channels:
+                self._context.layout = str(av.AudioLayout(_layout(track.channels)).name)
+            self._context.open()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise BadRequest(f"the stream's {self._name} cannot be decoded: {type(error).__name__}") from None
+
+    def decode(self, packet: bytes) -> bytes:
+        """Return the samples of a packet. Raises BadRequest once many in a row are damaged."""
+        if not packet:  # to FFmpeg it would be the end
+            return b""
+        try:
+            frames = self._context.decode(av.Packet(packet))
+        except (av.error.FFmpegError, ValueError):
+            self._damaged += 1
+            if self._damaged >= DAMAGED:
+                raise BadRequest(f"the stream is damaged: its {self._name} cannot be decoded") from None
+            return b""
+        if frames:
+            self._damaged, self._has_decoded = 0, True
+        return b"".join(map(self._converted, frames))
+
+    def finish(self) -> bytes:
+        """Return the last samples. Raises BadRequest if there was nothing but damaged packets."""
+        if self._damaged and not self._has_decoded:
+            raise BadRequest(f"the stream is damaged: its {self._name} cannot be decoded")
+        try:
+            frames = self._context.decode(None)
+        except (av.error.FFmpegError, ValueError):
+            frames = []
+        return b"".join(map(self._converted, frames)) + self._flushed()
+
+    def _converted(self, frame: AudioFrame) -> bytes:
+        form = frame.format.name, frame.layout.name, frame.sample_rate
+        flushed = b""
+        if form != self._format:
+            flushed = self._flushed()
+            if frame.layout.nb_channels not in CHANNELS:
+                raise BadRequest(f"the audio has {frame.layout.nb_channels} channels: send 1 to {CHANNELS[-1]}")
+            self._resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+            self._format = form
+        assert self._resampler is not None  # noqa: S101 # made with the format
+        frame.pts = None  # times count samples; what a container says of pauses does not matter
+        return flushed + _samples(self._resampler.resample(frame))
+
+    def _flushed(self) -> bytes:
+        if self._resampler is None:
+            return b""
+        resampler, self._resampler = self._resampler, None
+        return _samples(resampler.resample(None))
+
+
+def _layout(channels: int) -> str:
+    names = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
+    return names[channels - 1]
+
+
+def _samples(frames: list[AudioFrame]) -> bytes:
+    return b"".join(bytes(frame.planes[0])[: SAMPLE * frame.samples] for frame in frames)

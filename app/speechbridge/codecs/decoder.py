@@ -1,0 +1,177 @@
+"""From a client's bytes to 16 kHz mono S16LE, as they arrive."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from speechbridge.audio import RATE, SAMPLE
+from speechbridge.codecs import flac, mp4, mpeg, ogg, wav, webm
+from speechbridge.codecs.codec import Codec
+from speechbridge.codecs.detect import LOOKED_AT, kind_of, not_samples
+from speechbridge.codecs.samples import FORMATS, samples
+from speechbridge.codecs.source import Ended, Source, Track
+from speechbridge.protocol.request import MISSING, BadRequest, ContentType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+PIECE = SAMPLE * RATE // 10  # bytes that are given on at once: 100 ms
+
+STALL_BYTES = 4096  # that give no sound. The headers before the first sound are shorter, except such as say their size
+STALL_SECONDS = 2.0  # since the first of them; or since the last, where a size says that many are to come
+
+READERS = {
+    "audio/x-wav": wav.read,
+    "audio/x-flac": flac.read,
+    "audio/webm": webm.read,
+    "audio/ogg": ogg.read,
+    "audio/mp4": mp4.read,
+    "audio/aac": mpeg.read,
+    "audio/mpeg": mpeg.read,
+}
+HEADLESS = ("audio/aac", "audio/mpeg")  # they may have been cut into anywhere
+
+FROM_THE_FIRST = "record it again, or send the whole of it, from its first byte"
+
+
+class Decoder:
+    """Decodes one stream. `feed` and `finish` are for one thread; `is_stalled` is for any.
+
+    Memory is bounded by a piece of input and the largest packet.
+    """
+
+    def __init__(self, content_type: ContentType, clock: Callable[[], float] = time.monotonic) -> None:
+        self._type = content_type
+        self._clock = clock
+        self._source = Source()
+        self._reader = self._read()
+        self._codec: Codec | None = None
+        self._pcm = bytearray()
+        self._has_sound = False
+        self._used = 0  # bytes up to the last sound, without those that were dropped
+        self._fruitless_since = 0.0
+        self._fed_at = 0.0
+        self._is_feeding = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the samples that so many more bytes give, in pieces. Raises BadRequest for what cannot be decoded."""
+        self._is_feeding = True
+        self._fed_at = self._clock()
+        if self._fruitless() <= 0:
+            self._fruitless_since = self._fed_at
+        self._source.feed(data)
+        yield from self._decoded()
+        self._is_feeding = False
+
+    def finish(self) -> Iterator[bytes]:
+        """Yield the last samples. Raises BadRequest if there was input, but nothing in it to hear.
+
+        A stream may be cut anywhere: what is not whole at its end is dropped.
+        """
+        self._source.end()
+        yield from self._decoded()
+        if self._codec is not None:
+            self._pcm += self._codec.finish()
+        elif self._source.position or len(self._source):
+            raise BadRequest("the stream ended before its first sound")
+        yield from self._pieces()
+
+    def is_stalled(self) -> bool:
+        """Tell whether all that was fed for some seconds gave no sound: the stream is damaged, or nothing at all.
+
+        What says its size, as metadata does, may take longer, as long as it comes.
+        """
+        if self._is_feeding:
+            return False
+        since = self._fed_at if self._source.is_patient else self._fruitless_since
+        least = max(STALL_BYTES, self._source.unheard)
+        return self._fruitless() >= least and self._clock() - since >= STALL_SECONDS
+
+    def _fruitless(self) -> int:
+        """Return how many bytes have come since the last sound, without metadata."""
+        return self._source.received - self._source.dropped - self._used
+
+    def _decoded(self) -> Iterator[bytes]:
+        try:
+            for item in self._reader:
+                if item is None:
+                    break
+                self._take(item)
+                if len(self._pcm) >= PIECE:
+                    yield from self._pieces()
+        except Ended:
+            pass
+        yield from self._pieces()
+
+    def _take(self, item: Track | bytes) -> None:
+        if isinstance(item, bytes):
+            if self._codec is None:
+                raise BadRequest("the stream is damaged: it does not say how its sound is encoded")
+            self._pcm += self._codec.decode(item)
+            return
+        if self._codec is not None:
+            self._pcm += self._codec.finish()
+        self._codec = Codec(item)
+
+    def _pieces(self) -> Iterator[bytes]:
+        if self._pcm:
+            self._used = self._source.received - self._source.dropped
+            whole, self._pcm = bytes(self._pcm), bytearray()
+            for start in range(0, len(whole), PIECE):
+                yield whole[start : start + PIECE]
+
+    # ---- which reader ------------------------------------------------------------------------------------------------
+
+    def _read(self) -> Generator[Track | bytes | None, None, None]:
+        if self._type.media not in READERS and self._type.media != ContentType.UNDECLARED:
+            yield from self._check_samples()
+            codec, size = FORMATS[self._type.format or ""]
+            yield Track(codec, b"", self._type.rate or 0, self._type.channels or 0).checked()
+            yield from samples(self._source, size * (self._type.channels or 1), form=self._type.format or "")
+            return
+        reader = READERS[(yield from self._kind())]
+        while True:  # some clients send one file after the other
+            yield from reader(self._source)
+            reader = READERS[(yield from self._kind())]
+
+    def _kind(self) -> Generator[None, None, str]:
+        """Return what comes next. Containers say it themselves, and clients are often mistaken about it."""
+        kind = yield from self._detected()
+        if not kind and self._type.media in HEADLESS:
+            return self._type.media
+        if not kind:
+            is_undeclared = self._type.media == ContentType.UNDECLARED and self._codec is None
+            raise BadRequest(MISSING if is_undeclared else f"this is no {self._type.media}: {FROM_THE_FIRST}")
+        return kind
+
+    def _detected(self) -> Generator[None, None, str]:
+        wanted = 1
+        while True:
+            is_all = len((yield from self._source.peek(wanted))) < wanted
+            with self._source.look() as view:
+                begun = bytes(view[:LOOKED_AT])
+            if not begun:
+                raise Ended
+            kind = kind_of(begun, is_all=is_all or len(begun) == LOOKED_AT)
+            if kind is not None:
+                return kind
+            wanted = len(begun) + 1
+
+    def _check_samples(self) -> Generator[None, None, None]:
+        kind = yield from self._detected()
+        if kind and self._type.media == ContentType.RAW:
+            raise not_samples(kind)
+
+
+def decodes(content_type: ContentType) -> bool:
+    """Tell whether a stream is decoded here: all but raw 16-bit samples, and those whose channels are not interleaved.
+
+    Raises BadRequest for raw samples of a format that we do not know.
+    """
+    is_known = content_type.media != ContentType.RAW or content_type.format in FORMATS
+    if not is_known:
+        raise BadRequest(f"content_type format={content_type.format!r}: send S16LE, S24LE, S32LE or F32LE")
+    return content_type.media != ContentType.RAW or (
+        content_type.format != "S16LE" and (content_type.layout == "interleaved" or content_type.channels == 1)
+    )

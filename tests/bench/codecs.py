@@ -1,0 +1,116 @@
+"""What decoding a live stream takes: the share of a core, and how much later its sound is heard.
+
+python -m tests.bench.codecs
+
+CPU time is the decoder's alone, fed in pieces of 100 ms. What it holds back is the sound that it gives only once it is
+told that no more comes: at any moment it is that much behind what has arrived. Through the service, a client sends
+100 ms at a time at the pace of speech; the delay is from a message to the SDK's having its sound, beside that of raw
+samples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from statistics import median
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from speechbridge.codecs import Decoder
+from speechbridge.protocol.request import PATH, ContentType
+from tests.bench.report import table
+from tests.helpers import clip
+from tests.helpers.encoded import FORMS, OGG, WEBM, Form, reading
+from tests.helpers.service import client, service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS = 15.0
+LIVE = 8.0  # seconds, through the service
+SHOWN = (WEBM, FORMS[4], OGG, FORMS[9], FORMS[10], FORMS[11], FORMS[18], FORMS[20], FORMS[23], FORMS[26], FORMS[39])
+RAW = Form("audio/x-raw;layout=interleaved;rate=16000;format=S16LE;channels=1", "s16le", "pcm_s16le")
+
+
+def pieces(form: Form, seconds: float) -> list[bytes]:
+    """Return the reading in pieces of about 100 ms."""
+    data = reading(form, seconds)
+    size = max(1, int(len(data) * 0.1 / seconds))
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def cpu(form: Form) -> float:
+    """Return the share of a core that a decoder takes: the best of three."""
+    shares = []
+    for _ in range(3):
+        decoder, begun = Decoder(ContentType.parse(form.media)), time.thread_time()
+        heard = sum(len(pcm) for piece in pieces(form, SECONDS) for pcm in decoder.feed(piece))
+        heard += sum(map(len, decoder.finish()))
+        shares.append((time.thread_time() - begun) / (heard / 32000))
+    return min(shares)
+
+
+def held_back(form: Form) -> float:
+    """Return how many seconds a decoder holds back at most, once it has begun."""
+    data, worst = reading(form, 4.0), 0.0
+    for share in range(20, 100, 2):
+        decoder = Decoder(ContentType.parse(form.media))
+        list(decoder.feed(data[: len(data) * share // 100]))
+        worst = max(worst, sum(map(len, decoder.finish())) / 32000)
+    return worst
+
+
+async def delays(form: Form) -> list[float]:
+    """Return for each message how long it took until the SDK had all of its sound that is heard without the next."""
+    arrived: list[tuple[int, float]] = []
+
+    def sdk(audio: Iterator[bytes]) -> Iterator[str]:
+        heard = 0
+        for chunk in audio:
+            heard += len(chunk)
+            arrived.append((heard, time.perf_counter()))
+        yield from ()
+
+    sent: list[tuple[int, float]] = []
+    decoder, gives = Decoder(ContentType.parse(form.media)), 0
+    async with service(sdk) as server, client(server, f"{PATH}?content_type={quote(form.media)}") as socket:
+        begun = time.perf_counter()
+        for number, piece in enumerate(pieces(form, LIVE)[:45]):  # the client has 5 s
+            await asyncio.sleep(begun + number / 10 - time.perf_counter())
+            gives += len(piece) if form is RAW else sum(map(len, decoder.feed(piece)))
+            sent.append((gives, time.perf_counter()))
+            await socket.send(piece)
+        await asyncio.sleep(0.2)
+    return [
+        next((at for heard, at in arrived if heard >= due), float("inf")) - when
+        for before, (due, when) in zip([0, *(due for due, _ in sent)], sent, strict=False)
+        if due > before
+    ]
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}"
+
+
+def main() -> str:
+    rows: list[tuple[str, ...]] = []
+    for form in (RAW, *SHOWN):
+        took = sorted(asyncio.run(delays(form)))
+        decoder = (0.0, 0.0) if form is RAW else (cpu(form), held_back(form))
+        name = f"{form.media.partition(';')[0]}, {form.codec.removeprefix('lib')}, {form.rate} Hz, {form.channels} ch"
+        rows.append(
+            (
+                name,
+                f"{100 * decoder[0]:.2f} %",
+                milliseconds(decoder[1]),
+                milliseconds(median(took)),
+                milliseconds(took[int(len(took) * 0.9)]),
+            )
+        )
+    head = ("stream", "CPU, share of a core", "held back, ms", "to the SDK, p50, ms", "p90, ms")
+    return table(head, rows)
+
+
+if __name__ == "__main__":
+    assert clip.READING.exists()
+    print(main())

@@ -1,0 +1,111 @@
+"""Streams for the fuzzer: what clients record, spoilt in every way, and cut anywhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from hypothesis import strategies as st
+
+from speechbridge.codecs import Decoder
+from speechbridge.protocol.close import fit_reason
+from speechbridge.protocol.request import BadRequest, ContentType
+from tests.helpers.encoded import FORMS, Form, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS = 0.25  # of speech: headers are a good part of it
+LONGEST = 5.0  # seconds of CPU time for one stream
+
+MAGIC = [
+    b"\x1a\x45\xdf\xa3",
+    b"OggS",
+    b"fLaC",
+    b"ID3",
+    b"RIFF",
+    b"moov",
+    b"moof",
+    b"mdat",
+    b"trun",
+    b"\xff\xfb",
+    b"\xff\xf1",
+]
+SIZES = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x01\xff\xff\xff\xff\xff\xff\xff", b"\xff", b"\x80"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Replace so many bytes from a place on with others."""
+
+    place: float  # a share of the stream
+    removed: int
+    put: bytes
+
+    def apply(self, data: bytes) -> bytes:
+        at = int(self.place * len(data))
+        return data[:at] + self.put + data[at + self.removed :]
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    """A stream as a decoder gets it."""
+
+    form: Form
+    changes: tuple[Change, ...]
+    media: str
+    cuts: tuple[float, ...]
+
+    def pieces(self) -> list[bytes]:
+        data = reading(self.form, SECONDS)
+        for change in self.changes:
+            data = change.apply(data)
+        return [data[a:b] for a, b in pairwise([0, *(int(cut * len(data)) for cut in self.cuts), len(data)])]
+
+
+# Half of the places are in the headers.
+places = st.floats(0, 1) | st.floats(0, 0.1)
+changes = st.builds(
+    Change,
+    places,
+    st.sampled_from([0, 1, 2, 4, 8]) | st.integers(0, 5000),
+    st.binary(max_size=8) | st.sampled_from(MAGIC) | st.sampled_from(SIZES) | st.binary(max_size=5000),
+)
+
+
+def spoilt(forms: list[Form]) -> st.SearchStrategy[Spoilt]:
+    return st.builds(
+        Spoilt,
+        st.sampled_from(forms),
+        st.lists(changes, max_size=6).map(tuple),
+        st.sampled_from([ContentType.UNDECLARED, *(form.media for form in forms)]),
+        st.lists(st.floats(0, 1), max_size=6).map(sorted).map(tuple),
+    )
+
+
+def any_stream_is_heard_or_refused(stream: Spoilt) -> None:
+    """In bounded time, and with a reason that fits."""
+    begun = time.thread_time()
+    reason = ""
+    try:
+        for pcm in _heard(stream):
+            assert len(pcm) % 2 == 0
+            assert len(pcm) <= 3200
+    except BadRequest as error:
+        reason = str(error)
+    assert reason == fit_reason(reason)
+    assert time.thread_time() - begun < LONGEST
+
+
+def _heard(stream: Spoilt) -> Iterator[bytes]:
+    decoder = Decoder(ContentType.parse(stream.media))
+    for piece in stream.pieces():
+        yield from decoder.feed(piece)
+        decoder.is_stalled()
+    yield from decoder.finish()
+
+
+ENTRIES = {media: [form for form in FORMS if form.media == media] for media in {form.media for form in FORMS}}
+"""The forms of each kind of stream: what a decoder is entered with."""
