@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from speechbridge.codecs import flac, mp4, mpeg, ogg, wav, webm
+from speechbridge.protocol.mpeg import AAC
 from speechbridge.protocol.request import BadRequest
 
 # Where each kind has its signature, and what it is. The size of an MP4's first box is below 16 MiB.
@@ -47,8 +48,8 @@ def _frames(begun: bytes, *, is_all: bool) -> str | None:
         if found is None or shared not in (None, found[1:]):
             return ""
         shared = found[1:]
-        place += found[0]
-    return "audio/aac" if shared and shared[1] == "aac" else "audio/mpeg"
+        place += found.size
+    return "audio/aac" if shared and shared[1] == AAC else "audio/mpeg"
 
 
 def _may_be_sync(header: bytes) -> bool:

@@ -1,13 +1,13 @@
-"""The header of a frame of MPEG audio, layers I to III: four bytes. Pure.
+"""The header of a frame of MPEG audio, layers I to III (four bytes), and of AAC in ADTS (six). Pure.
 
-Sources: ISO 11172-3 and 13818-3.
+Sources: ISO 11172-3 and 13818-3 (MPEG audio), ISO 13818-7 (ADTS).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-LAYER_3, LAYER_2, LAYER_1 = 1, 2, 3  # by a header's bits, as the next one
+AAC, LAYER_3, LAYER_2, LAYER_1 = 0, 1, 2, 3  # by a header's bits, as the next one
 MPEG_1, MONO = 3, 3
 
 # Kilobits a second by a header's bits, and samples a frame. Keys: MPEG-1 or not, and the layer's bits.
@@ -49,3 +49,27 @@ def read_header(bits: int) -> MpegHeader | None:
     hertz, samples = RATES[rate] // DIVISOR[version], SAMPLES[kind]
     size = (samples // 8 // slot * 1000 * KILOBITS[kind][bitrate] // hertz + (bits >> 9 & 1)) * slot
     return MpegHeader(layer, size, hertz, samples, bits >> 6 & 3 == MONO)
+
+
+class Frame(NamedTuple):
+    """A frame of a stream: its `size` in bytes, what all frames of its stream have in common, and its layer."""
+
+    size: int
+    shared: int
+    layer: int
+
+
+def mpeg_frame(header: bytes) -> Frame | None:
+    """Take the header of a frame of MPEG audio apart, in a stream; None for what is none, or of a reserved emphasis."""
+    bits = int.from_bytes(header[:4], "big")
+    found = read_header(bits)
+    return None if found is None or bits & 3 == 2 else Frame(found.size, bits & 0xFFFE0C00, found.layer)
+
+
+def adts_frame(header: bytes) -> Frame | None:
+    """Take the header of a frame of ADTS apart; None for what is none."""
+    bits = int.from_bytes(header[:6], "big")
+    size, rate = bits >> 5 & 0x1FFF, bits >> 26 & 0xF
+    if bits >> 36 != 0xFFF or bits >> 33 & 3 or rate > 12 or size < 8:
+        return None
+    return Frame(size, bits >> 26, AAC)

@@ -15,11 +15,13 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
-from speechbridge.protocol.mpeg import read_header
+from speechbridge.protocol.mpeg import adts_frame, mpeg_frame
 from speechbridge.protocol.request import BadRequest, ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from speechbridge.protocol.mpeg import Frame
 
 SHORTEST = 1024  # bytes, beyond the first piece; then at 2048, 4096 and 8192
 ENOUGH = 8192  # bytes, 0.25 s of 16 kHz mono: three of the longest frames
@@ -136,9 +138,9 @@ def kind_of(begun: bytes) -> str:
             return name
     if OGG_PAGE.search(begun):
         return "Ogg"
-    if _has_chain(begun, MPEG_HEAD, _mpeg_frame):
+    if _has_chain(begun, MPEG_HEAD, mpeg_frame):
         return "MP3"
-    if _has_chain(begun, ADTS_HEAD, _adts_frame):
+    if _has_chain(begun, ADTS_HEAD, adts_frame):
         return "AAC"
     packets = TS_PACKETS.search(begun, 0, TS_PACKET + 4 * TS_PACKET)
     if packets and packets[0].strip(b"G"):
@@ -146,34 +148,19 @@ def kind_of(begun: bytes) -> str:
     return ""
 
 
-def _has_chain(begun: bytes, head: re.Pattern[bytes], frame: Callable[[int], tuple[int, int] | None]) -> bool:
-    """Whether headers follow each other. `frame` takes one apart: its size in bytes, and what all of them share."""
+def _has_chain(begun: bytes, head: re.Pattern[bytes], frame: Callable[[bytes], Frame | None]) -> bool:
+    """Whether headers follow each other. `frame` takes one apart."""
     for found in head.finditer(begun, 0, LATEST):
         place, shared = found.start(), None
         for _ in range(FRAMES):
             header = begun[place : place + HEADER]
-            read = frame(int.from_bytes(header, "big")) if len(header) == HEADER else None
-            if read is None or shared not in (None, read[1]):
+            read = frame(header) if len(header) == HEADER else None
+            if read is None or shared not in (None, read.shared):
                 break
-            place, shared = place + read[0], read[1]
+            place, shared = place + read.size, read.shared
         else:
             return True
     return False
-
-
-def _mpeg_frame(bits: int) -> tuple[int, int] | None:
-    bits >>= 16  # its header has four bytes, not six
-    header = read_header(bits)
-    if header is None or bits & 3 == 2:
-        return None
-    return header.size, bits & 0xFFFE0C00
-
-
-def _adts_frame(bits: int) -> tuple[int, int] | None:
-    size, rate = bits >> 5 & 0x1FFF, bits >> 26 & 0xF
-    if bits >> 36 != 0xFFF or bits >> 33 & 3 or rate > 12 or size < 8:
-        return None
-    return size, bits >> 26
 
 
 def _wav_format(begun: bytes) -> tuple[int, int, int, int] | None:
