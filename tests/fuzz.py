@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from speechbridge.protocol.close import REASON_BYTES, Close, fit_reason
 from speechbridge.protocol.messages import Connected, Final, Partial, kind_of, parse_message
 from speechbridge.protocol.request import OPTIONS, BadRequest, ContentType, StreamRequest, encode_query
-from tests.codecs.fuzzing import ENTRIES, any_stream_is_heard_or_refused, spoilt
+from tests.helpers.fuzzing import ENTRIES, any_stream_is_heard_or_refused, spoilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.codecs.fuzzing import ENTRIES
 from tests.fuzz import CODECS, PROPERTIES, Property, fuzz
+from tests.helpers.fuzzing import ENTRIES
 
 pytestmark = pytest.mark.slow
 

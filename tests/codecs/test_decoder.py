@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,32 +11,10 @@ from hypothesis import strategies as st
 from speechbridge.codecs import Decoder, kind_of
 from speechbridge.protocol.request import ContentType
 from tests.helpers import clip
-from tests.helpers.encoded import EXACT_WEBM, FORMS, OGG, WEBM, Form, encoded, reading
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from tests.helpers.decoded import chunks, decoded, likeness
+from tests.helpers.encoded import FEW, FORMS, OGG, WEBM, Form, encoded, reading
 
 SECONDS = 2.0
-FEW = (WEBM, EXACT_WEBM, OGG, *FORMS[11:14], *FORMS[18:21], FORMS[23], FORMS[27], FORMS[34])
-
-
-def decoded(pieces: Iterable[bytes], content_type: ContentType | None = None) -> bytes:
-    decoder = Decoder(content_type or ContentType.undeclared())
-    heard = [pcm for piece in pieces for pcm in decoder.feed(piece)]
-    return b"".join([*heard, *decoder.finish()])
-
-
-def chunks(data: bytes, size: int) -> list[bytes]:
-    return [data[start : start + size] for start in range(0, len(data), size)]
-
-
-def likeness(one: bytes, other: bytes) -> float:
-    """Return how alike two recordings are, at best 1, wherever the second begins."""
-    samples = [np.frombuffer(pcm, "<i2").astype(np.float64) for pcm in (one, other)]
-    size = 2 * max(map(len, samples))
-    first, second = (np.fft.rfft(found, size) for found in samples)
-    norm = np.sqrt(np.prod([found.dot(found) for found in samples]))
-    return float(np.fft.irfft(first.conj() * second, size).max() / norm)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)

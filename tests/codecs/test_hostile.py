@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from speechbridge.codecs import Decoder
 from speechbridge.codecs.decoder import STALL_BYTES, STALL_SECONDS
 from speechbridge.protocol.request import BadRequest, ContentType
-from tests.codecs.test_decoder import FEW, chunks, decoded, likeness
 from tests.helpers import clip
-from tests.helpers.encoded import FORMS, OGG, WEBM, Form, encoded, reading
+from tests.helpers.decoded import chunks, decoded, likeness
+from tests.helpers.encoded import FEW, FORMS, OGG, WEBM, Form, encoded, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -83,6 +83,7 @@ FORMS = (
     Form("audio/x-mulaw;rate=8000", "mulaw", "pcm_mulaw", 8000),
     Form("audio/x-alaw;rate=8000;channels=1", "alaw", "pcm_alaw", 8000),
 )
+FEW = (WEBM, EXACT_WEBM, OGG, *FORMS[11:14], *FORMS[18:21], FORMS[23], FORMS[27], FORMS[34])  # one of each kind
 
 
 @cache
