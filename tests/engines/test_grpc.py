@@ -113,7 +113,7 @@ async def test_no_message_is_larger_than_the_service_takes(name: str) -> None:
 
 
 @SERVICES
-async def test_stereo_is_converted_and_other_formats_are_refused(name: str) -> None:
+async def test_stereo_and_other_formats_are_converted_and_what_cannot_be_is_refused(name: str) -> None:
     configs: list[Any] = []
 
     def looks(call: Call) -> Iterator[Said]:
@@ -122,19 +122,20 @@ async def test_stereo_is_converted_and_other_formats_are_refused(name: str) -> N
 
     stereo = StreamRequest(ContentType.raw(48000, 2)).query()
     floats = StreamRequest(ContentType("audio/x-raw", "interleaved", 16000, "F32LE", 1)).query()
+    planar = StreamRequest(ContentType("audio/x-raw", "non-interleaved", 16000, "F32LE", 2)).query()
     async with before(name, looks) as server:
-        async with client(server, f"{PATH}?{stereo}") as web:
-            await web.send(bytes(192_000))  # a second
-            await web.send(EOS)
-            messages, _ = await ending(web)
-        final = parse_message(messages[-1])
-        assert isinstance(final, Final)
-        assert final.text == "Heard 32000,"
-        async with client(server, f"{PATH}?{floats}") as web:
+        for query, second in ((stereo, 192_000), (floats, 64_000)):
+            async with client(server, f"{PATH}?{query}") as web:
+                await web.send(bytes(second))
+                await web.send(EOS)
+                messages, _ = await ending(web)
+            final = parse_message(messages[-1])
+            assert isinstance(final, Final)
+            assert final.text == "Heard 32000,"
+        async with client(server, f"{PATH}?{planar}") as web:
             _, close = await ending(web)
     assert (close.code, close.reason) == (4002, "this speech service takes format=S16LE")
-    assert rate_of(name, configs[0]) == (16000, 1)
-    assert len(configs) == 1
+    assert [rate_of(name, config) for config in configs] == [(16000, 1), (16000, 1)]
 
 
 def inner(name: str, config: Any) -> Any:

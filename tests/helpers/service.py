@@ -21,8 +21,10 @@ from tests.helpers.secrets import overhear
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+    from fastapi import FastAPI
     from websockets.asyncio.client import ClientConnection
 
+    from speechbridge.engines import Engine
     from speechbridge.recognizer.server import Handler
 
 PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
@@ -42,7 +44,20 @@ async def service(
 ) -> AsyncIterator[Server]:
     """Serve with a stub in the SDK's place; with None in it, with what the settings say."""
     set_up = Settings.read(port=0, **settings)
-    app = create_app(set_up, stream_client_start=stream_client_start)
+    async with _served(create_app(set_up, stream_client_start=stream_client_start), set_up) as server:
+        yield server
+
+
+@asynccontextmanager
+async def service_of(engine: Engine, **settings: object) -> AsyncIterator[Server]:
+    """Serve with an engine of the test's own."""
+    set_up = Settings.read(port=0, **settings)
+    async with _served(create_app(set_up, engine=engine), set_up) as server:
+        yield server
+
+
+@asynccontextmanager
+async def _served(app: FastAPI, set_up: Settings) -> AsyncIterator[Server]:
     async with running(app, set_up) as server:
         yield server
     overhear("metrics", app.state.metrics.text().decode())

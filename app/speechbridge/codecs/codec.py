@@ -1,7 +1,8 @@
 """FFmpeg's decoders: packets in, 16 kHz mono S16LE out. The only import of av (PyAV).
 
-libavcodec decodes and libswresample converts; containers are read by our own readers. libavformat would pull its input
-and wait in C for bytes that a client has not spoken yet, probe seconds of it, and allocate what a hostile header says.
+libavcodec decodes, and libswresample makes 16-bit mono of it; the rate is converted as everywhere (`Converter`).
+Containers are read by our own readers. libavformat would pull its input and wait in C for bytes that a client has not
+spoken yet, probe seconds of it, and allocate what a hostile header says.
 
 A codec belongs to the thread that made it.
 """
@@ -14,8 +15,8 @@ import av
 import av.error
 import av.logging
 
-from speechbridge.audio import RATE, SAMPLE
-from speechbridge.codecs.source import CHANNELS
+from speechbridge.audio import SAMPLE, Converter
+from speechbridge.codecs.source import CHANNELS, PLAIN, RATES
 from speechbridge.protocol.request import BadRequest
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Codec:
         self._name = track.codec
         self._damaged = 0  # packets in a row
         self._has_decoded = False
-        self._resampler: av.AudioResampler | None = None
+        self._mixer: av.AudioResampler | None = None  # it resamples nothing
+        self._converter: Converter | None = None
         self._format: tuple[str, str, int] | None = None  # of the decoded samples
         self._context: AudioCodecContext = av.CodecContext.create(track.codec, "r")  # type: ignore[assignment] # its own
         self._context.thread_count = 1  # more would hold frames back
@@ -83,17 +85,41 @@ class Codec:
             flushed = self._flushed()
             if frame.layout.nb_channels not in CHANNELS:
                 raise BadRequest(f"the audio has {frame.layout.nb_channels} channels: send 1 to {CHANNELS[-1]}")
-            self._resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+            if frame.sample_rate not in RATES:
+                raise BadRequest(f"the audio has {frame.sample_rate} samples a second: send {RATES[0]} to {RATES[-1]}")
+            self._mixer = av.AudioResampler(format="s16", layout="mono", rate=frame.sample_rate)
+            self._converter = Converter(frame.sample_rate)
             self._format = form
-        assert self._resampler is not None  # noqa: S101 # made with the format
+        assert self._mixer is not None  # noqa: S101 # both are made with the format
+        assert self._converter is not None  # noqa: S101
         frame.pts = None  # times count samples; what a container says of pauses does not matter
-        return flushed + _samples(self._resampler.resample(frame))
+        return flushed + self._converter.feed(_samples(self._mixer.resample(frame)))
 
     def _flushed(self) -> bytes:
-        if self._resampler is None:
+        if self._mixer is None or self._converter is None:
             return b""
-        resampler, self._resampler = self._resampler, None
-        return _samples(resampler.resample(None))
+        mixed = self._converter.feed(_samples(self._mixer.resample(None)))
+        flushed = mixed + self._converter.finish()
+        self._mixer = self._converter = None
+        return flushed
+
+
+class Plain:
+    """Takes samples that are S16LE already: they are converted only, and channels are averaged."""
+
+    def __init__(self, track: Track) -> None:
+        self._converter = Converter(track.rate, track.channels)
+
+    def decode(self, packet: bytes) -> bytes:
+        return self._converter.feed(packet)
+
+    def finish(self) -> bytes:
+        return self._converter.finish()
+
+
+def codec(track: Track) -> Codec | Plain:
+    """Make what decodes a track. Raises BadRequest."""
+    return Plain(track) if track.codec == PLAIN and track.rate and track.channels else Codec(track)
 
 
 def _layout(channels: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.audio import RATE, SAMPLE
 from speechbridge.codecs import flac, mp4, mpeg, ogg, wav, webm
-from speechbridge.codecs.codec import Codec
+from speechbridge.codecs.codec import codec
 from speechbridge.codecs.detect import LOOKED_AT, kind_of, not_samples
 from speechbridge.codecs.samples import FORMATS, samples
 from speechbridge.codecs.source import Ended, Source, Track
@@ -15,6 +15,8 @@ from speechbridge.protocol.request import MISSING, BadRequest, ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+
+    from speechbridge.codecs.codec import Codec, Plain
 
 PIECE = SAMPLE * RATE // 10  # bytes that are given on at once: 100 ms
 
@@ -44,9 +46,10 @@ class Decoder:
     def __init__(self, content_type: ContentType, clock: Callable[[], float] = time.monotonic) -> None:
         self._type = content_type
         self._clock = clock
+        self.found = ""  # the container, as a content type, once its first bytes have told
         self._source = Source()
         self._reader = self._read()
-        self._codec: Codec | None = None
+        self._codec: Codec | Plain | None = None
         self._pcm = bytearray()
         self._has_sound = False
         self._used = 0  # bytes up to the last sound, without those that were dropped
@@ -74,7 +77,8 @@ class Decoder:
         if self._codec is not None:
             self._pcm += self._codec.finish()
         elif self._source.position or len(self._source):
-            raise BadRequest("the stream ended before its first sound")
+            kind = "stream" if self._type.media == ContentType.UNDECLARED else self._type.media
+            raise BadRequest(f"this {self.found or kind} ended before its first sound: {FROM_THE_FIRST}")
         yield from self._pieces()
 
     def is_stalled(self) -> bool:
@@ -112,7 +116,7 @@ class Decoder:
             return
         if self._codec is not None:
             self._pcm += self._codec.finish()
-        self._codec = Codec(item)
+        self._codec = codec(item)
 
     def _pieces(self) -> Iterator[bytes]:
         if self._pcm:
@@ -125,9 +129,10 @@ class Decoder:
 
     def _read(self) -> Generator[Track | bytes | None, None, None]:
         if self._type.media not in READERS and self._type.media != ContentType.UNDECLARED:
-            yield from self._check_samples()
-            codec, size = FORMATS[self._type.format or ""]
-            yield Track(codec, b"", self._type.rate or 0, self._type.channels or 0).checked()
+            if self._type.byte_rate is None:  # whoever feeds 16-bit samples has looked at them: `FirstBytes`
+                yield from self._check_samples()
+            name, size = FORMATS[self._type.format or ""]
+            yield Track(name, b"", self._type.rate or 0, self._type.channels or 0).checked()
             yield from samples(self._source, size * (self._type.channels or 1), form=self._type.format or "")
             return
         reader = READERS[(yield from self._kind())]
@@ -143,6 +148,7 @@ class Decoder:
         if not kind:
             is_undeclared = self._type.media == ContentType.UNDECLARED and self._codec is None
             raise BadRequest(MISSING if is_undeclared else f"this is no {self._type.media}: {FROM_THE_FIRST}")
+        self.found = kind
         return kind
 
     def _detected(self) -> Generator[None, None, str]:
@@ -165,13 +171,7 @@ class Decoder:
 
 
 def decodes(content_type: ContentType) -> bool:
-    """Tell whether a stream is decoded here: all but raw 16-bit samples, and those whose channels are not interleaved.
-
-    Raises BadRequest for raw samples of a format that we do not know.
-    """
-    is_known = content_type.media != ContentType.RAW or content_type.format in FORMATS
-    if not is_known:
-        raise BadRequest(f"content_type format={content_type.format!r}: send S16LE, S24LE, S32LE or F32LE")
-    return content_type.media != ContentType.RAW or (
-        content_type.format != "S16LE" and (content_type.layout == "interleaved" or content_type.channels == 1)
-    )
+    """Tell whether a stream can be decoded: all but raw samples of unknown formats, or not interleaved."""
+    if content_type.media != ContentType.RAW:
+        return True
+    return content_type.format in FORMATS and (content_type.layout == "interleaved" or content_type.channels == 1)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speechbridge.protocol.request import BadRequest
+from speechbridge.protocol.request import BadRequest, ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MOST = 2**20  # bytes of one packet or table: Opus has 1,275, a second of 24-bit stereo at 48 kHz 288,000
 MOST_SKIPPED = 2**24  # bytes at once: pictures and comments
 CHANNELS = range(1, 9)  # those with a layout that can be mixed
+PLAIN = "pcm_s16le"  # samples that need no decoder. Any number of channels can be averaged
 RATES = range(4000, 384_001)  # with fewer samples a second, one byte would become more than a few
 
 
@@ -41,8 +42,9 @@ class Track:
         """Raise BadRequest if its numbers cannot be right."""
         if self.rate and self.rate not in RATES:
             raise BadRequest(f"the audio has {self.rate} samples a second: send {RATES[0]} to {RATES[-1]}")
-        if self.channels and self.channels not in CHANNELS:
-            raise BadRequest(f"the audio has {self.channels} channels: send {CHANNELS[0]} to {CHANNELS[-1]}")
+        channels = ContentType.CHANNELS if self.codec == PLAIN else CHANNELS
+        if self.channels and self.channels not in channels:
+            raise BadRequest(f"the audio has {self.channels} channels: send {channels[0]} to {channels[-1]}")
         return self
 
 

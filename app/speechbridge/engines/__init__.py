@@ -51,20 +51,27 @@ Both are in seconds of the stream, `start_ts` included.
 class Capabilities:
     """What an SDK takes, and how it behaves. Times in seconds.
 
-    Raw 16-bit audio of other rates, or with more channels, is converted to 16 kHz mono. What is longer than `largest`
-    bytes goes in several messages. What cannot be taken is refused with 4002.
+    A stream that `takes` allows is passed on as it is sent. Any other is decoded to 16 kHz mono S16LE, or refused with
+    4002 if it cannot be. What is longer than `largest` bytes goes in several messages.
     """
 
-    formats: frozenset[str] | None = None  # of raw audio, as GStreamer names them; None: the service judges
-    rates: range = ContentType.RATES  # samples a second
+    formats: frozenset[str] | None = None  # of raw audio, as GStreamer names them. None: S16LE; see `takes`
+    rates: range = ContentType.RATES  # samples a second of raw audio
     channels: int = ContentType.CHANNELS[-1]
-    decodes: bool = True  # audio in a container, WAV and FLAC
+    decodes: frozenset[str] = frozenset()  # media types that it decodes itself: such streams have one connection
     languages: frozenset[str] | None = None  # None: the service judges
     largest: int | None = None  # bytes of a message; None: any
     lifetime: float | None = None  # of a connection; it is replaced before
     room: float = 60.0  # of audio in the replay buffer: longer than finals may lie apart
     hold: float = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
     tail: float = 1.0  # of speech that may stay without a final at a good end; if there is more, the end is doubted
+
+    def takes(self, kind: ContentType) -> bool:
+        """Tell whether an SDK takes audio of this type as it is sent."""
+        if kind.media != ContentType.RAW:
+            return kind.media in self.decodes
+        is_known = kind.format in (self.formats or ("S16LE",))
+        return is_known and kind.rate in self.rates and (kind.channels or 1) <= self.channels
 
 
 def _health() -> Health:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 def streams(engine: Engine, options: ReconnectOptions) -> Open:
-    """Return what opens a stream of an engine: converted, guarded by its circuit breaker, resumable where that can be.
+    """Return what opens a stream of an engine: guarded by its circuit breaker, resumable where that can be.
 
-    A connection can begin in the middle of raw audio only if its seconds can be computed from its bytes. So a stream in
-    a container, or with other than 16-bit samples, has one connection, as has one of an engine without `settled`.
+    A connection can begin in the middle of raw audio only if its seconds can be computed from its bytes. So a stream
+    that an engine decodes, or with other than 16-bit samples, has one connection, as has one of an engine without
+    `settled`.
     """
     connection = fitted(guarded(engine.open, engine.health, options.answer), engine.capabilities)
     resumed = resuming(connection, options, engine.capabilities, engine.settled) if engine.settled else None

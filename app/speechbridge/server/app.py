@@ -48,7 +48,14 @@ def create_app(
         engine = choose(settings) if stream_client_start is None else function_engine(stream_client_start)
     speech = SpeechService(engine, settings, metrics.connected)
     processors = Processors.choose(settings, threads=settings.max_sessions)
-    sessions = Sessions(speech.open, settings, processors=processors, waited=metrics.waited, delayed=metrics.delayed)
+    sessions = Sessions(
+        speech.open,
+        settings,
+        takes=speech.takes,
+        processors=processors,
+        waited=metrics.waited,
+        delayed=metrics.delayed,
+    )
     resumable = ResumableConnections(settings)
     metrics.read(sessions, speech)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from speechbridge.engines import Capabilities
     from speechbridge.protocol.request import StreamRequest
     from syncbridge import WorkerPool
 
@@ -73,14 +74,21 @@ class Intake:
         is_open = _is_open(source)
         self._begun: bytearray | None = bytearray() if is_open else None
         self._is_decoded = source != content_type and not is_open
-        self._first = FirstBytes(content_type)  # of what is taken for samples: looked at on their way
+        self._said = content_type if is_open else source
+        self._first = FirstBytes(self._said)  # of samples: looked at on their way
         self._decoder: Bridge[bytes, bytes] | None = None
+        self._reader: Decoder | None = None
         self._is_telling = self._has_ended = False
         self._received = 0  # bytes of samples
         self._piece = int(COALESCE_SECONDS * (content_type.byte_rate or 0))  # bytes of what the SDK gets; 0: not known
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._next_look: asyncio.TimerHandle | None = None
+
+    @property
+    def content_type(self) -> str:
+        """What the audio is: as its first bytes tell, if they have; else as its client says, or its endpoint."""
+        return (self._reader and self._reader.found) or str(self._said)
 
     async def __aenter__(self) -> Self:
         """Start the decoder, where it is known that there is to be one. Raises Overloaded."""
@@ -119,14 +127,11 @@ class Intake:
         self._has_ended = True  # whoever tells what it is ends it then
 
     def _end(self) -> None:
-        if self._decoder is not None:
-            self._decoder.end()
-            return
         try:
             self._first.finish()
         except BadRequest as error:
             self._refuse(error)
-        self._bridge.end()
+        (self._decoder or self._bridge).end()
 
     # ---- what it is --------------------------------------------------------------------------------------------------
 
@@ -137,6 +142,7 @@ class Intake:
             return
         begun, self._begun, self._is_telling = bytes(self._begun or b""), None, True
         if kind:
+            self._first = FirstBytes(self._type)  # these are no samples: there is nothing more to look at
             await self._decode()
         await self._take(begun)
         self._is_telling = False
@@ -150,17 +156,14 @@ class Intake:
             self._owner.failed(error)
 
     async def _take(self, audio: bytes) -> None:
-        if self._decoder is not None:
-            await self._pass_on(audio, self._decoder)
-        else:
-            await self._hear(audio)
-
-    async def _hear(self, audio: bytes) -> None:
         try:
             self._first.feed(audio)
         except BadRequest as error:
             self._has_ended = True
             self._refuse(error)
+            return
+        if self._decoder is not None:
+            await self._pass_on(audio, self._decoder)
             return
         linger = self._linger(len(audio))
         self._received += len(audio)
@@ -183,7 +186,7 @@ class Intake:
     # ---- the decoder -------------------------------------------------------------------------------------------------
 
     async def _decode(self) -> None:
-        decoder = Decoder(self._type)
+        decoder = self._reader = Decoder(self._type)
 
         def start(audio: Iterator[bytes]) -> Iterator[bytes]:
             for chunk in audio:
@@ -229,12 +232,15 @@ class Intake:
         self._owner.refused(error)
 
 
-def samples_of(request: StreamRequest) -> StreamRequest:
-    """Return what an SDK is asked for: raw samples, where the audio is decoded or its type is still to be told."""
+def asked_of(takes: Capabilities, request: StreamRequest) -> StreamRequest:
+    """Return what an SDK is asked for: what the client sends, if it takes that, and else 16 kHz mono S16LE.
+
+    What cannot be decoded either is left as it is: the engine refuses it, or its service judges.
+    """
     kind = request.content_type
     if _is_open(kind):
         return replace(request, content_type=replace(kind, media=ContentType.RAW))
-    return replace(request, content_type=ContentType.raw()) if decodes(kind) else request
+    return request if takes.takes(kind) or not decodes(kind) else replace(request, content_type=ContentType.raw())
 
 
 def _is_open(content_type: ContentType) -> bool:

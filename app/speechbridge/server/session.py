@@ -14,12 +14,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from speechbridge.engines import UpstreamClosed
+from speechbridge.engines import Capabilities, UpstreamClosed
 from speechbridge.logs import session_id as current_session
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode, fit_reason
 from speechbridge.protocol.messages import EOS, end_of_words, kind_of
 from speechbridge.server.delays import KINDS, Delays
-from speechbridge.server.intake import Intake, Owner, samples_of
+from speechbridge.server.intake import Intake, Owner, asked_of
 from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
 from speechbridge.server.verdicts import DRAINED, TOO_LONG
@@ -70,11 +70,12 @@ class Sessions:
     `delayed`, how many seconds after its sound a caption came, by its kind.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all but the first two can be left out
         self,
         engine: Open,
         settings: SessionSettings,
         *,
+        takes: Capabilities | None = None,
         processors: Processors | None = None,
         waited: Callable[[Direction, float], object] | None = None,
         delayed: Callable[[Kind, float], object] = lambda _kind, _delay: None,
@@ -82,7 +83,7 @@ class Sessions:
         self.engine = engine
         self.pool = WorkerPool(settings.max_sessions)
         self.decoders = WorkerPool(settings.max_sessions)
-        self.untouched: frozenset[str] = frozenset()  # media types that the engine decodes: it gets them as sent
+        self.takes = takes or Capabilities()  # what the engine gets as it is sent; other audio is decoded
         self.drain_seconds = settings.drain_seconds
         self.session_seconds = settings.session_seconds
         self.processors = processors or Processors()
@@ -172,8 +173,7 @@ class Session:
         self._sessions = sessions
         self._connection = connection
         self._source = request.content_type  # what the client sends
-        is_untouched = self._source.media in sessions.untouched
-        self._request = request if is_untouched else samples_of(request)  # what the SDK gets
+        self._request = asked_of(sessions.takes, request)  # what the SDK gets
         self._upstream: Upstream | None = None
         self._bridge: Bridge[bytes, str] | None = None
         self._intake: Intake | None = None
@@ -243,10 +243,11 @@ class Session:
         totals = self.totals()
         counts = self.bridge_statistics()
         fields: dict[str, object] = {"outcome": self.outcome, "code": int(close.code), "reason": close.reason}
-        if counts is None:
+        if counts is None or self._intake is None:
             logger.info("refused with %s", close, extra=fields)
             return
         fields |= {
+            "content_type": self._intake.content_type,
             "chunks": counts.sent,
             "chunks_upstream": counts.fed,
             "responses": counts.yielded,
@@ -309,7 +310,7 @@ class Session:
             self._bridge, self._upstream, self._intake = bridge, upstream, intake
             if upstream.on_stuck is not None:
                 upstream.on_stuck(self._give_up)
-            logger.info("opened, %s", self._source, extra={"content_type": str(self._source)})
+            logger.info("opened, %s", intake.content_type, extra={"content_type": intake.content_type})
             process = sessions.processors.begin()
             if greet is not None:
                 await greet(self.id)

@@ -41,6 +41,7 @@ class SpeechService:
     ) -> None:
         self.name = engine.name
         self.open: Open = streams(engine, _options(settings))
+        self.takes = engine.capabilities
         self._engine = engine
         if connected is not None:
             engine.health.connected = connected

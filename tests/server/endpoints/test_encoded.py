@@ -8,28 +8,32 @@ import random
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from speechbridge.engines import Capabilities
+from speechbridge.engines.function import function_engine
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import Element, Final
-from speechbridge.protocol.request import PATH, ContentType
+from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from speechbridge.server import intake
-from tests.codecs.test_decoder import chunks, decoded, likeness
 from tests.helpers import clip
+from tests.helpers.decoded import chunks, decoded, likeness
 from tests.helpers.encoded import EXACT_WEBM, FORMS, OGG, WEBM, Form, reading
 from tests.helpers.puppet import until
-from tests.helpers.service import PATIENCE, client, ending, service
+from tests.helpers.service import PATIENCE, client, ending, service, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from websockets.asyncio.client import ClientConnection
 
-    from speechbridge.protocol.request import StreamRequest
+    from speechbridge.engines import Engine
     from speechbridge.server.run import Server
 
 SAID = clip.pcm(seconds=2.0)
@@ -66,12 +70,20 @@ class Listener:
             self.heard += chunk
         yield Final(0.0, 1.0, (Element(f"{len(self.heard)} bytes"),)).encode()
 
+    def engine(self, takes: Capabilities) -> Engine:
+        return replace(function_engine(self.start), capabilities=takes)
+
 
 @asynccontextmanager
-async def listening(**settings: object) -> AsyncIterator[tuple[Server, Listener]]:
+async def listening(takes: Capabilities | None = None) -> AsyncIterator[tuple[Server, Listener]]:
     listener = Listener()
-    async with service(listener.start, **settings) as server:
+    async with service_of(listener.engine(takes or Capabilities())) as server:
         yield server, listener
+
+
+def tone(rate: int, channels: int, seconds: float = 1.0) -> bytes:
+    samples = 8000 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
+    return np.repeat(samples.astype("<i2"), channels).tobytes()
 
 
 def stream(form: Form | None) -> str:
@@ -256,9 +268,37 @@ async def test_raw_samples_that_are_a_container_are_refused_with_the_cure(form: 
     assert f"send content_type={form.media}" in close.reason
 
 
+@pytest.mark.parametrize(
+    ("kind", "takes"),
+    [
+        (ContentType.raw(48000, 1), Capabilities(rates=range(8000, 16001))),
+        (ContentType.raw(16000, 2), Capabilities(channels=1)),
+        (ContentType.raw(16000, 10), Capabilities(channels=1)),
+        (ContentType.raw(44100, 2), Capabilities(rates=range(16000, 16001), channels=1)),
+    ],
+)
+async def test_audio_that_an_engine_does_not_take_is_converted(kind: ContentType, takes: Capabilities) -> None:
+    pcm, path = tone(kind.rate or 0, kind.channels or 0), f"{PATH}?{StreamRequest(kind).query()}"
+    async with listening(takes) as (server, listener):
+        assert (await transcribed(server, path, [pcm[:4001], pcm[4001:4002], pcm[4002:]])).code == 1000
+    assert listener.requests[0].content_type == ContentType.raw()
+    heard = np.frombuffer(listener.heard, "<i2").astype(float)
+    assert len(heard) == pytest.approx(16000, abs=20)
+    crossings = np.count_nonzero(np.diff(np.signbit(heard)))
+    assert crossings == pytest.approx(880, abs=6)  # it still is 440 Hz
+
+
+async def test_a_container_that_is_called_16_bit_samples_is_refused_where_these_are_converted() -> None:
+    path = f"{PATH}?{StreamRequest(ContentType.raw(48000)).query()}"
+    async with listening(Capabilities(rates=range(16000, 16001))) as (server, listener):
+        close = await transcribed(server, path, [reading(OGG, 0.5)[:500]])
+    assert close.code == 4002
+    assert "this is Ogg, not raw samples: send content_type=audio/ogg" in close.reason
+    assert not listener.heard
+
+
 async def test_an_engine_that_takes_a_codec_gets_it_as_it_was_sent() -> None:
-    async with listening() as (server, listener):
-        server.sessions.untouched = frozenset({"audio/x-flac"})
+    async with listening(Capabilities(decodes=frozenset({"audio/x-flac"}))) as (server, listener):
         await transcribed(server, stream(FORMS[23]), chunks(reading(FORMS[23], 2.0), 999))
     assert [str(request.content_type) for request in listener.requests] == ["audio/x-flac"]
     assert listener.heard == reading(FORMS[23], 2.0)
