@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 RECORD = """
 async ([url, type]) => {
   window.heard = []; window.ended = 0; window.sent = 0;
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
   const socket = new WebSocket(url);
+  await new Promise((resolve) => { socket.onopen = resolve; });
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: true }); // the recording begins to play
   socket.onmessage = ({ data }) => heard.push([data, sent]);
   socket.onclose = ({ code }) => { window.ended = code; };
   const recorder = new MediaRecorder(stream, { mimeType: type });
   recorder.ondataavailable = ({ data }) => { socket.send(data); sent += data.size; };
   recorder.onstop = () => socket.send("EOS");
-  socket.onopen = () => { recorder.start(100); setTimeout(() => recorder.stop(), 11000); };
+  recorder.start(100);
+  setTimeout(() => recorder.stop(), 11000);
 }
 """
 
