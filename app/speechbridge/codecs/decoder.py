@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.audio import RATE, SAMPLE
 from speechbridge.codecs import flac, mp4, mpeg, ogg, wav, webm
-from speechbridge.codecs.codec import codec
+from speechbridge.codecs.codec import Codec
 from speechbridge.codecs.detect import LOOKED_AT, kind_of, not_samples
 from speechbridge.codecs.samples import FORMATS, samples
 from speechbridge.codecs.source import Ended, Source, Track
@@ -15,8 +15,6 @@ from speechbridge.protocol.request import MISSING, BadRequest, ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-
-    from speechbridge.codecs.codec import Codec, Plain
 
 PIECE = SAMPLE * RATE // 10  # bytes that are given on at once: 100 ms
 
@@ -49,7 +47,7 @@ class Decoder:
         self.found = ""  # the container, as a content type, once its first bytes have told
         self._source = Source()
         self._reader = self._read()
-        self._codec: Codec | Plain | None = None
+        self._codec: Codec | None = None
         self._pcm = bytearray()
         self._has_sound = False
         self._used = 0  # bytes up to the last sound, without those that were dropped
@@ -116,7 +114,7 @@ class Decoder:
             return
         if self._codec is not None:
             self._pcm += self._codec.finish()
-        self._codec = codec(item)
+        self._codec = Codec(item)
 
     def _pieces(self) -> Iterator[bytes]:
         if self._pcm:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST = 2**20  # bytes of one packet or table: Opus has 1,275, a second of 24-bit stereo at 48 kHz 288,000
 MOST_SKIPPED = 2**24  # bytes at once: pictures and comments
 CHANNELS = range(1, 9)  # those with a layout that can be mixed
-PLAIN = "pcm_s16le"  # samples that need no decoder. Any number of channels can be averaged
+PLAIN = "pcm_s16le"  # any number of channels can be averaged
 RATES = range(4000, 384_001)  # with fewer samples a second, one byte would become more than a few
 
 

@@ -9,7 +9,6 @@ from google.cloud import speech_v2 as v2
 
 from speechbridge.engines.options import language_of, phrases_of
 from speechbridge.engines.transcript import Word
-from speechbridge.protocol.request import ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,13 +22,12 @@ MODEL = "long"  # v2 has no default: for audio of any length, in any language
 
 
 def config_v1(request: StreamRequest, language: str, model: str) -> Any:
-    """Return the configuration of a stream. A container's own header says how it is encoded."""
+    """Return the configuration of a stream of 16-bit samples."""
     kind, options = request.content_type, request.options
-    is_raw = kind.media == ContentType.RAW
     config = v1.RecognitionConfig(
-        encoding=v1.RecognitionConfig.AudioEncoding.LINEAR16 if is_raw else 0,
-        sample_rate_hertz=kind.rate if is_raw else 0,
-        audio_channel_count=kind.channels if is_raw else 0,
+        encoding=v1.RecognitionConfig.AudioEncoding.LINEAR16,
+        sample_rate_hertz=kind.rate,
+        audio_channel_count=kind.channels,
         language_code=language_of(options, language),
         model=model,
         profanity_filter=bool(options.get("filter_profanity")),
@@ -60,14 +58,11 @@ def config_v2(request: StreamRequest, language: str, model: str) -> Any:
     config = v2.RecognitionConfig(
         language_codes=[language_of(options, language)], model=model or MODEL, features=features
     )
-    if kind.media == ContentType.RAW:
-        config.explicit_decoding_config = v2.ExplicitDecodingConfig(
-            encoding=v2.ExplicitDecodingConfig.AudioEncoding.LINEAR16,
-            sample_rate_hertz=kind.rate,
-            audio_channel_count=kind.channels,
-        )
-    else:
-        config.auto_decoding_config = v2.AutoDetectDecodingConfig()
+    config.explicit_decoding_config = v2.ExplicitDecodingConfig(
+        encoding=v2.ExplicitDecodingConfig.AudioEncoding.LINEAR16,
+        sample_rate_hertz=kind.rate,
+        audio_channel_count=kind.channels,
+    )
     if phrases := phrases_of(options):
         inline = v2.PhraseSet(phrases=[v2.PhraseSet.Phrase(value=phrase, boost=BOOST) for phrase in phrases])
         config.adaptation = v2.SpeechAdaptation(

@@ -21,7 +21,6 @@ from speechbridge.engines.health import Health
 from speechbridge.engines.options import language_of, phrases_of, start_of
 from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.engines.transcript import Transcript, Word
-from speechbridge.protocol.request import ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,13 +80,11 @@ def riva_engine(given: RivaOptions, connect_seconds: float) -> Engine:
 
 
 def config(request: StreamRequest, language: str, model: str) -> Any:
-    """Return the configuration of a stream: a client's options in Riva's words."""
+    """Return the configuration of a stream of 16-bit samples: a client's options in Riva's words."""
     kind, asked = request.content_type, request.options
-    is_raw = kind.media == ContentType.RAW
-    encoding = riva.client.AudioEncoding.LINEAR_PCM
     config = riva.client.RecognitionConfig(
-        encoding=riva.client.AudioEncoding.FLAC if kind.media == "audio/x-flac" else encoding,
-        sample_rate_hertz=kind.rate if is_raw else 0,
+        encoding=riva.client.AudioEncoding.LINEAR_PCM,
+        sample_rate_hertz=kind.rate,
         audio_channel_count=1,
         language_code=language_of(asked, language),
         model=model,
