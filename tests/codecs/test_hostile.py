@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CONTAINERS = [form for form in FORMS if ";" not in form.media]
 TYPES = ["audio/webm", "audio/ogg", "audio/mp4", "audio/aac", "audio/mpeg", "audio/flac", "audio/wav"]
+VORBIS_OGG = FORMS[9]
 MOST = 32 * 2**20  # bytes that a decoder may take for anything: the largest packet, a few times
 
 
@@ -105,6 +106,16 @@ def test_what_is_made_to_hurt_is_refused(name: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < MOST
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("hertz", [1, 3999, 384_001, 2**31 - 1])
+def test_a_codec_that_says_an_odd_rate_is_refused(hertz: int) -> None:
+    """Of a Vorbis stream of 1 Hz, each sample would become 16,000."""
+    data = bytearray(reading(VORBIS_OGG, 0.5))
+    at = data.index(b"\x01vorbis") + 12
+    data[at : at + 4] = hertz.to_bytes(4, "little")
+    with pytest.raises(BadRequest, match=f"has {hertz} samples a second"):
+        decoded([bytes(data)])
 
 
 @pytest.mark.parametrize("media", TYPES)

@@ -34,7 +34,7 @@ class Codec:
 
     def __init__(self, track: Track) -> None:
         """Make it. Raises BadRequest if FFmpeg does not take what the track says of itself."""
-        # 16-bit samples may come of as many microphones, and FFmpeg knows eight: their channels are averaged.
+        # Raw audio has ten channels at most, and FFmpeg has layouts for eight: 16-bit samples are averaged before.
         self._mono = Converter(RATE, track.channels) if track.codec == PLAIN and track.channels > 1 else None
         channels = 1 if self._mono else track.channels
         self._name = track.codec

@@ -51,11 +51,12 @@ Both are in seconds of the stream, `start_ts` included.
 class Capabilities:
     """What an SDK takes, and how it behaves. Times in seconds.
 
-    A stream that `takes` allows is passed on as it is sent. Any other is decoded to 16 kHz mono S16LE, or refused with
-    4002 if it cannot be. What is longer than `largest` bytes goes in several messages.
+    Audio that an SDK takes is passed on as it is sent, any other is decoded to 16 kHz mono S16LE. Raw audio that cannot
+    be decoded, as its channels are not interleaved, is refused with 4002, or left to the service if there are no
+    `formats`. What is longer than `largest` bytes goes in several messages.
     """
 
-    formats: frozenset[str] | None = None  # of raw audio, as GStreamer names them. None: S16LE; see `takes`
+    formats: frozenset[str] | None = None  # of raw audio, as GStreamer names them; None: S16LE
     rates: range = ContentType.RATES  # samples a second of raw audio
     channels: int = ContentType.CHANNELS[-1]
     decodes: frozenset[str] = frozenset()  # media types that it decodes itself: such streams have one connection

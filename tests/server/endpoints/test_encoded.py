@@ -129,6 +129,25 @@ async def test_on_ws_a_what_is_no_container_is_raw_samples(begun: bytes) -> None
         assert listener.heard == begun + SAID + begun
 
 
+@pytest.mark.parametrize(
+    ("form", "path", "opened", "closed"),
+    [
+        (WEBM, "/ws_a", str(ContentType.raw()), "audio/webm"),
+        (WEBM, PATH, ContentType.UNDECLARED, "audio/webm"),
+        (OGG, stream(WEBM), "audio/webm", "audio/ogg"),
+        (None, "/ws_a", str(ContentType.raw()), str(ContentType.raw())),
+    ],
+)
+async def test_the_log_tells_what_the_audio_is_once_its_first_bytes_have_told(
+    form: Form | None, path: str, opened: str, closed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "speechbridge.server.session")
+    async with listening() as (server, _):
+        assert (await transcribed(server, path, [reading(form, 0.5) if form else SAID[:3200]])).code == 1000
+    first, last = (record for record in caplog.records if record.name == "speechbridge.server.session")
+    assert (first.__dict__["content_type"], last.__dict__["content_type"]) == (opened, closed)
+
+
 async def test_a_flow_of_ws_decodes_as_well() -> None:
     async with listening() as (server, listener), client(server, "/ws") as socket:
         for _ in range(2):
