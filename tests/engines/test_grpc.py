@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from speechbridge.protocol.request import Option
     from speechbridge.server.run import Server
 
+pytestmark = pytest.mark.slow  # real SDKs before servers in this process: half a second each
+
 PATIENCE = 20.0
 LOUD = (spoken.audio(0, spoken.WORD) * 4)[:32_000]
 SERVICES = pytest.mark.parametrize("name", DIALECTS)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Engine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "uvicorn.server:Server._serve": ("4575b7a50adfede8",),
     "uvicorn.server:Server.startup": ("2aa1d70a244bfcf2",),
     "uvicorn.server:Server.main_loop": ("afccb353a119333f",),
+    "uvicorn.server:Server.on_tick": ("60ea49b06ccf68c1",),
     "uvicorn.server:Server.shutdown": ("9b33c50562992b1e",),
     "uvicorn.server:Server.capture_signals": ("e1bbcd4770d1c887",),
     "uvicorn.server:Server.handle_exit": ("553276efa26e09ea",),

@@ -115,7 +115,7 @@ class Server:
 
     def stop(self) -> None:
         """Have it drain its sessions and end. Idempotent, never waits."""
-        self._uvicorn.should_exit = True
+        self._uvicorn.end()
 
     def _on_started(self, sockets: list[socket.socket]) -> None:
         self._sockets = sockets
