@@ -342,7 +342,7 @@ class Session:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        logger.error("the way of the audio failed", exc_info=error)
+        logger.error("the audio could not be passed on", exc_info=error)
         self._cut("failed", Close(CloseCode.INTERNAL, "the service failed"))
 
     def _refuse(self, error: BadRequest) -> None:
