@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -117,6 +118,7 @@ def row(fault: str, result: Result) -> tuple[object, ...]:
 
 def main() -> None:
     options = arguments()
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # or the upstream reports each handshake that was left
     options.seed = time.time_ns() % 10**6 if options.seed is None else options.seed
     print(
         f"{options.streams} streams of {options.minutes:g} min at {options.pace:g} x real time, a break about every"

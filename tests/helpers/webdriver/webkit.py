@@ -26,6 +26,8 @@ ARGUMENTS = ["--automation", "--enable-media-stream=true", "--enable-mock-captur
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference, by the standard
 CORNER = (3, 3)  # of the page, where nothing is
 SCREEN = "1600x1200x24"
+PATIENCE = 20.0  # seconds
+PAUSE = 0.05  # between two looks
 
 # Classic WebDriver runs nothing before a document's own scripts. So a document of ours, without any, takes the page's
 # place: it runs `before`, then writes the page into itself. Only then it has the page's address.
@@ -84,7 +86,16 @@ class WebKit:
         if before:
             await self.run(tab, WRITTEN.replace("BEFORE", json.dumps(before)).replace("ADDRESS", json.dumps(url)))
         if tab == self._first and "overlay" not in url:  # in the background it would wait; there it starts something
-            await self.act(tab, move(*CORNER, click=True))  # a new document has no focus in GTK's window
+            await self._focus(tab)
+
+    async def _focus(self, tab: str) -> None:
+        """Click until the document has the focus: a new one has none in GTK's window, and a key that comes is lost."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                await self.act(tab, move(*CORNER, click=True))
+                if await self.run(tab, "return document.hasFocus();"):
+                    return
+                await asyncio.sleep(PAUSE)
 
     async def run(self, tab: str, script: str) -> Any:
         wrapped = f"const done = arguments[0]; (async () => {{ {script} }})().then(done, (e) => done('!' + e));"
