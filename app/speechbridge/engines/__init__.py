@@ -93,10 +93,12 @@ class Engine:
 class UpstreamClosed(Exception):
     """The upstream ended the stream early, or could not be reached. The text may be shown to the client.
 
-    `is_retryable` says whether another try may succeed: as the close code has it, if nothing else is given.
+    `is_retryable` says whether another try may succeed: as the close code has it, if nothing else is given. With
+    `is_at_once` it need not wait, as it goes elsewhere.
     """
 
-    def __init__(self, close: Close, *, is_retryable: bool | None = None) -> None:
+    def __init__(self, close: Close, *, is_retryable: bool | None = None, is_at_once: bool = False) -> None:
         super().__init__(str(close))
         self.close = close
+        self.is_at_once = is_at_once
         self.is_retryable = close.is_retryable if is_retryable is None else is_retryable
