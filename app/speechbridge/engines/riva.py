@@ -83,11 +83,10 @@ def riva_engine(given: RivaOptions, connect_seconds: float) -> Engine:
 def config(request: StreamRequest, language: str, model: str) -> Any:
     """Return the configuration of a stream: a client's options in Riva's words."""
     kind, asked = request.content_type, request.options
-    is_raw = kind.media == ContentType.RAW
     encoding = riva.client.AudioEncoding.LINEAR_PCM
     config = riva.client.RecognitionConfig(
         encoding=riva.client.AudioEncoding.FLAC if kind.media == "audio/x-flac" else encoding,
-        sample_rate_hertz=kind.rate if is_raw else 0,
+        sample_rate_hertz=kind.rate if kind.media == ContentType.RAW else 0,
         audio_channel_count=1,
         language_code=language_of(asked, language),
         model=model,
