@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds, for a crowd on a busy machine
 TOLERANCE = 0.05  # seconds that a timestamp may be off
+READS_NO_MORE = {"blocked send", "stalls"}  # but is still connected
 
 
 @dataclass(slots=True)
@@ -157,7 +158,7 @@ class Crowd:
             else Stream(length)
             for number in range(streams)
         }
-        if "blocked send" in kinds:
+        if READS_NO_MORE.intersection(kinds):
             for stream in self.streams.values():
                 stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
         self.upstream = Upstream(self.streams)
