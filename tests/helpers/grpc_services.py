@@ -96,7 +96,8 @@ class Counting:
                 continue
             if fault is not None and fault.breaks_at_eos(is_ended=stream.is_ended) and call.context.is_active():
                 break
-            yield from self._said(hearing, last=True)
+            if call.context.is_active():  # or nobody hears it
+                yield from self._said(hearing, last=True)
             return
         if fault.answers_first:
             yield from self._said(hearing)
