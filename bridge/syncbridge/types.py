@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Generic, Literal, TypeVar
 
 In = TypeVar("In")
@@ -18,11 +18,17 @@ Called, iterated and closed by one thread, which may block in any of the three.
 
 @dataclass(frozen=True)
 class Attempt(Generic[In, Out]):
-    """One stream through an SDK, not yet started: how to start it, how to wake it, how to join its input."""
+    """One stream through an SDK, not yet started: how to start it, how to wake it, how to join its input.
+
+    A resumable stream asks `is_to_be_replaced` after each response that settles input. Where it is true, the attempt
+    ends there, and the next one begins.
+    """
 
     start: Start[In, Out]
     abort: Callable[[], object] | None = None
     join: Callable[[list[In]], In] | None = None
+    _: KW_ONLY
+    is_to_be_replaced: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,18 +8,26 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from speechbridge.engines import UpstreamClosed
+from speechbridge.backoff import Backoff
+from speechbridge.engines import Engine, UpstreamClosed, reconnect
 from speechbridge.engines.embedded import EmbeddedRecognizer, RecognizerFailed
 from speechbridge.engines.rev import RevEngine
 from speechbridge.protocol.request import ContentType, StreamRequest
+from speechbridge.server import speech
+from speechbridge.settings import Settings
+from speechbridge.testing.conformance import CHECKS, Behaviour
 from syncbridge import Bridge
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 pytestmark = pytest.mark.slow
 
@@ -125,3 +133,45 @@ async def test_it_ends_when_its_parent_is_killed(script: str) -> None:
     async with asyncio.timeout(PATIENCE):
         await until(lambda: not alive(pid))
     await process.communicate()
+
+
+# ---- the checks that all engines pass --------------------------------------------------------------------------------
+
+GREET: dict[str, object] = {"do": "greet"}
+PARTIAL: dict[str, object] = {"do": "echo", "messages": 1}
+FIRST: dict[str, object] = {"do": "wait", "messages": 1}
+AT_END: dict[str, object] = {"do": "wait", "eos": True}
+FOR_EVER: dict[str, object] = {"do": "wait"}
+GOOD_END: dict[str, object] = {"do": "end", "code": 1000, "reason": "End of input. Closing"}
+ANSWERS: list[dict[str, object]] = [GREET, PARTIAL, AT_END, {"do": "total"}, GOOD_END]
+SCRIPTS: dict[Behaviour, list[dict[str, object]]] = {
+    Behaviour.ANSWERS: ANSWERS,
+    Behaviour.MUTE: [GREET, FOR_EVER],
+    Behaviour.MUTE_AFTER_A_PARTIAL: [GREET, PARTIAL, FOR_EVER],
+    Behaviour.MUTE_AFTER_THE_END: [GREET, PARTIAL, AT_END, FOR_EVER],
+    Behaviour.DEAF: [GREET, {"do": "stop_reading"}, {"do": "wait", "seconds": 3.0}, {"do": "drop", "reset": True}],
+    Behaviour.ENDS_EARLY: [GREET, FIRST, GOOD_END],
+    Behaviour.BREAKS: [GREET, FIRST, {"do": "drop", "reset": True}],
+    Behaviour.REFUSES: [{"do": "end", "code": 4001, "reason": "no"}],
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_the_embedded_engine_conforms(
+    check: Callable[[Any], Coroutine[Any, Any, None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine, its process and its SDK are the real ones; what the process hears is in a script."""
+    monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.0, 0.0))
+    path = tmp_path / "script.json"
+
+    @asynccontextmanager
+    async def subject(behaviour: Behaviour) -> AsyncIterator[Engine]:
+        first = SCRIPTS[behaviour]
+        path.write_text(json.dumps([first] if behaviour is Behaviour.REFUSES else [first, ANSWERS]))
+        yield speech.choose(Settings.read(engine="embedded"))
+
+    def scripted(*_arguments: str) -> EmbeddedRecognizer:
+        return EmbeddedRecognizer("--script", str(path), module="speechbridge.testing")
+
+    monkeypatch.setattr(speech, "EmbeddedRecognizer", scripted)
+    await check(subject)

@@ -41,6 +41,7 @@ class Heard:
     missing: int = 0
     doubled: int = 0
     off: int = 0  # words whose times are not the truth's, or run backwards
+    untrue: int = 0  # the first of these, and words that a connection was given a part of
     ended: str = "not at all"
     trouble: list[str] = field(default_factory=list)
     _last: float = 0.0
@@ -69,7 +70,9 @@ class Heard:
             self.trouble.append(f"words {self.words} to {number - 1} are missing")
         self.words = max(self.words, number + 1)
         truth = [place / RATE for place in spoken.word(number)]
-        is_off = max(abs(ts - truth[0]), abs(end_ts - truth[1])) > TOLERANCE and number not in stream.cut
+        is_untrue = max(abs(ts - truth[0]), abs(end_ts - truth[1])) > TOLERANCE
+        self.untrue += is_untrue
+        is_off = is_untrue and number not in stream.cut
         if is_off or ts < self._last:
             self.off += 1
             self.trouble.append(f"word {number} is at {ts} to {end_ts}; it was said at {truth}; {self._last=}")

@@ -298,7 +298,8 @@ async def hangs_while_others_are_refused(stage: Stage) -> Figures:
     stage.stub.go_on.clear()
     waits = {"queue_items{direction=inbound}": 4, "queue_deepest_items{direction=inbound}": 4, "sessions_active": 1}
     now = {name: figure for name, figure in during.items() if "_total" not in name and "_count" not in name}
-    assert now == {**waits, "slots": 1, "worker_threads{state=running}": 1, "processor_threads": 1}
+    threads = {"worker_threads{state=running}": 1, "processor_threads": 1}
+    assert now == {**waits, **threads, "slots": 1, "upstream_connections{engine=function}": 1}
     assert {name for name in hung if "threads" in name} == {"worker_threads{state=abandoned}", "processor_threads"}
     return told("invalid", 1007, received=4, given=0) + told("refused", 4029) + told("refused", 4029)
 
@@ -400,8 +401,8 @@ async def test_what_is_given_again_and_every_connection_upstream_is_counted(monk
         "audio_replayed_seconds_total": 1.5,
         "upstream_breaks_total": 2,
         "upstream_reconnects_total": 2,
-        "upstream_connect_seconds_count": 4,
-        "upstream_connect_failures_total": 1,
+        "upstream_connect_seconds_count{engine=revai}": 4,
+        "upstream_connect_failures_total{engine=revai}": 1,
         "responses_total{kind=partial}": 1,
         "responses_total{kind=final}": 3,
         "caption_delay_seconds_count{kind=partial}": 1,
@@ -429,7 +430,7 @@ async def test_a_crowd_whose_upstream_breaks_at_random_is_told_as_the_upstream_k
     assert after["audio_received_seconds_total"] == pytest.approx(seconds)
     assert after["audio_upstream_seconds_total"] == pytest.approx(seconds)
     assert "audio_lost_seconds_total" not in after
-    assert after["upstream_connect_seconds_count"] == connections
+    assert after["upstream_connect_seconds_count{engine=revai}"] == connections
     assert after["upstream_reconnects_total"] == connections - 4
     assert after["audio_replayed_seconds_total"] >= twice  # what lay in a socket when it broke is known to us only
 
@@ -525,4 +526,4 @@ async def test_an_open_circuit_and_no_sessions_are_told(monkeypatch: pytest.Monk
     async with service() as server:
         metrics = Metrics()
         metrics.read(state(server).sessions, failing)
-        assert figures(metrics.text())["upstream_circuit_open"] == 1
+        assert figures(metrics.text())["upstream_circuit_open{engine=revai}"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,23 @@ def test_a_permanent_error_is_raised_at_once() -> None:
     with pytest.raises(Refusal):
         list(resumable(cut(100, [10])))
     assert resumable.statistics().attempts == 1
+
+
+@given(sizes=st.lists(st.integers(0, 30), max_size=5), final_every=st.integers(1, 50), each=st.integers(1, 4))
+def test_an_attempt_that_asks_to_be_replaced_ends_at_a_final(sizes: list[int], final_every: int, each: int) -> None:
+    """Each final of its is followed by another attempt, which begins where that ends; it is asked for nothing else."""
+    sdk, asked = Sdk([], final_every), itertools.count(1)
+
+    def connect(position: int) -> Attempt[bytes, Final | str]:
+        return replace(sdk.connect(position), is_to_be_replaced=lambda: next(asked) % each == 0)
+
+    resumable = Resumable(connect, rules())
+    heard = finals(resumable(cut(200, sizes)))
+    assert b"".join(final.text for final in heard) == PATTERN[:200]
+    assert [final.start for final in heard] == list(itertools.accumulate([0, *(len(f.text) for f in heard)]))[:-1]
+    assert resumable.statistics().breaks == 0
+    assert resumable.statistics().attempts <= 1 + len(heard) // each
+    assert each > 1 or resumable.statistics().attempts > 1
 
 
 def broken_at_the_end(speech_begins: int) -> Resumable[Final | str]:

@@ -67,11 +67,16 @@ class Capabilities:
     hold: float = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
     tail: float = 1.0  # of speech that may stay without a final at a good end; if there is more, the end is doubted
 
+    @property
+    def known_formats(self) -> frozenset[str]:
+        """The formats of raw audio that it certainly takes."""
+        return frozenset({"S16LE"}) if self.formats is None else self.formats
+
     def takes(self, kind: ContentType) -> bool:
         """Tell whether an SDK takes audio of this type as it is sent."""
         if kind.media != ContentType.RAW:
             return kind.media in self.decodes
-        is_known = kind.format in (self.formats or ("S16LE",))
+        is_known = kind.format in self.known_formats
         return is_known and kind.rate in self.rates and (kind.channels or 1) <= self.channels
 
 
@@ -101,10 +106,12 @@ class Engine:
 class UpstreamClosed(Exception):
     """The upstream ended the stream early, or could not be reached. The text may be shown to the client.
 
-    `is_retryable` says whether another try may succeed: as the close code has it, if nothing else is given.
+    `is_retryable` says whether another try may succeed: as the close code has it, if nothing else is given. With
+    `is_at_once` it need not wait, as it goes elsewhere.
     """
 
-    def __init__(self, close: Close, *, is_retryable: bool | None = None) -> None:
+    def __init__(self, close: Close, *, is_retryable: bool | None = None, is_at_once: bool = False) -> None:
         super().__init__(str(close))
         self.close = close
+        self.is_at_once = is_at_once
         self.is_retryable = close.is_retryable if is_retryable is None else is_retryable

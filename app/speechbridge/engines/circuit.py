@@ -97,6 +97,11 @@ class Circuit:
                 self._next_probe = self._clock() + BACKOFF.limit(self._failures - FAILURES)
             self._changed.notify_all()
 
+    def count_failure(self) -> None:
+        """Count a failure of a connection that had succeeded, or was given up: as that of a probe, if one is due."""
+        if (entry := self.enter(lambda: False, 0.0)) is not None:
+            self.failed(entry)
+
     def wake(self) -> None:
         """Have every waiting stream look again whether it may go on."""
         with self._changed:

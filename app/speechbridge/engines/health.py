@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,13 @@ FAULT_SECONDS = 5.0  # for which a connection that failed for good counts as tro
 FAILING = "the speech service fails for all streams at the moment"
 
 
+class HeldBack(UpstreamClosed):
+    """The circuit breaker let no connection pass. No audio was taken."""
+
+    def __init__(self) -> None:
+        super().__init__(Close(CloseCode.UNAVAILABLE, FAILING))
+
+
 class Health:
     """Shared by the streams of one engine. Thread-safe.
 
@@ -38,6 +46,8 @@ class Health:
         self.connected = connected
         self.circuit = Circuit()
         self.has_connected = False  # ever: so its address is right
+        self.connections = 0  # that are open, or being made
+        self._lock = threading.Lock()  # guards the number above
         self._check = check
         self._fault, self._fault_at = "", 0.0
 
@@ -48,6 +58,17 @@ class Health:
         if time.monotonic() < self._fault_at + FAULT_SECONDS:
             return self._fault
         return FAILING if self.circuit.holds_back else None
+
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """Count a connection for as long as the context lasts."""
+        with self._lock:
+            self.connections += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.connections -= 1
 
     def answered(self) -> None:
         """Note that the service has accepted a stream."""
@@ -91,10 +112,11 @@ class _Guard:
         circuit = self._health.circuit
         entry = circuit.enter(self._is_aborted.is_set, self._patience)
         if entry is None:
-            raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, FAILING))
+            raise HeldBack
         has_failed = False
         try:
-            yield from self._responses(audio)
+            with self._health.connection():
+                yield from self._responses(audio)
             self._answered()
         except UpstreamClosed as ending:
             has_failed = ending.is_retryable and not self._is_aborted.is_set()

@@ -20,6 +20,8 @@ from speechbridge.protocol.messages import end_of_final
 from syncbridge import Early, Resumable, Resumption, Stuck
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from speechbridge.engines import Open, Settled
     from speechbridge.protocol.request import StreamRequest
 
@@ -60,8 +62,9 @@ def resuming(
     options: ReconnectOptions,
     capabilities: Capabilities | None = None,
     settled: Settled = settled_by_final,
+    stuck: Callable[[], object] = lambda: None,
 ) -> Open:
-    """Make an engine's streams resumable.
+    """Make an engine's streams resumable. `stuck` is called when a connection was aborted, as it did not answer.
 
     A stream of audio that cannot be cut at any sample has one connection.
     """
@@ -70,7 +73,7 @@ def resuming(
         frame = request.content_type.frame
         if frame is None:
             return open_stream(request)
-        stream = _Stream(open_stream, request, options, capabilities or Capabilities(), settled, frame)
+        stream = _Stream(open_stream, request, options, capabilities or Capabilities(), settled, frame, stuck)
         whole = stream.resumable
         return Upstream(whole, whole.abort, b"".join, whole.statistics, whole.input_ended)
 
@@ -88,9 +91,11 @@ class _Stream:
         capabilities: Capabilities,
         settled: Settled,
         frame: int,
+        stuck: Callable[[], object],
     ) -> None:
         self._open = open_stream
         self._settled_by = settled
+        self._stuck = stuck
         self._request = request
         self._frame = frame  # bytes
         self._rate = rate = frame * (request.content_type.rate or 16000)  # bytes a second
@@ -99,6 +104,7 @@ class _Stream:
         self._evicted = 0  # bytes that were logged
         self._is_unavailable = False  # the speech service, when it was tried last
         self._unavailable_since = 0.0
+        self._is_at_once = False  # the next try
         room = min(int(capabilities.room * rate), options.stream_bytes)
         self.resumable: Resumable[str] = Resumable(
             self._connect,
@@ -144,6 +150,9 @@ class _Stream:
         ending = error if isinstance(error, UpstreamClosed) else None
         worth_it = ending.is_retryable if ending else isinstance(error, Early | Stuck)
         logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
+        if isinstance(error, Stuck):
+            self._stuck()
+        self._is_at_once = ending is not None and ending.is_at_once
         self._is_unavailable = ending is not None and ending.close.code == CloseCode.UNAVAILABLE
         return worth_it
 
@@ -153,4 +162,4 @@ class _Stream:
             self._unavailable_since = now
         if failures_in_a_row >= TRIES or now - self._unavailable_since >= OUTAGE_SECONDS:
             return None
-        return BACKOFF.pause(failures_in_a_row)
+        return 0.0 if self._is_at_once else BACKOFF.pause(failures_in_a_row)

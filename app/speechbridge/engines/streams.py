@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speechbridge.engines.bounded import bounded
+from speechbridge.engines.fallback import Choice, Fallback, common, persistent
 from speechbridge.engines.fitted import fitted, refusal
 from speechbridge.engines.health import guarded
 from speechbridge.engines.reconnect import resuming
@@ -15,14 +16,37 @@ if TYPE_CHECKING:
     from speechbridge.protocol.request import StreamRequest
 
 
-def streams(engine: Engine, options: ReconnectOptions) -> Open:
+def streams(engine: Engine, options: ReconnectOptions, fallback: Engine | None = None) -> Open:
     """Return what opens a stream of an engine: guarded by its circuit breaker, resumable where that can be.
 
     A connection can begin in the middle of raw audio only if its seconds can be computed from its bytes. So a stream
     that an engine decodes, or with other than 16-bit samples, has one connection, as has one of an engine without
     `settled`.
+
+    With a `fallback`, streams that it can serve go on there while the engine fails. It must have `settled`, too.
     """
-    connection = fitted(guarded(engine.open, engine.health, options.answer), engine.capabilities)
+    alone = _alone(engine, options)
+    if fallback is None:
+        return alone
+    first = _connection(engine, persistent(engine.open), 0.0)
+    second = _connection(fallback, fallback.open, 0.0)  # both fail: then try either, in place of waiting for one
+    last = _connection(fallback, fallback.open, options.answer)  # for a stream that has no second try
+    limits = common(engine.capabilities, fallback.capabilities)
+
+    def opened(request: StreamRequest) -> Upstream:
+        if refusal(request, engine.capabilities) or refusal(request, fallback.capabilities):
+            return alone(request)
+        if engine.settled is None or request.content_type.frame is None:
+            stream = Fallback(Choice(engine, first), Choice(fallback, last))
+            return bounded(stream.open(request), options.answer)
+        stream = Fallback(Choice(engine, first), Choice(fallback, second))
+        return resuming(stream.open, options, limits, stream.settled, stream.stuck)(request)
+
+    return opened
+
+
+def _alone(engine: Engine, options: ReconnectOptions) -> Open:
+    connection = _connection(engine, engine.open, options.answer)
     resumed = resuming(connection, options, engine.capabilities, engine.settled) if engine.settled else None
 
     def opened(request: StreamRequest) -> Upstream:
@@ -33,3 +57,7 @@ def streams(engine: Engine, options: ReconnectOptions) -> Open:
         return resumed(request)
 
     return opened
+
+
+def _connection(engine: Engine, open_stream: Open, patience: float) -> Open:
+    return fitted(guarded(open_stream, engine.health, patience), engine.capabilities)

@@ -51,11 +51,15 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A transcript of the audio from `ts` to `end_ts`, in seconds since the stream began, plus its `start_ts`."""
+    """A transcript of the audio from `ts` to `end_ts`, in seconds since the stream began, plus its `start_ts`.
+
+    `engine` names the speech service where a fallback said it; None for the usual one.
+    """
 
     ts: float
     end_ts: float
     elements: tuple[Element, ...] = ()
+    engine: str | None = None
 
     @property
     def words(self) -> tuple[Element, ...]:
@@ -63,7 +67,8 @@ class Hypothesis:
 
     def _encode(self, kind: str) -> str:
         elements = [element._json() for element in self.elements]  # noqa: SLF001 # same file, same format
-        return json.dumps({"type": kind, "ts": self.ts, "end_ts": self.end_ts, "elements": elements})
+        message = {"type": kind, "ts": self.ts, "end_ts": self.end_ts, "elements": elements}
+        return json.dumps(message if self.engine is None else message | {"engine": self.engine})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,14 @@ def end_of_words(text: str) -> float | None:
     return _number(message.get("end_ts")) or 0.0 if message["type"] in ("partial", "final") else None
 
 
+def with_engine(text: str, name: str) -> str:
+    """Add the field `engine` to a message, last; what is no JSON object stays as it is. Fast: it is not parsed."""
+    body = text.rstrip()
+    if not body.endswith("}") or kind_of(text) == "":
+        return text
+    return f'{body[:-1]}, "engine": {json.dumps(name)}}}'
+
+
 def parse_message(text: str | bytes) -> Message | None:
     """Read a server's message; None for one of a type that we do not know.
 
@@ -170,8 +183,8 @@ def from_object(message: dict[str, Any]) -> Message | None:
     return None
 
 
-def _heard(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...]]:
-    given = message.get("elements")
+def _heard(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...], str | None]:
+    given, engine = message.get("elements"), message.get("engine")
     elements = tuple(
         Element(
             str(element.get("value", "")),
@@ -184,7 +197,8 @@ def _heard(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...]]:
         for element in (given if isinstance(given, list) else ())
         if isinstance(element, dict)
     )
-    return _number(message.get("ts")) or 0.0, _number(message.get("end_ts")) or 0.0, elements
+    times = _number(message.get("ts")) or 0.0, _number(message.get("end_ts")) or 0.0
+    return *times, elements, engine if isinstance(engine, str) else None
 
 
 def _number(value: object) -> float | None:

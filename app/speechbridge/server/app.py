@@ -18,7 +18,7 @@ from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
 from speechbridge.server.resumable import ResumableConnections
 from speechbridge.server.session import Sessions
-from speechbridge.server.speech import SpeechService, choose
+from speechbridge.server.speech import SpeechService, choose, choose_fallback
 from speechbridge.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def create_app(
 
     `engine` is the speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the short form of one,
     as in the setting `SPEECHBRIDGE_START`. Without either, the settings choose: `SPEECHBRIDGE_ENGINE`. What the engine
-    needs beside its streams, such as the embedded recognizer, lives as long as the application.
+    needs beside its streams, such as the embedded recognizer, lives as long as the application. The settings may name
+    another one, `SPEECHBRIDGE_FALLBACK`, that streams go on with while it fails.
 
     Raises WrongSetting.
     """
@@ -46,7 +47,7 @@ def create_app(
     metrics = Metrics()
     if engine is None:
         engine = choose(settings) if stream_client_start is None else function_engine(stream_client_start)
-    speech = SpeechService(engine, settings, metrics.connected)
+    speech = SpeechService(engine, settings, metrics.connected, choose_fallback(settings, engine))
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
         speech.open,

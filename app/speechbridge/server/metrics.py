@@ -69,11 +69,13 @@ class Metrics:
         self._connect_failures = Counter(
             f"{PREFIX}upstream_connect_failures",
             "Failed attempts to connect to the speech service.",
+            ["engine"],
             registry=self._registry,
         )
         self._connect = Histogram(
             f"{PREFIX}upstream_connect_seconds",
             "Time of successful connects to the speech service, including the handshake.",
+            ["engine"],
             registry=self._registry,
             buckets=CONNECT,
         )
@@ -111,12 +113,12 @@ class Metrics:
         """Record how long after its sound a caption came."""
         self._caption_delay.labels(kind).observe(seconds)
 
-    def connected(self, seconds: float | None) -> None:
-        """Record how long connecting upstream took; None if it failed. Thread-safe."""
+    def connected(self, engine: str, seconds: float | None) -> None:
+        """Record how long connecting to an engine's service took; None if it failed. Thread-safe."""
         if seconds is None:
-            self._connect_failures.inc()
+            self._connect_failures.labels(engine).inc()
         else:
-            self._connect.observe(seconds)
+            self._connect.labels(engine).observe(seconds)
 
     def closed(self, code: int) -> None:
         """Record the close code of a client's WebSocket. Codes that clients invent share one label."""
@@ -143,6 +145,9 @@ class Metrics:
 
     def read(self, sessions: Sessions, speech: SpeechService) -> None:
         """Have every scrape read these, from now on."""
+        for engine in speech.health:
+            self._connect_failures.labels(engine)  # so that the first scrape has it
+            self._connect.labels(engine)
         self._registry.register(_Snapshots(sessions, speech))
 
     def text(self) -> bytes:
@@ -192,8 +197,12 @@ class _Snapshots(Collector):
         yield _count("upstream_breaks", "Upstream connections that broke while their stream went on.", totals.breaks)
         again = "Upstream connections made for streams that had one before: after a break, or before a time limit."
         yield _count("upstream_reconnects", again, totals.reconnects)
+        health = self._speech.health
+        running = {engine: one.connections for engine, one in health.items()}
+        yield _gauges("upstream_connections", "Upstream connections that are open or being made.", "engine", running)
         open_ = "1 while the circuit breaker is open: the speech service fails, and one stream tries at a time."
-        yield _gauge("upstream_circuit_open", open_, self._speech.is_failing())
+        failing = {engine: one.circuit.is_open for engine, one in health.items()}
+        yield _gauges("upstream_circuit_open", open_, "engine", failing)
         kinds = {"partial": totals.partials, "final": totals.finals, "other": totals.others}
         yield _counts("responses", "Responses of the SDK, before post-processing.", "kind", kinds)
 

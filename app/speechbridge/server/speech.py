@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from speechbridge.engines import Engine, UpstreamClosed
 from speechbridge.engines.embedded import EmbeddedRecognizer
+from speechbridge.engines.fallback import common
 from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import ReconnectOptions
 from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
@@ -18,8 +20,6 @@ from speechbridge.settings import WrongSetting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from contextlib import AbstractAsyncContextManager
-    from typing import Any
 
     from speechbridge.engines import Open
     from speechbridge.settings import UpstreamSettings
@@ -31,47 +31,73 @@ NOT_RUN = Close(
 
 
 class SpeechService:
-    """An engine, and how a stream of it is opened: `open` does.
+    """An engine, perhaps with another as a fallback, and how a stream is opened: `open` does.
 
-    `connected` is told how many seconds each connection took to make, None for one that failed.
+    `connected` is told the engine's name and how many seconds each connection took to make, None for one that failed.
     """
 
     def __init__(
-        self, engine: Engine, settings: UpstreamSettings, connected: Callable[[float | None], object] | None = None
+        self,
+        engine: Engine,
+        settings: UpstreamSettings,
+        connected: Callable[[str, float | None], object] | None = None,
+        fallback: Engine | None = None,
     ) -> None:
         self.name = engine.name
-        self.open: Open = streams(engine, _options(settings))
-        self.takes = engine.capabilities
-        self._engine = engine
-        if connected is not None:
-            engine.health.connected = connected
+        self.open: Open = streams(engine, _options(settings), fallback)
+        self.takes = engine.capabilities if fallback is None else common(engine.capabilities, fallback.capabilities)
+        self.health = {one.name: one.health for one in (engine, fallback) if one is not None}
+        self._engines = [one for one in (engine, fallback) if one is not None]
+        for name, health in self.health.items():
+            if connected is not None:
+                health.connected = partial(connected, name)
 
-    def running(self) -> AbstractAsyncContextManager[Any]:
-        """Run what the engine needs beside its streams, for as long as the context lasts."""
-        return self._engine.running()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run what the engines need beside their streams, for as long as the context lasts."""
+        async with AsyncExitStack() as stack:
+            for engine in self._engines:
+                await stack.enter_async_context(engine.running())
+            yield
 
     def trouble(self) -> str | None:
-        """Say what is wrong with the speech service; None if nothing is known to be."""
-        return self._engine.health.trouble()
-
-    def is_failing(self) -> bool:
-        """Whether its circuit breaker is open: it fails for everybody."""
-        return self._engine.health.circuit.is_open
+        """Say what is wrong with the speech service, and with its fallback too; None if streams are served."""
+        found = [health.trouble() for health in self.health.values()]
+        return found[0] if all(found) else None
 
 
 def choose(settings: UpstreamSettings) -> Engine:
     """Make the engine that the settings name. Raises WrongSetting."""
     if settings.engine == "auto":
         return _function(settings) if settings.start else _revai(settings) or _embedded(settings)
-    if (make := ENGINES.get(settings.engine)) is not None:
+    return _named(settings.engine, settings)
+
+
+def choose_fallback(settings: UpstreamSettings, engine: Engine) -> Engine | None:
+    """Make the engine that streams go on with while `engine` fails, if the settings name one. Raises WrongSetting."""
+    if not settings.fallback:
+        return None
+    try:
+        fallback = _named(settings.fallback, settings)
+    except WrongSetting as wrong:
+        raise WrongSetting(str(wrong).replace("SPEECHBRIDGE_ENGINE", "SPEECHBRIDGE_FALLBACK", 1)) from None
+    if fallback.name == engine.name:
+        raise WrongSetting(f"SPEECHBRIDGE_FALLBACK: {engine.name} is the engine itself: name another")
+    if fallback.settled is None:
+        raise WrongSetting(f"SPEECHBRIDGE_FALLBACK: streams of {fallback.name} cannot be resumed: it has no `settled`")
+    return fallback
+
+
+def _named(name: str, settings: UpstreamSettings) -> Engine:
+    if (make := ENGINES.get(name)) is not None:
         return make(settings)
     try:
-        engine = load(settings.engine)()
+        engine = load(name)()
     except ValueError as error:
         raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {error}") from None
     if not isinstance(engine, Engine):
         made = type(engine).__name__
-        raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {settings.engine} makes a {made}, not a speechbridge.engines.Engine")
+        raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name} makes a {made}, not a speechbridge.engines.Engine")
     return engine
 
 

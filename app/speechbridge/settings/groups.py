@@ -59,6 +59,12 @@ def _engine(name: str) -> str:
     return name
 
 
+def _fallback(name: str) -> str:
+    if name == "auto":
+        raise ValueError("name the engine: auto would be SPEECHBRIDGE_ENGINE's own choice")
+    return name and _engine(name)
+
+
 def _http_url(url: str) -> str:
     if url and not re.fullmatch(r"https?://[^/?#@\s]+/?", url):
         raise ValueError("write http://host:port, or https://host")
@@ -226,6 +232,11 @@ class UpstreamSettings(ConnectSettings, LogSettings):
         "auto",
         description="speech service: embedded, revai, google, riva, or package.module:factory, which makes one; auto:"
         " SPEECHBRIDGE_START, or Rev.ai with a token or an address, or SPEECHBRIDGE_RECOGNIZER_URL, or embedded",
+    )
+    fallback: Annotated[str, AfterValidator(_fallback)] = Field(
+        "",
+        description="speech service that streams go on with while that of SPEECHBRIDGE_ENGINE fails for all of them:"
+        " embedded, say; empty: none",
     )
     revai_access_token: SecretStr = Field(
         SecretStr(""),

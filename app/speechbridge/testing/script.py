@@ -90,7 +90,7 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Send a final with the number of bytes received: "32000 bytes"."""
+    """Send a final with the number of bytes received: "32000 bytes". Its times count from the client's `start_ts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +175,11 @@ class Client:
     def seconds(self) -> float:
         """The duration of the audio, if it is 16 kHz mono."""
         return self.audio / BYTES_PER_SECOND
+
+    @property
+    def start_ts(self) -> float:
+        """Where its audio begins, in seconds; 0 if it does not say."""
+        return float(self.parameters.get("start_ts") or 0.0)
 
     @property
     def sha256(self) -> str:
@@ -355,7 +360,8 @@ async def _act(step: Step, connection: Connection, client: Client) -> None:
         case Echo(messages):
             await _echo(messages, connection, client)
         case Total():
-            await connection.send(final(str(client.audio), "bytes", end_ts=client.seconds).text)
+            begin = client.start_ts
+            await connection.send(final(str(client.audio), "bytes", ts=begin, end_ts=begin + client.seconds).text)
         case StopReading():
             connection.stop_reading()
         case AnswerClose(code, reason):

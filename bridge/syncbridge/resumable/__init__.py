@@ -22,7 +22,8 @@ Six more ways to end an attempt use the same mechanism:
 
 - *Rotation* (`attempt.py`): near its lifetime the iterator ends, at a quiet moment if there is one. The SDK gives the
   responses that are still due, and the next attempt begins where this one's input ended.
-- *Replacement*: where quiet moments cannot be told, the attempt ends at the first final near its lifetime. What it was
+- *Replacement*: where quiet moments cannot be told, the attempt ends at the first final near its lifetime. So does one
+  that says `is_to_be_replaced`, at any time: a better connection may be had. What it was
   given after that is given to the next, and what it says after that is not heard. Either way no word is cut, and no two
   connections are open at once.
 - *Doubt*: an end that looks good is not believed at once while much speech was not answered: the rest is given to
@@ -187,7 +188,7 @@ class Resumable(Generic[Out]):
 
     def _run(self, attempt: LiveAttempt, tap: Tap) -> Iterator[Out]:
         connection = self._connect(attempt.position)
-        attempt.abort_with(connection.abort)
+        attempt.runs(connection)
         if self._is_to_be_aborted(attempt):  # before there was anything to abort
             attempt.abort()
             return

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from syncbridge.resumable.rules import Resumption
     from syncbridge.resumable.tap import Tap
     from syncbridge.timer import Watch
+    from syncbridge.types import Attempt as AttemptOfSdk
 
 LAST_SHARE = 0.1  # of the lifetime, at its end: here an attempt is replaced at the first good moment
 
@@ -37,6 +38,7 @@ class LiveAttempt:
         self.is_delivering = False  # a response of it waits for its reader
         self.watchdog = Watchdog(rules.silence, rules.answer, mute, last_words_due)
         self._abort: Callable[[], object] | None = None
+        self._is_to_be_replaced: Callable[[], bool] = lambda: False
         self._rules = rules
         self._tap = tap
         self._watch: Watch | None = None
@@ -58,9 +60,10 @@ class LiveAttempt:
             self._watch = rules.timer.watch(self._look)
             self._watch_by_due()
 
-    def abort_with(self, abort: Callable[[], object] | None) -> None:
-        """Set what wakes its SDK."""
-        self._abort = abort
+    def runs(self, connection: AttemptOfSdk[bytes, Any]) -> None:
+        """Set what wakes its SDK, and what says that it is to be replaced."""
+        self._abort = connection.abort
+        self._is_to_be_replaced = connection.is_to_be_replaced
 
     def abort(self) -> None:
         """Wake its SDK, if there is one yet, and a way to."""
@@ -83,14 +86,19 @@ class LiveAttempt:
             self.watchdog.settled(self._rules.timer.time())
 
     def may_be_replaced(self) -> bool:
-        """Tell whether its last moments have come, in which it is replaced at the first final."""
+        """Tell whether it is replaced at a final: its SDK asks for that, or its last moments have come."""
+        return (
+            not self.has_ended
+            and self._tap.ring.start > self.begun  # or the next would begin where this one began
+            and (self._is_near_its_end() or self._is_to_be_replaced())
+        )
+
+    def _is_near_its_end(self) -> bool:
         lifetime = self._rules.lifetime
         return (
             lifetime is not None
             and (self._rules.quiet is None or self._rules.finals_first)
-            and not self.has_ended
             and self._left(lifetime) <= lifetime * LAST_SHARE
-            and self._tap.ring.start > self.begun  # or the next would begin where this one began
         )
 
     def end(self) -> None:

@@ -1,0 +1,182 @@
+"""Google's and Riva's services, made from their own protos: real gRPC servers on real sockets, for tests.
+
+    def handle(call: Call) -> Iterator[Said]:
+        for chunk in call.audio():
+            yield Said((("word", 0.0, 0.1),), 0.1, is_final=False)
+
+    with serving(DIALECTS["google v2"](), handle) as address:
+        ...  # SPEECHBRIDGE_GOOGLE_ENDPOINT=http://{address}
+
+A handler runs in a thread of its own for each call. It breaks by `call.context.abort(status, details)`, is mute by
+`call.stall()`, and ends well by returning. Needs the SDK whose service it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECONDS = 30.0  # for which a connection that is stalled is kept; the client's abort comes before
+
+
+@dataclass(frozen=True)
+class Said:
+    """A result: words with their times in seconds of the connection, and its end."""
+
+    words: tuple[tuple[str, float, float], ...]
+    end: float
+    is_final: bool
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for word, _, _ in self.words)
+
+
+class Dialect(Protocol):
+    """How one service names all that."""
+
+    service: str
+
+    def read(self, data: bytes) -> tuple[Any, bytes]: ...
+
+    def write(self, said: Said) -> bytes: ...
+
+
+class _Google:
+    """What both versions of Google's protocol have in common. They name the same times differently."""
+
+    word_times: tuple[str, str]
+    result_end: str
+
+    def __init__(self, version: str) -> None:
+        self._types = import_module(f"google.cloud.speech_{version}")
+
+    def write(self, said: Said) -> bytes:
+        types, (begins, ends) = self._types, self.word_times
+        words = [
+            types.WordInfo(word=word, confidence=0.9, **{begins: _duration(start), ends: _duration(end)})
+            for word, start, end in said.words
+            if said.is_final
+        ]
+        best = types.SpeechRecognitionAlternative(transcript=said.text, confidence=0.9, words=words)
+        result = types.StreamingRecognitionResult(
+            alternatives=[best], is_final=said.is_final, **{self.result_end: _duration(said.end)}
+        )
+        response = types.StreamingRecognizeResponse(results=[result])
+        return bytes(types.StreamingRecognizeResponse.serialize(response))
+
+
+class GoogleV1(_Google):
+    service = "google.cloud.speech.v1.Speech"
+    word_times, result_end = ("start_time", "end_time"), "result_end_time"
+
+    def __init__(self) -> None:
+        super().__init__("v1")
+
+    def read(self, data: bytes) -> tuple[Any, bytes]:
+        request = self._types.StreamingRecognizeRequest.deserialize(data)
+        return (request.streaming_config if "streaming_config" in request else None), request.audio_content
+
+
+class GoogleV2(_Google):
+    service = "google.cloud.speech.v2.Speech"
+    word_times, result_end = ("start_offset", "end_offset"), "result_end_offset"
+
+    def __init__(self) -> None:
+        super().__init__("v2")
+
+    def read(self, data: bytes) -> tuple[Any, bytes]:
+        request = self._types.StreamingRecognizeRequest.deserialize(data)
+        return (request if "streaming_config" in request else None), request.audio
+
+
+class Riva:
+    service = "nvidia.riva.asr.RivaSpeechRecognition"
+
+    def __init__(self) -> None:
+        import_module("riva.client")  # which finds its own protos
+        self._types = import_module("riva.client.proto.riva_asr_pb2")
+
+    def read(self, data: bytes) -> tuple[Any, bytes]:
+        request = self._types.StreamingRecognizeRequest.FromString(data)
+        return (request.streaming_config if request.HasField("streaming_config") else None), request.audio_content
+
+    def write(self, said: Said) -> bytes:
+        types = self._types
+        words = [
+            types.WordInfo(word=word, start_time=round(start * 1000), end_time=round(end * 1000), confidence=0.9)
+            for word, start, end in said.words
+            if said.is_final
+        ]
+        best = types.SpeechRecognitionAlternative(transcript=said.text, words=words)
+        result = types.StreamingRecognitionResult(
+            alternatives=[best], is_final=said.is_final, audio_processed=0.0 if said.is_final else said.end
+        )
+        return bytes(types.StreamingRecognizeResponse(results=[result]).SerializeToString())
+
+
+DIALECTS: dict[str, Callable[[], Dialect]] = {"google v1": GoogleV1, "google v2": GoogleV2, "riva": Riva}
+
+
+def _duration(seconds: float) -> dict[str, int]:
+    whole = int(seconds)
+    return {"seconds": whole, "nanos": round((seconds - whole) * 1e9)}
+
+
+@dataclass
+class Call:
+    """One call as a handler sees it: its configuration and metadata, its audio, and how to answer it."""
+
+    dialect: Dialect
+    config: Any
+    context: Any
+    requests: Iterator[bytes]
+    ended: threading.Event = field(default_factory=threading.Event)  # by its client, or by its connection's end
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return dict(self.context.invocation_metadata())
+
+    def audio(self) -> Iterator[bytes]:
+        for data in self.requests:
+            yield self.dialect.read(data)[1]
+
+    def stall(self) -> None:
+        """Do nothing, until the client hangs up."""
+        if not self.ended.wait(SECONDS):
+            self.context.abort(grpc.StatusCode.UNAVAILABLE, "stalled for too long")
+
+
+@contextmanager
+def serving(dialect: Dialect, handle: Callable[[Call], Iterator[Said]], port: int = 0) -> Iterator[str]:
+    """Serve on a free port of loopback; yield host:port."""
+
+    def converse(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        config, _ = dialect.read(next(requests))
+        call = Call(dialect, config, context, requests)
+        context.add_callback(call.ended.set)
+        for said in handle(call):
+            yield dialect.write(said)
+
+    handler = grpc.stream_stream_rpc_method_handler(converse)
+    executor = ThreadPoolExecutor(64, thread_name_prefix="fake")
+    server = grpc.server(executor)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(dialect.service, {"StreamingRecognize": handler}),)
+    )
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    try:
+        yield f"127.0.0.1:{bound}"
+    finally:
+        server.stop(0).wait()
+        executor.shutdown()
