@@ -22,7 +22,7 @@ from speechbridge.server.speech import choose
 from speechbridge.settings import Settings, WrongSetting
 from syncbridge import Bridge
 from tests.helpers import spoken
-from tests.helpers.grpc_services import DIALECTS, Call, Said, grpc, serving, settings_for
+from tests.helpers.grpc_services import DIALECTS, Call, GoogleV1, Said, grpc, serving, settings_for
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
 from tests.helpers.service import STREAM, client, ending, service
@@ -268,7 +268,7 @@ async def test_what_may_pass_is_tried_again_with_the_same_audio(name: str, statu
 async def test_an_error_in_a_response_of_google_v1_is_judged_as_a_status() -> None:
     types = pytest.importorskip("google.cloud.speech_v1")
 
-    class Dialect(DIALECTS["google v1"]):  # type: ignore[misc, valid-type] # the class of this name
+    class Dialect(GoogleV1):
         def write(self, said: Said) -> bytes:
             response = types.StreamingRecognizeResponse(error={"code": 7, "message": "no"})
             return bytes(types.StreamingRecognizeResponse.serialize(response))

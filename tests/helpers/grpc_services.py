@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 grpc = pytest.importorskip("grpc", reason="gRPC is not installed: pip install '.[google,riva]'")
 
 from speechbridge.testing import grpc_services  # noqa: E402 # it needs gRPC
-from speechbridge.testing.grpc_services import Call, Said, serving  # noqa: E402 # likewise
+from speechbridge.testing.grpc_services import Call, GoogleV1, Said, serving  # noqa: E402 # likewise
 
-__all__ = ["DIALECTS", "FAULTS", "Call", "Counting", "Said", "grpc", "name_of", "serving", "settings_for"]
+__all__ = ["DIALECTS", "FAULTS", "Call", "Counting", "GoogleV1", "Said", "grpc", "name_of", "serving", "settings_for"]
 
 CUT_SECONDS = 0.03  # that are missing of a word: rounding takes less away
 PIECE = 2**17  # samples
