@@ -84,8 +84,8 @@ if ! is_usable; then
   "$python" -m venv --clear $venv || fail "$python cannot make $venv: the reason stands above"
 fi
 case $lock in
-requirements.lock) size="140 MB to fetch, 410 MB on disk, about a minute" ;;
-*) size="255 MB to fetch, 880 MB on disk, about two minutes" ;;
+requirements.lock) size="180 MB to fetch, 510 MB on disk, about a minute" ;;
+*) size="290 MB to fetch, 990 MB on disk, about two minutes" ;;
 esac
 say "installing into $venv with Python $(version $venv/bin/python): $size"
 rm -f $stamp
