@@ -47,8 +47,7 @@ PATIENCE = 20_000  # ms; a browser beside other work is slow at times
 playwright.async_api.expect.set_options(timeout=PATIENCE)
 
 ENGINE: ContextVar[str] = ContextVar("engine", default="chromium")
-OTHERS = [pytest.param(name, marks=pytest.mark.other_browser) for name in ("firefox", "webkit")]
-every_engine = pytest.mark.parametrize("engine", ["chromium", *OTHERS], indirect=True)
+every_engine = pytest.mark.parametrize("engine", ["chromium", "firefox", "webkit"], indirect=True)
 
 
 def expect(locator: Locator | DrivenLocator) -> LocatorAssertions:
