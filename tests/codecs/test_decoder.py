@@ -28,12 +28,14 @@ def test_what_was_said_comes_out(form: Form) -> None:
         assert abs(len(heard) - len(said)) / 32000 < 0.15  # encoders pad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_one_byte_at_a_time_or_all_at_once_are_heard_alike(form: Form) -> None:
     data, kind = reading(form, 0.25), ContentType.parse(form.media)
     assert decoded(chunks(data, 1), kind) == decoded([data], kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FEW, ids=str)
 def test_any_cut_is_heard_alike(form: Form) -> None:
     data, kind = reading(form, 0.25), ContentType.parse(form.media)

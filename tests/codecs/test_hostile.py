@@ -21,6 +21,8 @@ from tests.helpers.encoded import FEW, FORMS, OGG, WEBM, Form, encoded, reading
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+pytestmark = pytest.mark.slow
+
 CONTAINERS = [form for form in FORMS if ";" not in form.media]
 TYPES = ["audio/webm", "audio/ogg", "audio/mp4", "audio/aac", "audio/mpeg", "audio/flac", "audio/wav"]
 VORBIS_OGG = FORMS[9]

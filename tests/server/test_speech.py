@@ -192,6 +192,7 @@ async def test_metrics_tell_the_two_apart() -> None:
     assert 'speechbridge_upstream_connections{engine="sixth"} 0.0' in text
 
 
+@pytest.mark.slow
 async def test_a_client_is_told_in_a_field_that_another_engine_stands_in() -> None:
     engines = {"engine": f"{HERE}:dead", "fallback": f"{HERE}:says_finals"}
     async with running_service(None, **engines) as server, client(server, STREAM) as socket:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from speechbridge.protocol.request import StreamRequest
     from speechbridge.recognizer.server import Connection, Refusal
 
+pytestmark = pytest.mark.slow
+
 EACH = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 PATIENCE = 30.0
 DEAF_SECONDS = 3.0  # a server that reads no more does not notice that its client has left

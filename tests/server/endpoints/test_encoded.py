@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from speechbridge.engines import Engine
     from speechbridge.server.run import Server
 
+pytestmark = pytest.mark.slow  # each decodes two seconds of speech, live
+
 SAID = clip.pcm(seconds=2.0)
 CHOSEN = [
     WEBM,
