@@ -41,6 +41,12 @@ document.close();
 await new Promise((done) => document.readyState === "complete" ? done() : addEventListener("load", done));
 """
 
+# The click itself may come after the focus, and would close a panel that a key has opened.
+FOCUSED = """
+for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+return document.hasFocus();
+"""
+
 
 class WebKit:
     """Tabs are named by their window handle."""
@@ -93,7 +99,7 @@ class WebKit:
         async with asyncio.timeout(PATIENCE):
             while True:
                 await self.act(tab, move(*CORNER, click=True))
-                if await self.run(tab, "return document.hasFocus();"):
+                if await self.run(tab, FOCUSED):
                     return
                 await asyncio.sleep(PAUSE)
 
