@@ -46,8 +46,8 @@ class SpeechService:
         self.name = engine.name
         self.open: Open = streams(engine, _options(settings), fallback)
         self.takes = engine.capabilities if fallback is None else common(engine.capabilities, fallback.capabilities)
-        self.health = {one.name: one.health for one in (engine, fallback) if one is not None}
-        self._engines = [one for one in (engine, fallback) if one is not None]
+        self._engines = [engine] if fallback is None else [engine, fallback]
+        self.health = {one.name: one.health for one in self._engines}
         for name, health in self.health.items():
             if connected is not None:
                 health.connected = partial(connected, name)
