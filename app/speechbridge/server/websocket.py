@@ -62,8 +62,9 @@ FRAGMENTS = 2048  # a message
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 CLOSE_SECONDS = 5.0  # for a client to answer our close frame
 DISCARDED_BYTES = 2**24  # after our close. A client's and our own buffers hold less, so what is in flight is less
-TICK_SECONDS = 0.1  # in which uvicorn notices a signal
 DISCARDED_FRAMES = 4096  # after our close, among which the client's own close frame is looked for
+
+TICK_SECONDS = 0.1  # in which uvicorn notices a signal
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
