@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 import httpx2
 
 from tests.helpers.webdriver.driver import kill_children, move
+from tests.helpers.webdriver.page import PATIENCE, PAUSE
 from tests.helpers.webdriver.sound import null_output
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ ARGUMENTS = ["--automation", "--enable-media-stream=true", "--enable-mock-captur
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference, by the standard
 CORNER = (3, 3)  # of the page, where nothing is
 SCREEN = "1600x1200x24"
-PATIENCE = 20.0  # seconds
-PAUSE = 0.05  # between two looks
 
 # Classic WebDriver runs nothing before a document's own scripts. So a document of ours, without any, takes the page's
 # place: it runs `before`, then writes the page into itself. Only then it has the page's address.
