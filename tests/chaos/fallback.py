@@ -36,6 +36,8 @@ class Side:
 
     def __init__(self, counting: Counting, streams: dict[str, Stream]) -> None:
         self.calls = 0
+        self.is_called = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._counting = counting
         self._streams = streams
         self._here: set[str] = set()
@@ -46,6 +48,7 @@ class Side:
         with self._lock:
             self.calls += 1
             self._here.add(name)
+        self._loop.call_soon_threadsafe(self.is_called.set)
         try:
             yield from self._counting(call)
         finally:
@@ -61,13 +64,14 @@ class Side:
 
 
 async def dying(first: Side, times: int, seconds: float, addresses: asyncio.Queue[str]) -> None:
-    """Serve in the first half of each period, and not in the other."""
+    """Serve in the first half of each period, or for as long as no stream has come back, and not in the other."""
     port = 0
     for _ in range(times):
         with serving(DIALECTS[FIRST](), first, port) as address:
             port = int(address.rpartition(":")[2])
             addresses.put_nowait(address)
-            await asyncio.sleep(seconds / times / 2)
+            first.is_called.clear()
+            await asyncio.gather(first.is_called.wait(), asyncio.sleep(seconds / times / 2))
             first.breaks_now()
         await asyncio.sleep(seconds / times / 2)
     with serving(DIALECTS[FIRST](), first, port):

@@ -8,7 +8,7 @@ from tests.chaos import fallback
 
 
 async def test_no_word_is_lost_or_doubled_when_the_first_engine_dies_and_heals() -> None:
-    options = argparse.Namespace(streams=3, minutes=0.4, pace=4.0, times=2)
+    options = argparse.Namespace(streams=3, minutes=0.8, pace=4.0, times=4)
     result, (first, second), left = await fallback.run(options)
     assert (result.trouble, left) == ([], "")
     assert result.count(lambda heard: heard.untrue) == 0
