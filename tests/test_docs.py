@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from speechbridge.protocol.close import Close, CloseCode
+from syncbridge.resumable.watchdog import TRANSITIONS
+from tests import reference
+
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "bridge" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *(ROOT / folder / "README.md" for folder in ("bridge", "examples")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -41,7 +52,7 @@ def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
 
 
 def test_the_readme_leads_to_every_page_of_the_docs() -> None:
-    linked = {link.partition("#")[0] for link in LINK.findall(prose(PAGES[0]))}
+    linked = {link.partition("#")[0] for link in LINK.findall(prose(ROOT / "README.md"))}
     assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
 
 
@@ -53,6 +64,42 @@ def test_every_example_compiles(page: Path) -> None:
             compile(example, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         elif language == "json":
             json.loads(example)
+
+
+@pytest.mark.parametrize("page", reference.TABLES)
+def test_a_reference_says_what_is_in_the_code(page: str) -> None:
+    assert reference.written(page, reference.TABLES[page]()) == (ROOT / "docs" / page).read_text()
+
+
+def test_every_close_code_is_described() -> None:
+    rows = re.findall(r"^\| ([\d, ]+)\b.*\| (.*) \|$", (ROOT / "docs" / "close-codes.md").read_text(), re.MULTILINE)
+    described = {int(code): retry for codes, retry in rows for code in codes.split(", ")}
+    never_sent = {CloseCode.GOING_AWAY, CloseCode.NO_CODE, CloseCode.ABNORMAL, CloseCode.TRY_AGAIN_LATER}
+    assert described.keys() == {int(code) for code in CloseCode if code not in never_sent}
+    permanent = {code for code in described if not Close(code).is_retryable}
+    assert permanent == {code for code in permanent if described[code].startswith("no")}
+
+
+def test_the_picture_of_the_watchdog_is_its_table() -> None:
+    text = (ROOT / "docs" / "how-it-works.md").read_text()
+    arrows = re.findall(r"^    (\w+) --> (\w+): (.+)$", text, re.MULTILINE)
+    drawn = {(state, event): after for state, after, events in arrows for event in events.split(", ")}
+    moves = {(state, event): after for state, row in TRANSITIONS.items() for event, after in row.items()}
+    assert drawn == {move: after for move, after in moves.items() if after is not move[0]}
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    named = re.findall(r"(\S+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert all((tmp_path / name / "index.html").exists() for name in named if name != "index")
 
 
 def test_the_options_in_the_address_of_an_overlay_are_all_described() -> None:
