@@ -21,7 +21,7 @@ from tests.bench.report import keep, spread, table
 from tests.bench.subjects import alone, cores, echo, has_nginx, nginx, service, upstream
 
 if TYPE_CHECKING:
-    from tests.bench.load import Reading
+    from speechbridge.testing.load import Reading
 
 SESSIONS = 200
 ROUNDS = 5

@@ -20,7 +20,7 @@ from tests.bench.report import keep, table
 from tests.bench.subjects import Subject, cores, service, upstream
 
 if TYPE_CHECKING:
-    from tests.bench.load import Reading
+    from speechbridge.testing.load import Reading
 
 COUNTS = (1, 50, 200, 300)
 STEP = 50
