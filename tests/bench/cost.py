@@ -17,8 +17,9 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tests.bench.report import keep, spread, table
+from tests.bench.report import keep, spread
 from tests.bench.subjects import alone, cores, echo, has_nginx, nginx, service, upstream
+from tests.helpers.tables import table
 
 if TYPE_CHECKING:
     from speechbridge.testing.load import Reading
