@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from speechbridge.backoff import Backoff
-from speechbridge.engines import Engine, UpstreamClosed, reconnect
-from speechbridge.engines.embedded import EmbeddedRecognizer, RecognizerFailed
+from speechbridge.engines import Engine, UpstreamClosed, embedded, reconnect
+from speechbridge.engines.embedded_process import EmbeddedRecognizer, RecognizerFailed
 from speechbridge.engines.rev import RevEngine
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.server import speech
@@ -117,7 +117,7 @@ async def test_it_ends_when_its_parent_is_killed(script: str) -> None:
     """Even by SIGKILL, which leaves nobody to stop it."""
     program = (
         "import asyncio, sys\n"
-        "from speechbridge.engines.embedded import EmbeddedRecognizer\n"
+        "from speechbridge.engines.embedded_process import EmbeddedRecognizer\n"
         "async def main():\n"
         f"    async with EmbeddedRecognizer('--script', {script!r}, module='speechbridge.testing') as recognizer:\n"
         "        print(recognizer.pid, flush=True)\n"
@@ -173,5 +173,5 @@ async def test_the_embedded_engine_conforms(
     def scripted(*_arguments: str) -> EmbeddedRecognizer:
         return EmbeddedRecognizer("--script", str(path), module="speechbridge.testing")
 
-    monkeypatch.setattr(speech, "EmbeddedRecognizer", scripted)
+    monkeypatch.setattr(embedded, "EmbeddedRecognizer", scripted)
     await check(subject)

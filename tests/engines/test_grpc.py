@@ -137,7 +137,10 @@ async def test_stereo_and_other_formats_are_converted_and_what_cannot_be_is_refu
             assert final.text == "Heard 32000,"
         async with client(server, f"{PATH}?{planar}") as web:
             _, close = await ending(web)
-    assert (close.code, close.reason) == (4002, "this speech service takes format=S16LE")
+    assert (close.code, close.reason) == (
+        4002,
+        "2 channels of format=F32LE must be interleaved: send layout=interleaved",
+    )
     assert [rate_of(name, config) for config in configs] == [(16000, 1), (16000, 1)]
 
 

@@ -16,6 +16,7 @@ from speechbridge.engines.health import FAILING, Health
 from speechbridge.engines.reconnect import ReconnectOptions, settled_by_final
 from speechbridge.engines.streams import streams
 from speechbridge.protocol.close import Close
+from speechbridge.protocol.media import RAW_FORMATS
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.testing.script import final
 from syncbridge import Bridge, Stuck
@@ -105,10 +106,16 @@ def test_no_message_is_longer_than_the_engine_takes() -> None:
             "this speech service does not decode audio/x-flac: send audio/x-raw",
         ),
         (
-            ContentType("audio/x-raw", "interleaved", 16000, "F32LE", 1),
+            ContentType("audio/x-raw", "interleaved", 16000, "S20LE" * 4, 1),  # the longest name
             {},
             Capabilities(formats=S16),
-            "takes format=S16LE",
+            f"format={'S20LE' * 4}: send {RAW_FORMATS}",
+        ),
+        (
+            ContentType("audio/x-raw", "non-interleaved", 16000, "F32LE", 2),
+            {},
+            Capabilities(formats=S16),
+            "2 channels of format=F32LE must be interleaved: send layout=interleaved",
         ),
         (
             ContentType("audio/x-raw", "non-interleaved", 16000, "S16LE", 2),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import Close, CloseCode, fit_reason
+from speechbridge.protocol.media import RAW_FORMATS
 from speechbridge.protocol.request import ContentType
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ def refusal(request: StreamRequest, capabilities: Capabilities) -> UpstreamClose
     if kind.media != ContentType.RAW and not capabilities.takes(kind):
         reason = f"this speech service does not decode {kind.media}: send audio/x-raw"
     elif kind.media == ContentType.RAW and capabilities.formats is not None and kind.format not in capabilities.formats:
-        reason = f"this speech service takes format={', '.join(sorted(capabilities.formats))}"
+        if kind.layout != "interleaved" and (kind.channels or 1) > 1:
+            reason = f"{kind.channels} channels of format={kind.format} must be interleaved: send layout=interleaved"
+        else:
+            reason = f"format={kind.format}: send {RAW_FORMATS}"
     elif kind.media == ContentType.RAW and kind.rate not in capabilities.rates:
         reason = f"this speech service takes rate={kind.rate} only with layout=interleaved"
     elif kind.media == ContentType.RAW and (kind.channels or 1) > capabilities.channels:
