@@ -23,7 +23,7 @@ VENDORS = {
     "prometheus_client": "speechbridge.server.metrics",
     "pydantic_settings": "speechbridge.settings",
     "pythonjsonlogger": "speechbridge.logs",
-    "rev_ai": "speechbridge.engines.rev",
+    "rev_ai": "speechbridge.engines.rev_stream",
     "riva": "speechbridge.engines.riva",
     "rich": "speechbridge.cli.screen",
     "sounddevice": "speechbridge.cli.microphone",
@@ -35,7 +35,7 @@ VENDORS = {
     "websocket": "speechbridge.engines.rev_socket",
     "websockets.asyncio.client": "speechbridge.client.dial",
     "websockets.asyncio.server": "speechbridge.recognizer.server",
-    "websockets.speedups": "speechbridge.engines.rev_socket",
+    "websockets.speedups": "speechbridge.engines.rev_frames",
 }
 
 # Servers that stand in for a vendor's, of its own protos.
