@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from speechbridge.backoff import Backoff
-from speechbridge.engines import reconnect
+from speechbridge.engines import grpc_channels, reconnect
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from speechbridge.server.speech import choose
@@ -388,9 +388,7 @@ async def test_a_server_that_comes_back_is_reached_at_once(name: str) -> None:
 
 @SERVICES
 async def test_streams_do_not_wait_for_each_other_on_one_connection(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from speechbridge.engines import grpc_call  # noqa: PLC0415 # it needs grpc
-
-    monkeypatch.setattr(grpc_call, "STREAMS", 2)
+    monkeypatch.setattr(grpc_channels, "STREAMS", 2)
     peers: set[str] = set()
     all_there = threading.Barrier(5)
 

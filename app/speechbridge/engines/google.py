@@ -19,7 +19,8 @@ from google.cloud import speech_v2 as v2
 
 from speechbridge.engines import Capabilities, Engine, Upstream
 from speechbridge.engines.google_config import config_v1, config_v2, messages
-from speechbridge.engines.grpc_call import BY_NUMBER, Call, Channels, insecure, options
+from speechbridge.engines.grpc_call import BY_NUMBER, Call, insecure, options
+from speechbridge.engines.grpc_channels import Channels
 from speechbridge.engines.health import Health
 from speechbridge.engines.options import start_of
 from speechbridge.engines.reconnect import settled_by_final

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import riva.client
 
 from speechbridge.engines import Capabilities, Engine, Upstream
-from speechbridge.engines.grpc_call import Call, Channels, options
+from speechbridge.engines.grpc_call import Call, options
+from speechbridge.engines.grpc_channels import Channels
 from speechbridge.engines.health import Health
 from speechbridge.engines.options import language_of, phrases_of, start_of
 from speechbridge.engines.reconnect import settled_by_final
