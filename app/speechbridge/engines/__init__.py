@@ -28,7 +28,8 @@ class Upstream(Attempt[bytes, str]):
     Responses are messages of `protocol.messages`, or whatever the client understands. An engine that learns before the
     first response that the service has accepted the stream says so in `has_answered`. A stream that outlives its
     connections has `statistics`, and is told by `input_ended` that the client ends it. One that may be stuck in an SDK
-    that nothing wakes takes in `on_stuck` what to call then, with the reason, from another thread.
+    that nothing wakes takes in `on_stuck` what to call then, with the reason, from another thread; without a reason if
+    everything was answered.
     """
 
     statistics: Callable[[], ResumeStatistics] | None = None

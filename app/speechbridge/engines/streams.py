@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from speechbridge.engines.bounded import bounded
 from speechbridge.engines.fallback import Choice, Fallback, common, persistent
 from speechbridge.engines.fitted import fitted, refusal
 from speechbridge.engines.health import guarded
 from speechbridge.engines.reconnect import resuming
+from syncbridge import Bounded
 
 if TYPE_CHECKING:
     from speechbridge.engines import Capabilities, Engine, Open, Upstream
@@ -50,7 +50,7 @@ def streams(engine: Engine, options: ReconnectOptions, fallback: Engine | None =
             return alone(request)
         if engine.settled is None or request.content_type.frame is None:
             stream = Fallback(Choice(engine, first), Choice(fallback, last))
-            return bounded(stream.open(request), options.answer)
+            return _bounded(stream.open(request), options.answer)
         stream = Fallback(Choice(engine, first), Choice(fallback, second))
         return resuming(stream.open, options, limits, stream.settled, stream.stuck)(request)
 
@@ -65,10 +65,15 @@ def _alone(engine: Engine, options: ReconnectOptions) -> Open:
         if (refused := refusal(request, engine.capabilities)) is not None:
             raise refused
         if resumed is None or request.content_type.frame is None:
-            return bounded(connection(request), options.answer)
+            return _bounded(connection(request), options.answer)
         return resumed(request)
 
     return opened
+
+
+def _bounded(upstream: Upstream, seconds: float) -> Upstream:
+    bounded = Bounded(upstream, seconds)
+    return replace(upstream, start=bounded, on_stuck=bounded.on_stuck)
 
 
 def _connection(engine: Engine, open_stream: Open, patience: float) -> Open:
