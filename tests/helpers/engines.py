@@ -1,4 +1,4 @@
-"""What tests of engines share: the examples of the docs, and how often an engine misbehaves."""
+"""What tests of engines share: the examples of the docs, and the rules of resumable streams."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechbridge.engines import reconnect
-from speechbridge.testing.conformance import Behaviour
 from syncbridge import Resumable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pytest
 
     from syncbridge import Resumption
@@ -37,10 +34,3 @@ def rules_given(monkeypatch: pytest.MonkeyPatch) -> list[Resumption[str]]:
 
     monkeypatch.setattr(reconnect, "Resumable", remember)
     return rules
-
-
-def from_now_on(behaviour: Behaviour) -> Iterator[Behaviour]:
-    """Yield how each connection behaves: as told at first, well afterwards; one that refuses goes on refusing."""
-    yield behaviour
-    while True:
-        yield behaviour if behaviour is Behaviour.REFUSES else Behaviour.ANSWERS

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import queue
 import sys
-import threading
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -25,8 +23,9 @@ from speechbridge.engines.rev import RevEngine, rev_engine
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Connected, Element, Final
 from speechbridge.recognizer.server import serving
-from speechbridge.testing.conformance import CHECKS, RATE, Behaviour
-from tests.helpers.engines import example, from_now_on
+from speechbridge.testing.conformance import CHECKS, RATE, Behaviour, from_now_on
+from syncbridge.testing import FakeSdk
+from tests.helpers.engines import example
 from tests.helpers.secrets import secret
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 EACH = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-PATIENCE = 30.0
 DEAF_SECONDS = 3.0  # a server that reads no more does not notice that its client has left
 
 
@@ -59,62 +57,24 @@ def partial(begin: float = 0.0) -> str:
 
 
 class Script:
-    """A far side in the same process: it behaves as it is told, and can be closed."""
+    """The library's fake SDK, with messages of ours."""
 
-    def __init__(self, behaviours: Iterator[Behaviour]) -> None:
-        self._behaviour = next(behaviours)
-        self._closed = threading.Event()
+    def __init__(self, sdk: FakeSdk) -> None:
+        self._connection = sdk.connect()
+        self.close = self._connection.close
 
     def stream(self, audio: Iterator[bytes], begin: float) -> Iterator[str]:
         """Raise ConnectionError, or PermissionError for a refusal."""
-        heard: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        if self._behaviour is Behaviour.DEAF:
-            self._stall()
-        if self._behaviour is Behaviour.REFUSES:
-            raise PermissionError
-        threading.Thread(target=self._listen, args=(audio, heard), name="script-listener", daemon=True).start()
-        size = heard.get()
-        total = size or 0
-        if size is not None:
-            if self._behaviour is Behaviour.ENDS_EARLY:
-                return
-            self._after_the_first()
-            yield partial(begin)
-            if self._behaviour is Behaviour.MUTE_AFTER_A_PARTIAL:
-                self._stall()
-            while (size := heard.get()) is not None:
-                total += size
-        if self._closed.is_set():
-            raise ConnectionAbortedError
-        if self._behaviour is not Behaviour.ANSWERS:
-            self._stall()
-        yield final(total, begin)
-
-    def _after_the_first(self) -> None:
-        if self._behaviour is Behaviour.BREAKS:
-            raise ConnectionResetError
-        if self._behaviour is Behaviour.MUTE:
-            self._stall()
-
-    def _listen(self, audio: Iterator[bytes], heard: queue.SimpleQueue[int | None]) -> None:
-        for chunk in audio:
-            heard.put(len(chunk))
-        heard.put(None)
-
-    def _stall(self) -> None:
-        assert self._closed.wait(PATIENCE)
-        raise ConnectionAbortedError
-
-    def close(self) -> None:
-        self._closed.set()
+        for response in self._connection.stream(audio):
+            yield final(response.size, begin) if response.is_last else partial(begin)
 
 
 @asynccontextmanager
 async def an_engine(behaviour: Behaviour) -> AsyncIterator[Engine]:
-    behaviours = from_now_on(behaviour)
+    sdk = FakeSdk(behaviour)
 
     def open_stream(request: StreamRequest) -> Upstream:
-        script = Script(behaviours)
+        script = Script(sdk)
 
         def start(audio: Iterator[bytes]) -> Iterator[str]:
             try:
@@ -139,13 +99,13 @@ async def test_an_engine_in_the_same_process_conforms(check: Callable[[Any], Cor
 
 @asynccontextmanager
 async def a_function(behaviour: Behaviour) -> AsyncIterator[Engine]:
-    behaviours = from_now_on(behaviour)
+    sdk = FakeSdk(behaviour)
 
     class Stream:
         settled = staticmethod(settled_by_final)
 
         def __init__(self, audio: Iterator[bytes], request: StreamRequest) -> None:
-            self._script = Script(behaviours)
+            self._script = Script(sdk)
             self._audio = audio
             self._begin = float(request.options.get("start_ts", 0.0))
 
@@ -177,11 +137,11 @@ class Disconnected(Exception): ...
 
 @asynccontextmanager
 async def the_one_of_the_docs(behaviour: Behaviour) -> AsyncIterator[Engine]:
-    behaviours = from_now_on(behaviour)
+    sdk = FakeSdk(behaviour)
 
     class Connection:
         def __init__(self) -> None:
-            self._script = Script(behaviours)
+            self._script = Script(sdk)
             self.close = self._script.close
 
         def stream(self, audio: Iterator[bytes]) -> Iterator[SimpleNamespace]:
