@@ -5,13 +5,11 @@ Google's and Riva's pass them in tests/engines/test_grpc_conformance.py, where t
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import pytest
 
@@ -20,11 +18,14 @@ from speechbridge.engines import Engine, Upstream, UpstreamClosed, reconnect
 from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.engines.rev import RevEngine, rev_engine
-from speechbridge.protocol.close import END_OF_INPUT, Close
-from speechbridge.protocol.messages import EOS, Connected, Element, Final
+from speechbridge.protocol.close import Close
+from speechbridge.protocol.messages import Element, Final
 from speechbridge.recognizer.server import serving
-from speechbridge.testing.conformance import CHECKS, RATE, Behaviour, from_now_on
+from speechbridge.testing.conformance import CHECKS, RATE, Behaviour
+from speechbridge.testing.function import scripted_engine
+from speechbridge.testing.script import Scripted
 from syncbridge.testing import FakeSdk
+from tests.helpers.behaviours import scripts
 from tests.helpers.engines import example
 from tests.helpers.secrets import secret
 
@@ -32,12 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from speechbridge.protocol.request import StreamRequest
-    from speechbridge.recognizer.server import Connection, Refusal
 
 pytestmark = pytest.mark.slow
 
 EACH = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-DEAF_SECONDS = 3.0  # a server that reads no more does not notice that its client has left
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +91,19 @@ async def an_engine(behaviour: Behaviour) -> AsyncIterator[Engine]:
 @EACH
 async def test_an_engine_in_the_same_process_conforms(check: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
     await check(an_engine)
+
+
+# ---- the scripted engine ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def the_scripted_engine(behaviour: Behaviour) -> AsyncIterator[Engine]:
+    yield scripted_engine(*scripts(behaviour))
+
+
+@EACH
+async def test_the_scripted_engine_conforms(check: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    await check(the_scripted_engine)
 
 
 # ---- a start function ------------------------------------------------------------------------------------------------
@@ -175,50 +187,9 @@ async def test_the_engine_of_the_docs_conforms(check: Callable[[Any], Coroutine[
 # ---- Rev.ai's SDK ----------------------------------------------------------------------------------------------------
 
 
-class Far:
-    """A server of Rev.ai's protocol."""
-
-    def __init__(self, behaviours: Iterator[Behaviour]) -> None:
-        self._behaviours = behaviours
-
-    async def admit(self, _connection: Connection) -> Refusal | None:
-        return None
-
-    async def handle(self, connection: Connection) -> None:
-        behaviour = next(self._behaviours)
-        begin = float(parse_qs(connection.query).get("start_ts", ["0"])[0])
-        if behaviour is Behaviour.REFUSES:
-            await connection.close(Close(4001, "no"))
-            return
-        await connection.send(Connected(connection.id).encode())
-        if behaviour is Behaviour.DEAF:
-            connection.stop_reading()
-            await asyncio.sleep(DEAF_SECONDS)
-            await connection.drop(reset=True)
-            return
-        total = 0
-        while (message := await connection.receive()) != EOS:
-            is_first, total = total == 0, total + len(message)
-            if is_first and await self._ends(behaviour, connection):
-                return
-            if is_first and behaviour is not Behaviour.MUTE:
-                await connection.send(partial(begin))
-        while behaviour is not Behaviour.ANSWERS:
-            await connection.receive()  # until the client leaves
-        await connection.send(final(total, begin))
-        await connection.close(Close(1000, END_OF_INPUT))
-
-    async def _ends(self, behaviour: Behaviour, connection: Connection) -> bool:
-        if behaviour is Behaviour.ENDS_EARLY:
-            await connection.close(Close(1000, END_OF_INPUT))
-        elif behaviour is Behaviour.BREAKS:
-            await connection.drop(reset=True)
-        return behaviour in (Behaviour.ENDS_EARLY, Behaviour.BREAKS)
-
-
 @asynccontextmanager
 async def revs_sdk(behaviour: Behaviour) -> AsyncIterator[Engine]:
-    async with serving(Far(from_now_on(behaviour)), handshake_timeout=None) as server:
+    async with serving(Scripted(*scripts(behaviour)), handshake_timeout=None) as server:
         yield rev_engine("revai", RevEngine(lambda: server.url, secret()))
 
 
