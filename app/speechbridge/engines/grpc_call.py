@@ -119,7 +119,6 @@ class Call:
                 self._changed.wait_for(lambda: self._is_aborted or self._state in _CONNECTED, self._connect_seconds)
         finally:
             channel.grpc.unsubscribe(self._on_state)
-            self._channels.looked_at = time.monotonic()
         channel.is_connected = self._state is grpc.ChannelConnectivity.READY
         if self._is_aborted:
             raise UpstreamClosed(Close(CloseCode.ABNORMAL, "the stream was aborted"))

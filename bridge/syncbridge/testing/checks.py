@@ -8,10 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from syncbridge.bounded import Bounded
-from syncbridge.bridge import Bridge
 from syncbridge.errors import BridgeError, Early, Stuck
-from syncbridge.testing.streams import LIMITS, MUCH, SILENCE, Stream, one, running, threads_back, whole
+from syncbridge.testing.streams import LIMITS, MUCH, SILENCE, one, whole
 from syncbridge.testing.subject import Behaviour
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ async def responses_come_while_input_is_sent(opened: Opened) -> None:
 async def chunks_of_any_size(opened: Opened) -> None:
     """Whatever the sizes of chunks are, all bytes arrive."""
     sizes = (1, 800, 801, 40_001, 300_000, 97)
-    async with one(opened, Behaviour.ANSWERS) as stream:
+    async with one(opened, Behaviour.ANSWERS, joins=False) as stream:
         source = stream.subject.item * (300_000 // len(stream.subject.item) + 1)
         await stream.send(*(source[:size] for size in sizes))
         stream.end()
@@ -139,36 +137,30 @@ async def a_refusal_is_not_tried_again(opened: Opened) -> None:
 
 async def a_mute_service_after_the_end_is_given_up(opened: Opened) -> None:
     """An SDK whose last responses do not come is woken, and `Stuck` is raised."""
-    async with opened(Behaviour.MUTE_AFTER_THE_END) as subject, threads_back(subject.others):
-        attempt = subject.connect(0)
-        bridge = Bridge(Bounded(attempt, SILENCE), abort=attempt.abort, join=attempt.join, limits=LIMITS)
-        async with running(bridge):
-            stream = Stream(subject, bridge, None)
-            await stream.send(subject.item)
-            stream.end()
-            try:
-                await stream.heard()
-            except Stuck:
-                return
-            raise AssertionError("last responses that did not come were taken for a success")
+    async with one(opened, Behaviour.MUTE_AFTER_THE_END, answer=SILENCE) as stream:
+        await stream.send(stream.subject.item)
+        stream.end()
+        try:
+            await stream.heard()
+        except Stuck:
+            return
+        raise AssertionError("last responses that did not come were taken for a success")
 
 
 async def positions_count_from_where_a_connection_begins(opened: Opened) -> None:
     """A response settles the input up to a position of the stream, also where its connection begins later."""
     if not await _is_resumed(opened):
         return
-    async with opened(Behaviour.ANSWERS) as subject, threads_back(subject.others):
-        begun = 100 * len(subject.item)
-        attempt = subject.connect(begun)
-        bridge = Bridge(attempt.start, abort=attempt.abort, join=attempt.join, limits=LIMITS)
-        async with running(bridge):
-            await bridge.send(subject.item)
-            bridge.end()
-            settled = [subject.settled(response, begun) async for response in bridge if subject.settled]
-        found = [position for position in settled if position is not None]
-        expected = begun + len(subject.item)
+    begun = 3_200_000
+    async with one(opened, Behaviour.ANSWERS, position=begun) as stream:
+        settled, item = stream.subject.settled, stream.subject.item
+        assert settled
+        await stream.send(item)
+        stream.end()
+        found = [position async for response in stream.bridge if (position := settled(response, begun)) is not None]
         assert found, "nothing settles the input"
-        assert abs(found[-1] - expected) < subject.unit, f"{expected} bytes are settled as {found}"
+        is_right = abs(found[-1] - begun - len(item)) < stream.subject.unit
+        assert is_right, f"{begun + len(item)} bytes are settled as {found}"
 
 
 async def a_broken_connection_is_replaced(opened: Opened) -> None:

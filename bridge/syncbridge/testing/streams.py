@@ -8,6 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from syncbridge.bounded import Bounded
 from syncbridge.bridge import Bridge
 from syncbridge.errors import Early, Stuck
 from syncbridge.resumable import Resumable, Resumption
@@ -49,17 +50,27 @@ class Stream:
 
 
 @asynccontextmanager
-async def one(opened: Opened, behaviour: Behaviour, limits: Limits = LIMITS) -> AsyncIterator[Stream]:
-    """Open a stream of one connection."""
+async def one(  # noqa: PLR0913 # all but the first two can be left out
+    opened: Opened,
+    behaviour: Behaviour,
+    limits: Limits = LIMITS,
+    *,
+    position: int = 0,
+    answer: float | None = None,
+    joins: bool = True,
+) -> AsyncIterator[Stream]:
+    """Open a stream of one connection, which begins at a position. `answer` bounds its last responses, in seconds."""
     async with opened(behaviour) as subject, threads_back(subject.others):
-        attempt = subject.connect(0)
-        async with running(Bridge(attempt.start, abort=attempt.abort, join=attempt.join, limits=limits)) as b:
-            yield Stream(subject, b, None)
+        attempt = subject.connect(position)
+        start = attempt.start if answer is None else Bounded(attempt, answer)
+        bridge = Bridge(start, abort=attempt.abort, join=attempt.join if joins else None, limits=limits)
+        async with running(bridge):
+            yield Stream(subject, bridge, None)
 
 
 @asynccontextmanager
-async def whole(opened: Opened, behaviour: Behaviour, limits: Limits = LIMITS, **rules: Any) -> AsyncIterator[Stream]:
-    """Open a stream that outlives its connections."""
+async def whole(opened: Opened, behaviour: Behaviour, **rules: Any) -> AsyncIterator[Stream]:
+    """Open a stream that outlives its connections. Chunks are given as they are sent, and never joined."""
     async with opened(behaviour) as subject, threads_back(subject.others):
         made: Resumption[Any] = Resumption(
             **{
@@ -75,15 +86,16 @@ async def whole(opened: Opened, behaviour: Behaviour, limits: Limits = LIMITS, *
             | rules
         )
         resumable = Resumable(subject.connect, made)
-        bridge = Bridge(resumable, abort=resumable.abort, join=b"".join, limits=limits)
+        bridge = Bridge(resumable, abort=resumable.abort, limits=LIMITS)
         async with running(bridge):
             yield Stream(subject, bridge, resumable)
 
 
 @asynccontextmanager
-async def running(bridge: Bridge[bytes, Any]) -> AsyncIterator[Bridge[bytes, Any]]:
+async def running(bridge: Bridge[bytes, Any]) -> AsyncIterator[None]:
+    """Run a bridge, and check that its thread comes back."""
     async with asyncio.timeout(PATIENCE), bridge:
-        yield bridge
+        yield
     assert bridge.statistics().state != "abandoned", "its thread does not stop when it is aborted"
 
 
