@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from syncbridge import Resumption
 
 
-def example(title: str) -> str:
-    """Return the Python under a heading of docs/engines.md."""
+def example(title: str, number: int = 0) -> str:
+    """Return the first Python under a heading of docs/engines.md, or a later one."""
     page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
-    found = re.search(rf"^## {title}$.*?^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert found
-    return found[1]
+    [section] = re.findall(rf"^## {title}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    return str(re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[number])
 
 
 def rules_given(monkeypatch: pytest.MonkeyPatch) -> list[Resumption[str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +182,26 @@ async def the_one_of_the_docs(behaviour: Behaviour) -> AsyncIterator[Engine]:
 async def test_the_engine_of_the_docs_conforms(check: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
     assert len(example("An engine of your own").splitlines()) < 60
     await check(the_one_of_the_docs)
+
+
+@EACH
+async def test_the_suite_of_the_docs_is_one(check: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    behaviours: list[Behaviour] = []
+
+    @contextmanager
+    def serving(behaviour: Behaviour) -> Iterator[None]:
+        behaviours.append(behaviour)
+        yield
+
+    def factory() -> Engine:
+        return scripted_engine(*scripts(behaviours[-1]))
+
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "my_fake", SimpleNamespace(serving=serving))
+        patch.setitem(sys.modules, "my_package", SimpleNamespace(factory=factory))
+        exec(example("An engine of your own", 1), names)  # noqa: S102 # our own page
+    await names["test_my_engine_conforms"](check)
 
 
 # ---- Rev.ai's SDK ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What an engine takes: a request that it cannot serve is refused, and messages are cut to its size.
+"""What an engine takes: a request that it cannot serve is refused, and messages are cut to its size, in whole samples.
 
 Audio that it does not take is decoded and converted before it gets here (`speechbridge.codecs`). So the replay buffer
 holds what the engine is given.
@@ -6,6 +6,7 @@ holds what the engine is given.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -45,23 +46,33 @@ def refusal(request: StreamRequest, capabilities: Capabilities) -> UpstreamClose
 
 
 def fitted(open_stream: Open, capabilities: Capabilities) -> Open:
-    """Cut the audio of streams into messages that an engine takes."""
+    """Cut the audio of streams into messages that an engine takes: of whole samples, and no longer than it says.
+
+    Clients may end a message in the middle of a sample. Only the last message of a connection does so, too, if there is
+    no more.
+    """
     largest = capabilities.largest
-    if largest is None:
-        return open_stream
 
     def opened(request: StreamRequest) -> Upstream:
-        upstream = open_stream(request)
+        upstream, frame = open_stream(request), request.content_type.frame or 1
+        if largest is None and frame == 1:
+            return upstream
 
         def start(audio: Iterator[bytes]) -> object:
-            return upstream.start(_cut(audio, largest))
+            return upstream.start(_cut(audio, frame, largest or sys.maxsize))
 
         return replace(upstream, start=start)  # type: ignore[arg-type] # whatever the SDK returns: `started` judges it
 
     return opened
 
 
-def _cut(audio: Iterator[bytes], largest: int) -> Iterator[bytes]:
+def _cut(audio: Iterator[bytes], frame: int, largest: int) -> Iterator[bytes]:
+    held, step = b"", max(1, largest // frame) * frame
     for chunk in audio:
-        for start in range(0, len(chunk), largest):
-            yield chunk[start : start + largest]
+        whole = held + chunk if held else chunk
+        rest = len(whole) % frame
+        held = whole[len(whole) - rest :] if rest else b""
+        for start in range(0, len(whole) - rest, step):
+            yield whole[start : min(start + step, len(whole) - rest)]
+    if held:
+        yield held

@@ -191,9 +191,13 @@ async def a_blocked_send_is_replaced(opened: Opened) -> None:
     async with whole(opened, Behaviour.DEAF) as stream:
         item = stream.subject.item
         count = MUCH // len(item)
-        await stream.send(*[item] * count)
-        stream.end()
-        assert await stream.heard() == [count * len(item)], "the second connection was not given everything"
+        reading = asyncio.create_task(stream.heard())  # or responses would back up, and hold up the input
+        try:
+            await stream.send(*[item] * count)
+            stream.end()
+            assert await reading == [count * len(item)], "the second connection was not given everything"
+        finally:
+            reading.cancel()
 
 
 async def a_rotation_loses_nothing(opened: Opened) -> None:
@@ -202,15 +206,19 @@ async def a_rotation_loses_nothing(opened: Opened) -> None:
         return
     async with whole(opened, Behaviour.ANSWERS, lifetime=0.3, quiet=lambda _chunk: True) as stream:
         assert stream.resumable is not None
-        source, total = stream.subject.item * 2, 0
-        begun = time.monotonic()
-        while time.monotonic() < begun + 1.0:
-            for size in (1, 800, 801, 3201, 40_001):
-                await stream.send(source[:size])
-                total += min(size, len(source))
-            await asyncio.sleep(0.02)
-        stream.end()
-        heard, counts = sum(await stream.heard()), stream.resumable.statistics()
+        source, total = stream.subject.item * (40_001 // len(stream.subject.item) + 1), 0
+        reading = asyncio.create_task(stream.heard())
+        try:
+            begun = time.monotonic()
+            while time.monotonic() < begun + 1.0:
+                for size in (1, 800, 801, 3201, 40_001):
+                    await stream.send(source[:size])
+                    total += size
+                await asyncio.sleep(0.02)
+            stream.end()
+            heard, counts = sum(await reading), stream.resumable.statistics()
+        finally:
+            reading.cancel()
         assert counts.attempts > 1, "no connection was replaced"
         assert (counts.breaks, counts.given) == (0, total), "a connection broke, or input was not given"
         assert heard == total + counts.replayed, "bytes were lost, or given twice"
