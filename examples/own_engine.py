@@ -18,7 +18,7 @@ from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.engines.transcript import Transcript, Word
 from speechbridge.protocol.close import Close
 
-TAKES = Capabilities(formats=frozenset({"S16LE"}), channels=1, largest=16000)
+TAKES = Capabilities(formats=frozenset({"S16LE"}), channels=1, largest=16000, whole_samples=True)
 
 
 def vosk():

@@ -46,20 +46,19 @@ def refusal(request: StreamRequest, capabilities: Capabilities) -> UpstreamClose
 
 
 def fitted(open_stream: Open, capabilities: Capabilities) -> Open:
-    """Cut the audio of streams into messages that an engine takes: of whole samples, and no longer than it says.
+    """Cut the audio of streams into messages that an engine takes: no longer than it says, and of whole samples.
 
-    Clients may end a message in the middle of a sample. Only the last message of a connection does so, too, if there is
-    no more.
+    Only the last message of a connection may end in the middle of a sample, if there is no more.
     """
-    largest = capabilities.largest
+    largest, whole = capabilities.largest, capabilities.whole_samples
+    if largest is None and not whole:
+        return open_stream
 
     def opened(request: StreamRequest) -> Upstream:
-        upstream, frame = open_stream(request), request.content_type.frame or 1
-        if largest is None and frame == 1:
-            return upstream
+        upstream, frame = open_stream(request), request.content_type.frame if whole else None
 
         def start(audio: Iterator[bytes]) -> object:
-            return upstream.start(_cut(audio, frame, largest or sys.maxsize))
+            return upstream.start(_cut(audio, frame or 1, largest or sys.maxsize))
 
         return replace(upstream, start=start)  # type: ignore[arg-type] # whatever the SDK returns: `started` judges it
 

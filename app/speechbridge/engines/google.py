@@ -35,6 +35,7 @@ CAPABILITIES = Capabilities(
     formats=frozenset({"S16LE"}),
     channels=1,  # of more it hears the first only, or bills each
     largest=25_600,  # bytes: v2 refuses more
+    whole_samples=True,
     lifetime=285.0,  # it ends a stream after about 305 s
     room=150.0,  # its finals may lie 50 to 100 s apart
     hold=120.0,

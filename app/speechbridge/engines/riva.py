@@ -32,6 +32,7 @@ CAPABILITIES = Capabilities(
     formats=frozenset({"S16LE"}),
     channels=1,  # its streaming models hear one
     largest=2**16,  # bytes; gRPC's own limit is 4 MiB
+    whole_samples=True,
     lifetime=3_300.0,  # its servers may be set to end a stream after an hour
     tail=0.5,  # a final ends with its last word
 )
