@@ -90,6 +90,7 @@ class Sessions:
         self.waited = waited
         self.delayed = delayed
         self.draining = False  # then no session begins; handshakes are refused
+        self.began_draining = asyncio.Event()  # for connections on which no session runs at the moment
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
         self._past = Totals()  # of the sessions that have ended
@@ -145,6 +146,7 @@ class Sessions:
         Cancellation: the sessions go on to their end, and nobody waits for them.
         """
         self.draining = True
+        self.began_draining.set()
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         for session in self._alive:
             session.end(DRAINED, seconds)
