@@ -141,7 +141,7 @@ def any_query_of_deepgrams_is_read_or_refused(query: str) -> None:
 
 
 def any_text_of_deepgrams_is_a_command_or_not_understood(text: str) -> None:
-    assert command(text) is None or command(text) in Command
+    assert command(text) in {None, *Command}
     json.loads(Writer("id", Listen.parse("")).error(text))
 
 
