@@ -10,9 +10,10 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
+from speechbridge.protocol.deepgram import PATH as LISTEN
 from speechbridge.protocol.flows import PATH as FLOWS
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, misdirected, page, relay, stream
+from speechbridge.server.endpoints import flows, health, listen, misdirected, page, relay, stream
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
@@ -79,9 +80,10 @@ def create_app(
     app.include_router(health.router(sessions, metrics, speech.trouble))
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable))
+    app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
-    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS))
     return app
 
 

@@ -7,18 +7,23 @@ If a client exceeds a rate later, nothing more is read from it and its endpoint 
 sends what it still has to send; then the connection is closed with the code of that limit. Our server counts what
 comes, frame by frame (`scope["meter"]`); under another server the gate counts messages.
 
-A client sends its key as `access_token` in the query or as `Authorization: Bearer`. A page's script cannot set headers,
-and a URL is easily seen by others, so it sends the key as a subprotocol: `speechbridge.key.KEY`, beside `speechbridge`,
-which we select.
+Clients of Deepgram's protocol expect a status instead, and get one.
+
+A client sends its key as `access_token` in the query or as `Authorization: Bearer`, or `Token` as Deepgram's do. A
+page's script cannot set headers, and a URL is easily seen by others, so it sends the key among the subprotocols: see
+`Offered`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from speechbridge.protocol import deepgram
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.admission import Handshake
@@ -35,8 +40,39 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SUBPROTOCOL = "speechbridge"
-KEY_SUBPROTOCOL = "speechbridge.key."
+SCHEMES = ("bearer", "token")  # of the header Authorization
+# By path, None for all: the name that we select, and what stands before a key. On /relay only ours are for us.
+KEYED = {None: ("speechbridge", "speechbridge.key."), "/v1/realtime": ("realtime", "openai-insecure-api-key.")}
+PAIRED = {deepgram.PATH: ("token", "bearer")}  # names after which a key follows
+
+
+@dataclass(frozen=True)
+class Offered:
+    """The subprotocols that a client offers: the key among them, the one that we select, and the others.
+
+    Endpoints do not see ours: /relay passes on what it is offered, and the key is for us alone.
+    """
+
+    key: str
+    selected: str | None
+    others: list[str]
+
+    @classmethod
+    def of(cls, names: list[str], path: str) -> Offered:
+        """Look at them, in the order in which they came."""
+        key, selected, others = "", None, []
+        keyed = [KEYED[place] for place in (None, path) if place in KEYED]
+        rest = iter(names)
+        for name in rest:
+            if name.lower() in PAIRED.get(path, ()):
+                key, selected = key or next(rest, ""), selected or name
+            elif any(name == ours for ours, _ in keyed):
+                selected = selected or name
+            elif prefix := next((prefix for _, prefix in keyed if name.startswith(prefix)), None):
+                key = key or name.removeprefix(prefix)
+            else:
+                others.append(name)
+        return cls(key, selected, others)
 
 
 class Gate:
@@ -51,18 +87,20 @@ class Gate:
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
-        handshake = _handshake(scope)
-        offered: list[str] = scope["subprotocols"]
-        # The endpoints do not see them: /relay passes on what it is offered, and the key is for us alone.
-        scope["subprotocols"] = [name for name in offered if not _is_ours(name)]
-        connection = _Connection(receive, send, SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        offered = Offered.of(scope["subprotocols"], _own_path(scope))
+        handshake = _handshake(scope, offered.key)
+        scope["subprotocols"] = offered.others
+        connection = _Connection(receive, send, offered.selected)
         try:
             lease = scope["lease"] = self._admission.admit(handshake)
         except Refused as refusal:
             # Clients that connect too often would fill the log as well.
             level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO
             logger.log(level, "refused %s with %s", handshake.address, refusal.close)
-            await connection.refuse(refusal.close)
+            if _own_path(scope) == deepgram.PATH:
+                await connection.deny(*deepgram.refusal(refusal.close, str(uuid.uuid4())))
+            else:
+                await connection.refuse(refusal.close)
             return
         with lease.held():
             await connection.run(self._app, scope, lease, self._idle_seconds)
@@ -70,21 +108,19 @@ class Gate:
             logger.info("closed %s with %s", handshake.address, connection.verdict)
 
 
-def _handshake(scope: Scope) -> Handshake:
+def _handshake(scope: Scope, offered_key: str) -> Handshake:
     headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
     query = scope["query_string"].decode("latin-1")
     # Only these endpoints resume streams. Elsewhere a connection would get its lease without taking up a place.
     resume = Resume.parse(query) if _own_path(scope) in stream.PATHS else None
-    bearer = [value[7:] for name, value in headers if name == b"authorization" and value[:7].lower() == "bearer "]
-    subprotocols = [
-        name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name.startswith(KEY_SUBPROTOCOL)
-    ]
+    authorized = (value.partition(" ") for name, value in headers if name == b"authorization")
+    keys = [key for scheme, _, key in authorized if scheme.lower() in SCHEMES]
     return Handshake(
         origins=[value for name, value in headers if name == b"origin"],
         host=next((value for name, value in headers if name == b"host"), ""),
         has_cookie=any(name == b"cookie" for name, _ in headers),
         address=scope["client"][0] if scope["client"] else "unknown",
-        key=dict(parse_qsl(query)).get("access_token") or next(iter([*bearer, *subprotocols]), "").strip(),
+        key=dict(parse_qsl(query)).get("access_token") or next(iter([*keys, offered_key]), "").strip(),
         is_resuming=resume is not None and resume.key is not None,
     )
 
@@ -93,10 +129,6 @@ def _own_path(scope: Scope) -> str:
     """Return the path as the routes have it: without the prefix under which we are mounted, or a proxy publishes us."""
     path, prefix = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
-
-
-def _is_ours(subprotocol: str) -> bool:
-    return subprotocol == SUBPROTOCOL or subprotocol.startswith(KEY_SUBPROTOCOL)
 
 
 class _Connection:
@@ -120,6 +152,13 @@ class _Connection:
         await self._receive()  # its handshake
         await self.send({"type": "websocket.accept"})
         await self.send(_frame(close))
+
+    async def deny(self, status: int, headers: dict[str, str], body: str) -> None:
+        """Refuse a handshake with a status. Every server that has WebSockets for FastAPI can."""
+        await self._receive()  # its handshake
+        given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "websocket.http.response.start", "status": status, "headers": given})
+        await self._send({"type": "websocket.http.response.body", "body": body.encode()})
 
     async def run(self, app: ASGIApp, scope: Scope, lease: Lease, idle_seconds: float) -> None:
         self._lease = lease
