@@ -109,11 +109,15 @@ class UpstreamClosed(Exception):
     """The upstream ended the stream early, or could not be reached. The text may be shown to the client.
 
     `is_retryable` says whether another try may succeed: as the close code has it, if nothing else is given. With
-    `is_at_once` it need not wait, as it goes elsewhere.
+    `is_at_once` it need not wait, as it goes elsewhere. `has_timed_out` says that a connection could not be made in
+    time: such a try is so long that few are made before all streams are held back.
     """
 
-    def __init__(self, close: Close, *, is_retryable: bool | None = None, is_at_once: bool = False) -> None:
+    def __init__(
+        self, close: Close, *, is_retryable: bool | None = None, is_at_once: bool = False, has_timed_out: bool = False
+    ) -> None:
         super().__init__(str(close))
         self.close = close
         self.is_at_once = is_at_once
+        self.has_timed_out = has_timed_out
         self.is_retryable = close.is_retryable if is_retryable is None else is_retryable

@@ -43,7 +43,7 @@ def no_success(status: str, details: str, health: Health, connect_seconds: float
 def too_late(health: Health, connect_seconds: float) -> UpstreamClosed:
     """Return what to raise if connecting took too long."""
     reason = f"the speech service did not answer within {connect_seconds:g} s"
-    return health.unreachable(reason, is_retryable=health.has_connected)
+    return health.unreachable(reason, is_retryable=health.has_connected, has_timed_out=True)
 
 
 def _unreachable(details: str, health: Health, connect_seconds: float) -> UpstreamClosed:

@@ -52,7 +52,7 @@ def no_connection(error: Exception, health: Health, timeouts: Timeouts) -> Upstr
             return health.unreachable(reason, is_retryable=False)
         case TimeoutError() | WebSocketTimeoutException():
             reason = f"the speech service did not answer within {timeouts.connect:g} s"
-            return health.unreachable(reason, is_retryable=has_connected)
+            return health.unreachable(reason, is_retryable=has_connected, has_timed_out=True)
         case WebSocketAddressException():
             return health.unreachable("the speech service's host is not known", is_retryable=has_connected)
     return health.unreachable("the speech service cannot be reached", is_retryable=True)
