@@ -97,6 +97,7 @@ class Stream:
     given: list[tuple[int, int]] = field(default_factory=list)  # from where to where, for each connection
     displaced: int = 0  # messages that were not the samples that `start_ts` and what came before let expect
     cut: set[int] = field(default_factory=set)  # words that a connection was given only a part of
+    cut_by: set[tuple[int, int]] = field(default_factory=set)  # each with its connection
     may_miss: int = 0  # samples of silence at the end that may lie in a buffer when all before them is answered
     is_ended: bool = False  # the client has sent EOS, or is about to
     open: int = 0
@@ -172,6 +173,7 @@ class Hearing:
         start, stop = spoken.word(number)
         if start < self.start - RATE // 100 or stop > self.end:  # what rounding takes away is no cut
             self._stream.cut.add(number)
+            self._stream.cut_by.add((number, self.connection))
         start, stop = max(start, self.start), min(stop, self.end)
         return Element(f"{number}@{self.connection}", "text", round(start / RATE, 2), round(stop / RATE, 2), 1.0)
 

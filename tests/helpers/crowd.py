@@ -42,6 +42,7 @@ class Heard:
     doubled: int = 0
     off: int = 0  # words whose times are not the truth's, or run backwards
     untrue: int = 0  # the first of these, and words that a connection was given a part of
+    cut: int = 0  # finals of such words
     ended: str = "not at all"
     trouble: list[str] = field(default_factory=list)
     _last: float = 0.0
@@ -53,6 +54,7 @@ class Heard:
             number, connection = map(int, element.value.split("@"))
             stream.is_answered(connection)
             if isinstance(message, Final):
+                self.cut += (number, connection) in stream.cut_by
                 self._word(number, element.ts or 0.0, element.end_ts or 0.0, stream)
 
     def ends(self, stream: Stream) -> None:
