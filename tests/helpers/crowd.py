@@ -171,6 +171,16 @@ class Result:
                 told.append(f"stream {number}: {stream.displaced} messages were not what start_ts said")
         return told
 
+    @property
+    def cut(self) -> tuple[int, int]:
+        """Words of which a connection heard only a part, and said a final: those that clients heard, and the others.
+
+        A server whose call is called off, as it dies or as its client has left, may take that for the end of its input
+        for a moment. Then it says a final for the word that it is in the middle of, which reaches nobody.
+        """
+        heard = self.count(lambda heard: heard.cut)
+        return heard, sum(len(stream.cut_by) for stream in self.streams) - heard
+
     def worst(self, kind: str | None = None) -> float:
         times = [(k, t) for stream in self.streams for k, t in stream.worst.items()]
         return max((t for k, t in times if kind in (None, k)), default=0.0)
