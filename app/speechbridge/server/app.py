@@ -11,8 +11,9 @@ from speechbridge.engines.embedded import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
 from speechbridge.protocol.flows import PATH as FLOWS
+from speechbridge.protocol.openai import REALTIME
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, misdirected, page, relay, stream
+from speechbridge.server.endpoints import flows, health, misdirected, openai, page, relay, stream
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
@@ -80,7 +81,8 @@ def create_app(
     app.include_router(stream.router(sessions, resumable))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
-    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS))
+    app.include_router(openai.router(sessions))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS, REALTIME))
     return app
 
 
