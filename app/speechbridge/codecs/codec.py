@@ -42,11 +42,11 @@ class Codec:
         self._has_decoded = False
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[str, str, int] | None = None  # of the decoded samples
-        self._context: AudioCodecContext = av.CodecContext.create(track.codec, "r")  # type: ignore[assignment] # its own
-        self._context.thread_count = 1  # more would hold frames back
-        if track.extradata:
-            self._context.extradata = track.extradata
         try:
+            self._context: AudioCodecContext = av.CodecContext.create(track.codec, "r")  # type: ignore[assignment] # its own
+            self._context.thread_count = 1  # more would hold frames back
+            if track.extradata:
+                self._context.extradata = track.extradata
             if track.rate:
                 self._context.sample_rate = track.rate
             if channels:
