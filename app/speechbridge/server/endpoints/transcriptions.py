@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from speechbridge.server.totals import Totals
     from speechbridge.settings import TranscriptionSettings
 
-LOOKED_AT = 2**16  # bytes of a file, to tell whether it can be decoded as it comes
+LOOKS = (2**12, 2**14, 2**16)  # bytes of a file after which it is tried whether it can be decoded as it comes
 BATCH = 2**18  # bytes that a thread writes at once
 DECODED = Limits(inbound=1, outbound=32, grace=1.0)  # pieces of 100 ms
 
@@ -163,11 +163,12 @@ class _Upload:
 
     async def is_live(self) -> bool:
         """Read the first bytes of the file; tell whether it can be decoded as it comes."""
-        begun = bytearray()
-        while len(begun) < LOOKED_AT and (piece := await self._read()):
-            begun += piece
-        self._begun = bytes(begun)
-        return await anyio.to_thread.run_sync(is_heard, self._begun)
+        for enough in LOOKS:
+            while len(self._begun) < enough and (piece := await self._read()):
+                self._begun += piece
+            if await anyio.to_thread.run_sync(is_heard, self._begun):
+                return True
+        return False
 
     async def next(self) -> bytes:
         """Return the next bytes of the file, as they come. At its end, read the fields after it and return none."""
