@@ -117,7 +117,7 @@ class Heard:
         if form.response_format == "verbose_json":
             answer = self._verbose(form)
         if form.has_logprobs and form.response_format == "json":
-            answer["logprobs"] = logprobs(self.finals)
+            answer["logprobs"] = logprobs(said(self.finals))
         answer["usage"] = {"type": "duration", "seconds": math.ceil(self.seconds)}
         return json.dumps(answer, ensure_ascii=False), "application/json"
 
@@ -148,19 +148,19 @@ def said(finals: Iterable[Final]) -> list[tuple[Final, str]]:
 def delta(final: Final, text: str, *, has_logprobs: bool) -> str:
     """Write the event that appends a text."""
     event: dict[str, Any] = {"type": "transcript.text.delta", "delta": text}
-    return json.dumps(event | ({"logprobs": logprobs([final])} if has_logprobs else {}))
+    return json.dumps(event | ({"logprobs": logprobs([(final, text)])} if has_logprobs else {}))
 
 
 def done(heard: Heard, *, has_logprobs: bool) -> str:
     """Write the last event, with the whole text."""
     event: dict[str, Any] = {"type": "transcript.text.done", "text": heard.text}
-    return json.dumps(event | ({"logprobs": logprobs(heard.finals)} if has_logprobs else {}))
+    return json.dumps(event | ({"logprobs": logprobs(said(heard.finals))} if has_logprobs else {}))
 
 
-def logprobs(finals: Iterable[Final]) -> list[dict[str, Any]]:
+def logprobs(finals: Iterable[tuple[Final, str]]) -> list[dict[str, Any]]:
     """Return each word, with the punctuation after it, and the logarithm of its confidence; 0.0 where none is given."""
     found: list[dict[str, Any]] = []
-    for final in finals:
+    for final, text in finals:
         tokens: list[tuple[str, float]] = []
         for element in final.elements:
             value = printable(element.value)
@@ -168,6 +168,8 @@ def logprobs(finals: Iterable[Final]) -> list[dict[str, Any]]:
                 tokens.append((value, _logarithm(element)))
             else:
                 tokens[-1] = tokens[-1][0] + value, tokens[-1][1]
+        if text.startswith(" ") and not (found and found[-1]["token"].endswith(" ")):
+            tokens[0] = " " + tokens[0][0], tokens[0][1]
         found += [{"token": token, "logprob": value, "bytes": list(token.encode())} for token, value in tokens]
     return found
 

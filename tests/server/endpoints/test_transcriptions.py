@@ -210,7 +210,7 @@ async def test_words_and_logprobs_come_where_they_are_asked_for(sdk: Sdk) -> Non
     ]
     assert both["words"] == words["words"]
     assert len(both["segments"]) == 2
-    assert [one["token"] for one in logprobs] == ["Hello, ", "you", "There."]
+    assert [one["token"] for one in logprobs] == ["Hello, ", "you", " There."]
     assert [round(one["logprob"], 3) for one in logprobs] == [-0.693, 0.0, 0.0]
     assert bytes(logprobs[0]["bytes"]) == b"Hello, "
 
