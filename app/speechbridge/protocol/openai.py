@@ -16,11 +16,14 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.api_errors import FAILED, INVALID, OF_CLOSE
+from speechbridge.protocol.close import CloseCode
 from speechbridge.protocol.request import ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from speechbridge.protocol.close import Close
 
 REALTIME = "/v1/realtime"  # the path
 PCM_RATE = 24_000  # samples a second, where a client names none
@@ -47,7 +50,7 @@ class WrongEvent(Exception):
 
     def encode(self) -> dict[str, Any]:
         """Return the service's event that tells it."""
-        return error("invalid_request_error", str(self), self.code, self.param, self.event_id)
+        return error(INVALID, str(self), self.code, self.param, self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,25 +314,8 @@ def error(
     }
 
 
-CODES: Mapping[int, tuple[str, str]] = {
-    CloseCode.UNAUTHORIZED: ("invalid_request_error", "invalid_api_key"),
-    CloseCode.BAD_REQUEST: ("invalid_request_error", "invalid_value"),
-    CloseCode.INVALID: ("invalid_request_error", "invalid_event"),
-    CloseCode.NO_CREDITS: ("insufficient_quota", "insufficient_quota"),
-    CloseCode.SHUTTING_DOWN: ("server_error", "shutting_down"),
-    CloseCode.UNAVAILABLE: ("server_error", "overloaded"),
-    CloseCode.TOO_MANY: ("rate_limit_error", "rate_limit_exceeded"),
-    CloseCode.CROWDED: ("rate_limit_error", "rate_limit_exceeded"),
-    CloseCode.TOO_OFTEN: ("rate_limit_error", "rate_limit_exceeded"),
-    CloseCode.TOO_MANY_BYTES: ("rate_limit_error", "rate_limit_exceeded"),
-    CloseCode.TOO_MANY_MESSAGES: ("rate_limit_error", "rate_limit_exceeded"),
-    CloseCode.TOO_LONG: ("invalid_request_error", "session_expired"),
-    CloseCode.FOREIGN: ("invalid_request_error", "origin_not_allowed"),
-}
-"""What an ending is to OpenAI's clients: the type and the code of its error."""
-
-
 def ending(close: Close) -> dict[str, Any]:
     """Return the `error` event that comes before a close frame other than 1000."""
-    kind, code = CODES.get(close.code, ("server_error", "server_error"))
+    _, kind, code = OF_CLOSE.get(close.code, (500, FAILED, "server_error"))
+    code = "session_expired" if close.code == CloseCode.TOO_LONG else code
     return error(kind, close.reason or f"the connection is closed with {close}", code)

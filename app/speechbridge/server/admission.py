@@ -163,6 +163,10 @@ class Admission:
         self.origins = Origins(split(settings.origins), keyed=bool(self.keys))
         self.limits = Limits(settings, settings.most_connections)
 
+    def may_share(self, handshake: Handshake) -> bool:
+        """Tell whether a browser's page may read what we answer to its requests."""
+        return bool(handshake.origins) and self.origins.allow(handshake.origins, handshake.host, has_cookie=False)
+
     def admit(self, handshake: Handshake) -> Lease:
         """Check a handshake; return a lease, to be held before anything else happens. Raises Refused."""
         address, name = limited_address(handshake.address), ""

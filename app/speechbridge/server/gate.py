@@ -1,6 +1,6 @@
-"""Admission, in front of every WebSocket endpoint: an ASGI middleware.
+"""Admission, in front of every endpoint that takes speech: an ASGI middleware.
 
-A connection that is refused is accepted first, and closed at once with a code and a reason: a browser's script never
+A WebSocket that is refused is accepted first, and closed at once with a code and a reason: a browser's script never
 sees the status of a refused handshake.
 
 If a client exceeds a rate later, nothing more is read from it and its endpoint is told that it has left. The endpoint
@@ -10,6 +10,10 @@ comes, frame by frame (`scope["meter"]`); under another server the gate counts m
 A client sends its key as `access_token` in the query or as `Authorization: Bearer`. A page's script cannot set headers,
 and a URL is easily seen by others, so it sends the key as a subprotocol: `speechbridge.key.KEY`, beside `speechbridge`,
 which we select.
+
+A POST to one of the paths that the application names is admitted as a handshake is, and takes up the place of a
+connection until it is answered. It is refused with a status. What it sends is counted, too: if that is too fast, the
+gate stops reading for a while. Pages of other origins may read the answer if they may connect (CORS).
 """
 
 from __future__ import annotations
@@ -19,14 +23,18 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from speechbridge.protocol.api_errors import ApiError
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.admission import Handshake
+from speechbridge.server.body import Body, refuse
 from speechbridge.server.endpoints import stream
 from speechbridge.server.limits import Refused
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from speechbridge.server.admission import Admission
@@ -38,16 +46,28 @@ logger = logging.getLogger(__name__)
 SUBPROTOCOL = "speechbridge"
 KEY_SUBPROTOCOL = "speechbridge.key."
 
+PREFLIGHT = [
+    (b"access-control-allow-methods", b"POST"),
+    (b"access-control-allow-headers", b"authorization, *"),
+    (b"access-control-max-age", b"600"),
+]
+
 
 class Gate:
-    """ASGI middleware: admit WebSockets or refuse them, and close those that exceed their limits."""
+    """ASGI middleware: admit WebSockets, and POSTs to `posts`, or refuse them; close those that exceed their limits."""
 
-    def __init__(self, app: ASGIApp, admission: Admission, idle_seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, admission: Admission, idle_seconds: float, posts: Collection[str] = frozenset()
+    ) -> None:
         self._app = app
         self._admission = admission
         self._idle_seconds = idle_seconds
+        self._posts = posts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _own_path(scope) in self._posts:
+            await self._request(scope, receive, send)
+            return
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
@@ -59,15 +79,65 @@ class Gate:
         try:
             lease = scope["lease"] = self._admission.admit(handshake)
         except Refused as refusal:
-            # Clients that connect too often would fill the log as well.
-            level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO
-            logger.log(level, "refused %s with %s", handshake.address, refusal.close)
+            _log_refusal(handshake, refusal)
             await connection.refuse(refusal.close)
             return
         with lease.held():
             await connection.run(self._app, scope, lease, self._idle_seconds)
         if connection.verdict is not None:
             logger.info("closed %s with %s", handshake.address, connection.verdict)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a POST, or what a browser asks before it sends one from a page of another origin."""
+        handshake = _handshake(scope)
+        if self._admission.may_share(handshake):
+            send = _shared(handshake.origins[0], send)
+            if scope["method"] == "OPTIONS":
+                await send({"type": "http.response.start", "status": 204, "headers": PREFLIGHT})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        try:
+            lease = scope["lease"] = self._admission.admit(handshake)
+        except Refused as refusal:
+            _log_refusal(handshake, refusal)
+            await refuse(ApiError.of(refusal.close), Body(receive), send)
+            return
+        scope.get("admitted", lambda: None)()
+        with lease.held():
+            await self._app(scope, _paced(receive, lease), send)
+
+
+def _log_refusal(handshake: Handshake, refusal: Refused) -> None:
+    # Clients that connect too often would fill the log as well.
+    level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO
+    logger.log(level, "refused %s with %s", handshake.address, refusal.close)
+
+
+def _shared(origin: str, send: Send) -> Send:
+    """Let a page of this origin read the response."""
+    shared = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]
+
+    async def send_shared(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *shared]}
+        await send(message)
+
+    return send_shared
+
+
+def _paced(receive: Receive, lease: Lease) -> Receive:
+    """Read no faster than the limits of the address and of the key allow."""
+
+    async def receive_paced() -> Message:
+        message = await receive()
+        if seconds := lease.pause(len(message.get("body", b"")), asyncio.get_running_loop().time()):
+            await asyncio.sleep(seconds)
+        return message
+
+    return receive_paced
 
 
 def _handshake(scope: Scope) -> Handshake:
@@ -77,7 +147,7 @@ def _handshake(scope: Scope) -> Handshake:
     resume = Resume.parse(query) if _own_path(scope) in stream.PATHS else None
     bearer = [value[7:] for name, value in headers if name == b"authorization" and value[:7].lower() == "bearer "]
     subprotocols = [
-        name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name.startswith(KEY_SUBPROTOCOL)
+        name.removeprefix(KEY_SUBPROTOCOL) for name in scope.get("subprotocols", ()) if name.startswith(KEY_SUBPROTOCOL)
     ]
     return Handshake(
         origins=[value for name, value in headers if name == b"origin"],

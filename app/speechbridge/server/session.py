@@ -117,8 +117,9 @@ class Sessions:
         greet: Callable[[str], Coroutine[Any, Any, None]] | None = None,
         *,
         session_id: str | None = None,
+        ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
-        """Run one session; return how the connection is to be closed. `greet` is awaited with the session's id.
+        """Run one session; return how to close its connection. `greet` gets its id, `ended` what it has done.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
@@ -135,6 +136,7 @@ class Sessions:
             self._alive.discard(session)
             self._ended[session.outcome] += 1
             self._past += session.totals()
+            ended(session.totals())
             if not self._alive:
                 self._none_alive.set()
 
