@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.close import Close
 
-REALTIME = "/v1/realtime"  # the path
+REALTIME = "/v1/realtime"  # the paths
+CLIENT_SECRETS = "/v1/realtime/client_secrets"
 PCM_RATE = 24_000  # samples a second, where a client names none
 LOGPROBS = "item.input_audio_transcription.logprobs"
 
@@ -149,6 +150,10 @@ class Settings:
     def has_logprobs(self) -> bool:
         return LOGPROBS in self.include
 
+    def with_model(self, name: str) -> Settings:
+        """Return them with the model that a URL names. It is shown to the client, and chooses nothing."""
+        return replace(self, transcription={**self.transcription, "model": name[: 2 * SHOWN]}) if name else self
+
     def updated(self, session: Mapping[str, Any]) -> Settings:
         """Return the settings with what an update changes, in either dialect. Raises WrongEvent."""
         settings = self
@@ -222,7 +227,7 @@ def _mapping(value: object, path: str) -> dict[str, Any]:
 def _only(given: Mapping[str, Any], known: set[str], path: str) -> None:
     for name in given:
         if name not in known:
-            raise _unknown(f"{path}.{name}")
+            raise _unknown(f"{path}.{name}".lstrip("."))
 
 
 def _set_format(settings: Settings, value: object, path: str) -> Settings:
@@ -299,6 +304,28 @@ FLAT: Mapping[str, Setter] = {
     "modalities": _ignore,
     "client_secret": _ignore,
 }
+
+
+# ---- client secrets --------------------------------------------------------------------------------------------------
+
+SECRET_SECONDS = 600  # for which a secret lives that asks for no other time
+SECRET_RANGE = range(10, 7201)
+SECRET_BYTES = 2**12  # of a request for one
+
+
+def read_secret_request(body: bytes) -> tuple[int, Settings]:
+    """Return how many seconds a secret is to live, and the settings of its sessions. Raises WrongEvent."""
+    request = _object(body or b"{}")
+    _only(request, {"expires_after", "session"}, "")
+    after = _mapping(request.get("expires_after", {}), "expires_after")
+    _only(after, {"anchor", "seconds"}, "expires_after")
+    if after.get("anchor", "created_at") != "created_at":
+        raise _invalid("expires_after.anchor", after["anchor"], "'created_at'")
+    seconds = after.get("seconds", SECRET_SECONDS)
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds not in SECRET_RANGE:
+        allowed = f"a whole number from {SECRET_RANGE.start} to {SECRET_RANGE.stop - 1}"
+        raise _invalid("expires_after.seconds", seconds, allowed)
+    return seconds, Settings().updated(_mapping(request.get("session", {}), "session"))
 
 
 # ---- the service's events --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from speechbridge.engines.embedded import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
 from speechbridge.protocol.flows import PATH as FLOWS
-from speechbridge.protocol.openai import REALTIME
+from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME
 from speechbridge.protocol.transcriptions import PATH as TRANSCRIPTIONS
 from speechbridge.server.admission import Admission
 from speechbridge.server.endpoints import flows, health, misdirected, openai, page, relay, stream, transcriptions
@@ -76,14 +76,16 @@ def create_app(
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.add_exception_handler(WebSocketDisconnect, _ignore)
     admission = Admission(settings)
-    app.add_middleware(Gate, admission=admission, idle_seconds=settings.idle_seconds, posts={TRANSCRIPTIONS})
+    app.add_middleware(
+        Gate, admission=admission, idle_seconds=settings.idle_seconds, posts={TRANSCRIPTIONS, CLIENT_SECRETS}
+    )
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, metrics, speech.trouble))
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
-    app.include_router(openai.router(sessions))
+    app.include_router(openai.router(sessions, admission.secrets))
     app.include_router(transcriptions.router(sessions, settings, settings.language))
     app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS, REALTIME))
     return app
