@@ -14,6 +14,7 @@ PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
     "av": "speechbridge.codecs.codec",
+    "av.container": "speechbridge.codecs.files",
     "google.auth": "speechbridge.engines.google",
     "grpc": "speechbridge.engines.grpc_call",
     "janus": "syncbridge.channel",
@@ -22,6 +23,7 @@ VENDORS = {
     "profanex": "speechbridge.recognizer.profanity",
     "prometheus_client": "speechbridge.server.metrics",
     "pydantic_settings": "speechbridge.settings",
+    "python_multipart": "speechbridge.server.multipart",
     "pythonjsonlogger": "speechbridge.logs",
     "rev_ai": "speechbridge.engines.rev",
     "riva": "speechbridge.engines.riva",

@@ -12,8 +12,20 @@ from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
 from speechbridge.protocol.deepgram import PATH as LISTEN
 from speechbridge.protocol.flows import PATH as FLOWS
+from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME
+from speechbridge.protocol.transcriptions import PATH as TRANSCRIPTIONS
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, listen, misdirected, page, relay, stream
+from speechbridge.server.endpoints import (
+    flows,
+    health,
+    listen,
+    misdirected,
+    openai,
+    page,
+    relay,
+    stream,
+    transcriptions,
+)
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
@@ -74,7 +86,10 @@ def create_app(
     app.state.failure = None  # why it could not start, where one line says it
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.add_exception_handler(WebSocketDisconnect, _ignore)
-    app.add_middleware(Gate, admission=Admission(settings), idle_seconds=settings.idle_seconds)
+    admission = Admission(settings)
+    app.add_middleware(
+        Gate, admission=admission, idle_seconds=settings.idle_seconds, posts={TRANSCRIPTIONS, CLIENT_SECRETS}
+    )
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, metrics, speech.trouble))
     app.include_router(page.router(settings.offered_languages))
@@ -82,7 +97,9 @@ def create_app(
     app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
-    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS))
+    app.include_router(openai.router(sessions, admission.secrets))
+    app.include_router(transcriptions.router(sessions, settings, settings.language))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS, REALTIME))
     return app
 
 

@@ -201,8 +201,7 @@ class Session:
             logger.error("the speech SDK cannot be used: %s", mistake)  # noqa: TRY400 # the text says it, not the stack
             verdict = "failed", Close(CloseCode.INTERNAL, str(mistake)).for_client()
         except Overloaded:
-            total = self._sessions.pool.total
-            text = f"all {total} streams are in use: try again when one has ended"
+            text = f"all {self._sessions.pool.total} streams are in use: try again when one has ended"
             verdict = "refused", Close(CloseCode.TOO_MANY, text)
         except Exception as error:
             # The SDK may raise anything. The text may hold secrets, so the client is told the type only.
@@ -367,8 +366,7 @@ class Session:
                 if self._upstream is not None:
                     self._upstream.input_ended()
             else:
-                text = "send audio as binary messages, then the text EOS"
-                self._cut("invalid", Close(CloseCode.INVALID, text))
+                self._cut("invalid", Close(CloseCode.INVALID, "send audio as binary messages, then the text EOS"))
                 return
             del message  # or it would stay in memory while the next one is waited for
         self._left = True

@@ -1,0 +1,77 @@
+"""Whole files, read by FFmpeg's demuxers: formats that have no reader of their own, and those that must be sought in.
+
+libavformat pulls its input, and seeks in it, so the file must be there. It knows 370 formats. Some of them name other
+files, or addresses, to be opened: those of FORMATS do not, and no protocol is allowed besides. The only import of
+av.container (PyAV).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from av.container import InputContainer
+from av.container import open as open_container
+
+from speechbridge.codecs.codec import DAMAGED, UNDECODABLE, Mono
+from speechbridge.codecs.decoder import PIECE
+from speechbridge.protocol.request import BadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
+
+FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,iff,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,nistsphere,"
+    "ogg,oma,qcp,rm,sox,tak,tta,voc,w64,wav,webm,wv"
+)
+OPTIONS = {
+    "format_whitelist": FORMATS,
+    "protocol_whitelist": "none",
+    "probesize": str(2**20),  # bytes that are looked at, to tell what the file is and how its sound is encoded
+    "max_streams": "32",
+}
+NO_AUDIO = "the file is damaged, or no audio that we read"
+
+
+def decode_file(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the samples of a file, 16 kHz mono S16LE, in pieces. Raises BadRequest for what cannot be decoded.
+
+    It blocks while it reads. Where the file has several audio tracks, the first is heard.
+    """
+    try:
+        container = open_container(file, "r", options=OPTIONS, metadata_errors="replace")
+    except UNDECODABLE:
+        raise BadRequest(NO_AUDIO) from None
+    with container:
+        if not container.streams.audio:
+            raise BadRequest("the file has no audio track")
+        has_sound = False
+        for pcm in _decoded(container):
+            has_sound = True
+            for start in range(0, len(pcm), PIECE):
+                yield pcm[start : start + PIECE]
+    if not has_sound:
+        raise BadRequest(NO_AUDIO)
+
+
+def _decoded(container: InputContainer) -> Iterator[bytes]:
+    stream = container.streams.audio[0]
+    stream.codec_context.thread_count = 1  # a file has no more of the machine than a stream
+    mono, damaged = Mono(), 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            frames = packet.decode() if packet is not None else []
+        except UNDECODABLE:
+            damaged += 1
+            if damaged >= DAMAGED:
+                raise BadRequest(NO_AUDIO) from None
+            continue
+        if packet is None:
+            break
+        if frames:
+            damaged = 0
+            yield b"".join(map(mono.feed, frames))
+    if rest := mono.flush():
+        yield rest
