@@ -25,7 +25,7 @@ VENDORS = {
     "pydantic_settings": "speechbridge.settings",
     "python_multipart": "speechbridge.server.multipart",
     "pythonjsonlogger": "speechbridge.logs",
-    "rev_ai": "speechbridge.engines.rev",
+    "rev_ai": "speechbridge.engines.rev_stream",
     "riva": "speechbridge.engines.riva",
     "rich": "speechbridge.cli.screen",
     "sounddevice": "speechbridge.cli.microphone",
@@ -37,7 +37,7 @@ VENDORS = {
     "websocket": "speechbridge.engines.rev_socket",
     "websockets.asyncio.client": "speechbridge.client.dial",
     "websockets.asyncio.server": "speechbridge.recognizer.server",
-    "websockets.speedups": "speechbridge.engines.rev_socket",
+    "websockets.speedups": "speechbridge.engines.rev_frames",
 }
 
 # Servers that stand in for a vendor's, of its own protos.

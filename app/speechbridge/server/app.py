@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
 from speechbridge.protocol.deepgram import PATH as LISTEN
@@ -45,13 +45,14 @@ def create_app(
     *,
     stream_client_start: Callable[..., Iterable[str]] | None = None,
     engine: Engine | None = None,
+    fallback: Engine | None = None,
 ) -> FastAPI:
     """Make the application.
 
     `engine` is the speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the short form of one,
     as in the setting `SPEECHBRIDGE_START`. Without either, the settings choose: `SPEECHBRIDGE_ENGINE`. What the engine
-    needs beside its streams, such as the embedded recognizer, lives as long as the application. The settings may name
-    another one, `SPEECHBRIDGE_FALLBACK`, that streams go on with while it fails.
+    needs beside its streams, such as the embedded recognizer, lives as long as the application. `fallback`, or the one
+    that `SPEECHBRIDGE_FALLBACK` names, is an engine that streams go on with while the first one fails.
 
     Raises WrongSetting.
     """
@@ -60,12 +61,12 @@ def create_app(
     metrics = Metrics()
     if engine is None:
         engine = choose(settings) if stream_client_start is None else function_engine(stream_client_start)
-    speech = SpeechService(engine, settings, metrics.connected, choose_fallback(settings, engine))
+    speech = SpeechService(engine, settings, metrics.connected, choose_fallback(settings, engine, fallback))
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
         speech.open,
         settings,
-        takes=speech.takes,
+        takes=speech.open.takes,
         processors=processors,
         waited=metrics.waited,
         delayed=metrics.delayed,

@@ -268,9 +268,9 @@ class Session:
             self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def _give_up(self, why: str) -> None:
-        """Cut the stream, as its SDK is stuck, and does not stop when it is aborted. Called in another thread."""
-        stuck = Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
-        self._verdict = self._verdict or ("upstream", stuck)
+        """Cut the stream, as nothing stops its SDK. Without a reason, it has answered all. Called in another thread."""
+        stuck: Verdict = "upstream", Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
+        self._verdict = self._verdict or (stuck if why else ("completed", Close(CloseCode.NORMAL, END_OF_INPUT)))
         if self._bridge is not None:
             self._bridge.cancel()
 
