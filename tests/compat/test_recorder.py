@@ -32,7 +32,6 @@ pytestmark = [
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 11  # of speech
 
-# Chromium's microphone plays the recording. Firefox' hums: there, a page's own sound takes its place.
 WITNESS = """
 window.heard = []; window.sent = 0; window.isToCut = false;
 const send = WebSocket.prototype.send;
@@ -51,7 +50,8 @@ WebSocket.prototype.send = function (message) {
   send.call(this, message);
 };
 """
-PLAYED = """
+# In the microphone's place, the recording as it is: Chromium filters a microphone's sound, and Firefox' own hums.
+MICROPHONE = """
 navigator.mediaDevices.getUserMedia = async () => {
   const context = new AudioContext();
   const audio = await (await fetch("speech.wav")).arrayBuffer();
@@ -89,14 +89,13 @@ def pages(folder: Path) -> Iterator[str]:
 @asynccontextmanager
 async def recording(engine: str, folder: Path, **settings: Any) -> AsyncIterator[Page]:
     """Open the page, and have it record."""
-    microphone = speech(folder)
+    speech(folder)
     token = ENGINE.set(engine)
     try:
         with pages(folder) as origin:
             async with service(None, origins=origin, **settings) as server:
-                before = WITNESS + (PLAYED if engine != "chromium" else "")
                 url = f"{origin.replace('http', 'ws', 1)}/recorder.html?service={server.url}"
-                async with opened(url, microphone=microphone, before=before) as page:
+                async with opened(url, before=WITNESS + MICROPHONE) as page:
                     await page.get_by_role("button", name="Record").click()
                     await happens(page, "document.getElementById('state').textContent === 'recording'")
                     yield page

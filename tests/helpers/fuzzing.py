@@ -105,7 +105,6 @@ FILES = (
     Form("", "caf", "alac", sample="s16p"),
     Form("", "au", "pcm_mulaw", 8000),
     Form("", "w64", "pcm_s16le"),
-    Form("", "voc", "pcm_u8", sample="u8"),
     Form("", "wv", "wavpack", sample="s16p"),
     Form("", "tta", "tta"),
     Form("", "mp3", "libmp3lame", sample="fltp"),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
 
+    from av import AudioStream
+
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,iff,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,nistsphere,"
     "ogg,oma,qcp,rm,sox,tak,tta,voc,w64,wav,webm,wv"
@@ -43,10 +45,12 @@ def decode_file(file: IO[bytes]) -> Iterator[bytes]:
     except UNDECODABLE:
         raise BadRequest(NO_AUDIO) from None
     with container:
-        if not container.streams.audio:
-            raise BadRequest("the file has no audio track")
+        # There is no context where FFmpeg has no decoder; PyAV's types do not know that.
+        tracks = [track for track in container.streams.audio if track.codec_context is not None]
+        if not tracks:
+            raise BadRequest("the file has no audio track that can be decoded")
         has_sound = False
-        for pcm in _decoded(container):
+        for pcm in _decoded(container, tracks[0]):
             has_sound = True
             for start in range(0, len(pcm), PIECE):
                 yield pcm[start : start + PIECE]
@@ -54,11 +58,10 @@ def decode_file(file: IO[bytes]) -> Iterator[bytes]:
         raise BadRequest(NO_AUDIO)
 
 
-def _decoded(container: InputContainer) -> Iterator[bytes]:
-    stream = container.streams.audio[0]
-    stream.codec_context.thread_count = 1  # a file has no more of the machine than a stream
+def _decoded(container: InputContainer, track: AudioStream) -> Iterator[bytes]:
+    track.codec_context.thread_count = 1  # a file has no more of the machine than a stream
     mono, damaged = Mono(), 0
-    packets = container.demux(stream)
+    packets = container.demux(track)
     while True:
         try:
             packet = next(packets, None)
