@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from speechbridge.codecs import decode_file
-from speechbridge.codecs.decoder import PIECE
+from speechbridge.codecs.files import PIECE
 from speechbridge.protocol.request import BadRequest
 from tests.helpers import clip
 from tests.helpers.decoded import likeness

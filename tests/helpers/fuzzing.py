@@ -128,7 +128,7 @@ def any_file_is_heard_or_refused(data: bytes) -> None:
     begun = time.thread_time()
     try:
         for pcm in decode_file(io.BytesIO(data)):
-            assert 0 < len(pcm) <= 3200
+            assert 0 < len(pcm) <= 32_000
             assert len(pcm) % 2 == 0
     except BadRequest as error:
         assert str(error) == fit_reason(str(error))  # noqa: PT017 # most inputs raise nothing

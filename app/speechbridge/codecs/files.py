@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from av.container import InputContainer
 from av.container import open as open_container
 
+from speechbridge.audio import RATE, SAMPLE
 from speechbridge.codecs.codec import DAMAGED, UNDECODABLE, Mono
-from speechbridge.codecs.decoder import PIECE
 from speechbridge.protocol.request import BadRequest
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ OPTIONS = {
     "probesize": str(2**20),  # bytes that are looked at, to tell what the file is and how its sound is encoded
     "max_streams": "32",
 }
+PIECE = SAMPLE * RATE  # bytes that are given on at once: a second, as nobody waits for the first word of a file
 NO_AUDIO = "the file is damaged, or no audio that we read"
 
 
@@ -49,13 +50,17 @@ def decode_file(file: IO[bytes]) -> Iterator[bytes]:
         tracks = [track for track in container.streams.audio if track.codec_context is not None]
         if not tracks:
             raise BadRequest("the file has no audio track that can be decoded")
-        has_sound = False
+        has_sound, waiting = False, bytearray()
         for pcm in _decoded(container, tracks[0]):
             has_sound = True
-            for start in range(0, len(pcm), PIECE):
-                yield pcm[start : start + PIECE]
+            waiting += pcm
+            while len(waiting) >= PIECE:
+                yield bytes(waiting[:PIECE])
+                del waiting[:PIECE]
     if not has_sound:
         raise BadRequest(NO_AUDIO)
+    if waiting:
+        yield bytes(waiting)
 
 
 def _decoded(container: InputContainer, track: AudioStream) -> Iterator[bytes]:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 LOOKS = (2**12, 2**14, 2**16)  # bytes of a file after which it is tried whether it can be decoded as it comes
 BATCH = 2**18  # bytes that a thread writes at once
-DECODED = Limits(inbound=1, outbound=32, grace=1.0)  # pieces of 100 ms
+DECODED = Limits(inbound=1, outbound=8, grace=1.0)  # pieces of a second
 
 Read = Callable[[], Awaitable[bytes]]
 """Returns the next bytes, and none at the end."""
