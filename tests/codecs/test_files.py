@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.codecs import decode_file
 from speechbridge.codecs.files import PIECE
 from speechbridge.protocol.request import BadRequest
 from tests.helpers import clip
 from tests.helpers.decoded import likeness
 from tests.helpers.encoded import Form, encoded
-from tests.helpers.fuzzing import FILES, Change, changed, stored
+from tests.helpers.fuzzing import FILES, Change, changed, file_heard, stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +24,7 @@ MP4 = FILES[0]
 
 
 def heard(data: bytes) -> bytes:
-    pieces = list(decode_file(io.BytesIO(data)))
+    pieces = list(file_heard(data))
     assert all(0 < len(piece) <= PIECE for piece in pieces)
     return b"".join(pieces)
 

@@ -108,7 +108,7 @@ class Heard:
     def answer(self, form: Form) -> tuple[str, str]:
         """Return the response in the format that was asked for, and its media type."""
         if form.response_format == "srt":
-            return to_srt(self.finals), "application/x-subrip; charset=utf-8"
+            return to_srt(self.finals), "text/plain; charset=utf-8"
         if form.response_format == "vtt":
             return to_vtt(self.finals), "text/vtt; charset=utf-8"
         if form.response_format == "text":
