@@ -1,7 +1,7 @@
 """Whole files, read by FFmpeg's demuxers: formats that have no reader of their own, and those that must be sought in.
 
 libavformat pulls its input, and seeks in it, so the file must be there. It reads it by its descriptor, without Python:
-a hostile file is sought in millions of times, and each time would hold up the interpreter. It knows 370 formats. Some of
+in a hostile file it seeks millions of times, and each time would hold up the interpreter. It knows 370 formats. Some of
 them name other files, or addresses, to be opened: those of FORMATS do not, and no protocol is allowed but that of the
 descriptor. The only import of av.container (PyAV).
 """
@@ -32,7 +32,7 @@ OPTIONS = {
     "probesize": str(2**20),  # bytes that are looked at, to tell what the file is and how its sound is encoded
     "max_streams": "32",
 }
-SECONDS = 10.0  # for the beginning of a file to be read, and for each packet; FFmpeg looks at the time at each read
+SECONDS = 5.0  # for the beginning of a file to be read, and for each packet; FFmpeg looks at the time at each read
 PIECE = SAMPLE * RATE  # bytes that are given on at once: a second, as nobody waits for the first word of a file
 NO_AUDIO = "the file is damaged, or no audio that we read"
 

@@ -10,10 +10,22 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from speechbridge.engines.embedded import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
+from speechbridge.protocol.deepgram import PATH as LISTEN
 from speechbridge.protocol.flows import PATH as FLOWS
+from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME
 from speechbridge.protocol.transcriptions import PATH as TRANSCRIPTIONS
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, misdirected, page, relay, stream, transcriptions
+from speechbridge.server.endpoints import (
+    flows,
+    health,
+    listen,
+    misdirected,
+    openai,
+    page,
+    relay,
+    stream,
+    transcriptions,
+)
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
@@ -75,15 +87,19 @@ def create_app(
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.add_exception_handler(WebSocketDisconnect, _ignore)
     admission = Admission(settings)
-    app.add_middleware(Gate, admission=admission, idle_seconds=settings.idle_seconds, posts={TRANSCRIPTIONS})
+    app.add_middleware(
+        Gate, admission=admission, idle_seconds=settings.idle_seconds, posts={TRANSCRIPTIONS, CLIENT_SECRETS}
+    )
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, metrics, speech.trouble))
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable))
+    app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
+    app.include_router(openai.router(sessions, admission.secrets))
     app.include_router(transcriptions.router(sessions, settings, settings.language))
-    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS, REALTIME))
     return app
 
 

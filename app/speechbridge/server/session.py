@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from speechbridge.engines import Capabilities, UpstreamClosed
 from speechbridge.logs import session_id as current_session
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Open, Upstream
     from speechbridge.protocol.request import BadRequest, StreamRequest
+    from speechbridge.server.client import ClientConnection
     from speechbridge.server.delays import Kind
     from speechbridge.server.verdicts import Verdict
     from speechbridge.settings import SessionSettings
@@ -51,16 +52,6 @@ DAMAGED_SECONDS = 1.5  # for the words before audio that cannot be decoded
 def new_id() -> str:
     """Generate a session's id."""
     return secrets.token_urlsafe(9)
-
-
-class ClientConnection(Protocol):
-    """The client's end of a session."""
-
-    async def receive(self) -> bytes | str | None:
-        """Return the next message, or None once the client has left."""
-
-    async def send(self, text: str) -> None:
-        """Send a message. Does nothing once the client has left."""
 
 
 class Sessions:
@@ -90,6 +81,7 @@ class Sessions:
         self.waited = waited
         self.delayed = delayed
         self.draining = False  # then no session begins; handshakes are refused
+        self.began_draining = asyncio.Event()  # for connections on which no session runs at the moment
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
         self._past = Totals()  # of the sessions that have ended
@@ -118,7 +110,9 @@ class Sessions:
         session_id: str | None = None,
         ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
-        """Run one session; return how to close its connection. `greet` gets its id, `ended` what it has done.
+        """Run one session; return how the connection is to be closed.
+
+        `greet` is awaited with the session's id, `ended` is called with what the session has done.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
@@ -134,8 +128,9 @@ class Sessions:
             current_session.reset(within)
             self._alive.discard(session)
             self._ended[session.outcome] += 1
-            self._past += session.totals()
-            ended(session.totals())
+            totals = session.totals()
+            self._past += totals
+            ended(totals)
             if not self._alive:
                 self._none_alive.set()
 
@@ -147,6 +142,7 @@ class Sessions:
         Cancellation: the sessions go on to their end, and nobody waits for them.
         """
         self.draining = True
+        self.began_draining.set()
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         for session in self._alive:
             session.end(DRAINED, seconds)
@@ -205,8 +201,7 @@ class Session:
             logger.error("the speech SDK cannot be used: %s", mistake)  # noqa: TRY400 # the text says it, not the stack
             verdict = "failed", Close(CloseCode.INTERNAL, str(mistake)).for_client()
         except Overloaded:
-            total = self._sessions.pool.total
-            text = f"all {total} streams are in use: try again when one has ended"
+            text = f"all {self._sessions.pool.total} streams are in use: try again when one has ended"
             verdict = "refused", Close(CloseCode.TOO_MANY, text)
         except Exception as error:
             # The SDK may raise anything. The text may hold secrets, so the client is told the type only.
@@ -371,8 +366,7 @@ class Session:
                 if self._upstream is not None:
                     self._upstream.input_ended()
             else:
-                text = "send audio as binary messages, then the text EOS"
-                self._cut("invalid", Close(CloseCode.INVALID, text))
+                self._cut("invalid", Close(CloseCode.INVALID, "send audio as binary messages, then the text EOS"))
                 return
             del message  # or it would stay in memory while the next one is waited for
         self._left = True

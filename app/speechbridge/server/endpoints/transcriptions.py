@@ -7,9 +7,9 @@ A file runs as a stream does: through admission, a session, processors and metri
     stored     it must be sought in (MP4 with its index at the end), it is of a format that only FFmpeg's demuxers
                read, or fields come after it. It is stored in a temporary file without a name, then decoded
 
-Three tasks: the session's listener reads the form; the session itself hands its results over, and never waits for the
-client; the request's own task writes them. So a client that reads nothing before it has sent everything holds up
-nobody. If it leaves, the session is cancelled.
+The session's listener reads the form. The session itself hands its results over, and never waits for the client; another
+task writes them. So a client that reads nothing before it has sent everything holds up nobody. If it leaves, all of this
+is cancelled.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class _Upload:
         return False
 
     async def next(self) -> bytes:
-        """Return the next bytes of the file, as they come. At its end, read the fields after it and return none."""
+        """Return the next bytes of the file, as they come; none at its end, once the fields after it were read."""
         if piece := self._begun or await self._read():
             self._begun = b""
             return piece
@@ -299,7 +299,7 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._sent = 0  # finals
+        self._seen = 0  # finals
         self.has_begun = False
 
     async def whole(self, text: str, media: str) -> None:
@@ -309,9 +309,8 @@ class _Answer:
 
     async def deltas(self, finals: Sequence[Final], asked: Form) -> None:
         """Send what is new."""
-        new = said(finals)[self._sent :]
-        self._sent += len(new)
-        for final, text in new:
+        new, self._seen = finals[self._seen :], len(finals)
+        for final, text in said(new, is_first=not self.has_begun):
             await self._event(delta(final, text, has_logprobs=asked.has_logprobs))
 
     async def finish(self, heard: Heard, asked: Form) -> None:
