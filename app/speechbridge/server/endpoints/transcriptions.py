@@ -7,9 +7,9 @@ A file runs as a stream does: through admission, a session, processors and metri
     stored     it must be sought in (MP4 with its index at the end), it is of a format that only FFmpeg's demuxers
                read, or fields come after it. It is stored in a temporary file without a name, then decoded
 
-The session's listener reads the form. The session itself hands its results over, and never waits for the client; another
-task writes them. So a client that reads nothing before it has sent everything holds up nobody. If it leaves, all of this
-is cancelled.
+The session's listener reads the form. The session itself hands its results over, and never waits for the client;
+another task writes them. So a client that reads nothing before it has sent everything holds up nobody. If it leaves,
+all of this is cancelled.
 """
 
 from __future__ import annotations
