@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -105,7 +105,6 @@ FILES = (
     Form("", "caf", "alac", sample="s16p"),
     Form("", "au", "pcm_mulaw", 8000),
     Form("", "w64", "pcm_s16le"),
-    Form("", "voc", "pcm_u8", sample="u8"),
     Form("", "wv", "wavpack", sample="s16p"),
     Form("", "tta", "tta"),
     Form("", "mp3", "libmp3lame", sample="fltp"),
@@ -124,12 +123,19 @@ spoilt_files = st.builds(
 ) | st.binary(max_size=2000)
 
 
+def file_heard(data: bytes) -> Iterator[bytes]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        yield from decode_file(file.fileno())
+
+
 def any_file_is_heard_or_refused(data: bytes) -> None:
     """In bounded time and memory, and with a reason that fits."""
     begun = time.thread_time()
     try:
-        for pcm in decode_file(io.BytesIO(data)):
-            assert 0 < len(pcm) <= 3200
+        for pcm in file_heard(data):
+            assert 0 < len(pcm) <= 32_000
             assert len(pcm) % 2 == 0
     except BadRequest as error:
         assert str(error) == fit_reason(str(error))  # noqa: PT017 # most inputs raise nothing

@@ -108,7 +108,7 @@ class Heard:
     def answer(self, form: Form) -> tuple[str, str]:
         """Return the response in the format that was asked for, and its media type."""
         if form.response_format == "srt":
-            return to_srt(self.finals), "application/x-subrip; charset=utf-8"
+            return to_srt(self.finals), "text/plain; charset=utf-8"
         if form.response_format == "vtt":
             return to_vtt(self.finals), "text/vtt; charset=utf-8"
         if form.response_format == "text":
@@ -136,12 +136,15 @@ class Heard:
         return answer
 
 
-def said(finals: Iterable[Final]) -> list[tuple[Final, str]]:
-    """Return the finals that have text, each with its text on one line; joined, they are the whole text."""
+def said(finals: Iterable[Final], *, is_first: bool = True) -> list[tuple[Final, str]]:
+    """Return the finals that have text, each with its text on one line; joined, they are the whole text.
+
+    `is_first` tells that there was no text before these finals.
+    """
     found: list[tuple[Final, str]] = []
     for final in finals:
         if text := line(final):
-            found.append((final, f" {text}" if found else text))
+            found.append((final, text if is_first and not found else f" {text}"))
     return found
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
 STALL_SECONDS = 30.0  # for the next bytes of a body
-LINGER_SECONDS = 5.0  # for which the rest of a body is thrown away, so that its client reads why
+LINGER_SECONDS = 30.0  # for which the rest of a body is thrown away, so that its client reads why
 JSON = (b"content-type", b"application/json")
 
 

@@ -159,7 +159,8 @@ async def test_the_language_is_passed_on(sdk: Sdk) -> None:
         await post(server, audio(WAV, ("language", "de")))
         await post(server, [("file", WAV), MODEL, ("language", "fr")])
         await post(server, audio(WAV))
-        late = await post(server, [*audio(WAV), ("language", "es")])
+        long = reading(EXACT_WEBM, 15.0)  # so that what follows it does not come with its beginning
+        late = await post(server, [*audio(long), ("language", "es")])
         same = await post(server, [*audio(WAV), ("language", "en"), ("response_format", "text")])
     assert [request.options for request in sdk.requests[:3]] == [{"language": "de"}, {"language": "fr"}, {}]
     assert (late.status_code, error(late)["param"]) == (400, "language")

@@ -7,17 +7,18 @@ A file runs as a stream does: through admission, a session, processors and metri
     stored     it must be sought in (MP4 with its index at the end), it is of a format that only FFmpeg's demuxers
                read, or fields come after it. It is stored in a temporary file without a name, then decoded
 
-Three tasks: the session's listener reads the form; the session itself hands its results over, and never waits for the
-client; the request's own task writes them. So a client that reads nothing before it has sent everything holds up
-nobody. If it leaves, the session is cancelled.
+The session's listener reads the form. The session itself hands its results over, and never waits for the client;
+another task writes them. So a client that reads nothing before it has sent everything holds up nobody. If it leaves,
+all of this is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 import anyio.to_thread
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 LOOKS = (2**12, 2**14, 2**16)  # bytes of a file after which it is tried whether it can be decoded as it comes
 BATCH = 2**18  # bytes that a thread writes at once
-DECODED = Limits(inbound=1, outbound=32, grace=1.0)  # pieces of 100 ms
+DECODED = Limits(inbound=1, outbound=8, grace=1.0)  # pieces of a second
 
 Read = Callable[[], Awaitable[bytes]]
 """Returns the next bytes, and none at the end."""
@@ -55,11 +56,14 @@ Read = Callable[[], Awaitable[bytes]]
 def router(sessions: Sessions, settings: TranscriptionSettings, language: str) -> APIRouter:
     """Make the route. `language` is that of files whose clients name none."""
     routes = APIRouter()
+    # To open a file may take a core for seconds. Streams must not wait for that, however many files there are.
+    opening = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2))
 
     @routes.post(PATH, include_in_schema=False)
     async def transcribe(request: Request) -> Response:
         """Transcribe a file, sent as `multipart/form-data`."""
-        return _Transcription(sessions, settings, language, request.headers.get("content-type", ""))
+        content_type = request.headers.get("content-type", "")
+        return _Transcription(sessions, settings, language, opening, content_type)
 
     return routes
 
@@ -67,41 +71,60 @@ def router(sessions: Sessions, settings: TranscriptionSettings, language: str) -
 class _Transcription(Response):
     """The answer to one request."""
 
-    def __init__(self, sessions: Sessions, settings: TranscriptionSettings, language: str, content_type: str) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        settings: TranscriptionSettings,
+        language: str,
+        opening: asyncio.Semaphore,
+        content_type: str,
+    ) -> None:
         super().__init__()
         self._sessions = sessions
         self._most = settings.max_upload_bytes
         self._directory = settings.files_dir
         self._language = language
+        self._opening = opening
         self._content_type = content_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, answer = Body(receive, self._most + FORM_BYTES), _Answer(send)
-        with suppress(Left):
-            try:
-                if self._sessions.draining:
-                    raise ApiError.of(DRAINED[1])
-                if announced(scope["headers"]) > self._most + FORM_BYTES:
-                    raise too_large(self._most)
-                upload = _Upload(Multipart(body, self._content_type), self._most, self._language)
-                await self._transcribe(upload, body, answer)
-            except ApiError as error:
-                if answer.has_begun:
-                    await answer.fail(error)
-                else:
-                    await refuse(error, body, send)
+        body = Body(receive, self._most + FORM_BYTES)
+        answering = asyncio.create_task(self._answer(body, announced(scope["headers"]), send), name="transcription")
+        leaving = asyncio.create_task(body.until_left(), name="transcription-leaving")
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(answering, leaving)
+        if not answering.cancelled():
+            with suppress(Left):
+                answering.result()
 
-    async def _transcribe(self, upload: _Upload, body: Body, answer: _Answer) -> None:
+    async def _answer(self, body: Body, size: int, send: Send) -> None:
+        answer = _Answer(send)
+        try:
+            if self._sessions.draining:
+                raise ApiError.of(DRAINED[1])
+            if size > self._most + FORM_BYTES:
+                raise too_large(self._most)
+            upload = _Upload(Multipart(body, self._content_type), self._most, self._language)
+            await self._transcribe(upload, answer)
+        except ApiError as error:
+            if answer.has_begun:
+                await answer.fail(error)
+            else:
+                await refuse(error, body, send)
+
+    async def _transcribe(self, upload: _Upload, answer: _Answer) -> None:
         await upload.begin()
         if upload.asked.has_model and await upload.is_live():
-            await self._hear(upload, upload.next, ContentType.undeclared(), body, answer)
+            await self._hear(upload, upload.next, ContentType.undeclared(), answer)
             return
+        directory = self._directory if self._directory.is_dir() else None  # None: the system's
         try:
-            directory = self._directory if self._directory.is_dir() else None  # None: the system's
             with tempfile.TemporaryFile(dir=directory) as file:
                 await upload.store(file)
-                async with self._decoding(file) as next_samples:
-                    await self._hear(upload, next_samples, ContentType.raw(), body, answer)
+                async with self._decoding(file) as read:
+                    await self._hear(upload, read, ContentType.raw(), answer)
         except OSError as error:
             text = f"the file cannot be stored: {error.strerror}"
             raise ApiError(503, text, kind=FAILED, code="overloaded") from None
@@ -109,22 +132,36 @@ class _Transcription(Response):
     @asynccontextmanager
     async def _decoding(self, file: IO[bytes]) -> AsyncIterator[Read]:
         bridge: Bridge[bytes, bytes] = Bridge(
-            lambda _nothing: decode_file(file), limits=DECODED, pool=self._sessions.decoders, name="file-decoder"
+            lambda _nothing: decode_file(file.fileno()),
+            limits=DECODED,
+            pool=self._sessions.decoders,
+            name="file-decoder",
         )
-        try:
-            async with bridge:
+        async with self._opening, AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(bridge)
                 bridge.end()
-                yield lambda: anext(bridge, b"")
-        except Overloaded:
-            raise ApiError.of(Close(CloseCode.TOO_MANY, "all decoders are in use: try again shortly")) from None
+                begun = [await anext(bridge)]
+            except Overloaded:
+                raise ApiError.of(Close(CloseCode.TOO_MANY, "all decoders are in use: try again shortly")) from None
+            except BadRequest as error:
+                raise _no_audio(error) from None
+            decoding = stack.pop_all()
 
-    async def _hear(self, upload: _Upload, read: Read, kind: ContentType, body: Body, answer: _Answer) -> None:
+        async def read() -> bytes:
+            return begun.pop() if begun else await anext(bridge, b"")
+
+        async with decoding:
+            yield read
+
+    async def _hear(self, upload: _Upload, read: Read, kind: ContentType, answer: _Answer) -> None:
         """Run a session with audio of this kind, and answer with what it heard."""
         hearing, language = _Hearing(read), upload.asked.language
         request = StreamRequest(kind, {"language": language} if language else {})
-        running = asyncio.create_task(self._sessions.run(hearing, request, ended=hearing.end), name="transcription")
+        running = asyncio.create_task(
+            self._sessions.run(hearing, request, ended=hearing.end), name="transcription-session"
+        )
         running.add_done_callback(lambda _task: hearing.woken.set())
-        leaving = asyncio.create_task(hearing.watch(body), name="transcription-leaving")
         try:
             while not running.done():
                 await hearing.woken.wait()
@@ -134,8 +171,10 @@ class _Transcription(Response):
                 if upload.asked.is_streamed:
                     await answer.deltas(hearing.finals, upload.asked)
         finally:
-            await cancel_and_wait(running, leaving)
+            await cancel_and_wait(running)
         close = running.result()
+        if close.code == CloseCode.UNAUTHORIZED:  # it is our own token that is wrong, and not the client's key
+            raise ApiError(502, f"the speech service refuses our token: {close.reason}", kind=FAILED)
         if close.code != CloseCode.NORMAL:
             raise ApiError.of(close)
         heard = Heard(hearing.finals, hearing.seconds, language or self._language)
@@ -171,7 +210,7 @@ class _Upload:
         return False
 
     async def next(self) -> bytes:
-        """Return the next bytes of the file, as they come. At its end, read the fields after it and return none."""
+        """Return the next bytes of the file, as they come; none at its end, once the fields after it were read."""
         if piece := self._begun or await self._read():
             self._begun = b""
             return piece
@@ -226,7 +265,7 @@ class _Hearing:
             try:
                 piece = await self._read()
             except BadRequest as error:
-                self._fail(ApiError(400, str(error), code="invalid_file", param="file"))
+                self._fail(_no_audio(error))
             except (ApiError, Left) as error:
                 self._fail(error)
             else:
@@ -243,18 +282,16 @@ class _Hearing:
                 self.finals.append(message)
                 self.woken.set()
 
-    async def watch(self, body: Body) -> None:
-        """Wait until the client leaves."""
-        with suppress(Left):
-            await body.until_left()
-        self._fail(Left())
-
     def end(self, totals: Totals) -> None:
         self.seconds = totals.received
 
     def _fail(self, error: ApiError | Left) -> None:
-        self.error = self.error or error
+        self.error = error
         self.woken.set()
+
+
+def _no_audio(error: BadRequest) -> ApiError:
+    return ApiError(400, str(error), code="invalid_file", param="file")
 
 
 class _Answer:
@@ -262,7 +299,7 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._sent = 0  # finals
+        self._seen = 0  # finals
         self.has_begun = False
 
     async def whole(self, text: str, media: str) -> None:
@@ -272,9 +309,8 @@ class _Answer:
 
     async def deltas(self, finals: Sequence[Final], asked: Form) -> None:
         """Send what is new."""
-        new = said(finals)[self._sent :]
-        self._sent += len(new)
-        for final, text in new:
+        new, self._seen = finals[self._seen :], len(finals)
+        for final, text in said(new, is_first=not self.has_begun):
             await self._event(delta(final, text, has_logprobs=asked.has_logprobs))
 
     async def finish(self, heard: Heard, asked: Form) -> None:
