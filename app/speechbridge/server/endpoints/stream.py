@@ -6,9 +6,12 @@ from fastapi import APIRouter, WebSocket
 
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
+from speechbridge.protocol.queue import Queue as WaitFor
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
+from speechbridge.server.places import NoPlace, Place
+from speechbridge.server.queueing import Left, Queue
 from speechbridge.server.resumable import UNKNOWN, ResumableConnection, ResumableConnections
 from speechbridge.server.session import Sessions, new_id
 
@@ -17,8 +20,11 @@ PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path: a base URL that e
 UNDECLARED = ContentType.undeclared(ContentType.raw())  # where there is no `content_type` to name it
 
 
-def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
-    """Make the routes. `resumable` keeps the connections of those sessions whose clients may resume."""
+def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue) -> APIRouter:
+    """Make the routes. `resumable` keeps the connections of those sessions whose clients may resume.
+
+    In `queue` wait those who find all streams of the account in use.
+    """
     routes = APIRouter()
 
     @routes.websocket(PLAIN)
@@ -45,12 +51,15 @@ def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
         except BadRequest as error:
             await connection.close(Close(CloseCode.BAD_REQUEST, str(error)))
             return
+        place = await _place(connection, query, sessions, queue)
+        if place is None:
+            return
         if resume is not None:
             stream = resumable.begin(new_id(), socket.scope["lease"].owner)
 
             async def run(stream: ResumableConnection) -> Close:
                 with socket.scope["lease"].held():  # a client that drops its connection still has its stream
-                    return await sessions.run(stream, request, session_id=stream.session_id)
+                    return await sessions.run(stream, request, session_id=stream.session_id, place=place)
 
             resumable.run(stream, run(stream))
             await stream.serve(connection)
@@ -59,6 +68,18 @@ def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
         async def greet(session_id: str) -> None:
             await connection.send(Connected(session_id).encode())
 
-        await connection.close(await sessions.run(connection, request, greet))
+        await connection.close(await sessions.run(connection, request, greet, place=place))
 
     return routes
+
+
+async def _place(connection: WebSocketConnection, query: str, sessions: Sessions, queue: Queue) -> Place | None:
+    """Take a place at the speech service; wait for one if the client asks for that. None: it was closed."""
+    asked = WaitFor.parse(query)
+    try:
+        return await (sessions.places.take() if asked is None else queue.wait(connection, asked.ticket))
+    except NoPlace as refusal:
+        await connection.close(sessions.refused(refusal.close))
+    except Left:
+        pass
+    return None

@@ -22,7 +22,8 @@ export class Recording {
   #stream = null;
   #clock;
   #latency;
-  #link = "connecting"; // or live, reconnecting
+  #link = "connecting"; // or live, reconnecting, queued
+  #queued; // the place in the service's queue, and the wait
   #linkedAt; // when that last changed
   #soundAt; // when there was last a sound
   #isInterrupted = false;
@@ -75,7 +76,7 @@ export class Recording {
     this.#stream = new ResumableStream(this.#service, {
       ...this.#options,
       on: {
-        state: (link) => this.#linkChanged(link),
+        state: (link, queued) => this.#linkChanged(link, queued),
         message: (message) => this.#show(message),
         lost: (seconds) => (this.#lost += seconds),
         over: (close, untranscribed) => this.#closed(close, untranscribed),
@@ -152,7 +153,8 @@ export class Recording {
     this.#report();
   }
 
-  #linkChanged(link) {
+  #linkChanged(link, queued) {
+    this.#queued = queued;
     if (link !== this.#link) this.#linkedAt = performance.now();
     this.#link = link;
     if (link === "live") {
@@ -206,6 +208,7 @@ export class Recording {
     this.#on.state({
       name,
       behind: ["live", "silent"].includes(name) ? behind : 0,
+      queued: this.#queued,
       held: this.#isAway ? held : 0,
       lost: this.#isAway ? this.#lost : 0,
       latency: name === "live" ? this.#latency.median(now) / 1000 : undefined,
@@ -213,6 +216,6 @@ export class Recording {
     });
     if (name === "silent" && !behind) this.#on.mention(problem("silent"));
     else this.#on.withdraw("silent");
-    if (this.#isAway && now - this.#linkedAt > AWAY) this.#on.mention(problem("away"));
+    if (this.#isAway && !this.#queued && now - this.#linkedAt > AWAY) this.#on.mention(problem("away"));
   }
 }

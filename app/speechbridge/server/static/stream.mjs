@@ -13,7 +13,7 @@
 // whose connection was lost.
 
 import { asFinal, hypothesis } from "./captions.mjs";
-import { ABNORMAL, NEW_STREAM, RECONNECT, TOO_OFTEN, UNKNOWN_STREAM } from "./codes.mjs";
+import { ABNORMAL, NEW_STREAM, RECONNECT, SHUTTING_DOWN, TOO_OFTEN, UNKNOWN_STREAM } from "./codes.mjs";
 import { NO_JOURNAL } from "./journal.mjs";
 import { Ring } from "./ring.mjs";
 
@@ -26,6 +26,7 @@ const BURST = 16; // pieces that may be sent at once
 const HIGH_WATERMARK = 2 ** 17; // bytes that the browser may queue in a socket; the rest waits in the replay buffer
 const OPEN = 1; // WebSocket.OPEN
 const OPEN_TIMEOUT = 10_000; // ms for the handshake and the `connected` message
+const QUEUED = 60_000; // ms without a message in the service's queue: the connection may be dead, its place is kept
 const STALLED = 8_000; // ms without a message while audio is unacknowledged: the connection is dead
 const UNACKNOWLEDGED = 16_000; // bytes that are normally unacknowledged: the service acknowledges every 8,000
 const LAST_WORDS = 40_000; // ms without a message, after the end; the service waits 30 s for its recognizer
@@ -51,6 +52,7 @@ export class ResumableStream {
   #key = null;
   #base = 0; // position of its first byte
   #finals = 0;
+  #ticket = null; // the place in the service's queue, as long as it waits there
   // The connection.
   #socket = null;
   #isConnected = false; // the service has sent `connected`
@@ -71,7 +73,7 @@ export class ResumableStream {
   /**
    * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins;
    * `language` is empty for the usual one.
-   * Callbacks in `on`: `state(name)`, live or reconnecting; `message(message)`, each partial and final as captions.mjs
+   * Callbacks in `on`: `state(name)`, live or reconnecting; or queued, with `{ place, wait_seconds }`; `message(message)`, each partial and final as captions.mjs
    * parses them, a final with `begin`, where in the transcript its stream began; `lost(seconds)`, when audio was
    * evicted before the service had it; once, at the end, `over({ code, reason }, seconds)`, with the service's close,
    * or code 0 if there was none, and how much audio is not transcribed.
@@ -163,6 +165,8 @@ export class ResumableStream {
           detailed_partials: true,
           start_ts: this.#seconds + this.#base / BYTES_PER_SECOND,
           resume: true,
+          queue: true,
+          ...(this.#ticket && { ticket: this.#ticket }),
           ...(this.#language && { language: this.#language }),
         };
     const protocols = this.#accessKey ? ["speechbridge", `speechbridge.key.${this.#accessKey}`] : [];
@@ -181,6 +185,12 @@ export class ResumableStream {
   }
 
   #receive(message) {
+    if (message.type === "queued") {
+      this.#ticket = message.ticket;
+      this.#on.state("queued", message);
+      this.#later("watch", QUEUED, () => this.#reconnect());
+      return;
+    }
     if (message.type === "connected") {
       this.#connected(message);
     } else if (message.type === "received") {
@@ -205,6 +215,7 @@ export class ResumableStream {
       return;
     }
     this.#key = resume;
+    this.#ticket = null;
     this.#isConnected = this.#hasBegun = true;
     this.#hasSentEnd = false;
     this.#sent = this.#base + position;
@@ -302,7 +313,8 @@ export class ResumableStream {
     this.#repeated = { ...close, times: isSame ? times + 1 : 1 };
     const isLost = RECONNECT.includes(close.code) && this.#repeated.times < REPEATS;
     const isUnknown = close.code === UNKNOWN_STREAM && this.#isResuming;
-    const isRetryable = NEW_STREAM.includes(close.code) && this.#hasBegun;
+    const isRetryable =
+      (NEW_STREAM.includes(close.code) && this.#hasBegun) || (close.code === SHUTTING_DOWN && this.#ticket !== null);
     if (!isLost && !isUnknown && !isRetryable) {
       this.#finish(close);
       return;

@@ -182,6 +182,7 @@ export const STATES = {
   silent: "Live, no sound",
   paused: "Paused",
   interrupted: "Interrupted",
+  queued: "Waiting",
   reconnecting: "Reconnecting",
   ending: "Finishing",
   waiting: "Waiting for the service",
@@ -191,9 +192,10 @@ export const STATES = {
   stopped: "Stopped",
 };
 
-/** How a state is described, given its times in seconds: buffered, lost, and how late captions are. */
-export function details({ behind = 0, held = 0, lost = 0 }) {
+/** How a state is described, given its place in the queue, and times in seconds: buffered, lost, how late captions are. */
+export function details({ behind = 0, held = 0, lost = 0, queued }) {
   const facts = [
+    queued && `place ${queued.place}, about ${queued.wait_seconds} s`,
     behind >= 1 && !held && `${Math.round(behind)} s behind`,
     held >= 0.1 && `${held.toFixed(1)} s buffered`,
     lost && `${lost.toFixed(1)} s lost`,
