@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from speechbridge.server import create_app
 from speechbridge.settings import Settings, describe
-from tests.bench.report import table
+from tests.helpers.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -57,8 +57,8 @@ ROOMS: dict[str, set[str]] = {
     "engines": {"protocol", "syncbridge"},
     "recognizer": {"protocol"},
     "server": {"protocol", "syncbridge", "settings", "client", "cluster", "codecs", "engines"},
-    "testing": {"protocol", "syncbridge", "engines", "recognizer"},
-    "cli": {"protocol", "settings", "client", "engines", "server"},
+    "testing": {"protocol", "syncbridge", "client", "engines", "recognizer"},
+    "cli": {"protocol", "settings", "client", "engines", "server", "testing"},
     "__main__": {"cli"},
 }
 

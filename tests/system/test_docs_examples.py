@@ -95,12 +95,6 @@ async def test_the_library_serves_an_application_of_ones_own() -> None:
         assert socket.receive_text() == "heard 10 bytes"
 
 
-def test_the_service_is_mounted_in_an_application() -> None:
-    names: dict[str, Any] = {}
-    exec(example("docs/embedding.md", "app.mount"), names)  # noqa: S102 # our own documentation
-    assert TestClient(names["app"]).get("/speech/livez").status_code == 200
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("client", ["connect", "connect_resumable"])
 def test_the_program_of_the_tutorial_prints_captions(client: str, tmp_path: Path) -> None:
