@@ -28,6 +28,7 @@ VENDORS = {
     "riva": "speechbridge.engines.riva",
     "rich": "speechbridge.cli.screen",
     "sounddevice": "speechbridge.cli.microphone",
+    "segno": "speechbridge.server.endpoints.read",
     "soundfile": "speechbridge.cli.recording",
     "soxr": "speechbridge.audio",
     "throttled": "speechbridge.server.limits",

@@ -65,7 +65,8 @@ class Calls(RuleBasedStateMachine):
         for claim, answer in zip(asked, self.call("ask", asked), strict=True):
             if answer.standing is Standing.HELD and claim.holder not in self.held:
                 self.held[claim.holder] = self.now + TERMS.lease_seconds
-                self.told.pop(claim.ticket or "", None)
+                for places in (self.told, told):  # the same ticket may join anew in the same call
+                    places.pop(claim.ticket or "", None)
             elif answer.standing is Standing.WAITING:
                 place, until = told.get(claim.ticket or "", (answer.place, 0.0))
                 assert answer.place <= place or until <= self.now

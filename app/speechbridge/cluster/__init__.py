@@ -1,4 +1,4 @@
-"""What the processes of one service share, as a port: the leases of its account, and the queue for them.
+"""What the processes of one service share, as a port: leases, the queue for them, and transcripts that others read.
 
 Two implementations: `cluster.memory`, for one process, and `cluster.redis`, for any number on any number of machines.
 `cluster.joined` chooses. One suite of tests holds for both.
@@ -25,6 +25,8 @@ asking again; one whose client was cut off keeps its place, and its turn, for `T
 
 One who does not wait gets HELD or FULL by the first line's condition: nobody overtakes the queue. A lease that is free
 while the first of the queue is cut off stays free for that one until its ticket expires. So a place only falls.
+
+**Transcripts.** What one speaker says may be read by others, at any process: `cluster.transcript` says how.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from speechbridge.cluster.transcript import Transcript
 
 
 class Away(Exception):
@@ -109,3 +114,18 @@ class Leases(Protocol):
 
     async def changed(self) -> None:
         """Wait until somebody who waits may have another place. It may also return without a reason."""
+
+
+class Shares(Protocol):
+    """The transcripts that are shared, by their tokens."""
+
+    def sharing(self, token: str) -> AbstractContextManager[Transcript]:
+        """Share a transcript for the time of a `with`; it has ended then, and stays for a while. Never waits."""
+
+    async def find(self, token: str) -> Transcript | None:
+        """Return a transcript to read, whichever process its speaker is at; None if there is none. Raises Away.
+
+        It is kept up to date for as long as it is read: `Transcript.readers`.
+
+        Cancellation: safe.
+        """

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from speechbridge.cluster import FULL, HELD, TAKEN_OVER, Answer, Standing
+from speechbridge.cluster.transcript import Transcript
 from speechbridge.cluster.waits import REMEMBERED, waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from speechbridge.cluster import Claim, Terms
+
+
+ENDED = 1000  # transcripts that stay after their end, at most: the oldest go first. A minute's has 2 KB, an hour's 1 MB
 
 
 @dataclass(slots=True)
@@ -127,3 +132,27 @@ class MemoryLeases:
         for ticket in [ticket for ticket, found in self._queue.items() if found.until <= now]:
             del self._queue[ticket]
         return now
+
+
+class MemoryShares:
+    """Implements `Shares` for the speakers of one process. A transcript stays for `seconds` after its end."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._transcripts: dict[str, Transcript] = {}
+        self._ended: deque[str] = deque()
+
+    @contextmanager
+    def sharing(self, token: str) -> Iterator[Transcript]:
+        transcript = self._transcripts[token] = Transcript()
+        try:
+            yield transcript
+        finally:
+            transcript.end()
+            self._ended.append(token)
+            if len(self._ended) > ENDED:
+                self._transcripts.pop(self._ended.popleft(), None)
+            asyncio.get_running_loop().call_later(self._seconds, self._transcripts.pop, token, None)
+
+    async def find(self, token: str) -> Transcript | None:
+        return self._transcripts.get(token)

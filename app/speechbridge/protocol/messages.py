@@ -41,12 +41,14 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The server's first message: it is ready for audio."""
+    """The server's first message: it is ready for audio. `read` is the token for readers, if the client shares."""
 
     id: str
+    read: str | None = field(default=None, repr=False)
 
     def encode(self) -> str:
-        return json.dumps({"type": "connected", "id": self.id})
+        shared = {} if self.read is None else {"read": self.read}
+        return json.dumps({"type": "connected", "id": self.id} | shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,8 @@ def from_object(message: dict[str, Any]) -> Message | None:
     """Return what an object with a type says; None for a type that we do not know."""
     match message["type"]:
         case "connected":
-            return Connected(str(message.get("id", "")))
+            read = message.get("read")
+            return Connected(str(message.get("id", "")), read if isinstance(read, str) else None)
         case "queued":
             return _queued(message)
         case "partial":

@@ -14,7 +14,7 @@ from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
 from speechbridge.protocol.flows import PATH as FLOWS
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, misdirected, page, relay, stream
+from speechbridge.server.endpoints import flows, health, misdirected, page, read, relay, stream
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
 from speechbridge.server.places import Places
@@ -66,6 +66,8 @@ def create_app(
     )
     queue = Queue(places, settings.queue_seconds)
     sessions.no_longer_queued = queue.drain
+    readers = read.Readers(cluster.shares, settings.readers)
+    sessions.no_longer_read = readers.drain
     resumable = ResumableConnections(settings)
     metrics.read(sessions, speech)
 
@@ -90,12 +92,14 @@ def create_app(
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
     app.state.failure = None  # why it could not start, where one line says it
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
+    app.state.readers = readers
     app.add_exception_handler(WebSocketDisconnect, _ignore)
     app.add_middleware(Gate, admission=Admission(settings), idle_seconds=settings.idle_seconds)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, metrics, speech.trouble))
     app.include_router(page.router(settings.offered_languages))
-    app.include_router(stream.router(sessions, resumable, queue))
+    app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
+    app.include_router(read.router(readers))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
     app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS))

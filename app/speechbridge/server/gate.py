@@ -19,6 +19,7 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from speechbridge.protocol import reading
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.admission import Handshake
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 SUBPROTOCOL = "speechbridge"
 KEY_SUBPROTOCOL = "speechbridge.key."
+READ = f"{reading.PATH}/"
 
 
 class Gate:
@@ -48,7 +50,7 @@ class Gate:
         self._idle_seconds = idle_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket":
+        if scope["type"] != "websocket" or _own_path(scope).startswith(READ):  # readers have a token
             await self._app(scope, receive, send)
             return
         handshake = _handshake(scope)

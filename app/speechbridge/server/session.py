@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from speechbridge.settings import SessionSettings
     from syncbridge import Direction, Statistics
 
+    Greet = Callable[[str], Coroutine[Any, Any, None]]
+
 logger = logging.getLogger(__name__)
 
 # Characters of a response. A larger one takes milliseconds to read, and others have their turn before the next one.
@@ -98,6 +100,7 @@ class Sessions:
         self.delayed = delayed
         self.draining = False  # then no session begins; handshakes are refused
         self.no_longer_queued: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
+        self.no_longer_read: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
         self._past = Totals()  # of the sessions that have ended
@@ -121,7 +124,7 @@ class Sessions:
         self,
         connection: ClientConnection,
         request: StreamRequest,
-        greet: Callable[[str], Coroutine[Any, Any, None]] | None = None,
+        greet: Greet | None = None,
         *,
         session_id: str | None = None,
         place: Place | None = None,
@@ -148,12 +151,7 @@ class Sessions:
         return close
 
     async def _run(
-        self,
-        connection: ClientConnection,
-        request: StreamRequest,
-        greet: Callable[[str], Coroutine[Any, Any, None]] | None,
-        session_id: str,
-        place: Place,
+        self, connection: ClientConnection, request: StreamRequest, greet: Greet | None, session_id: str, place: Place
     ) -> Close:
         if self.draining:  # its client connected before: on one connection, streams may follow each other
             return DRAINED[1]
@@ -188,6 +186,7 @@ class Sessions:
             async with asyncio.timeout(seconds + LIMITS.grace + 0.5):
                 await self.no_longer_queued()
                 await self._none_alive.wait()
+        await self.no_longer_read()
 
 
 class Session:
@@ -225,7 +224,7 @@ class Session:
         self._delays = self._time_captions()
         self.outcome: Outcome = "cancelled"  # until there is another
 
-    async def run(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+    async def run(self, greet: Greet | None) -> Close:
         verdict: Verdict
         try:
             close = await self._in_time(greet)
@@ -277,7 +276,7 @@ class Session:
         if self._bridge is not None:
             self._bridge.cancel()
 
-    async def _in_time(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+    async def _in_time(self, greet: Greet | None) -> Close:
         """Run the stream. Raises Closed when time is up, be it in the upstream, in a processor or in a send."""
         try:
             async with self._time:
@@ -287,7 +286,7 @@ class Session:
                 raise
             raise Closed("its time is up") from None
 
-    async def _stream(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+    async def _stream(self, greet: Greet | None) -> Close:
         upstream = self._sessions.engine(self._request)
         sessions = self._sessions
 

@@ -36,6 +36,12 @@ class ClusterSettings(Group):
         description="streams at once of the account at the speech service, over all processes (Rev.ai: 10 at first);"
         " one more is refused with 4029, or waits in the queue; 0: no limit",
     )
+    readers: int = Field(
+        1000, ge=0, le=100_000, description="readers at once of what one client shares, at each process"
+    )
+    share_seconds: float = Field(
+        3600.0, gt=0, le=86_400, description="how long what a client shared may be read after its stream has ended"
+    )
     queue_seconds: float = Field(
         300.0, gt=0, le=86_400, description="how long a client that connected with queue=true may wait in the queue"
     )
