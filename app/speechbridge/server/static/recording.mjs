@@ -37,12 +37,12 @@ export class Recording {
    * stores the stream, if it can be stored. Callbacks in `on`: `state(state)`, often, with `{ name, behind, held, lost,
    * latency, isListening }`, times in seconds; `frame(levels, seconds)`; `message(message)`; `player(player)`, for a
    * file, often; `notify(notice)`; `mention(notice)`, for a notice that must not replace another; `withdraw(key)`, when
-   * a notice no longer applies; once, at the end, `over(name)`, the last state.
+   * a notice no longer applies; `shared(token)`, with `share`; once, at the end, `over(name)`, the last state.
    */
-  constructor(service, { seconds, language = "", accessKey = "", journal, on }) {
+  constructor(service, { seconds, language = "", accessKey = "", journal, share = false, on }) {
     this.#service = service;
     this.#seconds = seconds;
-    this.#options = { seconds, language, accessKey, journal };
+    this.#options = { seconds, language, accessKey, journal, share };
     this.#on = on;
   }
 
@@ -76,6 +76,7 @@ export class Recording {
     this.#stream = new ResumableStream(this.#service, {
       ...this.#options,
       on: {
+        shared: (token) => this.#on.shared(token),
         state: (link, queued) => this.#linkChanged(link, queued),
         message: (message) => this.#show(message),
         lost: (seconds) => (this.#lost += seconds),

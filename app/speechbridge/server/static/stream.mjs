@@ -42,6 +42,7 @@ export class ResumableStream {
   #seconds; // of the transcript, where this stream begins
   #language;
   #accessKey;
+  #share;
   #on;
   #ring;
   // Positions are bytes since the stream's beginning.
@@ -72,7 +73,7 @@ export class ResumableStream {
 
   /**
    * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins;
-   * `language` is empty for the usual one.
+   * `language` is empty for the usual one. With `share`, others may read along: `shared(token)` is called with how.
    * Callbacks in `on`: `state(name)`, live or reconnecting; or queued, with `{ place, wait_seconds }`; `message(message)`, each partial and final as captions.mjs
    * parses them, a final with `begin`, where in the transcript its stream began; `lost(seconds)`, when audio was
    * evicted before the service had it; once, at the end, `over({ code, reason }, seconds)`, with the service's close,
@@ -81,12 +82,13 @@ export class ResumableStream {
    * `journal` stores the stream (journal.mjs). `restored` is what it stored of an earlier one: its progress, and
    * `position` and `parts`, the audio.
    */
-  constructor(url, { on, seconds = 0, language = "", accessKey = "", room = ROOM, journal = NO_JOURNAL, restored = null }) {
+  constructor(url, { on, seconds = 0, language = "", accessKey = "", share = false, room = ROOM, journal = NO_JOURNAL, restored = null }) {
     this.#url = url;
     this.#on = on;
     this.#seconds = seconds;
     this.#language = language;
     this.#accessKey = accessKey;
+    this.#share = share;
     this.#journal = journal;
     this.#isRestored = restored !== null;
     this.#ring = new Ring(room, restored?.position);
@@ -166,6 +168,7 @@ export class ResumableStream {
           start_ts: this.#seconds + this.#base / BYTES_PER_SECOND,
           resume: true,
           queue: true,
+          ...(this.#share && { share: true }),
           ...(this.#ticket && { ticket: this.#ticket }),
           ...(this.#language && { language: this.#language }),
         };
@@ -209,7 +212,7 @@ export class ResumableStream {
     this.#flush();
   }
 
-  #connected({ resume, position }) {
+  #connected({ resume, position, read }) {
     if (!resume) {
       this.#finish({ code: 0, reason: "this service cannot resume streams: it is older than this page" });
       return;
@@ -221,6 +224,7 @@ export class ResumableStream {
     this.#sent = this.#base + position;
     this.#acknowledge(this.#sent);
     this.#journal.progress(this.#progress);
+    if (read) this.#on.shared(read);
     this.#on.state("live");
   }
 

@@ -90,6 +90,11 @@ const PROBLEMS = {
     text: "They are kept on this device and transcribed as soon as the service can be reached.",
     action: "recover",
   }),
+  "nothing-to-read": () => ({
+    title: "There is nothing to read here",
+    text: "The link is not complete, or what it led to is gone: it stays for an hour after the end. Ask for a new link.",
+    action: "again",
+  }),
   "not-stored": () => ({
     title: "The captions cannot be stored",
     text: "This device has no space left for them, or its storage was cleared. They stay on this page until you close it: save them.",
