@@ -32,7 +32,7 @@ test: develop
 
 # The page in Firefox and WebKit, where they are installed. One at a time: each draws with all the cores there are.
 browsers: develop
-	$(BIN)/python -m pytest -m other_browser tests/system/page
+	$(BIN)/python -m pytest -m other_browser tests/system/page tests/compat
 
 lint: develop
 	$(BIN)/ruff check .

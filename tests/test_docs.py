@@ -8,11 +8,17 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
+import click
 import pytest
+import typer
 
+from speechbridge.cli.commands import cli
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.settings import describe
 from syncbridge.resumable.watchdog import TRANSITIONS
 from tests import reference
 
@@ -119,3 +125,48 @@ def test_the_figures_in_the_readme_are_those_of_the_last_measurement() -> None:
     assert summary["sessions in one process with a p99 under 100 ms"] == sessions
     assert summary["memory for one session"] == memory[0]
     assert summary["a chunk's way through the service, 200 sessions"] == "p50 {} ms, p99 {} ms".format(*chunk)
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    """Return each line of a shell in the docs, with its page."""
+    return [
+        (str(page.relative_to(ROOT)), line)
+        for page in PAGES
+        for language, example in FENCE.findall(page.read_text())
+        if language == "sh"
+        for line in example.splitlines()
+    ]
+
+
+def test_every_command_of_ours_in_a_shell_has_the_options_that_it_is_given() -> None:
+    commands = cast("click.Group", typer.main.get_command(cli))
+    met = set()
+    for page, line in shell_lines():
+        for name, rest in re.findall(r"\bspeechbridge ([a-z]+)\b([^|#]*)", line):
+            command = commands.get_command(click.Context(commands), name)
+            if "docker run" in line and command is None:  # the image's name, before the command
+                continue
+            assert command is not None, f"{page}: {line}"
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)) <= options, f"{page}: {line}"
+            met.add(name)
+    assert {"serve", "transcribe", "key", "doctor", "capacity"} <= met
+
+
+def test_every_target_and_module_in_the_docs_is_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    modules = set()
+    for page in PAGES:
+        text = page.read_text()
+        assert set(re.findall(r"(?:`|\n)make ([a-z]+)", text)) <= targets, page
+        modules |= set(re.findall(r"-m ((?:tests|speechbridge)(?:\.\w+)*)", text))
+    assert "tests.chaos" in modules
+    assert [module for module in sorted(modules) if find_spec(module) is None] == []
+
+
+def test_every_setting_that_the_docs_name_is_one() -> None:
+    known = {name for name, _, _ in describe()}
+    of_compose = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    for page in PAGES:
+        named = set(re.findall(r"\bSPEECHBRIDGE_[A-Z_]*[A-Z]\b", page.read_text()))
+        assert named <= known | of_compose, page

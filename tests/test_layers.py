@@ -14,6 +14,7 @@ PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
     "av": "speechbridge.codecs.codec",
+    "av.container": "speechbridge.codecs.files",
     "google.auth": "speechbridge.engines.google",
     "grpc": "speechbridge.engines.grpc_call",
     "janus": "syncbridge.channel",
@@ -22,9 +23,10 @@ VENDORS = {
     "profanex": "speechbridge.recognizer.profanity",
     "prometheus_client": "speechbridge.server.metrics",
     "pydantic_settings": "speechbridge.settings",
+    "python_multipart": "speechbridge.server.multipart",
     "pythonjsonlogger": "speechbridge.logs",
     "redis": "speechbridge.cluster.redis.connection",
-    "rev_ai": "speechbridge.engines.rev",
+    "rev_ai": "speechbridge.engines.rev_stream",
     "riva": "speechbridge.engines.riva",
     "rich": "speechbridge.cli.screen",
     "sounddevice": "speechbridge.cli.microphone",
@@ -37,7 +39,7 @@ VENDORS = {
     "websocket": "speechbridge.engines.rev_socket",
     "websockets.asyncio.client": "speechbridge.client.dial",
     "websockets.asyncio.server": "speechbridge.recognizer.server",
-    "websockets.speedups": "speechbridge.engines.rev_socket",
+    "websockets.speedups": "speechbridge.engines.rev_frames",
 }
 
 # Servers that stand in for a vendor's, of its own protos.

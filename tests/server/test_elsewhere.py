@@ -17,9 +17,9 @@ import pytest
 from fastapi import FastAPI
 from websockets.sync.client import connect
 
+from speechbridge.engines.embedded import NOT_RUN
 from speechbridge.server import create_app
 from speechbridge.server.run import running
-from speechbridge.server.speech import NOT_RUN
 from speechbridge.settings import Settings
 from tests.helpers.command import STUB, announced, environment
 from tests.helpers.puppet import until

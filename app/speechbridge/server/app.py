@@ -9,12 +9,26 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from speechbridge.cluster import Away
 from speechbridge.cluster.joined import join
-from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
+from speechbridge.protocol.deepgram import PATH as LISTEN
 from speechbridge.protocol.flows import PATH as FLOWS
+from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME
+from speechbridge.protocol.transcriptions import PATH as TRANSCRIPTIONS
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, misdirected, page, read, relay, stream
+from speechbridge.server.endpoints import (
+    flows,
+    health,
+    listen,
+    misdirected,
+    openai,
+    page,
+    read,
+    relay,
+    stream,
+    transcriptions,
+)
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
 from speechbridge.server.places import Places
@@ -36,13 +50,14 @@ def create_app(
     *,
     stream_client_start: Callable[..., Iterable[str]] | None = None,
     engine: Engine | None = None,
+    fallback: Engine | None = None,
 ) -> FastAPI:
     """Make the application.
 
     `engine` is the speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the short form of one,
     as in the setting `SPEECHBRIDGE_START`. Without either, the settings choose: `SPEECHBRIDGE_ENGINE`. What the engine
-    needs beside its streams, such as the embedded recognizer, lives as long as the application. The settings may name
-    another one, `SPEECHBRIDGE_FALLBACK`, that streams go on with while it fails.
+    needs beside its streams, such as the embedded recognizer, lives as long as the application. `fallback`, or the one
+    that `SPEECHBRIDGE_FALLBACK` names, is an engine that streams go on with while the first one fails.
 
     Raises WrongSetting.
     """
@@ -53,12 +68,12 @@ def create_app(
         engine = choose(settings) if stream_client_start is None else function_engine(stream_client_start)
     cluster = join(settings)
     places = Places(cluster.leases)
-    speech = SpeechService(engine, settings, metrics.connected, choose_fallback(settings, engine))
+    speech = SpeechService(engine, settings, metrics.connected, choose_fallback(settings, engine, fallback))
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
         speech.open,
         settings,
-        takes=speech.takes,
+        takes=speech.open.takes,
         processors=processors,
         waited=metrics.waited,
         delayed=metrics.delayed,
@@ -94,15 +109,21 @@ def create_app(
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.state.readers = readers
     app.add_exception_handler(WebSocketDisconnect, _ignore)
-    app.add_middleware(Gate, admission=Admission(settings), idle_seconds=settings.idle_seconds)
+    admission = Admission(settings)
+    app.add_middleware(
+        Gate, admission=admission, idle_seconds=settings.idle_seconds, posts={TRANSCRIPTIONS, CLIENT_SECRETS}
+    )
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, metrics, speech.trouble))
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
     app.include_router(read.router(readers))
+    app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
-    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS))
+    app.include_router(openai.router(sessions, admission.secrets))
+    app.include_router(transcriptions.router(sessions, settings, settings.language))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS, REALTIME))
     return app
 
 

@@ -13,7 +13,7 @@ import secrets
 from collections import Counter
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from speechbridge.engines import Capabilities
 from speechbridge.logs import session_id as current_session
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Open, Upstream
     from speechbridge.protocol.request import BadRequest, StreamRequest
+    from speechbridge.server.client import ClientConnection
     from speechbridge.server.delays import Kind
     from speechbridge.server.verdicts import Verdict
     from speechbridge.settings import SessionSettings
@@ -58,16 +59,6 @@ DAMAGED_SECONDS = 1.5  # for the words before audio that cannot be decoded
 def new_id() -> str:
     """Generate a session's id."""
     return secrets.token_urlsafe(9)
-
-
-class ClientConnection(Protocol):
-    """The client's end of a session."""
-
-    async def receive(self) -> bytes | str | None:
-        """Return the next message, or None once the client has left."""
-
-    async def send(self, text: str) -> None:
-        """Send a message. Does nothing once the client has left."""
 
 
 class Sessions:
@@ -101,6 +92,7 @@ class Sessions:
         self.draining = False  # then no session begins; handshakes are refused
         self.no_longer_queued: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self.no_longer_read: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
+        self.began_draining = asyncio.Event()  # for connections on which no session runs at the moment
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
         self._past = Totals()  # of the sessions that have ended
@@ -120,7 +112,7 @@ class Sessions:
             bridges=tuple(found for session in self._alive if (found := session.bridge_statistics())),
         )
 
-    async def run(
+    async def run(  # noqa: PLR0913 # all but the first two can be left out
         self,
         connection: ClientConnection,
         request: StreamRequest,
@@ -128,10 +120,12 @@ class Sessions:
         *,
         session_id: str | None = None,
         place: Place | None = None,
+        ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
-        """Run one session; return how the connection is to be closed. `greet` is awaited with the session's id.
+        """Run one session; return how the connection is to be closed.
 
-        `place` is what its client waited for; it is given back. Without one, a place is taken.
+        `greet` is awaited with the session's id, `ended` is called with what the session has done. `place` is what its
+        client waited for; it is given back. Without one, a place is taken.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
@@ -140,7 +134,9 @@ class Sessions:
         except NoPlace as refusal:
             return self.refused(refusal.close)
         try:
-            return await self._run(connection, request, greet, session_id or new_id(), place)
+            if self.draining:  # its client connected before: on one connection, streams may follow each other
+                return DRAINED[1]
+            return await self._run(Session(self, connection, request, session_id or new_id(), place), greet, ended)
         finally:
             await place.release(was_cut=True)  # unless it was given back before
 
@@ -150,24 +146,21 @@ class Sessions:
         logger.info("refused with %s", close, extra={"outcome": "refused", "code": close.code, "reason": close.reason})
         return close
 
-    async def _run(
-        self, connection: ClientConnection, request: StreamRequest, greet: Greet | None, session_id: str, place: Place
-    ) -> Close:
-        if self.draining:  # its client connected before: on one connection, streams may follow each other
-            return DRAINED[1]
-        session = Session(self, connection, request, session_id, place)
+    async def _run(self, session: Session, greet: Greet | None, ended: Callable[[Totals], object]) -> Close:
         self._alive.add(session)
         self._none_alive.clear()
         within = current_session.set(session.id)
         try:
             close = await session.run(greet)
-            await place.release(was_cut=session.outcome not in ENDED_BY_UPSTREAM)
+            await session.place.release(was_cut=session.outcome not in ENDED_BY_UPSTREAM)
             return close  # its client may come again at once
         finally:
             current_session.reset(within)
             self._alive.discard(session)
             self._ended[session.outcome] += 1
-            self._past += session.totals()
+            totals = session.totals()
+            self._past += totals
+            ended(totals)
             if not self._alive:
                 self._none_alive.set()
 
@@ -179,6 +172,7 @@ class Sessions:
         Cancellation: the sessions go on to their end, and nobody waits for them.
         """
         self.draining = True
+        self.began_draining.set()
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         for session in self._alive:
             session.end(DRAINED, seconds)
@@ -206,7 +200,7 @@ class Session:
         self, sessions: Sessions, connection: ClientConnection, request: StreamRequest, session_id: str, place: Place
     ) -> None:
         self.id = session_id
-        self._place = place
+        self.place = place
         self._sessions = sessions
         self._connection = connection
         self._source = request.content_type  # what the client sends
@@ -270,9 +264,9 @@ class Session:
             self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def _give_up(self, why: str) -> None:
-        """Cut the stream, as its SDK is stuck, and does not stop when it is aborted. Called in another thread."""
-        stuck = Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
-        self._verdict = self._verdict or ("upstream", stuck)
+        """Cut the stream, as nothing stops its SDK. Without a reason, it has answered all. Called in another thread."""
+        stuck: Verdict = "upstream", Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
+        self._verdict = self._verdict or (stuck if why else ("completed", Close(CloseCode.NORMAL, END_OF_INPUT)))
         if self._bridge is not None:
             self._bridge.cancel()
 
@@ -294,10 +288,10 @@ class Session:
             # An upstream with statistics counts the audio that it is given.
             return upstream.start(audio if upstream.statistics else map(self._fed_with, audio))
 
-        self._place.on_lost = lambda: self._cut("upstream", LOST)
+        self.place.on_lost = lambda: self._cut("upstream", LOST)
         async with (
             Bridge(
-                self._place.used(start),
+                self.place.used(start),
                 abort=upstream.abort,
                 join=upstream.join,
                 limits=LIMITS,
@@ -369,8 +363,7 @@ class Session:
                 if self._upstream is not None:
                     self._upstream.input_ended()
             else:
-                text = "send audio as binary messages, then the text EOS"
-                self._cut("invalid", Close(CloseCode.INVALID, text))
+                self._cut("invalid", Close(CloseCode.INVALID, "send audio as binary messages, then the text EOS"))
                 return
             del message  # or it would stay in memory while the next one is waited for
         self._left = True

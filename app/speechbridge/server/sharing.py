@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from speechbridge.cluster.transcript import Transcript
-    from speechbridge.server.session import ClientConnection
+    from speechbridge.server.client import ClientConnection
 
 
 class Sharing:

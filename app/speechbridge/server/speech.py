@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.engines import Engine, UpstreamClosed
-from speechbridge.engines.embedded import EmbeddedRecognizer
-from speechbridge.engines.fallback import common
+from speechbridge.engines import Engine
+from speechbridge.engines.embedded import embedded_engine
 from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import ReconnectOptions
 from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
 from speechbridge.engines.streams import streams
 from speechbridge.loading import load
-from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.settings import WrongSetting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from speechbridge.engines import Open
     from speechbridge.settings import UpstreamSettings
-
-# An application that is mounted within another one has no lifespan of its own.
-NOT_RUN = Close(
-    CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as the README shows"
-)
 
 
 class SpeechService:
@@ -44,8 +35,7 @@ class SpeechService:
         fallback: Engine | None = None,
     ) -> None:
         self.name = engine.name
-        self.open: Open = streams(engine, _options(settings), fallback)
-        self.takes = engine.capabilities if fallback is None else common(engine.capabilities, fallback.capabilities)
+        self.open = streams(engine, _options(settings), fallback)
         self._engines = [engine] if fallback is None else [engine, fallback]
         self.health = {one.name: one.health for one in self._engines}
         for name, health in self.health.items():
@@ -73,14 +63,18 @@ def choose(settings: UpstreamSettings) -> Engine:
     return _named(settings.engine, settings)
 
 
-def choose_fallback(settings: UpstreamSettings, engine: Engine) -> Engine | None:
-    """Make the engine that streams go on with while `engine` fails, if the settings name one. Raises WrongSetting."""
-    if not settings.fallback:
+def choose_fallback(settings: UpstreamSettings, engine: Engine, fallback: Engine | None = None) -> Engine | None:
+    """Return the engine that streams go on with while `engine` fails: the one given, or the one that the settings name.
+
+    Raises WrongSetting if it cannot stand in.
+    """
+    if fallback is None and settings.fallback:
+        try:
+            fallback = _named(settings.fallback, settings)
+        except WrongSetting as wrong:
+            raise WrongSetting(str(wrong).replace("SPEECHBRIDGE_ENGINE", "SPEECHBRIDGE_FALLBACK", 1)) from None
+    if fallback is None:
         return None
-    try:
-        fallback = _named(settings.fallback, settings)
-    except WrongSetting as wrong:
-        raise WrongSetting(str(wrong).replace("SPEECHBRIDGE_ENGINE", "SPEECHBRIDGE_FALLBACK", 1)) from None
     if fallback.name == engine.name:
         raise WrongSetting(f"SPEECHBRIDGE_FALLBACK: {engine.name} is the engine itself: name another")
     if fallback.settled is None:
@@ -136,28 +130,14 @@ def _cloud(settings: UpstreamSettings) -> Engine:
 
 
 def _embedded(settings: UpstreamSettings) -> Engine:
-    given = {
+    given: dict[str, object] = {
         "--model": settings.model,
         "--language": settings.language,
         "--threads": settings.recognizer_threads,
         "--streams": settings.recognizer_streams,
         "--log-format": settings.log_format,
     }
-    recognizer = EmbeddedRecognizer(*(str(part) for option in given.items() if option[1] for part in option))
-    has_run = threading.Event()
-
-    @asynccontextmanager
-    async def running() -> AsyncIterator[None]:
-        has_run.set()
-        async with recognizer:
-            yield
-
-    def url() -> str:
-        if not has_run.is_set():
-            raise UpstreamClosed(NOT_RUN, is_retryable=False)
-        return recognizer.url()
-
-    return rev_engine("embedded", RevEngine(url, "embedded", _timeouts(settings)), running)
+    return embedded_engine(given, _timeouts(settings))
 
 
 def _google(settings: UpstreamSettings) -> Engine:

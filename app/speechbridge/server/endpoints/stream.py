@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from speechbridge.cluster import Shares
-    from speechbridge.server.session import ClientConnection
+    from speechbridge.server.client import ClientConnection
 
 PLAIN = "/ws_a"
 PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path: a base URL that ends in a slash makes two of them
