@@ -1,6 +1,7 @@
 """Fuzz what reads the bytes of clients and upstreams: `python -m tests.fuzz --minutes 10`.
 
-`speechbridge.protocol` reads their messages, `speechbridge.codecs` their audio (`--only codecs`).
+`speechbridge.protocol` reads their messages, `speechbridge.codecs` their audio (`--only codecs`) and files, with
+FFmpeg's demuxers (`--only files`).
 
 Each property holds for any input. Half of the inputs are random; half are nearly valid, and reach more of the code. The
 suite runs it for a short while; what a long run finds becomes an example here.
@@ -23,7 +24,13 @@ from speechbridge.protocol.close import REASON_BYTES, Close, fit_reason
 from speechbridge.protocol.deepgram import UNSUPPORTED, Command, Listen, Talk, Writer, command, refusal
 from speechbridge.protocol.messages import Connected, Final, Partial, kind_of, parse_message
 from speechbridge.protocol.request import OPTIONS, BadRequest, ContentType, StreamRequest, encode_query
-from tests.helpers.fuzzing import ENTRIES, any_stream_is_heard_or_refused, spoilt
+from tests.helpers.fuzzing import (
+    ENTRIES,
+    any_file_is_heard_or_refused,
+    any_stream_is_heard_or_refused,
+    spoilt,
+    spoilt_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +199,7 @@ PROPERTIES = [
     ),
 ]
 CODECS = [Property(any_stream_is_heard_or_refused, spoilt(forms)) for _, forms in sorted(ENTRIES.items())]
+FILES = Property(any_file_is_heard_or_refused, spoilt_files)
 GROWTH = 64  # MiB of resident memory that a run may take after its first round
 
 
@@ -226,9 +234,10 @@ def fuzz(tried: Property, inputs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", choices=("protocol", "codecs"))
+    parser.add_argument("--only", choices=("protocol", "codecs", "files"))
     options = parser.parse_args()
-    properties = {"protocol": PROPERTIES, "codecs": CODECS}.get(options.only, PROPERTIES + CODECS)
+    entries = {"protocol": PROPERTIES, "codecs": CODECS, "files": [FILES]}
+    properties = entries.get(options.only, [tried for group in entries.values() for tried in group])
     begun, inputs, memory = time.monotonic(), 0, 0
     while time.monotonic() - begun < options.minutes * 60:
         for tried in properties:

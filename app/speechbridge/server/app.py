@@ -7,16 +7,33 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
+from speechbridge.cluster import Away
+from speechbridge.cluster.joined import join
 from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
 from speechbridge.protocol.deepgram import PATH as LISTEN
 from speechbridge.protocol.flows import PATH as FLOWS
+from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME
+from speechbridge.protocol.transcriptions import PATH as TRANSCRIPTIONS
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, listen, misdirected, page, relay, stream
+from speechbridge.server.endpoints import (
+    flows,
+    health,
+    listen,
+    misdirected,
+    openai,
+    page,
+    read,
+    relay,
+    stream,
+    transcriptions,
+)
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
+from speechbridge.server.places import Places
 from speechbridge.server.processors import Processors
+from speechbridge.server.queueing import Queue
 from speechbridge.server.resumable import ResumableConnections
 from speechbridge.server.session import Sessions
 from speechbridge.server.speech import SpeechService, choose, choose_fallback
@@ -49,6 +66,8 @@ def create_app(
     metrics = Metrics()
     if engine is None:
         engine = choose(settings) if stream_client_start is None else function_engine(stream_client_start)
+    cluster = join(settings)
+    places = Places(cluster.leases)
     speech = SpeechService(engine, settings, metrics.connected, choose_fallback(settings, engine, fallback))
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
@@ -58,15 +77,29 @@ def create_app(
         processors=processors,
         waited=metrics.waited,
         delayed=metrics.delayed,
+        places=places,
     )
+    queue = Queue(places, settings.queue_seconds)
+    sessions.no_longer_queued = queue.drain
+    readers = read.Readers(cluster.shares, settings.readers)
+    sessions.no_longer_read = readers.drain
     resumable = ResumableConnections(settings)
     metrics.read(sessions, speech)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with metrics.watching_loop(), processors.running(), speech.running():
+            async with (
+                metrics.watching_loop(),
+                processors.running(),
+                cluster.running(),
+                places.running(),
+                speech.running(),
+            ):
                 yield
+        except Away as away:
+            app.state.failure = f"SPEECHBRIDGE_REDIS_URL: {away}: start it, or check the address"
+            raise
         except RecognizerFailed as failure:
             app.state.failure = failure if failure.is_explained else None
             raise
@@ -74,16 +107,23 @@ def create_app(
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
     app.state.failure = None  # why it could not start, where one line says it
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
+    app.state.readers = readers
     app.add_exception_handler(WebSocketDisconnect, _ignore)
-    app.add_middleware(Gate, admission=Admission(settings), idle_seconds=settings.idle_seconds)
+    admission = Admission(settings)
+    app.add_middleware(
+        Gate, admission=admission, idle_seconds=settings.idle_seconds, posts={TRANSCRIPTIONS, CLIENT_SECRETS}
+    )
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(sessions, metrics, speech.trouble))
     app.include_router(page.router(settings.offered_languages))
-    app.include_router(stream.router(sessions, resumable))
+    app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
+    app.include_router(read.router(readers))
     app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
-    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS))
+    app.include_router(openai.router(sessions, admission.secrets))
+    app.include_router(transcriptions.router(sessions, settings, settings.language))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS, REALTIME))
     return app
 
 

@@ -1,17 +1,17 @@
-"""Admission, in front of every WebSocket endpoint: an ASGI middleware.
+"""Admission, in front of every endpoint that takes speech: an ASGI middleware.
 
-A connection that is refused is accepted first, and closed at once with a code and a reason: a browser's script never
+A WebSocket that is refused is accepted first, and closed at once with a code and a reason: a browser's script never
 sees the status of a refused handshake.
 
 If a client exceeds a rate later, nothing more is read from it and its endpoint is told that it has left. The endpoint
 sends what it still has to send; then the connection is closed with the code of that limit. Our server counts what
 comes, frame by frame (`scope["meter"]`); under another server the gate counts messages.
 
-Clients of Deepgram's protocol expect a status instead, and get one.
+Where a client sends its key, `credentials.py` tells.
 
-A client sends its key as `access_token` in the query or as `Authorization: Bearer`, or `Token` as Deepgram's do. A
-page's script cannot set headers, and a URL is easily seen by others, so it sends the key among the subprotocols: see
-`Offered`.
+A POST to one of the paths that the application names is admitted as a handshake is, and takes up the place of a
+connection until it is answered. It is refused with a status. What it sends is counted, too: if that is too fast, the
+gate stops reading for a while. Pages of other origins may read the answer if they may connect (CORS).
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
-from speechbridge.protocol import deepgram
+from speechbridge.protocol import deepgram, reading
+from speechbridge.protocol.api_errors import ApiError
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME, ending
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.admission import Handshake
-from speechbridge.server.endpoints import stream
+from speechbridge.server.body import Body, refuse
+from speechbridge.server.credentials import Credentials
+from speechbridge.server.endpoints import openai, stream
 from speechbridge.server.limits import Refused
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from speechbridge.server.admission import Admission
@@ -40,87 +44,126 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMES = ("bearer", "token")  # of the header Authorization
-# By path, None for all: the name that we select, and what stands before a key. On /relay only ours are for us.
-KEYED = {None: ("speechbridge", "speechbridge.key."), "/v1/realtime": ("realtime", "openai-insecure-api-key.")}
-PAIRED = {deepgram.PATH: ("token", "bearer")}  # names after which a key follows
-
-
-@dataclass(frozen=True)
-class Offered:
-    """The subprotocols that a client offers: the key among them, the one that we select, and the others.
-
-    Endpoints do not see ours: /relay passes on what it is offered, and the key is for us alone.
-    """
-
-    key: str
-    selected: str | None
-    others: list[str]
-
-    @classmethod
-    def of(cls, names: list[str], path: str) -> Offered:
-        """Look at them, in the order in which they came."""
-        key, selected, others = "", None, []
-        keyed = [KEYED[place] for place in (None, path) if place in KEYED]
-        rest = iter(names)
-        for name in rest:
-            if name.lower() in PAIRED.get(path, ()):
-                key, selected = key or next(rest, ""), selected or name
-            elif any(name == ours for ours, _ in keyed):
-                selected = selected or name
-            elif prefix := next((prefix for _, prefix in keyed if name.startswith(prefix)), None):
-                key = key or name.removeprefix(prefix)
-            else:
-                others.append(name)
-        return cls(key, selected, others)
+READ = f"{reading.PATH}/"
+PREFLIGHT = [
+    (b"access-control-allow-methods", b"POST"),
+    (b"access-control-allow-headers", b"authorization, *"),
+    (b"access-control-max-age", b"600"),
+]
 
 
 class Gate:
-    """ASGI middleware: admit WebSockets or refuse them, and close those that exceed their limits."""
+    """ASGI middleware: admit WebSockets, and POSTs to `posts`, or refuse them; close those that exceed their limits."""
 
-    def __init__(self, app: ASGIApp, admission: Admission, idle_seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, admission: Admission, idle_seconds: float, posts: Collection[str] = frozenset()
+    ) -> None:
         self._app = app
         self._admission = admission
         self._idle_seconds = idle_seconds
+        self._posts = posts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket":
+        if scope["type"] == "http" and _own_path(scope) in self._posts:
+            await self._request(scope, receive, send)
+            return
+        if scope["type"] != "websocket" or _own_path(scope).startswith(READ):  # readers have a token
             await self._app(scope, receive, send)
             return
-        offered = Offered.of(scope["subprotocols"], _own_path(scope))
-        handshake = _handshake(scope, offered.key)
-        scope["subprotocols"] = offered.others
-        connection = _Connection(receive, send, offered.selected)
+        credentials = _credentials(scope)
+        handshake = _handshake(scope, credentials)
+        scope["subprotocols"] = list(credentials.others)
+        connection = _Connection(receive, send, credentials.selected)
         try:
             lease = scope["lease"] = self._admission.admit(handshake)
         except Refused as refusal:
-            # Clients that connect too often would fill the log as well.
-            level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO
-            logger.log(level, "refused %s with %s", handshake.address, refusal.close)
+            _log_refusal(handshake, refusal)
             if _own_path(scope) == deepgram.PATH:
                 await connection.deny(*deepgram.refusal(refusal.close, str(uuid.uuid4())))
-            else:
-                await connection.refuse(refusal.close)
+                return
+            is_openai = _own_path(scope) == REALTIME
+            await connection.refuse(refusal.close, openai.encode(ending(refusal.close)) if is_openai else None)
             return
+        scope["client_secret"] = self._admission.secrets.find(credentials.key)
         with lease.held():
             await connection.run(self._app, scope, lease, self._idle_seconds)
         if connection.verdict is not None:
             logger.info("closed %s with %s", handshake.address, connection.verdict)
 
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a POST, or what a browser asks before it sends one from a page of another origin."""
+        handshake = _handshake(scope, _credentials(scope))
+        if self._admission.may_share(handshake):
+            send = _shared(handshake.origins[0], send)
+            if scope["method"] == "OPTIONS":
+                await send({"type": "http.response.start", "status": 204, "headers": PREFLIGHT})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        try:
+            lease = scope["lease"] = self._admission.admit(handshake)
+        except Refused as refusal:
+            _log_refusal(handshake, refusal)
+            await refuse(ApiError.of(refusal.close), Body(receive), send)
+            return
+        scope.get("admitted", lambda: None)()
+        with lease.held():
+            await self._app(scope, _paced(receive, lease), send)
 
-def _handshake(scope: Scope, offered_key: str) -> Handshake:
-    headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
+
+def _log_refusal(handshake: Handshake, refusal: Refused) -> None:
+    # Clients that connect too often would fill the log as well.
+    level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO
+    logger.log(level, "refused %s with %s", handshake.address, refusal.close)
+
+
+def _shared(origin: str, send: Send) -> Send:
+    """Let a page of this origin read the response."""
+    shared = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]
+
+    async def send_shared(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *shared]}
+        await send(message)
+
+    return send_shared
+
+
+def _paced(receive: Receive, lease: Lease) -> Receive:
+    """Read no faster than the limits of the address and of the key allow."""
+
+    async def receive_paced() -> Message:
+        message = await receive()
+        if seconds := lease.pause(len(message.get("body", b"")), asyncio.get_running_loop().time()):
+            await asyncio.sleep(seconds)
+        return message
+
+    return receive_paced
+
+
+def _credentials(scope: Scope) -> Credentials:
     query = scope["query_string"].decode("latin-1")
+    return Credentials.of(_own_path(scope), query, _headers(scope), scope.get("subprotocols", ()))
+
+
+def _headers(scope: Scope) -> list[tuple[bytes, str]]:
+    return [(name, value.decode("latin-1")) for name, value in scope["headers"]]
+
+
+def _handshake(scope: Scope, credentials: Credentials) -> Handshake:
+    headers = _headers(scope)
     # Only these endpoints resume streams. Elsewhere a connection would get its lease without taking up a place.
-    resume = Resume.parse(query) if _own_path(scope) in stream.PATHS else None
-    authorized = (value.partition(" ") for name, value in headers if name == b"authorization")
-    keys = [key for scheme, _, key in authorized if scheme.lower() in SCHEMES]
+    is_stream = _own_path(scope) in stream.PATHS
+    resume = Resume.parse(scope["query_string"].decode("latin-1")) if is_stream else None
     return Handshake(
         origins=[value for name, value in headers if name == b"origin"],
         host=next((value for name, value in headers if name == b"host"), ""),
         has_cookie=any(name == b"cookie" for name, _ in headers),
         address=scope["client"][0] if scope["client"] else "unknown",
-        key=dict(parse_qsl(query)).get("access_token") or next(iter([*keys, offered_key]), "").strip(),
+        key=credentials.key,
+        takes_secrets=_own_path(scope) != CLIENT_SECRETS,
         is_resuming=resume is not None and resume.key is not None,
     )
 
@@ -148,13 +191,15 @@ class _Connection:
         self._closed = False
         self.verdict: Close | None = None  # ours, if a limit was exceeded
 
-    async def refuse(self, close: Close) -> None:
+    async def refuse(self, close: Close, before: str | None) -> None:
         await self._receive()  # its handshake
         await self.send({"type": "websocket.accept"})
+        if before is not None:
+            await self.send({"type": "websocket.send", "text": before})
         await self.send(_frame(close))
 
     async def deny(self, status: int, headers: dict[str, str], body: str) -> None:
-        """Refuse a handshake with a status. Every server that has WebSockets for FastAPI can."""
+        """Refuse with a status, as Deepgram's clients expect. Every server that has WebSockets for FastAPI can."""
         await self._receive()  # its handshake
         given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "websocket.http.response.start", "status": status, "headers": given})

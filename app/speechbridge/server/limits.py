@@ -91,6 +91,12 @@ class Lease:
             verdict = account.count(size, messages, second, self._limits) or verdict
         return verdict
 
+    def pause(self, size: int, now: float) -> float:
+        """Count bytes of an upload at a time in seconds; return for how many seconds to take no more of it."""
+        if not self.is_metered or self.count(size, 0, now) is None:
+            return 0.0
+        return max(1 - now % 1, size / (self._limits.bytes_per_second or size))
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lease for the time of a `with`. Several may; it ends with the last of them."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from speechbridge.settings.cluster import ClusterSettings
 from speechbridge.settings.groups import (
     REVAI_CLOUD,
     AccessSettings,
@@ -26,6 +27,7 @@ from speechbridge.settings.groups import (
     ProcessorSettings,
     RelaySettings,
     SessionSettings,
+    TranscriptionSettings,
     UpstreamSettings,
     split,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "REVAI_CLOUD",
     "AccessSettings",
     "ClientSettings",
+    "ClusterSettings",
     "FlowSettings",
     "LimitSettings",
     "ListenSettings",
@@ -49,6 +52,7 @@ __all__ = [
     "RelaySettings",
     "SessionSettings",
     "Settings",
+    "TranscriptionSettings",
     "UpstreamSettings",
     "WrongSetting",
     "describe",
@@ -68,9 +72,11 @@ GROUPS: tuple[type[Group], ...] = (
     ListenSettings,
     AccessSettings,
     SessionSettings,
+    ClusterSettings,
     UpstreamSettings,
     RelaySettings,
     FlowSettings,
+    TranscriptionSettings,
     ProcessorSettings,
     LogSettings,
     ClientSettings,
@@ -81,9 +87,11 @@ class Settings(
     ListenSettings,
     AccessSettings,
     SessionSettings,
+    ClusterSettings,
     UpstreamSettings,
     RelaySettings,
     FlowSettings,
+    TranscriptionSettings,
     ProcessorSettings,
     ClientSettings,
     BaseSettings,

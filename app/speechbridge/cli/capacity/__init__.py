@@ -34,7 +34,7 @@ MOST = 5000  # streams: more than a process carries
 BOUND = 100.0  # ms, as in docs/performance.md
 SHARE = 0.8  # of what was carried, to be set: a machine has more to do at times
 CHUNK_MS = 100
-SPEECH_SECONDS = 20.0  # that each stream of the recognizer speaks
+SPEECH = 5  # times as long does each stream of the recognizer speak: finals take a while
 LATE = 3.0  # seconds within which finals are to come
 
 QUERY = f"?content_type={ContentType.raw()}&metadata={{answer}}"
@@ -92,7 +92,7 @@ def _measure(effort: Effort) -> None:
         streams = carried_by_service(name, effort, screen)
         limits = [f"SPEECHBRIDGE_MAX_SESSIONS={max(1, int(SHARE * streams))}"]
         if name == "embedded":
-            limits = carried_by_recognizer(min(recognizer_streams(settings), effort.most), screen)
+            limits = carried_by_recognizer(min(recognizer_streams(settings), effort.most), effort, screen)
     write("\nTo leave room for what else this machine does, set:\n" + "".join(f"  {limit}\n" for limit in limits))
 
 
@@ -131,7 +131,7 @@ def table(readings: dict[int, Reading]) -> str:
     )
 
 
-def carried_by_recognizer(streams: int, screen: Screen) -> list[str]:
+def carried_by_recognizer(streams: int, effort: Effort, screen: Screen) -> list[str]:
     """Measure the embedded recognizer with as many streams as it takes, or with fewer if these are too many.
 
     Writes what was found, and returns what is to be set.
@@ -145,7 +145,7 @@ def carried_by_recognizer(streams: int, screen: Screen) -> list[str]:
         screen.bar(None, f"{streams} streams in the recognizer")
         more = {"SPEECHBRIDGE_ENGINE": "embedded", "SPEECHBRIDGE_RECOGNIZER_STREAMS": str(streams)}
         with service(**more, SPEECHBRIDGE_MAX_SESSIONS=str(streams)) as (url, _):
-            found = measure("speechbridge.testing.speaking", url, str(streams), str(SPEECH_SECONDS))
+            found = measure("speechbridge.testing.speaking", url, str(streams), str(SPEECH * effort.seconds))
         delays, failed = found["delays"], found["failed"]
         worst = statistics.quantiles(delays, n=10)[-1] if len(delays) > 1 else LATE
         with screen.hidden():
