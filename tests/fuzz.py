@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from speechbridge.protocol.close import REASON_BYTES, Close, fit_reason
 from speechbridge.protocol.messages import Connected, Final, Partial, kind_of, parse_message
+from speechbridge.protocol.openai import EVENTS, LOGPROBS, Settings, WrongEvent, read
 from speechbridge.protocol.request import OPTIONS, BadRequest, ContentType, StreamRequest, encode_query
 from tests.helpers.fuzzing import (
     ENTRIES,
@@ -87,6 +88,30 @@ def cut(text: str, at: int) -> str:
     return text[: at % (len(text) + 1)]
 
 
+# What OpenAI's realtime clients send.
+realtime_names = st.sampled_from([
+    "type", "event_id", "audio", "session", "input", "format", "rate", "turn_detection", "transcription", "language",
+    "languages", "model", "include", "input_audio_format", "input_audio_transcription", "noise_reduction",
+])  # fmt: skip
+realtime_values: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | numbers
+    | st.text()
+    | st.sampled_from([*EVENTS, "transcription", "pcm16", "audio/pcm", "audio/pcmu", "server_vad", LOGPROBS, "AAAA"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(realtime_names | st.text(), inner),
+    max_leaves=15,
+)
+realtime_sessions = st.dictionaries(realtime_names | st.text(), realtime_values)
+realtime_events = st.one_of(
+    st.text(),
+    st.binary(),
+    realtime_values.map(json.dumps),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(EVENTS)}, optional={"audio": st.text() | st.just("AAAA"), "session": realtime_sessions}
+    ).map(json.dumps),
+)
+
 cut_messages = messages | st.builds(cut, messages, st.integers(0))
 
 
@@ -115,6 +140,20 @@ def any_message_is_read_as_what_can_be_written_again_or_is_a_value_error(text: s
         assert parse_message(written) == message
         assert kind_of(text) == kind_of(written)
         assert isinstance(message, Connected) or isinstance(message.text, str)
+
+
+def any_realtime_event_is_understood_or_told_as_an_error(text: str | bytes) -> None:
+    try:
+        event = read(text)
+        settings = Settings().updated(event.session)
+    except WrongEvent as wrong:
+        told = json.dumps(wrong.encode())
+        assert len(told) < 2000
+        return
+    json.dumps([settings.shown("sess_1"), settings.shown_beta("sess_1")])
+    assert settings.content_type.rate in ContentType.RATES
+    assert settings.updated({}) == settings
+    StreamRequest(settings.content_type, {"language": settings.language}).query()
 
 
 def any_text_has_a_kind(text: str) -> None:
@@ -155,6 +194,11 @@ PROPERTIES = [
             f'{{"type": "final", "end_ts": {HUGE}, "elements": [{{"ts": {HUGE}, "confidence": -{HUGE}}}]}}',
             '{"type": "partial", "ts": NaN, "end_ts": -Infinity}',
         ),
+    ),
+    Property(
+        any_realtime_event_is_understood_or_told_as_an_error,
+        realtime_events,
+        (DEEP, f'{{"type": "session.update", "session": {{"rate": {HUGE}}}}}', '{"type": ' * 5000),
     ),
     Property(any_text_has_a_kind, cut_messages, (DEEP,)),
     Property(
