@@ -150,7 +150,8 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=100)
     options = parser.parse_args()
     begun, clean, count = time.monotonic(), 0, 0
-    with tempfile.TemporaryDirectory() as name, serving() as (_, announced):
+    quiet = {"SPEECHBRIDGE_LOG_LEVEL": "error"}  # nobody reads its log: a full pipe would stop it
+    with tempfile.TemporaryDirectory() as name, serving(**quiet) as (_, announced):
         folder = Path(name)
         url = url_in(announced).replace("ws://", "http://") + "/v1"
         versions = [None, installed(OLDER, folder / "older")]

@@ -32,7 +32,7 @@ SECOND = base64.b64encode(bytes(48000)).decode()
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Run the service with the embedded recognizer, and return its address for OpenAI's clients."""
-    with serving(SPEECHBRIDGE_API_KEYS=LINE) as (_, announced):
+    with serving(SPEECHBRIDGE_API_KEYS=LINE, SPEECHBRIDGE_LOG_LEVEL="error") as (_, announced):
         yield url_in(announced).replace("ws://", "http://") + "/v1"
 
 

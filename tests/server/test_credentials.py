@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from speechbridge.protocol.deepgram import LISTEN
 from speechbridge.protocol.openai import REALTIME
-from speechbridge.server.credentials import LISTEN, Credentials
+from speechbridge.server.credentials import Credentials
 
 PLAIN = "/ws_a"
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from speechbridge.protocol.deepgram import LISTEN
 from speechbridge.protocol.openai import REALTIME
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 SUBPROTOCOL = "speechbridge"
 KEY_SUBPROTOCOL = "speechbridge.key."
 OPENAI, OPENAI_KEY, OPENAI_BETA = "realtime", "openai-insecure-api-key.", "openai-beta."
-LISTEN = "/v1/listen"
 SCHEMES = ("bearer ", "token ")
 
 

@@ -27,8 +27,11 @@ from speechbridge.server.verdicts import DRAINED
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from speechbridge.protocol.request import ContentType, StreamRequest
     from speechbridge.server.session import Sessions
+    from speechbridge.server.totals import Totals
 
 FLUSH = "FLUSH"  # from `receive`, as EOS is: finish what came before
 
@@ -115,8 +118,12 @@ class _Part:
         await self._connection.send(text)
 
 
-async def run_successively(sessions: Sessions, connection: FlushableConnection) -> Close:
-    """Run the sessions of one connection until it ends; return how it is to be closed.
+async def run_successively(
+    sessions: Sessions,
+    connection: FlushableConnection,
+    ended: Callable[[Totals], object] = lambda _totals: None,
+) -> Close:
+    """Run the sessions of one connection until it ends; return how to close it. `ended` gets what each has done.
 
     Cancellation: the upstream is aborted, and the connection stays open.
     """
@@ -130,7 +137,7 @@ async def run_successively(sessions: Sessions, connection: FlushableConnection) 
             continue
         request = connection.request(start_ts)
         part = _Part(connection, message)
-        close = await sessions.run(part, request)
+        close = await sessions.run(part, request, ended=ended)
         rate = bytes_per_second(request.content_type)
         start_ts += part.size / rate if rate else 0.0
         if part.flushed and close.code == CloseCode.NORMAL:
