@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from speechbridge.protocol.close import CloseCode
+from speechbridge.protocol.close import CloseCode, fit_reason
 from speechbridge.protocol.messages import Final
 from speechbridge.protocol.request import BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.tokens import Token, tokens_of
@@ -79,7 +79,7 @@ class Listening:
             raise BadRequest("the query has more than 200 parameters") from None
         for name, nothing in REFUSED.items():
             if given.get(name, nothing).lower() != nothing:
-                raise BadRequest(f"{name} is not supported here: leave it out")
+                raise _wrong(f"{name} is not supported here: leave it out")
         utterance_end = given.get("utterance_end_ms", "false").lower()
         endpointing = given.get("endpointing", "true").lower()
         options: dict[str, Option] = {}
@@ -105,23 +105,27 @@ class Listening:
         return StreamRequest(self.content_type, {**self.options, **({"start_ts": start_ts} if start_ts else {})})
 
 
+def _wrong(text: str) -> BadRequest:
+    return BadRequest(fit_reason(text))
+
+
 def _flag(given: Mapping[str, str], name: str) -> bool:
     value = given.get(name, "false").lower()
     if value not in ("true", "false"):
-        raise BadRequest(f"{name}={value[:40]!r}: send true or false")
+        raise _wrong(f"{name}={value[:40]!r}: send true or false")
     return value == "true"
 
 
 def _milliseconds(value: str) -> float:
     if not (value.isascii() and value.isdigit() and len(value) < 8 and int(value) >= 1000):
-        raise BadRequest(f"utterance_end_ms={value[:40]!r}: send 1000 or more")
+        raise _wrong(f"utterance_end_ms={value[:40]!r}: send 1000 or more")
     return int(value) / 1000
 
 
 def _whole(given: Mapping[str, str], name: str, otherwise: str, allowed: range) -> int:
     value = given.get(name, otherwise)
     if not (value.isascii() and value.isdigit() and len(value) < 8 and int(value) in allowed):
-        raise BadRequest(f"{name}={value[:40]!r}: send a whole number from {allowed.start} to {allowed.stop - 1}")
+        raise _wrong(f"{name}={value[:40]!r}: send a whole number from {allowed.start} to {allowed.stop - 1}")
     return int(value)
 
 
@@ -132,10 +136,9 @@ def _content_type(given: Mapping[str, str]) -> ContentType:
     if encoding in CONTAINERS:
         return ContentType.parse(CONTAINERS[encoding])
     if encoding not in SAMPLES:
-        supported = ", ".join([*SAMPLES, *CONTAINERS])
-        raise BadRequest(f"encoding={encoding[:20]!r} is not supported here: send {supported}, or a container")
+        raise _wrong(f"encoding={encoding[:20]!r} is not supported here: send {', '.join([*SAMPLES, *CONTAINERS])}")
     if encoding.startswith("linear") and "sample_rate" not in given:
-        raise BadRequest(f"sample_rate is missing: encoding={encoding} needs one")
+        raise _wrong(f"sample_rate is missing: encoding={encoding} needs one")
     rate = _whole(given, "sample_rate", "8000", ContentType.RATES)
     channels = _whole(given, "channels", "1", ContentType.CHANNELS)
     if encoding == "linear16":  # clients also send WAV files so: their first bytes tell
