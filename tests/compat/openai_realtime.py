@@ -43,7 +43,7 @@ class Job:
     early: bool = False  # audio comes before the session is updated
     pace: float = 1.0  # as a multiple of real time
     connections: int = 1
-    at_once: int = 4
+    at_once: int = 2
 
 
 KINDS = {
