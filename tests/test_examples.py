@@ -79,7 +79,7 @@ async def messages(url: str, audio: bytes) -> list[dict[str, Any]]:
         return [json.loads(message) async for message in socket]
 
 
-@pytest.mark.parametrize("example", ["rev_client.py", "python_client.py"])
+@pytest.mark.parametrize("example", ["rev_client.py", "python_client.py", "openai_client.py", "deepgram_client.py"])
 def test_a_client_prints_what_was_said(example: str, url: str, wav: Path) -> None:
     assert NAME in run(example, wav, url)
 

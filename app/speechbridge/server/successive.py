@@ -27,6 +27,8 @@ from speechbridge.server.verdicts import DRAINED
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from speechbridge.protocol.request import ContentType, StreamRequest
     from speechbridge.server.session import Sessions
     from speechbridge.server.totals import Totals
@@ -123,8 +125,12 @@ class _Part:
         self.received = totals.received
 
 
-async def run_successively(sessions: Sessions, connection: FlushableConnection) -> Close:
-    """Run the sessions of one connection until it ends; return how it is to be closed.
+async def run_successively(
+    sessions: Sessions,
+    connection: FlushableConnection,
+    ended: Callable[[Totals], object] = lambda _totals: None,
+) -> Close:
+    """Run the sessions of one connection until it ends; return how to close it. `ended` gets what each has done.
 
     Cancellation: the upstream is aborted, and the connection stays open.
     """
@@ -138,7 +144,7 @@ async def run_successively(sessions: Sessions, connection: FlushableConnection) 
             continue
         request = connection.request(heard)
         part = _Part(connection, message)
-        close = await sessions.run(part, request, ended=part.ended)
+        close = await sessions.run(part, request, ended=ended)
         rate = bytes_per_second(request.content_type)
         heard += part.size / rate if rate else part.received
         connection.heard(heard)
