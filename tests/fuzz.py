@@ -86,12 +86,6 @@ messages = st.one_of(
 )
 
 
-deepgram_queries = queries | st.dictionaries(
-    st.sampled_from(["encoding", "sample_rate", "channels", "punctuate", "utterance_end_ms", "keyterm", *UNSUPPORTED]),
-    values | st.sampled_from(["linear16", "mulaw", "opus"]),
-).map(encode_query)
-
-
 def cut(text: str, at: int) -> str:
     return text[: at % (len(text) + 1)]
 
@@ -242,32 +236,6 @@ def any_ending_can_be_passed_on_to_a_client(close: Close) -> None:
     assert not close.is_success(eos_sent=True) or close.code == 1000
 
 
-def any_query_of_deepgrams_is_read_or_refused(query: str) -> None:
-    try:
-        asked = Listen.parse(query)
-    except BadRequest as error:
-        _, headers, _ = refusal(Close(4002, str(error)), "id")
-        assert all(value.isprintable() and value.isascii() for value in headers.values())
-        return
-    assert asked.request(1.0).options["start_ts"] == 1.0
-
-
-def any_text_of_deepgrams_is_a_command_or_not_understood(text: str) -> None:
-    assert command(text) in {None, *Command}
-    json.loads(Writer("id", Listen.parse("")).error(text))
-
-
-def any_message_makes_results_that_are_json(text: str) -> None:
-    try:
-        heard = parse_message(text)
-    except ValueError:
-        return
-    talk = Talk(Writer("id", Listen.parse("interim_results=true&punctuate=true&vad_events=true")))
-    told = talk.final(heard) if isinstance(heard, Final) else talk.partial(heard) if isinstance(heard, Partial) else []
-    for each in [*told, *talk.flushed(1.0)]:
-        json.loads(each, parse_constant=_refuse)
-
-
 @dataclass(frozen=True)
 class Property:
     """What holds for any input; examples come first."""
@@ -303,9 +271,6 @@ PROPERTIES = [
     Property(any_listen_message_is_understood_or_wrong, cut_messages, (DEEP,)),
     Property(any_results_are_told_as_deepgrams, results),
     Property(any_text_has_a_kind, cut_messages, (DEEP,)),
-    Property(any_query_of_deepgrams_is_read_or_refused, deepgram_queries),
-    Property(any_text_of_deepgrams_is_a_command_or_not_understood, cut_messages, ('{"type": "Finalize"}', DEEP)),
-    Property(any_message_makes_results_that_are_json, cut_messages),
     Property(
         any_ending_can_be_passed_on_to_a_client,
         st.builds(Close, st.integers() | st.integers(0, 5000), st.text()),

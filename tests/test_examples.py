@@ -88,11 +88,6 @@ def test_a_client_sends_any_file(url: str) -> None:
     assert NAME in run("python_client.py", READING, url)
 
 
-def test_deepgrams_client_prints_what_was_said(url: str) -> None:
-    pytest.importorskip("deepgram", reason="deepgram-sdk is not installed: make develop")
-    assert NAME in run("deepgram_client.py", READING, url)
-
-
 async def test_any_start_function_is_a_speech_service(wav: Path) -> None:
     with serving(SPEECHBRIDGE_START="own_sdk:start", PYTHONPATH=str(EXAMPLES)) as (_, said):
         heard = await messages(url_in(said), wav.read_bytes())

@@ -114,7 +114,7 @@ async def main() -> None:
 
     async def placed() -> None:
         async with places:
-            print(json.dumps(await one(job, audio)), flush=True)  # noqa: T201 # a command's output
+            print(json.dumps(await one(job, audio)), flush=True)  # a command's output
 
     await asyncio.gather(*(placed() for _ in range(job["connections"])))
 

@@ -164,8 +164,8 @@ def main() -> None:
                 found = faults(seen, job)
                 count, clean = count + 1, clean + (not found)
                 for fault in found:
-                    print(f"openai {seen['version']}, {kind}: {fault}")  # noqa: T201 # a command's output
-    print(f"{clean} of {count} connections clean, in {time.monotonic() - begun:.0f} s")  # noqa: T201 # likewise
+                    print(f"openai {seen['version']}, {kind}: {fault}")  # a command's output
+    print(f"{clean} of {count} connections clean, in {time.monotonic() - begun:.0f} s")  # likewise
     sys.exit(clean != count)
 
 

@@ -24,6 +24,7 @@ from speechbridge.server.endpoints import (
     misdirected,
     openai,
     page,
+    read,
     relay,
     stream,
     transcriptions,
@@ -117,7 +118,6 @@ def create_app(
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
     app.include_router(read.router(readers))
-    app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
     app.include_router(deepgram.router(sessions))

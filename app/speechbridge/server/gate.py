@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from typing import TYPE_CHECKING
 
-from speechbridge.protocol import deepgram, reading
+from speechbridge.protocol import reading
 from speechbridge.protocol.api_errors import ApiError
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.deepgram import LISTEN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ from fastapi import WebSocket, WebSocketDisconnect
 from speechbridge.protocol.close import CloseCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from speechbridge.protocol.close import Close
-    from speechbridge.server.session import ClientConnection
+    from speechbridge.server.client import ClientConnection
 
 
 class WebSocketConnection:

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from starlette.types import Message, Scope
 
     from speechbridge.protocol.request import StreamRequest
-    from speechbridge.server.session import ClientConnection, Sessions
+    from speechbridge.server.client import ClientConnection
+    from speechbridge.server.session import Sessions
     from speechbridge.server.totals import Totals
 
 PATIENCE = 4.0  # seconds from Finalize to its answer; clients may rely on five

@@ -215,9 +215,6 @@ class OpenAiConnection:
         if events := self._items.flushed():
             await self.tell(*events)
 
-    def heard(self, seconds: float) -> None:
-        """Do nothing: audio is counted as it comes."""
-
     def _shown(self) -> dict[str, Any]:
         return self._settings.shown_beta(self._id) if self._is_beta else self._settings.shown(self._id)
 
