@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.helpers.audit import audit
 from tests.helpers.browser import expect, opened, silence, start, state
 from tests.helpers.lines import LINES, talk
 from tests.helpers.service import service
-from tests.system.page.test_accessibility import audit
 
 if TYPE_CHECKING:
     from pathlib import Path
