@@ -18,6 +18,7 @@ from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
 from speechbridge.server.resumable import ResumableConnections
 from speechbridge.server.session import Sessions
+from speechbridge.server.shared import Alone
 from speechbridge.server.speech import SpeechService, choose, choose_fallback
 from speechbridge.settings import Settings
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from speechbridge.engines import Engine
+    from speechbridge.server.shared import Worker
 
 
 def create_app(
@@ -32,22 +34,28 @@ def create_app(
     *,
     stream_client_start: Callable[..., Iterable[str]] | None = None,
     engine: Engine | None = None,
+    worker: Worker | None = None,
 ) -> FastAPI:
     """Make the application.
 
     `engine` is the speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the short form of one,
     as in the setting `SPEECHBRIDGE_START`. Without either, the settings choose: `SPEECHBRIDGE_ENGINE`. What the engine
     needs beside its streams, such as the embedded recognizer, lives as long as the application. The settings may name
-    another one, `SPEECHBRIDGE_FALLBACK`, that streams go on with while it fails.
+    another one, `SPEECHBRIDGE_FALLBACK`, that streams go on with while it fails. `worker` is given if it is one of
+    several processes of `speechbridge serve --workers`.
 
     Raises WrongSetting.
     """
     hide_queries()
     settings = settings or Settings.read()
     metrics = Metrics()
+    recognizer = None if worker is None else worker.recognizer
     if engine is None:
-        engine = choose(settings) if stream_client_start is None else function_engine(stream_client_start)
-    speech = SpeechService(engine, settings, metrics.connected, choose_fallback(settings, engine))
+        given = stream_client_start
+        engine = choose(settings, recognizer) if given is None else function_engine(given)
+    fallback = choose_fallback(settings, engine, recognizer)
+    speech = SpeechService(engine, settings, metrics.connected, fallback)
+    shared = Alone(Admission(settings)) if worker is None else worker
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
         speech.open,
@@ -56,9 +64,11 @@ def create_app(
         processors=processors,
         waited=metrics.waited,
         delayed=metrics.delayed,
+        slot=shared.slot,
     )
-    resumable = ResumableConnections(settings)
+    resumable = ResumableConnections(settings, prefix="" if worker is None else worker.prefix)
     metrics.read(sessions, speech)
+    shared.read(sessions, metrics, speech.trouble)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -73,9 +83,9 @@ def create_app(
     app.state.failure = None  # why it could not start, where one line says it
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.add_exception_handler(WebSocketDisconnect, _ignore)
-    app.add_middleware(Gate, admission=Admission(settings), idle_seconds=settings.idle_seconds)
+    app.add_middleware(Gate, admit=shared.admit, idle_seconds=settings.idle_seconds)
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
-    app.include_router(health.router(sessions, metrics, speech.trouble))
+    app.include_router(health.router(shared))
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable))
     app.include_router(relay.router(settings))

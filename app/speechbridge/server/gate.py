@@ -27,11 +27,12 @@ from speechbridge.server.limits import Refused
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from speechbridge.server.admission import Admission
-    from speechbridge.server.limits import Lease
     from speechbridge.server.meter import Meter
+    from speechbridge.server.shared import Lease
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,9 @@ KEY_SUBPROTOCOL = "speechbridge.key."
 class Gate:
     """ASGI middleware: admit WebSockets or refuse them, and close those that exceed their limits."""
 
-    def __init__(self, app: ASGIApp, admission: Admission, idle_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, admit: Callable[[Handshake], Awaitable[Lease]], idle_seconds: float) -> None:
         self._app = app
-        self._admission = admission
+        self._admit = admit
         self._idle_seconds = idle_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +58,7 @@ class Gate:
         scope["subprotocols"] = [name for name in offered if not _is_ours(name)]
         connection = _Connection(receive, send, SUBPROTOCOL if SUBPROTOCOL in offered else None)
         try:
-            lease = scope["lease"] = self._admission.admit(handshake)
+            lease = scope["lease"] = await self._admit(handshake)
         except Refused as refusal:
             # Clients that connect too often would fill the log as well.
             level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO

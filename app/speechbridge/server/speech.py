@@ -66,19 +66,39 @@ class SpeechService:
         return found[0] if all(found) else None
 
 
-def choose(settings: UpstreamSettings) -> Engine:
-    """Make the engine that the settings name. Raises WrongSetting."""
+def choose(settings: UpstreamSettings, recognizer: Callable[[], str] | None = None) -> Engine:
+    """Make the engine that the settings name. Raises WrongSetting.
+
+    `recognizer` returns the URL of the embedded recognizer where another process runs it, and may raise UpstreamClosed.
+    """
     if settings.engine == "auto":
-        return _function(settings) if settings.start else _revai(settings) or _embedded(settings)
-    return _named(settings.engine, settings)
+        return _function(settings) if settings.start else _revai(settings) or _embedded(settings, recognizer)
+    return _named(settings.engine, settings, recognizer)
 
 
-def choose_fallback(settings: UpstreamSettings, engine: Engine) -> Engine | None:
+def embedded_recognizer(settings: UpstreamSettings) -> EmbeddedRecognizer | None:
+    """Make the embedded recognizer, not started, if one of the engines that the settings name needs it."""
+    is_chosen = settings.engine == "auto" and not settings.start and not settings.upstream_url
+    if not is_chosen and "embedded" not in (settings.engine, settings.fallback):
+        return None
+    given = {
+        "--model": settings.model,
+        "--language": settings.language,
+        "--threads": settings.recognizer_threads,
+        "--streams": settings.recognizer_streams,
+        "--log-format": settings.log_format,
+    }
+    return EmbeddedRecognizer(*(str(part) for option in given.items() if option[1] for part in option))
+
+
+def choose_fallback(
+    settings: UpstreamSettings, engine: Engine, recognizer: Callable[[], str] | None = None
+) -> Engine | None:
     """Make the engine that streams go on with while `engine` fails, if the settings name one. Raises WrongSetting."""
     if not settings.fallback:
         return None
     try:
-        fallback = _named(settings.fallback, settings)
+        fallback = _named(settings.fallback, settings, recognizer)
     except WrongSetting as wrong:
         raise WrongSetting(str(wrong).replace("SPEECHBRIDGE_ENGINE", "SPEECHBRIDGE_FALLBACK", 1)) from None
     if fallback.name == engine.name:
@@ -88,7 +108,9 @@ def choose_fallback(settings: UpstreamSettings, engine: Engine) -> Engine | None
     return fallback
 
 
-def _named(name: str, settings: UpstreamSettings) -> Engine:
+def _named(name: str, settings: UpstreamSettings, recognizer: Callable[[], str] | None) -> Engine:
+    if name == "embedded":
+        return _embedded(settings, recognizer)
     if (make := ENGINES.get(name)) is not None:
         return make(settings)
     try:
@@ -135,15 +157,11 @@ def _cloud(settings: UpstreamSettings) -> Engine:
     return engine
 
 
-def _embedded(settings: UpstreamSettings) -> Engine:
-    given = {
-        "--model": settings.model,
-        "--language": settings.language,
-        "--threads": settings.recognizer_threads,
-        "--streams": settings.recognizer_streams,
-        "--log-format": settings.log_format,
-    }
-    recognizer = EmbeddedRecognizer(*(str(part) for option in given.items() if option[1] for part in option))
+def _embedded(settings: UpstreamSettings, url_elsewhere: Callable[[], str] | None) -> Engine:
+    if url_elsewhere is not None:
+        return rev_engine("embedded", RevEngine(url_elsewhere, "embedded", _timeouts(settings)))
+    recognizer = embedded_recognizer(settings)
+    assert recognizer is not None  # noqa: S101 # these settings name it
     has_run = threading.Event()
 
     @asynccontextmanager
@@ -203,7 +221,6 @@ def _timeouts(settings: UpstreamSettings) -> Timeouts:
 
 
 ENGINES: dict[str, Callable[[UpstreamSettings], Engine]] = {
-    "embedded": _embedded,
     "revai": _cloud,
     "google": _google,
     "riva": _riva,

@@ -29,6 +29,7 @@ from speechbridge.settings.groups import (
     UpstreamSettings,
     split,
 )
+from speechbridge.settings.workers import WorkerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,7 @@ __all__ = [
     "SessionSettings",
     "Settings",
     "UpstreamSettings",
+    "WorkerSettings",
     "WrongSetting",
     "describe",
     "environment_warnings",
@@ -73,6 +75,7 @@ GROUPS: tuple[type[Group], ...] = (
     FlowSettings,
     ProcessorSettings,
     LogSettings,
+    WorkerSettings,
     ClientSettings,
 )
 
@@ -85,6 +88,7 @@ class Settings(
     RelaySettings,
     FlowSettings,
     ProcessorSettings,
+    WorkerSettings,
     ClientSettings,
     BaseSettings,
 ):
