@@ -194,6 +194,21 @@ async def test_an_address_limit_is_a_total_over_all_workers() -> None:
                 assert (await ending(fourth))[1].code == CloseCode.CROWDED
 
 
+async def test_what_an_address_sends_is_counted_over_all_workers() -> None:
+    """One connection on each worker; together they send too much in a second, either alone would not."""
+    headers = {"X-Forwarded-For": "203.0.113.7"}
+    with service(SPEECHBRIDGE_START=STUB, SPEECHBRIDGE_BYTES_PER_SECOND="50000") as running:
+        async with (
+            connect(running.url + STREAM, additional_headers=headers) as one,
+            connect(running.url + STREAM, additional_headers=headers) as other,
+        ):
+            async with asyncio.timeout(PATIENCE):
+                while one.close_code is None and other.close_code is None:  # until both fall into one second
+                    await asyncio.gather(one.send(bytes(26_000)), other.send(bytes(26_000)), return_exceptions=True)
+                    await asyncio.gather(one.recv(), other.recv(), return_exceptions=True)
+            assert CloseCode.TOO_MANY_BYTES in (one.close_code, other.close_code)
+
+
 # ---- resuming --------------------------------------------------------------------------------------------------------
 
 

@@ -36,7 +36,7 @@ class Worker:
         if self._link.core is not None:
             cores.keep_to(self._link.core)
         try:
-            settings = Settings.read()
+            settings = self._link.limits = Settings.read()
             logs.configure(settings.log_level, settings.log_format, worker=self._link.name)
             server = self._server = Server(
                 create_app(settings, worker=self._link), settings, hand_on=self._link.hand_on, over=self._link.over

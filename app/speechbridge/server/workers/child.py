@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
+    from speechbridge.server.workers.rates import Rates
+
 logger = logging.getLogger(__name__)
 
 UNTHREADED = {"OPENBLAS_NUM_THREADS": "1"}  # numpy would begin a thread a core, and a worker has one core
@@ -27,9 +29,14 @@ EOF_SECONDS = 0.5  # for what a worker said before it died. Longer if a process 
 
 
 class Child:
-    """A worker's process. It is loaded, and waits until it is named. What it says goes to `received`."""
+    """A worker's process. It is loaded, and waits until it is named. What it says goes to `received`.
 
-    def __init__(self, received: Callable[[Child, Message, socket.socket | None], object]) -> None:
+    It counts in `rates` what keys and addresses send, if that is bounded.
+    """
+
+    def __init__(
+        self, received: Callable[[Child, Message, socket.socket | None], object], rates: Rates | None = None
+    ) -> None:
         self.name = ""  # its number; one that is restarted has it again, as another `Child`
         self.started = asyncio.Event()  # it is ready, or has failed
         self.is_ready = False
@@ -39,6 +46,7 @@ class Child:
         self.connections = 0
         self.given_at = 0.0  # when it was given the last one
         self._received = received
+        self._rates = rates
         self._process: asyncio.subprocess.Process
         self._channel: Channel
         self._closed = asyncio.Event()
@@ -56,7 +64,7 @@ class Child:
                 MODULE,
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *([self._rates.descriptor] if self._rates else [])],
                 start_new_session=True,  # a terminal's Ctrl-C comes to the parent alone, which passes it on
                 # The working directory is the user's, and may hold modules that are named as ours or as a library.
                 env={**UNTHREADED, **os.environ, **environment} | {"PYTHONSAFEPATH": "1"},
@@ -71,7 +79,7 @@ class Child:
     def be(self, name: str, core: int | None) -> None:
         """Have it serve, under this name, and keep to this core."""
         self.name = name
-        self._channel.send({"be": name, "core": core})
+        self._channel.send({"be": name, "core": core, "rates": self._rates and self._rates.place})
 
     @property
     def is_alive(self) -> bool:

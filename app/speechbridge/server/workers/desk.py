@@ -6,8 +6,10 @@ from collections import Counter, defaultdict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from speechbridge.protocol.close import CloseCode
 from speechbridge.server.admission import Admission, Handshake
 from speechbridge.server.limits import Refused
+from speechbridge.server.workers.rates import Rows, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,7 @@ class Desk:
         """Raise WrongSetting, as Admission does."""
         self._admission = Admission(settings)
         self._most = settings.max_sessions
+        self._rows = Rows(rows_of(settings))
         self._leases: defaultdict[str, dict[int, ExitStack]] = defaultdict(dict)
         self._streams: Counter[str] = Counter()
         self._abandoned: dict[str, int] = {}
@@ -48,7 +51,16 @@ class Desk:
         self._last += 1
         held = self._leases[worker][self._last] = ExitStack()
         held.enter_context(lease.held())
-        return {"lease": self._last, "owner": lease.owner}
+        answer: dict[str, Any] = {"lease": self._last, "owner": lease.owner}
+        if lease.is_metered:
+            names = [f"{account.kind} {account.who}" for account in lease.metered]
+            rows = self._rows.take(names)
+            if rows is None:  # those who resume take up no place, so there is no bound to them but this
+                self.release(worker, self._last)
+                return {"refused": [int(CloseCode.TOO_MANY), "too many clients resume at once: try again shortly"]}
+            held.callback(self._rows.free, names)
+            answer["rows"] = [[account.kind, row] for account, row in zip(lease.metered, rows, strict=True)]
+        return answer
 
     def release(self, worker: str, lease: int) -> None:
         """End a lease; one that has ended already stays so."""

@@ -15,6 +15,7 @@ from speechbridge.protocol.resume import Resume
 from speechbridge.server.limits import Refused
 from speechbridge.server.shared import Readiness
 from speechbridge.server.workers.channel import Channel, Message
+from speechbridge.server.workers.rates import Metered, Rates
 from syncbridge import Overloaded
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from speechbridge.server.metrics import Metrics
     from speechbridge.server.session import Sessions
     from speechbridge.server.shared import Lease
+    from speechbridge.settings import LimitSettings
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Link:
     def __init__(self, *, taken: Callable[[socket.socket, bytes], object], orphaned: Callable[[], object]) -> None:
         self.name = self.prefix = ""
         self.core: int | None = None  # to keep to
+        self.limits: LimitSettings
+        self._rates: Rates | None = None
         self._is_named = asyncio.Event()
         self._taken = taken
         self._orphaned = orphaned
@@ -70,6 +74,8 @@ class Link:
         """Talk no more."""
         if self._channel is not None:
             self._channel.close()
+        if self._rates is not None:
+            self._rates.close()
 
     def loaded(self) -> None:
         """Tell the parent that we wait for a name."""
@@ -113,7 +119,10 @@ class Link:
         if "refused" in answer:
             code, reason = answer["refused"]
             raise Refused(CloseCode(code), reason)
-        return _Lease(answer["owner"], lambda: self._send({"release": answer["lease"]}))
+        metered = None
+        if "rows" in answer and self._rates is not None:
+            metered = Metered(self._rates, int(self.name) - 1, answer["rows"], self.limits)
+        return _Lease(answer["owner"], metered, lambda: self._send({"release": answer["lease"]}))
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -168,6 +177,7 @@ class Link:
         if "be" in message:
             self.name, self.prefix = message["be"], f"{message['be']}."
             self.core = message["core"]
+            self._rates = Rates(*message["rates"]) if message["rates"] else None
             self._is_named.set()
         elif "take" in message:
             if connection is not None:
@@ -216,14 +226,15 @@ class Link:
 class _Lease:
     """A lease that the parent has granted. It is released there once nobody holds it any more."""
 
-    def __init__(self, owner: str, release: Callable[[], object]) -> None:
+    def __init__(self, owner: str, metered: Metered | None, release: Callable[[], object]) -> None:
         self.owner = owner
-        self.is_metered = False
+        self.is_metered = metered is not None
+        self._metered = metered
         self._release = release
         self._holders = 0
 
-    def count(self, _size: int, _messages: int, _now: float) -> Close | None:
-        return None
+    def count(self, size: int, messages: int, now: float) -> Close | None:
+        return None if self._metered is None else self._metered.count(size, messages, now)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from speechbridge.server.speech import embedded_recognizer
 from speechbridge.server.workers.answers import Answers
 from speechbridge.server.workers.child import Child
 from speechbridge.server.workers.door import Door
+from speechbridge.server.workers.rates import Rates, rows_of
 from speechbridge.settings import WrongSetting
 from speechbridge.tasks import cancel_and_wait
 
@@ -50,6 +51,8 @@ class Supervisor:
         self._listeners = listeners
         self._answers = Answers(settings, self._running, number)
         self._door = Door(listeners, self._running)
+        rows = rows_of(settings)
+        self._rates = Rates.make(rows, number) if rows else None
         self._names = [str(index + 1) for index in range(number)]
         chosen = cores.choose(cores.allowed(), number) if settings.pin == "on" else []
         self._cores: Mapping[str, int] = dict(zip(self._names, chosen, strict=False))  # empty: none keeps to one
@@ -71,6 +74,8 @@ class Supervisor:
         self._warn_of_cores()
         async with AsyncExitStack() as stack:
             stack.callback(self._door.close)
+            if self._rates is not None:
+                stack.callback(self._rates.close)
             stack.push_async_callback(self._answers.close)
             self._take_signals(stack)
             if await self._start_recognizer(stack):
@@ -152,7 +157,7 @@ class Supervisor:
         return spare if spare is not None and spare.is_alive else await self._load()
 
     async def _load(self) -> Child:
-        child = Child(self._received)
+        child = Child(self._received, self._rates)
         await child.start(self._environment())
         return child
 
