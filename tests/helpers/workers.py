@@ -80,7 +80,7 @@ def service(number: int = 2, **variables: str) -> Iterator[Service]:
         every: set[int] = set()
         try:
             running.url = url_in(announced(process))
-            for _ in range(number):
+            for _ in range(number if number > 1 else 0):  # one worker is the process itself
                 running.await_line(r"worker \d+ is ready")
             every |= set(children(process.pid))
             yield running

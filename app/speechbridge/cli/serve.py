@@ -22,7 +22,7 @@ from speechbridge.cli.output import OutputFailed, Quiet, Verbose, Verbosity, ver
 from speechbridge.init import become_init
 from speechbridge.protocol.request import PATH
 from speechbridge.server import create_app
-from speechbridge.server.run import Server, ServiceFailed, loop_factory
+from speechbridge.server.run import Server, ServiceFailed, freeze, loop_factory
 from speechbridge.server.workers.supervisor import Supervisor
 from speechbridge.settings import Settings, describe, environment_warnings
 
@@ -79,6 +79,7 @@ def _alone(settings: Settings) -> Server:
     """Make the service of one process, which keeps to one core, where the platform can."""
     server = Server(create_app(settings), settings)
     try_to_listen(settings)
+    freeze()
     if settings.pin == "on" and (chosen := cores.choose(cores.allowed(), 1)):
         cores.keep_to(chosen[0])
     return server

@@ -12,7 +12,7 @@ import sys
 
 from speechbridge import cores, logs
 from speechbridge.server import create_app
-from speechbridge.server.run import Server, ServiceFailed, loop_factory
+from speechbridge.server.run import Server, ServiceFailed, freeze, loop_factory
 from speechbridge.server.workers.link import Link
 from speechbridge.settings import Settings, WrongSetting
 from speechbridge.tasks import cancel_and_wait
@@ -41,6 +41,7 @@ class Worker:
             server = self._server = Server(
                 create_app(settings, worker=self._link), settings, hand_on=self._link.hand_on, over=self._link.over
             )
+            freeze()
             announcing = asyncio.create_task(self._announce(server))
             try:
                 await server.serve()
