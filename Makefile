@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: run install develop check test browsers lint bench lock image
+.PHONY: run install develop check test browsers lint bench docs lock image
 
 # What runs the service, and no more. Python 3.11 or newer is taken from the PATH, or from PYTHON=/path/to/python.
 install:
@@ -32,7 +32,7 @@ test: develop
 
 # The page in Firefox and WebKit, where they are installed. One at a time: each draws with all the cores there are.
 browsers: develop
-	$(BIN)/python -m pytest -m other_browser tests/system/page
+	$(BIN)/python -m pytest -m other_browser tests/system/page tests/compat
 
 lint: develop
 	$(BIN)/ruff check .
@@ -41,6 +41,12 @@ lint: develop
 
 bench: develop
 	$(BIN)/python -m tests.bench
+
+# The pages of docs/ as a site, in site/. First the tables that are taken from the code.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: develop
+	$(BIN)/python -m tests.reference
+	$(BIN)/mkdocs build --strict
 
 # Both locks from pyproject.toml: what runs the service, and that with the developers' tools. Needs uv; everything else
 # needs only Python and make. What is pinned already stays, unless UPGRADE=--upgrade is given.

@@ -1,6 +1,7 @@
 """Fuzz what reads the bytes of clients and upstreams: `python -m tests.fuzz --minutes 10`.
 
-`speechbridge.protocol` reads their messages, `speechbridge.codecs` their audio (`--only codecs`).
+`speechbridge.protocol` reads their messages, `speechbridge.codecs` their audio (`--only codecs`) and files, with
+FFmpeg's demuxers (`--only files`).
 
 Each property holds for any input. Half of the inputs are random; half are nearly valid, and reach more of the code. The
 suite runs it for a short while; what a long run finds becomes an example here.
@@ -20,9 +21,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speechbridge.protocol.close import REASON_BYTES, Close, fit_reason
+from speechbridge.protocol.deepgram import UNSUPPORTED, Command, Listen, Talk, Writer, command, refusal
 from speechbridge.protocol.messages import Connected, Final, Partial, kind_of, parse_message
 from speechbridge.protocol.request import OPTIONS, BadRequest, ContentType, StreamRequest, encode_query
-from tests.helpers.fuzzing import ENTRIES, any_stream_is_heard_or_refused, spoilt
+from tests.helpers.fuzzing import (
+    ENTRIES,
+    any_file_is_heard_or_refused,
+    any_stream_is_heard_or_refused,
+    spoilt,
+    spoilt_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +84,12 @@ messages = st.one_of(
 )
 
 
+deepgram_queries = queries | st.dictionaries(
+    st.sampled_from(["encoding", "sample_rate", "channels", "punctuate", "utterance_end_ms", "keyterm", *UNSUPPORTED]),
+    values | st.sampled_from(["linear16", "mulaw", "opus"]),
+).map(encode_query)
+
+
 def cut(text: str, at: int) -> str:
     return text[: at % (len(text) + 1)]
 
@@ -123,6 +137,32 @@ def any_ending_can_be_passed_on_to_a_client(close: Close) -> None:
     assert not close.is_success(eos_sent=True) or close.code == 1000
 
 
+def any_query_of_deepgrams_is_read_or_refused(query: str) -> None:
+    try:
+        asked = Listen.parse(query)
+    except BadRequest as error:
+        _, headers, _ = refusal(Close(4002, str(error)), "id")
+        assert all(value.isprintable() and value.isascii() for value in headers.values())
+        return
+    assert asked.request(1.0).options["start_ts"] == 1.0
+
+
+def any_text_of_deepgrams_is_a_command_or_not_understood(text: str) -> None:
+    assert command(text) in {None, *Command}
+    json.loads(Writer("id", Listen.parse("")).error(text))
+
+
+def any_message_makes_results_that_are_json(text: str) -> None:
+    try:
+        heard = parse_message(text)
+    except ValueError:
+        return
+    talk = Talk(Writer("id", Listen.parse("interim_results=true&punctuate=true&vad_events=true")))
+    told = talk.final(heard) if isinstance(heard, Final) else talk.partial(heard) if isinstance(heard, Partial) else []
+    for each in [*told, *talk.flushed(1.0)]:
+        json.loads(each, parse_constant=_refuse)
+
+
 @dataclass(frozen=True)
 class Property:
     """What holds for any input; examples come first."""
@@ -150,12 +190,16 @@ PROPERTIES = [
         ),
     ),
     Property(any_text_has_a_kind, cut_messages, (DEEP,)),
+    Property(any_query_of_deepgrams_is_read_or_refused, deepgram_queries),
+    Property(any_text_of_deepgrams_is_a_command_or_not_understood, cut_messages, ('{"type": "Finalize"}', DEEP)),
+    Property(any_message_makes_results_that_are_json, cut_messages),
     Property(
         any_ending_can_be_passed_on_to_a_client,
         st.builds(Close, st.integers() | st.integers(0, 5000), st.text()),
     ),
 ]
 CODECS = [Property(any_stream_is_heard_or_refused, spoilt(forms)) for _, forms in sorted(ENTRIES.items())]
+FILES = Property(any_file_is_heard_or_refused, spoilt_files)
 GROWTH = 64  # MiB of resident memory that a run may take after its first round
 
 
@@ -190,9 +234,10 @@ def fuzz(tried: Property, inputs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", choices=("protocol", "codecs"))
+    parser.add_argument("--only", choices=("protocol", "codecs", "files"))
     options = parser.parse_args()
-    properties = {"protocol": PROPERTIES, "codecs": CODECS}.get(options.only, PROPERTIES + CODECS)
+    entries = {"protocol": PROPERTIES, "codecs": CODECS, "files": [FILES]}
+    properties = entries.get(options.only, [tried for group in entries.values() for tried in group])
     begun, inputs, memory = time.monotonic(), 0, 0
     while time.monotonic() - begun < options.minutes * 60:
         for tried in properties:

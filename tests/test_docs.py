@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
+import click
 import pytest
+import typer
+
+from speechbridge.cli.commands import cli
+from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.settings import describe
+from syncbridge.resumable.watchdog import TRANSITIONS
+from tests import reference
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "bridge" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *(ROOT / folder / "README.md" for folder in ("bridge", "examples")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -41,7 +58,7 @@ def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
 
 
 def test_the_readme_leads_to_every_page_of_the_docs() -> None:
-    linked = {link.partition("#")[0] for link in LINK.findall(prose(PAGES[0]))}
+    linked = {link.partition("#")[0] for link in LINK.findall(prose(ROOT / "README.md"))}
     assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
 
 
@@ -53,6 +70,42 @@ def test_every_example_compiles(page: Path) -> None:
             compile(example, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         elif language == "json":
             json.loads(example)
+
+
+@pytest.mark.parametrize("page", reference.TABLES)
+def test_a_reference_says_what_is_in_the_code(page: str) -> None:
+    assert reference.written(page, reference.TABLES[page]()) == (ROOT / "docs" / page).read_text()
+
+
+def test_every_close_code_is_described() -> None:
+    rows = re.findall(r"^\| ([\d, ]+)\b.*\| (.*) \|$", (ROOT / "docs" / "close-codes.md").read_text(), re.MULTILINE)
+    described = {int(code): retry for codes, retry in rows for code in codes.split(", ")}
+    never_sent = {CloseCode.GOING_AWAY, CloseCode.NO_CODE, CloseCode.ABNORMAL, CloseCode.TRY_AGAIN_LATER}
+    assert described.keys() == {int(code) for code in CloseCode if code not in never_sent}
+    permanent = {code for code in described if not Close(code).is_retryable}
+    assert permanent == {code for code in permanent if described[code].startswith("no")}
+
+
+def test_the_picture_of_the_watchdog_is_its_table() -> None:
+    text = (ROOT / "docs" / "how-it-works.md").read_text()
+    arrows = re.findall(r"^    (\w+) --> (\w+): (.+)$", text, re.MULTILINE)
+    drawn = {(state, event): after for state, after, events in arrows for event in events.split(", ")}
+    moves = {(state, event): after for state, row in TRANSITIONS.items() for event, after in row.items()}
+    assert drawn == {move: after for move, after in moves.items() if after is not move[0]}
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    named = re.findall(r"(\S+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert all((tmp_path / name / "index.html").exists() for name in named if name != "index")
 
 
 def test_the_options_in_the_address_of_an_overlay_are_all_described() -> None:
@@ -72,3 +125,48 @@ def test_the_figures_in_the_readme_are_those_of_the_last_measurement() -> None:
     assert summary["sessions in one process with a p99 under 100 ms"] == sessions
     assert summary["memory for one session"] == memory[0]
     assert summary["a chunk's way through the service, 200 sessions"] == "p50 {} ms, p99 {} ms".format(*chunk)
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    """Return each line of a shell in the docs, with its page."""
+    return [
+        (str(page.relative_to(ROOT)), line)
+        for page in PAGES
+        for language, example in FENCE.findall(page.read_text())
+        if language == "sh"
+        for line in example.splitlines()
+    ]
+
+
+def test_every_command_of_ours_in_a_shell_has_the_options_that_it_is_given() -> None:
+    commands = cast("click.Group", typer.main.get_command(cli))
+    met = set()
+    for page, line in shell_lines():
+        for name, rest in re.findall(r"\bspeechbridge ([a-z]+)\b([^|#]*)", line):
+            command = commands.get_command(click.Context(commands), name)
+            if "docker run" in line and command is None:  # the image's name, before the command
+                continue
+            assert command is not None, f"{page}: {line}"
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)) <= options, f"{page}: {line}"
+            met.add(name)
+    assert {"serve", "transcribe", "key", "doctor", "capacity"} <= met
+
+
+def test_every_target_and_module_in_the_docs_is_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    modules = set()
+    for page in PAGES:
+        text = page.read_text()
+        assert set(re.findall(r"(?:`|\n)make ([a-z]+)", text)) <= targets, page
+        modules |= set(re.findall(r"-m ((?:tests|speechbridge)(?:\.\w+)*)", text))
+    assert "tests.chaos" in modules
+    assert [module for module in sorted(modules) if find_spec(module) is None] == []
+
+
+def test_every_setting_that_the_docs_name_is_one() -> None:
+    known = {name for name, _, _ in describe()}
+    of_compose = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    for page in PAGES:
+        named = set(re.findall(r"\bSPEECHBRIDGE_[A-Z_]*[A-Z]\b", page.read_text()))
+        assert named <= known | of_compose, page

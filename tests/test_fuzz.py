@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz import CODECS, PROPERTIES, Property, fuzz
+from tests.fuzz import CODECS, FILES, PROPERTIES, Property, fuzz
 from tests.helpers.fuzzing import ENTRIES
 
 pytestmark = pytest.mark.slow
@@ -18,3 +18,7 @@ def test_nothing_is_found_in_a_short_while(tried: Property) -> None:
 @pytest.mark.parametrize("tried", CODECS, ids=sorted(ENTRIES))
 def test_nothing_is_found_in_spoilt_audio(tried: Property) -> None:
     fuzz(tried, 50)
+
+
+def test_nothing_is_found_in_spoilt_files() -> None:
+    fuzz(FILES, 50)

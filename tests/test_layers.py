@@ -14,6 +14,7 @@ PACKAGES = {"speechbridge": ROOT / "app", "syncbridge": ROOT / "bridge"}
 
 VENDORS = {
     "av": "speechbridge.codecs.codec",
+    "av.container": "speechbridge.codecs.files",
     "google.auth": "speechbridge.engines.google",
     "grpc": "speechbridge.engines.grpc_call",
     "janus": "syncbridge.channel",
@@ -22,8 +23,9 @@ VENDORS = {
     "profanex": "speechbridge.recognizer.profanity",
     "prometheus_client": "speechbridge.server.metrics",
     "pydantic_settings": "speechbridge.settings",
+    "python_multipart": "speechbridge.server.multipart",
     "pythonjsonlogger": "speechbridge.logs",
-    "rev_ai": "speechbridge.engines.rev",
+    "rev_ai": "speechbridge.engines.rev_stream",
     "riva": "speechbridge.engines.riva",
     "rich": "speechbridge.cli.screen",
     "sounddevice": "speechbridge.cli.microphone",
@@ -35,7 +37,7 @@ VENDORS = {
     "websocket": "speechbridge.engines.rev_socket",
     "websockets.asyncio.client": "speechbridge.client.dial",
     "websockets.asyncio.server": "speechbridge.recognizer.server",
-    "websockets.speedups": "speechbridge.engines.rev_socket",
+    "websockets.speedups": "speechbridge.engines.rev_frames",
 }
 
 # Servers that stand in for a vendor's, of its own protos.
@@ -55,8 +57,8 @@ ROOMS: dict[str, set[str]] = {
     "engines": {"protocol", "syncbridge"},
     "recognizer": {"protocol"},
     "server": {"protocol", "syncbridge", "settings", "client", "codecs", "engines"},
-    "testing": {"protocol", "syncbridge", "engines", "recognizer"},
-    "cli": {"protocol", "settings", "client", "engines", "server"},
+    "testing": {"protocol", "syncbridge", "client", "engines", "recognizer"},
+    "cli": {"protocol", "settings", "client", "engines", "server", "testing"},
     "__main__": {"cli"},
 }
 

@@ -1,5 +1,6 @@
 """Any sync-generator SDK as an async context manager. See README.md in the folder above."""
 
+from syncbridge.bounded import Bounded
 from syncbridge.bridge import Bridge, pump
 from syncbridge.errors import BridgeError, Broken, Closed, Early, Overloaded, Stuck, WrongStart
 from syncbridge.feed import queue_to_generator
@@ -13,6 +14,7 @@ from syncbridge.types import Abandoned, Attempt, Direction, Failed, Finished, Li
 __all__ = [
     "Abandoned",
     "Attempt",
+    "Bounded",
     "Bridge",
     "BridgeError",
     "Broken",

@@ -11,7 +11,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from speechbridge.protocol.request import PATH, ContentType
+from speechbridge.protocol.transcriptions import PATH as FILES
 from tests.attacks.wire import GONE, Wire
+from tests.helpers.forms import MODEL, TYPE, form, part
 from tests.helpers.raw_websocket import frame, handshake
 
 if TYPE_CHECKING:
@@ -225,6 +227,33 @@ def metrics(on: Attacker) -> None:
     on.told["answers"] += 1
 
 
+def _post(on: Attacker, size: int, content_type: str) -> bytes:
+    head = f"POST {FILES} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {on.key}\r\nContent-Length: {size}\r\n"
+    return f"{head}Content-Type: {content_type}\r\n\r\n".encode()
+
+
+def junk_files(on: Attacker) -> None:
+    """Files that a demuxer must read to their end to find nothing in them, on many connections."""
+    sent = form(MODEL, ("file", b"RIFF\xff\xff\xff\x7fWAVE" + bytes(20 * 2**20)))
+    while time.monotonic() < on.until:
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(Wire(on.url, on.until)) for _ in range(MANY)]
+            for wire in wires:
+                with contextlib.suppress(*GONE):
+                    wire.socket.sendall(_post(on, len(sent), TYPE) + sent)
+            for wire in wires:
+                while time.monotonic() < on.until and not wire.told and wire.listen(0.1):
+                    pass
+                on.told[wire.told or "nothing"] += 1
+
+
+def endless_forms(on: Attacker) -> None:
+    """A form of fields that never ends."""
+    for wire in on.wires():
+        wire.socket.sendall(_post(on, 2**24, TYPE))
+        wire.flood(part("x", "") + b"\r\n")
+
+
 ATTACKS: dict[str, Callable[[Attacker], None]] = {
     attack.__name__: attack
     for attack in (
@@ -232,6 +261,7 @@ ATTACKS: dict[str, Callable[[Attacker], None]] = {
         *(requests_at_one_moment, silent_connections, long_parameters, unread_pings),
         *(pings, pongs, empty_messages, empty_fragments, tiny_fragments, tiny_messages),
         *(confirmations, huge_confirmations, large_messages_unfinished, wide_streams, idle_connections),
+        *(junk_files, endless_forms),
     )
 }
 

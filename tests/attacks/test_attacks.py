@@ -28,6 +28,7 @@ TOLD = {
     "confirmations": "1008",
     "huge_confirmations": "1007",
     "idle_connections": "4029",
+    "endless_forms": "HTTP/1.1 400",
 }  # the others break no rule, and are told nothing
 
 

@@ -28,7 +28,7 @@ from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.recognizer.spoken import spoken
 from tests.bench.live import Figures, crowd, recognizer
 from tests.bench.noise import beside_a_speaker
-from tests.bench.report import keep, table
+from tests.bench.report import keep
 from tests.bench.subjects import cores
 from tests.bench.voices import (
     Missing,
@@ -43,6 +43,7 @@ from tests.bench.voices import (
     shipped,
     telephone,
 )
+from tests.helpers.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

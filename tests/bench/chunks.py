@@ -14,8 +14,9 @@ from __future__ import annotations
 import statistics
 from dataclasses import asdict
 
-from tests.bench.report import keep, spread, table
+from tests.bench.report import keep, spread
 from tests.bench.subjects import cores, service, upstream
+from tests.helpers.tables import table
 
 SESSIONS = 200
 ROUNDS = 5

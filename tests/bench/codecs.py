@@ -20,10 +20,10 @@ from websockets.asyncio.client import connect
 
 from speechbridge.codecs import Decoder
 from speechbridge.protocol.request import PATH, ContentType
-from tests.bench.report import table
 from tests.helpers import clip
 from tests.helpers.encoded import FORMS, OGG, WEBM, Form, reading
 from tests.helpers.service import service
+from tests.helpers.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,11 +17,12 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tests.bench.report import keep, spread, table
+from tests.bench.report import keep, spread
 from tests.bench.subjects import alone, cores, echo, has_nginx, nginx, service, upstream
+from tests.helpers.tables import table
 
 if TYPE_CHECKING:
-    from tests.bench.load import Reading
+    from speechbridge.testing.load import Reading
 
 SESSIONS = 200
 ROUNDS = 5

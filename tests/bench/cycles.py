@@ -18,10 +18,11 @@ import time
 from websockets.asyncio.client import connect
 
 from tests.bench.crowd import upstream
-from tests.bench.report import keep, table
+from tests.bench.report import keep
 from tests.helpers.command import serving, url_in
 from tests.helpers.processes import descriptors, status
 from tests.helpers.service import STREAM
+from tests.helpers.tables import table
 
 AT_ONCE = 20
 EVERY = 500

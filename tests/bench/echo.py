@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI, WebSocket
 
 from speechbridge.protocol.messages import EOS
-from tests.bench.upstream import ANSWER
+from speechbridge.testing.answering import ANSWER
 
 if TYPE_CHECKING:
     import socket

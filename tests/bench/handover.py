@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from syncbridge import Bridge, WorkerPool
-from tests.bench.report import keep, spread, table
+from tests.bench.report import keep, spread
+from tests.helpers.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,11 @@ import numpy as np
 
 from tests.bench.accuracy import hear
 from tests.bench.live import recognizer
-from tests.bench.report import keep, table
+from tests.bench.report import keep
 from tests.bench.voices import RATE, Speech, load
 from tests.helpers.clip import READING, TWO_VOICES
 from tests.helpers.processes import status
+from tests.helpers.tables import table
 
 AT_ONCE = 4
 STREAM_SECONDS = 60.0

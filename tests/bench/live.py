@@ -24,7 +24,7 @@ import numpy as np
 from websockets.asyncio.client import connect
 
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
-from tests.bench.load import cpu_seconds
+from speechbridge.testing.load import cpu_seconds
 from tests.bench.voices import RATE, load, pcm
 from tests.helpers.clip import FIRST_SENTENCE, READING, TWO_VOICES
 from tests.helpers.processes import status

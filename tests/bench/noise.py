@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from websockets.asyncio.client import connect
 
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
+from speechbridge.testing.load import cpu_seconds
 from tests.bench.live import recognizer, sentences, speak
-from tests.bench.load import cpu_seconds
-from tests.bench.report import table
 from tests.helpers.clip import RATE
 from tests.helpers.service import STREAM
 from tests.helpers.sounds import sounds
+from tests.helpers.tables import table
 
 if TYPE_CHECKING:
     from tests.bench.live import Delays

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def spread(values: Sequence[float], digits: int = 0) -> str:
     """Write the median, and in brackets the least and the most."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

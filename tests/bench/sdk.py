@@ -19,7 +19,7 @@ from rev_ai.models import MediaConfig
 from rev_ai.streamingclient import RevAiStreamingClient
 
 from speechbridge.protocol.request import ContentType
-from tests.bench.load import WARM_UP, Load, Reading, cpu_seconds, reading, speech, state
+from speechbridge.testing.load import WARM_UP, Load, Reading, cpu_seconds, reading, speech, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tests.bench.report import keep, table
+from tests.bench.report import keep
 from tests.bench.subjects import Subject, cores, service, upstream
+from tests.helpers.tables import table
 
 if TYPE_CHECKING:
-    from tests.bench.load import Reading
+    from speechbridge.testing.load import Reading
 
 COUNTS = (1, 50, 200, 300)
 STEP = 50

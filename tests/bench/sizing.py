@@ -9,11 +9,12 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
+from speechbridge.testing.load import cpu_seconds
 from tests.bench.hour import resident
 from tests.bench.live import crowd, peak, recognizer
-from tests.bench.load import cpu_seconds
-from tests.bench.report import keep, table
+from tests.bench.report import keep
 from tests.helpers.command import serving, url_in
+from tests.helpers.tables import table
 
 
 @dataclass(frozen=True)

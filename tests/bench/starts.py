@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 import uvloop
 
-from tests.bench.frames import BINARY, encode
-from tests.bench.load import Client, Window, cpu_seconds, speech
-from tests.bench.report import keep, spread, table
+from speechbridge.testing.frames import BINARY, encode
+from speechbridge.testing.load import Client, Window, cpu_seconds, speech
+from tests.bench.report import keep, spread
 from tests.bench.subjects import METADATA, cores, keep_to, upstream
 from tests.helpers.command import serving, url_in
 from tests.helpers.service import STREAM
+from tests.helpers.tables import table
 
 SHORT, LONG = 5, 25  # chunks
 CHUNK = 3200  # bytes

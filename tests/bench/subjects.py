@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechbridge.protocol.request import PATH
-from tests.bench.load import Load, Reading
+from speechbridge.testing.load import Load, Reading
 from tests.helpers.command import serving, url_in
 from tests.helpers.service import STREAM
 
@@ -59,7 +59,7 @@ class Subject:
         self, *, sessions: int, chunk_ms: int = 100, answer_ms: int | None = None, seconds: float = 5.0
     ) -> Reading:
         load = Load(self.urls, self.pids, sessions, chunk_ms, seconds, answer_ms or chunk_ms, self.core)
-        module = "tests.bench.load" if self.pids else "tests.bench.sdk"
+        module = "speechbridge.testing.load" if self.pids else "tests.bench.sdk"
         command = [sys.executable, "-m", module, json.dumps(asdict(load))]
         return Reading(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 
@@ -77,7 +77,7 @@ def listening(module: str) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def upstream() -> Iterator[str]:
-    with listening("tests.bench.upstream") as (url, _):
+    with listening("speechbridge.testing.answering") as (url, _):
         yield url
 
 

@@ -2,8 +2,8 @@
 
 Method: `speechbridge serve --workers 1` and `--workers 2` in turn, 100 ms chunks at the pace of speech, each answered.
 A count of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two tries of
-five seconds; the count is raised by a tenth of itself until it is not met. The load and the upstream are processes on the
-same machine: where there are no more than two cores, they take them from the workers, so the CPU time of a chunk is
+five seconds; the count is raised by a tenth of itself until it is not met. The load and the upstream are processes on
+the same machine: where there are no more than two cores, they take them from the workers, so the CPU time of a chunk is
 given too. It says what two whole cores would carry: a second of a core by that time, for a chunk every 0.1 s.
 
     python -m tests.bench.workers [FIRST]
@@ -18,16 +18,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tests.bench.report import keep, table
+from tests.bench.report import keep
 from tests.bench.sessions import is_met
 from tests.bench.subjects import METADATA, Subject, upstream
 from tests.helpers.service import STREAM
+from tests.helpers.tables import table
 from tests.helpers.workers import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.bench.load import Reading
+    from speechbridge.testing.load import Reading
 
 FIRST = 200
 WORKERS = (1, 2)

@@ -9,23 +9,30 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from itertools import count
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count, cycle
 from typing import TYPE_CHECKING
 
 import httpx2
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
+from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from tests.chaos.__main__ import HEAD, parser, row, service
 from tests.helpers.crowd import Crowd
-from tests.helpers.grpc_services import DIALECTS, FAULTS, Counting, serving, settings_for
+from tests.helpers.grpc_services import DIALECTS, FAULTS, Counting, grpc, name_of, serving, settings_for
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.helpers.crowd import Result
+    from tests.helpers.grpc_services import Call, Said
 
-# A connection that stalls from its beginning is followed by one that is given something.
-MIXED = tuple(kind for kind in FAULTS if kind != "mute after end")
+REFUSALS = {"UNAUTHENTICATED": 4001, "PERMISSION_DENIED": 4001, "INVALID_ARGUMENT": 4002, "NOT_FOUND": 4002}
+AT_ONCE = 5.0  # seconds in which a refusal reaches its client, on a busy machine
 FREE_SECONDS = 10.0  # for slots and threads to be given back, once all streams are over
 
 
@@ -36,16 +43,73 @@ def arguments() -> argparse.Namespace:
     return made.parse_args()
 
 
-async def run(name: str, options: argparse.Namespace) -> tuple[Result, Counting, str]:
-    crowd = Crowd(options.streams, options.minutes * 60, tuple(options.fault or MIXED), options.every, options.seed)
-    counting = Counting(crowd.streams)
+class Refusing:
+    """A handler that refuses clients whose vocabulary is the name of a status; the others it leaves to another one."""
+
+    def __init__(self, handle: Callable[[Call], Iterator[Said]]) -> None:
+        self.calls: Counter[str] = Counter()
+        self._handle = handle
+
+    def __call__(self, call: Call) -> Iterator[Said]:
+        name = name_of(call.config)
+        if name in REFUSALS:
+            self.calls[name] += 1
+            call.context.abort(grpc.StatusCode[name], "no")
+        yield from self._handle(call)
+
+
+@dataclass
+class Refused:
+    """Clients that come one after the other while streams run, and must be refused at once, each with its code."""
+
+    clients: Counter[str] = field(default_factory=Counter)
+    trouble: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def keep_trying(self, url: str) -> None:
+        """Do so until `is_over` is set, and the last one is closed."""
+        for status in cycle(REFUSALS):
+            if self.is_over.is_set():
+                return
+            begun = time.monotonic()
+            self.clients[status] += 1
+            query = StreamRequest(ContentType.raw(), {"custom_vocabulary_id": status}).query()
+            async with connect(f"{url}{PATH}?{query}", proxy=None) as socket:
+                with suppress(ConnectionClosed):
+                    await socket.send(bytes(32000))
+                    while True:
+                        await socket.recv()
+            took = time.monotonic() - begun
+            self.slowest = max(self.slowest, took)
+            if socket.close_code != REFUSALS[status] or took > AT_ONCE:
+                self.trouble.append(f"{status} closed with {socket.close_code} after {took:.1f} s")
+            await asyncio.sleep(1.0)
+
+    def judge(self, calls: Counter[str]) -> None:
+        """Compare with the calls that the service got: no refusal is tried again."""
+        if calls != self.clients:
+            self.trouble.append(f"refused clients {dict(self.clients)}, calls {dict(calls)}")
+
+
+async def run(name: str, options: argparse.Namespace) -> tuple[Result, Counting, str, Refused]:
+    crowd = Crowd(options.streams, options.minutes * 60, tuple(options.fault or FAULTS), options.every, options.seed)
+    counting, refused = Counting(crowd.streams), Refused()
+    refusing = Refusing(counting)
     patience = {"answer_seconds": 60, "upstream_silence": 1, "upstream_lifetime": options.lifetime / options.pace}
-    with serving(DIALECTS[name](), counting) as address:
+    with serving(DIALECTS[name](), refusing) as address:
         async with service(
-            **settings_for(name, address), max_sessions=options.streams, log_level="error", **patience
+            **settings_for(name, address), max_sessions=options.streams + 1, log_level="error", **patience
         ) as url:
-            result = await crowd.talk(url, options.pace)
-            return result, counting, await taken(url.replace("ws://", "http://"))
+            trying = asyncio.create_task(refused.keep_trying(url))
+            try:
+                result = await crowd.talk(url, options.pace)
+            finally:
+                refused.is_over.set()
+                await trying
+            left = await taken(url.replace("ws://", "http://"))
+            refused.judge(refusing.calls)
+            return result, counting, left, refused
 
 
 async def taken(url: str) -> str:
@@ -75,16 +139,18 @@ def main() -> None:
         f"{options.streams} streams of {options.minutes:g} min at {options.pace:g} x real time, a break about every"
         f" {options.every:g} s of audio, a rotation every {options.lifetime:g} s; --seed {options.seed} replays it\n"
     )
-    head = ("service", *HEAD[1:], "cut words", "still taken")
+    head = ("service", *HEAD[1:], "cut words", "still taken", "refused", "slowest refusal, s")
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     failed = False
     for name in options.service or DIALECTS:
-        result, counting, left = asyncio.run(run(name, options))
-        cells = (*row(name, result), len(counting.cut), left or "nothing")
+        result, counting, left, refused = asyncio.run(run(name, options))
+        refusals = f"{sum(refused.clients.values())}", f"{refused.slowest:.2f}"
+        cells = (*row(name, result), len(counting.cut), left or "nothing", *refusals)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
-        for trouble in result.trouble:
-            print(f"  {trouble}", flush=True)
-        failed = failed or bool(result.trouble or left)
+        trouble = [*result.trouble, *refused.trouble]
+        for text in trouble:
+            print(f"  {text}", flush=True)
+        failed = failed or bool(trouble or left)
     sys.exit(failed)
 
 

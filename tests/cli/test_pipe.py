@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import subprocess
+import sys
 import threading
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -102,6 +104,12 @@ def test_what_is_cut_off_in_a_pipe_is_told(kind: str) -> None:
 def test_a_pipe_without_sound_is_told(content: bytes, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         piped(content)
+
+
+def test_stdin_that_is_a_device_is_told() -> None:
+    command = [sys.executable, "-m", "speechbridge", "transcribe", "-"]
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (2, "speechbridge: stdin holds no file: pipe a sound file into it\n")
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechbridge.codecs import Decoder, kind_of
+from speechbridge.codecs.samples import FORMATS
+from speechbridge.protocol.media import RAW_FORMATS
 from speechbridge.protocol.request import ContentType
 from tests.helpers import clip
 from tests.helpers.decoded import chunks, decoded, likeness
@@ -54,6 +56,12 @@ def test_the_first_bytes_tell_what_a_container_is(form: Form) -> None:
     data = reading(form, 0.5)
     assert kind_of(data[:8192], is_all=True) == form.media
     assert decoded([data]) == decoded([data], ContentType.parse(form.media))
+
+
+def test_a_client_is_told_all_formats_of_samples_that_are_decoded() -> None:
+    names = RAW_FORMATS.replace(" (LE or BE), MULAW or ALAW", "").split()
+    told = {name + end for name in names for end in ([""] if name in {"S8", "U8", "S24_32LE"} else ["LE", "BE"])}
+    assert told | {"MULAW", "ALAW"} == FORMATS.keys()
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if ";" in form.media], ids=str)

@@ -82,6 +82,10 @@ HOSTILE = {
     "an encrypted WebM": track(ebml("6d80", b""), OPUS),
     "a WebM of 0.001 Hz": track(VORBIS, ebml("e1", ebml(HERTZ, struct.pack(">f", 0.001)))),
     "a WebM of no number of Hz": track(OPUS, ebml("e1", ebml(HERTZ, struct.pack(">d", float("nan"))))),
+    "WebM floats of 0 bits": track(ebml("86", b"A_PCM/FLOAT/IEEE"), ebml("e1", ebml("6264", b"\0"))),
+    "WebM samples of a number of bits with 5,000 digits": track(
+        ebml("86", b"A_PCM/INT/LIT"), ebml("e1", ebml("6264", b"\xff" * 2100))
+    ),
     "a WebM packet in too many parts": track(OPUS) + ebml("a3", b"\x81\0\0\x02\xff"),
     "an MP4 index of 2 GB": MP4_HEAD + box(b"moov", b"", 2**31),
     "an MP4 box of 2**63 bytes": MP4_HEAD + struct.pack(">I4sQ", 1, b"free", 2**63),

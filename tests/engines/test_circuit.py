@@ -72,6 +72,45 @@ def test_only_failures_in_a_row_open_it() -> None:
     assert circuit.enter(lambda: False, 0) is None
 
 
+def test_one_that_gets_no_answer_in_time_opens_it() -> None:
+    """A host that drops packets takes seconds for each try."""
+    clock = Clock()
+    circuit = Circuit(clock)
+    circuit.failed(enter(circuit))
+    hangs = enter(circuit)
+    clock.now = 5.0
+    circuit.failed(hangs, has_timed_out=True)
+    assert circuit.is_open
+    assert circuit.enter(lambda: False, 0) is None
+    clock.now += BACKOFF.first
+    enter(circuit)
+
+
+def test_one_that_gets_no_answer_while_another_succeeds_is_a_failure_like_any_other() -> None:
+    clock = Clock()
+    circuit = Circuit(clock)
+    hangs = [enter(circuit) for _ in range(FAILURES)]
+    clock.now = 1.0
+    circuit.succeeded()
+    clock.now = 5.0
+    for entry in hangs[1:]:
+        circuit.failed(entry, has_timed_out=True)
+    assert not circuit.is_open
+    circuit.failed(hangs[0], has_timed_out=True)
+    assert circuit.is_open
+
+
+def test_a_probe_that_gets_no_answer_doubles_the_pause_like_any_other() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now = BACKOFF.first
+    circuit.failed(enter(circuit), has_timed_out=True)
+    clock.now += 2 * BACKOFF.first * 0.99
+    assert circuit.enter(lambda: False, 0) is None
+    clock.now += 2 * BACKOFF.first * 0.02
+    enter(circuit)
+
+
 def test_one_stream_probes_and_the_others_continue_when_it_succeeds() -> None:
     clock = Clock()
     circuit = opened(clock)

@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from speechbridge.backoff import Backoff
-from speechbridge.engines import Engine, UpstreamClosed, reconnect
-from speechbridge.engines.embedded import EmbeddedRecognizer, RecognizerFailed
+from speechbridge.engines import Engine, UpstreamClosed, embedded, reconnect
+from speechbridge.engines.embedded_process import EmbeddedRecognizer, RecognizerFailed
 from speechbridge.engines.rev import RevEngine
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.server import speech
 from speechbridge.settings import Settings
-from speechbridge.testing.conformance import CHECKS, Behaviour
+from speechbridge.testing.conformance import CHECKS
 from syncbridge import Bridge
+from tests.helpers.behaviours import as_json, scripts
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from speechbridge.testing.conformance import Behaviour
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +120,7 @@ async def test_it_ends_when_its_parent_is_killed(script: str) -> None:
     """Even by SIGKILL, which leaves nobody to stop it."""
     program = (
         "import asyncio, sys\n"
-        "from speechbridge.engines.embedded import EmbeddedRecognizer\n"
+        "from speechbridge.engines.embedded_process import EmbeddedRecognizer\n"
         "async def main():\n"
         f"    async with EmbeddedRecognizer('--script', {script!r}, module='speechbridge.testing') as recognizer:\n"
         "        print(recognizer.pid, flush=True)\n"
@@ -137,24 +140,6 @@ async def test_it_ends_when_its_parent_is_killed(script: str) -> None:
 
 # ---- the checks that all engines pass --------------------------------------------------------------------------------
 
-GREET: dict[str, object] = {"do": "greet"}
-PARTIAL: dict[str, object] = {"do": "echo", "messages": 1}
-FIRST: dict[str, object] = {"do": "wait", "messages": 1}
-AT_END: dict[str, object] = {"do": "wait", "eos": True}
-FOR_EVER: dict[str, object] = {"do": "wait"}
-GOOD_END: dict[str, object] = {"do": "end", "code": 1000, "reason": "End of input. Closing"}
-ANSWERS: list[dict[str, object]] = [GREET, PARTIAL, AT_END, {"do": "total"}, GOOD_END]
-SCRIPTS: dict[Behaviour, list[dict[str, object]]] = {
-    Behaviour.ANSWERS: ANSWERS,
-    Behaviour.MUTE: [GREET, FOR_EVER],
-    Behaviour.MUTE_AFTER_A_PARTIAL: [GREET, PARTIAL, FOR_EVER],
-    Behaviour.MUTE_AFTER_THE_END: [GREET, PARTIAL, AT_END, FOR_EVER],
-    Behaviour.DEAF: [GREET, {"do": "stop_reading"}, {"do": "wait", "seconds": 3.0}, {"do": "drop", "reset": True}],
-    Behaviour.ENDS_EARLY: [GREET, FIRST, GOOD_END],
-    Behaviour.BREAKS: [GREET, FIRST, {"do": "drop", "reset": True}],
-    Behaviour.REFUSES: [{"do": "end", "code": 4001, "reason": "no"}],
-}
-
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_the_embedded_engine_conforms(
@@ -166,12 +151,11 @@ async def test_the_embedded_engine_conforms(
 
     @asynccontextmanager
     async def subject(behaviour: Behaviour) -> AsyncIterator[Engine]:
-        first = SCRIPTS[behaviour]
-        path.write_text(json.dumps([first] if behaviour is Behaviour.REFUSES else [first, ANSWERS]))
+        path.write_text(as_json(*scripts(behaviour)))
         yield speech.choose(Settings.read(engine="embedded"))
 
     def scripted(*_arguments: str) -> EmbeddedRecognizer:
         return EmbeddedRecognizer("--script", str(path), module="speechbridge.testing")
 
-    monkeypatch.setattr(speech, "EmbeddedRecognizer", scripted)
+    monkeypatch.setattr(embedded, "EmbeddedRecognizer", scripted)
     await check(subject)

@@ -14,7 +14,7 @@ from speechbridge.backoff import Backoff
 from speechbridge.engines import Capabilities, Engine, Upstream, UpstreamClosed, circuit, fallback, reconnect
 from speechbridge.engines.circuit import FAILURES
 from speechbridge.engines.fallback import STAYS, Choice, Fallback, common
-from speechbridge.engines.health import FAILING
+from speechbridge.engines.health import FAILING, Health
 from speechbridge.engines.reconnect import ReconnectOptions, settled_by_final
 from speechbridge.engines.streams import streams
 from speechbridge.protocol.close import Close
@@ -155,7 +155,8 @@ def test_a_new_stream_begins_on_the_second_while_the_first_ones_circuit_is_open(
 
 
 @pytest.mark.usefixtures("no_probes")
-def test_a_stream_goes_back_at_the_next_final_once_the_first_has_healed() -> None:
+def test_a_stream_goes_back_at_the_next_final_once_the_first_has_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "STAYS", 0.0)  # or on a busy machine it stays for longer than the stream lasts
     first, second = Service("first", *[fails()] * FAILURES, hears()), Service("second", hears())
 
     def heals(response: str) -> None:  # another stream was answered
@@ -304,6 +305,17 @@ def test_an_engine_that_never_was_there_counts_as_failing() -> None:
     nowhere = UpstreamClosed(Close(4013, "the speech service's host is not known"), is_retryable=False)
     first, second = Service("first", fails(nowhere)), Service("second", hears())
     assert run(first, second, 3) == expected(("second", range(3)))
+
+
+@pytest.mark.usefixtures("no_probes")
+@pytest.mark.parametrize("has_connected", [False, True])
+def test_an_engine_that_does_not_even_answer_a_connect_is_left_after_one_try(*, has_connected: bool) -> None:
+    """Five would take half a minute."""
+    reason = "the speech service did not answer within 5 s"
+    hangs = Health().unreachable(reason, is_retryable=has_connected, has_timed_out=True)
+    first, second = Service("first", fails(hangs)), Service("second", hears())
+    assert run(first, second, 3) == expected(("second", range(3)))
+    assert (len(first.begun), second.begun) == (1, [0.0])
 
 
 @pytest.mark.usefixtures("no_probes")

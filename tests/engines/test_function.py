@@ -13,7 +13,8 @@ import pytest
 
 from speechbridge.backoff import Backoff
 from speechbridge.engines import UpstreamClosed, reconnect
-from speechbridge.engines.function import function_engine, plain
+from speechbridge.engines.calls import plain
+from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import ReconnectOptions
 from speechbridge.engines.streams import streams
 from speechbridge.protocol.request import ContentType, StreamRequest

@@ -1,4 +1,4 @@
-"""What google-api-core and gRPC do inside, as far as engines/google.py and engines/grpc_call.py rely on it."""
+"""What google-api-core and gRPC do inside, as far as engines/google.py and engines/grpc_channels.py rely on it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.helpers import canary
 
+grpc = pytest.importorskip("grpc", reason="gRPC is not installed: pip install '.[google]'")
 pytest.importorskip("google.api_core", reason="google-cloud-speech is not installed: pip install '.[google]'")
 
 KNOWN = {
@@ -13,9 +14,15 @@ KNOWN = {
     "google.api_core.grpc_helpers:_wrap_stream_errors": ("5372911b732ec2db", "google.py"),
     "google.api_core.grpc_helpers:_StreamingResponseIterator.__init__": ("4f06d4cd7a20f65d", "google.py"),
     # Where a channel's thread looks on, and dies if the channel is closed.
-    "grpc._channel:_poll_connectivity": ("edeaf68c8ebc86ce", "grpc_call.py"),
-    "grpc._channel:_unsubscribe": ("dd3cb01904f6353b", "grpc_call.py"),
+    "grpc._channel:_poll_connectivity": ("edeaf68c8ebc86ce", "grpc_channels.py"),
+    "grpc._channel:_subscribe": ("2454361d609f95f6", "grpc_channels.py"),
+    "grpc._channel:_unsubscribe": ("dd3cb01904f6353b", "grpc_channels.py"),
 }
+
+
+def test_a_channel_tells_whether_a_thread_looks_at_it() -> None:
+    with grpc.insecure_channel("127.0.0.1:1") as channel:
+        assert vars(channel)["_connectivity_state"].polling is False
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from speechbridge.backoff import Backoff
-from speechbridge.engines import reconnect
+from speechbridge.engines import grpc_channels, reconnect
 from speechbridge.protocol.messages import EOS, Final, Partial, parse_message
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest
 from speechbridge.server.speech import choose
@@ -137,7 +137,10 @@ async def test_stereo_and_other_formats_are_converted_and_what_cannot_be_is_refu
             assert final.text == "Heard 32000,"
         async with client(server, f"{PATH}?{planar}") as web:
             _, close = await ending(web)
-    assert (close.code, close.reason) == (4002, "this speech service takes format=S16LE")
+    assert (close.code, close.reason) == (
+        4002,
+        "2 channels of format=F32LE must be interleaved: send layout=interleaved",
+    )
     assert [rate_of(name, config) for config in configs] == [(16000, 1), (16000, 1)]
 
 
@@ -385,9 +388,7 @@ async def test_a_server_that_comes_back_is_reached_at_once(name: str) -> None:
 
 @SERVICES
 async def test_streams_do_not_wait_for_each_other_on_one_connection(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from speechbridge.engines import grpc_call  # noqa: PLC0415 # it needs grpc
-
-    monkeypatch.setattr(grpc_call, "STREAMS", 2)
+    monkeypatch.setattr(grpc_channels, "STREAMS", 2)
     peers: set[str] = set()
     all_there = threading.Barrier(5)
 

@@ -13,8 +13,7 @@ from speechbridge.backoff import Backoff
 from speechbridge.engines import reconnect
 from speechbridge.server.speech import choose
 from speechbridge.settings import Settings
-from speechbridge.testing.conformance import CHECKS, RATE, Behaviour
-from tests.helpers.engines import from_now_on
+from speechbridge.testing.conformance import CHECKS, RATE, Behaviour, from_now_on
 from tests.helpers.grpc_services import DIALECTS, Call, Said, grpc, serving, settings_for
 
 if TYPE_CHECKING:

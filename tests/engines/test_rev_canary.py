@@ -1,4 +1,4 @@
-"""What rev_ai and websocket-client do inside, as far as engines/rev.py and engines/rev_socket.py rely on it."""
+"""What rev_ai and websocket-client do inside, as far as engines/rev_stream.py and engines/rev_socket.py rely on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import websocket
 from rev_ai.streamingclient import RevAiStreamingClient
 
-from speechbridge.engines import rev_socket
+from speechbridge.engines import rev_frames
 from speechbridge.engines.rev_socket import RevSocket
 from tests.helpers import canary
 
@@ -19,11 +19,11 @@ FRAGMENTS = "websocket._abnf:continuous_frame"
 
 KNOWN = {
     # What the SDK does with the socket, and where its threads and its generator end.
-    f"{SDK}.__init__": ("a8fadcbaf62fbd41", "rev.py"),
-    f"{SDK}.start": ("99f612909a4b5bca", "rev.py"),
-    f"{SDK}._start_send_data_thread": ("7b0ecf23bea301f6", "rev.py"),
-    f"{SDK}._send_data": ("bb390bbfd55d660a", "rev.py"),
-    f"{SDK}._get_response_generator": ("58f626e1ed3c0f96", "rev.py"),
+    f"{SDK}.__init__": ("a8fadcbaf62fbd41", "rev_stream.py"),
+    f"{SDK}.start": ("99f612909a4b5bca", "rev_stream.py"),
+    f"{SDK}._start_send_data_thread": ("7b0ecf23bea301f6", "rev_stream.py"),
+    f"{SDK}._send_data": ("bb390bbfd55d660a", "rev_stream.py"),
+    f"{SDK}._get_response_generator": ("58f626e1ed3c0f96", "rev_stream.py"),
     # What is overridden.
     f"{PARENT}.__init__": ("73f95c6505c8d3bf", "rev_socket.py"),
     f"{PARENT}.connect": ("9171f16d23a91a20", "rev_socket.py"),
@@ -68,6 +68,6 @@ def test_the_sdk_takes_the_socket_that_it_is_given() -> None:
 
 
 def test_masking_is_compiled_and_does_what_the_rfc_says() -> None:
-    apply_mask = vars(rev_socket)["apply_mask"]
+    apply_mask = vars(rev_frames)["apply_mask"]
     assert inspect.isbuiltin(apply_mask)
     assert apply_mask(b"Hello", bytes.fromhex("37fa213d")) == bytes.fromhex("7f9f4d5158")  # RFC 6455, 5.7

@@ -13,7 +13,8 @@ from itertools import cycle
 import pytest
 import websocket
 
-from speechbridge.engines.rev_socket import FRAGMENTS, LARGEST, RevSocket, frame
+from speechbridge.engines.rev_frames import frame
+from speechbridge.engines.rev_socket import FRAGMENTS, LARGEST, RevSocket
 from tests.helpers.descriptors import open_files
 from tests.helpers.rev import PATIENCE, QUICK
 

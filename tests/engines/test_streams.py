@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from speechbridge.engines.health import FAILING, Health
 from speechbridge.engines.reconnect import ReconnectOptions, settled_by_final
 from speechbridge.engines.streams import streams
 from speechbridge.protocol.close import Close
+from speechbridge.protocol.media import RAW_FORMATS
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.testing.script import final
 from syncbridge import Bridge, Stuck
@@ -95,6 +97,18 @@ def test_no_message_is_longer_than_the_engine_takes() -> None:
     assert list(map(len, sdk.messages)) == [4000, 4000, 2001, 7]
 
 
+@pytest.mark.parametrize("largest", [None, 7, 4000])
+@pytest.mark.parametrize("kind", [RAW, ContentType.raw(16000, 2)])
+def test_messages_hold_whole_samples_however_the_client_cuts_them(kind: ContentType, largest: int | None) -> None:
+    """SDKs read them as arrays. Only the last one may be broken off, as the client did."""
+    sdk, audio = Sdk(), bytes(range(251)) * 100
+    cuts = [0, 1, 2, 3, 10, 11, 4012, 4013, 9000, 9001, len(audio)]
+    run(sdk, [audio[a:b] for a, b in pairwise(cuts)], kind, takes=Capabilities(largest=largest, whole_samples=True))
+    assert b"".join(sdk.messages) == audio
+    assert {len(message) % (kind.frame or 0) for message in sdk.messages[:-1]} == {0}
+    assert max(map(len, sdk.messages)) <= (largest or len(audio))
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "takes", "said"),
     [
@@ -105,10 +119,16 @@ def test_no_message_is_longer_than_the_engine_takes() -> None:
             "this speech service does not decode audio/x-flac: send audio/x-raw",
         ),
         (
-            ContentType("audio/x-raw", "interleaved", 16000, "F32LE", 1),
+            ContentType("audio/x-raw", "interleaved", 16000, "S20LE" * 4, 1),  # the longest name
             {},
             Capabilities(formats=S16),
-            "takes format=S16LE",
+            f"format={'S20LE' * 4}: send {RAW_FORMATS}",
+        ),
+        (
+            ContentType("audio/x-raw", "non-interleaved", 16000, "F32LE", 2),
+            {},
+            Capabilities(formats=S16),
+            "2 channels of format=F32LE must be interleaved: send layout=interleaved",
         ),
         (
             ContentType("audio/x-raw", "non-interleaved", 16000, "S16LE", 2),

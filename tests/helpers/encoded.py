@@ -99,9 +99,9 @@ class _Sink(io.BytesIO):
         return False
 
 
-def encoded(pcm: bytes, form: Form) -> bytes:
-    """Encode 16 kHz mono S16LE."""
-    if "faststart" in form.options.get("movflags", ""):
+def encoded(pcm: bytes, form: Form, *, seekable: bool = False) -> bytes:
+    """Encode 16 kHz mono S16LE, as a recorder does, or into a file that can be sought."""
+    if seekable or "faststart" in form.options.get("movflags", ""):
         with NamedTemporaryFile(suffix=f".{form.container}") as file:  # it is written twice, so it needs a name
             _write(file.name, pcm, form)
             return file.read()

@@ -1,4 +1,4 @@
-"""What tests of engines share: the examples of the docs, and how often an engine misbehaves."""
+"""What tests of engines share: the examples of the docs, and the rules of resumable streams."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechbridge.engines import reconnect
-from speechbridge.testing.conformance import Behaviour
 from syncbridge import Resumable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pytest
 
     from syncbridge import Resumption
 
 
-def example(title: str) -> str:
-    """Return the Python under a heading of docs/engines.md."""
+def example(title: str, number: int = 0) -> str:
+    """Return the first Python under a heading of docs/engines.md, or a later one."""
     page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
-    found = re.search(rf"^## {title}$.*?^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert found
-    return found[1]
+    [section] = re.findall(rf"^## {title}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    return str(re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[number])
 
 
 def rules_given(monkeypatch: pytest.MonkeyPatch) -> list[Resumption[str]]:
@@ -37,10 +33,3 @@ def rules_given(monkeypatch: pytest.MonkeyPatch) -> list[Resumption[str]]:
 
     monkeypatch.setattr(reconnect, "Resumable", remember)
     return rules
-
-
-def from_now_on(behaviour: Behaviour) -> Iterator[Behaviour]:
-    """Yield how each connection behaves: as told at first, well afterwards; one that refuses goes on refusing."""
-    yield behaviour
-    while True:
-        yield behaviour if behaviour is Behaviour.REFUSES else Behaviour.ANSWERS

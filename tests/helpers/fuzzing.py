@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from speechbridge.codecs import Decoder
+from speechbridge.codecs import Decoder, decode_file
 from speechbridge.protocol.close import fit_reason
 from speechbridge.protocol.request import BadRequest, ContentType
-from tests.helpers.encoded import FORMS, Form, reading
+from tests.helpers import clip
+from tests.helpers.encoded import FORMS, Form, encoded, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +52,12 @@ class Change:
         return data[:at] + self.put + data[at + self.removed :]
 
 
+def changed(data: bytes, changes: tuple[Change, ...]) -> bytes:
+    for change in changes:
+        data = change.apply(data)
+    return data
+
+
 @dataclass(frozen=True)
 class Spoilt:
     """A stream as a decoder gets it."""
@@ -59,9 +68,7 @@ class Spoilt:
     cuts: tuple[float, ...]
 
     def pieces(self) -> list[bytes]:
-        data = reading(self.form, SECONDS)
-        for change in self.changes:
-            data = change.apply(data)
+        data = changed(reading(self.form, SECONDS), self.changes)
         return [data[a:b] for a, b in pairwise([0, *(int(cut * len(data)) for cut in self.cuts), len(data)])]
 
 
@@ -83,6 +90,56 @@ def spoilt(forms: list[Form]) -> st.SearchStrategy[Spoilt]:
         st.sampled_from([ContentType.UNDECLARED, *(form.media for form in forms)]),
         st.lists(st.floats(0, 1), max_size=6).map(sorted).map(tuple),
     )
+
+
+# Those that no reader of ours reads, beside some that one does.
+FILES = (
+    Form("", "mp4", "aac", 44100, sample="fltp"),
+    Form("", "mov", "pcm_s16be"),
+    Form("", "avi", "libmp3lame", 44100, sample="s16p"),
+    Form("", "mpegts", "aac", 44100, sample="fltp"),
+    Form("", "flv", "aac", 44100, sample="fltp"),
+    Form("", "matroska", "ac3", 44100, sample="fltp"),
+    Form("", "wav", "adpcm_ima_wav", sample="s16p"),
+    Form("", "aiff", "pcm_s16be"),
+    Form("", "caf", "alac", sample="s16p"),
+    Form("", "au", "pcm_mulaw", 8000),
+    Form("", "w64", "pcm_s16le"),
+    Form("", "wv", "wavpack", sample="s16p"),
+    Form("", "tta", "tta"),
+    Form("", "mp3", "libmp3lame", sample="fltp"),
+    Form("", "webm", "libopus", 48000, sample="flt"),
+)
+
+
+@cache
+def stored(form: Form) -> bytes:
+    """Return a file of some speech, as it lies on a disk."""
+    return encoded(clip.pcm(seconds=SECONDS), form, seekable=True)
+
+
+spoilt_files = st.builds(
+    lambda form, made: changed(stored(form), tuple(made)), st.sampled_from(FILES), st.lists(changes, max_size=6)
+) | st.binary(max_size=2000)
+
+
+def file_heard(data: bytes) -> Iterator[bytes]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        yield from decode_file(file.fileno())
+
+
+def any_file_is_heard_or_refused(data: bytes) -> None:
+    """In bounded time and memory, and with a reason that fits."""
+    begun = time.thread_time()
+    try:
+        for pcm in file_heard(data):
+            assert 0 < len(pcm) <= 32_000
+            assert len(pcm) % 2 == 0
+    except BadRequest as error:
+        assert str(error) == fit_reason(str(error))  # noqa: PT017 # most inputs raise nothing
+    assert time.thread_time() - begun < LONGEST
 
 
 def any_stream_is_heard_or_refused(stream: Spoilt) -> None:

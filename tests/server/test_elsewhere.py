@@ -17,9 +17,9 @@ import pytest
 from fastapi import FastAPI
 from websockets.sync.client import connect
 
+from speechbridge.engines.embedded import NOT_RUN
 from speechbridge.server import create_app
 from speechbridge.server.run import running
-from speechbridge.server.speech import NOT_RUN
 from speechbridge.settings import Settings
 from tests.helpers.command import STUB, announced, environment
 from tests.helpers.puppet import until
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from speechbridge.server.run import Server
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
 SECRET = secret()
 
 
@@ -57,11 +57,11 @@ async def test_mounted_without_its_lifespan_it_says_at_once_what_to_do() -> None
     assert len(NOT_RUN.reason) <= 123
 
 
-async def test_the_readmes_lines_mount_it_with_its_recognizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    (lines,) = [text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if ".mount(" in text]
+async def test_the_lines_of_the_docs_mount_it_with_its_recognizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    (lines,) = [text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if ".mount(" in text]
     names: dict[str, FastAPI] = {}
     exec(lines, names)  # noqa: S102 # our own documentation
-    async with mounted(names["own"], names["speech"]) as server, httpx2.AsyncClient() as http:
+    async with mounted(names["app"], names["speech"]) as server, httpx2.AsyncClient() as http:
         base = server.url.replace("ws:", "http:")
         assert (await http.get(f"{base}/speech/readyz")).status_code == 200
         assert "<title>" in (await http.get(f"{base}/speech/")).text

@@ -12,7 +12,7 @@ import pytest
 from fastapi import Request  # noqa: TC002 # FastAPI reads the annotations
 
 from speechbridge.server import http, run
-from speechbridge.server.http import HEAD_BYTES, SLICE_BYTES, HttpProtocol
+from speechbridge.server.http import BODY_SLICE, HEAD_BYTES, SLICE_BYTES, HttpProtocol
 from tests.helpers.puppet import until
 from tests.helpers.raw_websocket import PATIENCE
 from tests.helpers.service import client, ending, service
@@ -164,6 +164,42 @@ async def test_a_body_may_be_large_for_a_route_that_takes_one() -> None:
         async with httpx2.AsyncClient() as web:
             url = server.url.replace("ws://", "http://") + "/size"
             assert (await web.post(url, content=bytes(500_000))).json() == 500_000
+
+
+async def test_a_body_of_known_length_is_parsed_in_large_slices_and_what_follows_it_in_small_ones() -> None:
+    """A file of 25 MB would take 25,000 turns; and no requests may hide behind one."""
+    async with service() as server, connection(server) as (reader, writer):
+        taken = asyncio.Event()
+
+        @server.app.post("/size")
+        async def size(request: Request) -> int:
+            taken.set()
+            return len(await request.body())
+
+        writer.write(b"POST /size HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            await taken.wait()
+            [protocol] = server.connections
+            sizes: list[int] = []
+            parser, real = protocol.parser, protocol.parser.feed_data
+
+            class Parser:
+                def feed_data(self, data: bytes) -> None:
+                    sizes.append(len(data))
+                    real(data)
+
+                def __getattr__(self, name: str) -> object:
+                    return getattr(parser, name)
+
+            protocol.parser = Parser()
+            writer.write(bytes(1_000_000) + (GET + b"\r\n") * 300 + GET + b"Connection: close\r\n\r\n")
+            answer = await reader.read()
+    assert b"1000000" in answer
+    assert answer.count(b"alive") == 301
+    end = next(number for number in range(len(sizes)) if sum(sizes[: number + 1]) >= 1_000_000)
+    assert sum(sizes[: end + 1]) == 1_000_000
+    assert SLICE_BYTES < max(sizes[:end]) <= BODY_SLICE
+    assert max(sizes[end + 1 :]) <= SLICE_BYTES
 
 
 async def test_a_websocket_whose_head_came_in_many_slices_works() -> None:

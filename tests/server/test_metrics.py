@@ -23,8 +23,8 @@ import speechbridge.server.session
 from speechbridge.audio import RATE
 from speechbridge.backoff import Backoff
 from speechbridge.engines import Engine, reconnect
+from speechbridge.engines.calls import plain
 from speechbridge.engines.circuit import FAILURES, Entry
-from speechbridge.engines.function import plain
 from speechbridge.protocol.close import END_OF_INPUT
 from speechbridge.protocol.messages import EOS, Element, Final, Partial
 from speechbridge.protocol.request import PATH, ContentType, StreamRequest

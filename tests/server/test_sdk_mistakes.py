@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from speechbridge.engines import reconnect
+from speechbridge.engines.reconnect import settled_by_final
+from speechbridge.protocol.close import END_OF_INPUT
+from speechbridge.protocol.messages import Element, Final
+from syncbridge.resumable import attempt
 from tests.helpers.service import PATIENCE, STREAM, client, ending, service
 
 if TYPE_CHECKING:
@@ -76,3 +81,33 @@ async def test_a_function_that_nothing_wakes_does_not_keep_its_client_waiting() 
         go_on.set()
     assert close.code == 1011
     assert close.reason == "the speech SDK is stuck: the input ended, and for 0.1 s nothing new came"
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "reason"),
+    [
+        (False, 1011, "the speech SDK is stuck: the input ended, and for 0.1 s nothing new came"),
+        (True, 1000, END_OF_INPUT),
+    ],
+)
+async def test_nor_does_one_whose_streams_are_resumed(
+    answers: object, code: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it has answered everything, and just does not end, the stream is a success."""
+    monkeypatch.setattr(attempt, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(reconnect, "LINGER_SECONDS", 0.01)
+    go_on = threading.Event()
+
+    def deaf(audio: Iterator[bytes]) -> Iterator[str]:
+        heard = sum(map(len, audio))
+        if answers:
+            yield Final(0.0, heard / 32000, (Element("all"),)).encode()
+        go_on.wait(PATIENCE)
+
+    deaf.settled = settled_by_final  # type: ignore[attr-defined] # a function's attributes are how it says so
+    async with service(deaf, answer_seconds=0.1) as server, client(server, STREAM) as socket:
+        await socket.send(b"\x00\x40" * 16000)
+        await socket.send("EOS")
+        _, close = await ending(socket)
+        go_on.set()
+    assert (close.code, close.reason) == (code, reason)

@@ -153,6 +153,18 @@ def test_a_fallback_is_made_only_where_one_is_named() -> None:
     assert fallback.name == "sixth"
 
 
+def test_a_fallback_is_given_as_an_engine_too() -> None:
+    """It goes before one that the settings name, and must be able to stand in as well."""
+    given = replace(sixth(), name="given")
+    assert choose_fallback(Settings.read(), fifth(), given) is given
+    assert choose_fallback(Settings.read(fallback=f"{HERE}:sixth"), fifth(), given) is given
+    text = create_app(Settings.read(), engine=fifth(), fallback=given).state.metrics.text().decode()
+    assert 'speechbridge_upstream_circuit_open{engine="given"} 0.0' in text
+    for wrong in (fifth(), replace(given, name="sixth", settled=None)):
+        with pytest.raises(WrongSetting):
+            create_app(Settings.read(), engine=fifth(), fallback=wrong)
+
+
 def test_the_service_is_ready_while_one_of_the_two_is() -> None:
     first, second = fifth(), sixth()
     speech = SpeechService(first, Settings.read(), fallback=second)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from syncbridge.testing import CHECKS
 from tests.helpers.wheel import PIP, built
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def put_janus(into: Path) -> None:
 def test_the_library_alone_runs_the_readmes_example_beside_janus_only(tmp_path: Path) -> None:
     wheel = built(ROOT / "bridge", tmp_path / "wheels")
     assert tops(wheel) == {"syncbridge"}
-    assert "syncbridge/py.typed" in contents(wheel)
+    assert {"syncbridge/py.typed", "syncbridge/testing/__init__.py"} <= set(contents(wheel))
 
     home = tmp_path / "venv"
     venv.create(home, with_pip=False, symlinks=True)
@@ -52,7 +53,11 @@ def test_the_library_alone_runs_the_readmes_example_beside_janus_only(tmp_path: 
     put_janus(packages)
     subprocess.run([*PIP, "--python", python, "check"], check=True)  # janus is all that it requires
 
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "bridge" / "README.md").read_text(), re.DOTALL)
+    count = [str(python), "-I", "-c", "import syncbridge.testing as it; print(len(it.CHECKS))"]
+    ran = subprocess.run(count, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(ran.stdout) == len(CHECKS)
+
+    example = re.findall(r"```python\n(.*?)```", (ROOT / "bridge" / "README.md").read_text(), re.DOTALL)[0]
     ran = subprocess.run([python, "-I", "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == ["heard 3200 bytes", "heard 3200 bytes", "heard 1600 bytes"]
 

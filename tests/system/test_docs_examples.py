@@ -5,17 +5,22 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+import subprocess
+import sys
 from inspect import iscoroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from fastapi.testclient import TestClient
+from websockets.sync.client import connect
+
 from speechbridge.protocol.messages import Element, Final
+from tests.helpers.command import serving, url_in
 from tests.helpers.service import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
 ROOT = Path(__file__).parents[2]
 CHUNKS = [bytes(3200)] * 3
@@ -81,3 +86,33 @@ async def test_the_flows_answer(
 async def test_the_processor_changes_a_message() -> None:
     names = await run(example("docs/processors.md", "def process"))
     assert names["process"]("a colour") == "a color"
+
+
+async def test_the_library_serves_an_application_of_ones_own() -> None:
+    names = await run(example("docs/embedding.md", "with Bridge(sdk)"))
+    with TestClient(names["app"]).websocket_connect("/captions") as socket:
+        socket.send_bytes(bytes(10))
+        assert socket.receive_text() == "heard 10 bytes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("client", ["connect", "connect_resumable"])
+def test_the_program_of_the_tutorial_prints_captions(client: str, tmp_path: Path) -> None:
+    with serving() as (_, said):
+        code = example("docs/tutorial.md", "async def speak").replace("ws://127.0.0.1:8000", url_in(said))
+        (tmp_path / "captions.py").write_text(re.sub(r"\bconnect\b", client, code))
+        command = [sys.executable, str(tmp_path / "captions.py")]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    kinds = [line.split()[0] for line in ran.stdout.splitlines()]
+    assert kinds.index("partial") < kinds.index("final")
+    assert "Mr. John Dashwood" in ran.stdout
+
+
+@pytest.mark.slow
+def test_the_sdk_of_the_tutorial_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "counting.py").write_text(example("docs/tutorial.md", "def start"))
+    monkeypatch.chdir(tmp_path)
+    with serving(SPEECHBRIDGE_START="counting:start") as (_, said), connect(f"{url_in(said)}/ws_a") as socket:
+        socket.send(bytes(32000))
+        assert socket.recv() == "32000 bytes so far"

@@ -5,15 +5,11 @@ Google's and Riva's pass them in tests/engines/test_grpc_conformance.py, where t
 
 from __future__ import annotations
 
-import asyncio
 import json
-import queue
 import sys
-import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import pytest
 
@@ -22,24 +18,25 @@ from speechbridge.engines import Engine, Upstream, UpstreamClosed, reconnect
 from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.engines.rev import RevEngine, rev_engine
-from speechbridge.protocol.close import END_OF_INPUT, Close
-from speechbridge.protocol.messages import EOS, Connected, Element, Final
+from speechbridge.protocol.close import Close
+from speechbridge.protocol.messages import Element, Final
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.conformance import CHECKS, RATE, Behaviour
-from tests.helpers.engines import example, from_now_on
+from speechbridge.testing.function import scripted_engine
+from speechbridge.testing.script import Scripted
+from syncbridge.testing import FakeSdk
+from tests.helpers.behaviours import scripts
+from tests.helpers.engines import example
 from tests.helpers.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from speechbridge.protocol.request import StreamRequest
-    from speechbridge.recognizer.server import Connection, Refusal
 
 pytestmark = pytest.mark.slow
 
 EACH = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-PATIENCE = 30.0
-DEAF_SECONDS = 3.0  # a server that reads no more does not notice that its client has left
 
 
 @pytest.fixture(autouse=True)
@@ -59,62 +56,24 @@ def partial(begin: float = 0.0) -> str:
 
 
 class Script:
-    """A far side in the same process: it behaves as it is told, and can be closed."""
+    """The library's fake SDK, with messages of ours."""
 
-    def __init__(self, behaviours: Iterator[Behaviour]) -> None:
-        self._behaviour = next(behaviours)
-        self._closed = threading.Event()
+    def __init__(self, sdk: FakeSdk) -> None:
+        self._connection = sdk.connect()
+        self.close = self._connection.close
 
     def stream(self, audio: Iterator[bytes], begin: float) -> Iterator[str]:
         """Raise ConnectionError, or PermissionError for a refusal."""
-        heard: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        if self._behaviour is Behaviour.DEAF:
-            self._stall()
-        if self._behaviour is Behaviour.REFUSES:
-            raise PermissionError
-        threading.Thread(target=self._listen, args=(audio, heard), name="script-listener", daemon=True).start()
-        size = heard.get()
-        total = size or 0
-        if size is not None:
-            if self._behaviour is Behaviour.ENDS_EARLY:
-                return
-            self._after_the_first()
-            yield partial(begin)
-            if self._behaviour is Behaviour.MUTE_AFTER_A_PARTIAL:
-                self._stall()
-            while (size := heard.get()) is not None:
-                total += size
-        if self._closed.is_set():
-            raise ConnectionAbortedError
-        if self._behaviour is not Behaviour.ANSWERS:
-            self._stall()
-        yield final(total, begin)
-
-    def _after_the_first(self) -> None:
-        if self._behaviour is Behaviour.BREAKS:
-            raise ConnectionResetError
-        if self._behaviour is Behaviour.MUTE:
-            self._stall()
-
-    def _listen(self, audio: Iterator[bytes], heard: queue.SimpleQueue[int | None]) -> None:
-        for chunk in audio:
-            heard.put(len(chunk))
-        heard.put(None)
-
-    def _stall(self) -> None:
-        assert self._closed.wait(PATIENCE)
-        raise ConnectionAbortedError
-
-    def close(self) -> None:
-        self._closed.set()
+        for response in self._connection.stream(audio):
+            yield final(response.size, begin) if response.is_last else partial(begin)
 
 
 @asynccontextmanager
 async def an_engine(behaviour: Behaviour) -> AsyncIterator[Engine]:
-    behaviours = from_now_on(behaviour)
+    sdk = FakeSdk(behaviour)
 
     def open_stream(request: StreamRequest) -> Upstream:
-        script = Script(behaviours)
+        script = Script(sdk)
 
         def start(audio: Iterator[bytes]) -> Iterator[str]:
             try:
@@ -134,18 +93,31 @@ async def test_an_engine_in_the_same_process_conforms(check: Callable[[Any], Cor
     await check(an_engine)
 
 
+# ---- the scripted engine ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def the_scripted_engine(behaviour: Behaviour) -> AsyncIterator[Engine]:
+    yield scripted_engine(*scripts(behaviour))
+
+
+@EACH
+async def test_the_scripted_engine_conforms(check: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    await check(the_scripted_engine)
+
+
 # ---- a start function ------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def a_function(behaviour: Behaviour) -> AsyncIterator[Engine]:
-    behaviours = from_now_on(behaviour)
+    sdk = FakeSdk(behaviour)
 
     class Stream:
         settled = staticmethod(settled_by_final)
 
         def __init__(self, audio: Iterator[bytes], request: StreamRequest) -> None:
-            self._script = Script(behaviours)
+            self._script = Script(sdk)
             self._audio = audio
             self._begin = float(request.options.get("start_ts", 0.0))
 
@@ -177,11 +149,11 @@ class Disconnected(Exception): ...
 
 @asynccontextmanager
 async def the_one_of_the_docs(behaviour: Behaviour) -> AsyncIterator[Engine]:
-    behaviours = from_now_on(behaviour)
+    sdk = FakeSdk(behaviour)
 
     class Connection:
         def __init__(self) -> None:
-            self._script = Script(behaviours)
+            self._script = Script(sdk)
             self.close = self._script.close
 
         def stream(self, audio: Iterator[bytes]) -> Iterator[SimpleNamespace]:
@@ -212,53 +184,32 @@ async def test_the_engine_of_the_docs_conforms(check: Callable[[Any], Coroutine[
     await check(the_one_of_the_docs)
 
 
+@EACH
+async def test_the_suite_of_the_docs_is_one(check: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    behaviours: list[Behaviour] = []
+
+    @contextmanager
+    def serving(behaviour: Behaviour) -> Iterator[None]:
+        behaviours.append(behaviour)
+        yield
+
+    def factory() -> Engine:
+        return scripted_engine(*scripts(behaviours[-1]))
+
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "my_fake", SimpleNamespace(serving=serving))
+        patch.setitem(sys.modules, "my_package", SimpleNamespace(factory=factory))
+        exec(example("An engine of your own", 1), names)  # noqa: S102 # our own page
+    await names["test_my_engine_conforms"](check)
+
+
 # ---- Rev.ai's SDK ----------------------------------------------------------------------------------------------------
-
-
-class Far:
-    """A server of Rev.ai's protocol."""
-
-    def __init__(self, behaviours: Iterator[Behaviour]) -> None:
-        self._behaviours = behaviours
-
-    async def admit(self, _connection: Connection) -> Refusal | None:
-        return None
-
-    async def handle(self, connection: Connection) -> None:
-        behaviour = next(self._behaviours)
-        begin = float(parse_qs(connection.query).get("start_ts", ["0"])[0])
-        if behaviour is Behaviour.REFUSES:
-            await connection.close(Close(4001, "no"))
-            return
-        await connection.send(Connected(connection.id).encode())
-        if behaviour is Behaviour.DEAF:
-            connection.stop_reading()
-            await asyncio.sleep(DEAF_SECONDS)
-            await connection.drop(reset=True)
-            return
-        total = 0
-        while (message := await connection.receive()) != EOS:
-            is_first, total = total == 0, total + len(message)
-            if is_first and await self._ends(behaviour, connection):
-                return
-            if is_first and behaviour is not Behaviour.MUTE:
-                await connection.send(partial(begin))
-        while behaviour is not Behaviour.ANSWERS:
-            await connection.receive()  # until the client leaves
-        await connection.send(final(total, begin))
-        await connection.close(Close(1000, END_OF_INPUT))
-
-    async def _ends(self, behaviour: Behaviour, connection: Connection) -> bool:
-        if behaviour is Behaviour.ENDS_EARLY:
-            await connection.close(Close(1000, END_OF_INPUT))
-        elif behaviour is Behaviour.BREAKS:
-            await connection.drop(reset=True)
-        return behaviour in (Behaviour.ENDS_EARLY, Behaviour.BREAKS)
 
 
 @asynccontextmanager
 async def revs_sdk(behaviour: Behaviour) -> AsyncIterator[Engine]:
-    async with serving(Far(from_now_on(behaviour)), handshake_timeout=None) as server:
+    async with serving(Scripted(*scripts(behaviour)), handshake_timeout=None) as server:
         yield rev_engine("revai", RevEngine(lambda: server.url, secret()))
 
 

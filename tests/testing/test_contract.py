@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from speechbridge.engines import Open, UpstreamClosed
-from speechbridge.engines.function import plain
+from speechbridge.engines.calls import plain
 from speechbridge.engines.rev import RevEngine
 from speechbridge.protocol.close import END_OF_INPUT, LIFETIME_REACHED, NO_DATA, Close
 from speechbridge.protocol.messages import Final, parse_message

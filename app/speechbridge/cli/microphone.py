@@ -17,13 +17,14 @@ from typing import Annotated, Any, Protocol, Self
 import typer
 
 from speechbridge.audio import RATE, Converter, loudness
-from speechbridge.cli import captions, exits
+from speechbridge.cli import exits
 from speechbridge.cli.exits import FAILED, BadInput
 from speechbridge.cli.local import Url, own_key, service
 from speechbridge.cli.output import Quiet, Verbose, say, write
 from speechbridge.cli.screen import Screen, minutes
 from speechbridge.client.dial import NoConnection
 from speechbridge.client.stream import Stream, StreamError, connect, live
+from speechbridge.protocol import captions
 from speechbridge.protocol.messages import Final, Partial
 from speechbridge.protocol.request import ContentType, Option, StreamRequest
 

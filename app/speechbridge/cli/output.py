@@ -14,7 +14,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from speechbridge.cli.captions import printable
+from speechbridge.protocol.captions import printable
 
 
 class OutputFailed(Exception):

@@ -74,6 +74,8 @@ def sound_of(path: Path, raw: Raw | None = None) -> Sound:
             return Pipe(source, "stdin" if path == STDIN else str(path), raw)
         if path == STDIN and os.isatty(0):
             raise BadInput("stdin is a terminal: pipe a sound file into it")
+        if not stat.S_ISREG(mode) and path == STDIN:  # /dev/null, say
+            raise BadInput("stdin holds no file: pipe a sound file into it")
         if not stat.S_ISREG(mode):
             raise BadInput(f"{path}: not a file: name a sound file")
         return Recording(source, "stdin" if path == STDIN else str(path), raw)

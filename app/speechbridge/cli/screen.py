@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from speechbridge.cli.captions import line, printable
 from speechbridge.cli.output import Verbosity, is_terminal, verbosity
+from speechbridge.protocol.captions import line, printable
 from speechbridge.protocol.messages import Final, Partial
 
 if TYPE_CHECKING:

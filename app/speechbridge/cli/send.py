@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from speechbridge.cli import exits
-from speechbridge.cli.captions import printable
 from speechbridge.cli.exits import BadInput
 from speechbridge.cli.local import Url, base_of, local_url, own_key
 from speechbridge.cli.output import Quiet, Verbose, is_terminal, notice, write
 from speechbridge.cli.screen import Screen
 from speechbridge.client.flows import Connection, flows
+from speechbridge.protocol.captions import printable
 from speechbridge.settings import Settings
 
 MEGABYTE = 10**6

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from speechbridge.audio import RATE
-from speechbridge.cli import captions, exits
+from speechbridge.cli import exits
 from speechbridge.cli.exits import FAILED, INTERRUPTED, WRONG, BadInput
 from speechbridge.cli.local import Url, own_key, service
 from speechbridge.cli.output import Quiet, Verbose, notice, say, write
@@ -25,6 +25,7 @@ from speechbridge.cli.recording import STDIN, Raw, Sound, sound_of
 from speechbridge.cli.screen import Screen, minutes
 from speechbridge.client.dial import NoConnection
 from speechbridge.client.stream import Stream, StreamError, connect, live
+from speechbridge.protocol import captions
 from speechbridge.protocol.messages import Final, Partial
 from speechbridge.protocol.request import ContentType, Option, StreamRequest
 

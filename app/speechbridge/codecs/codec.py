@@ -1,4 +1,4 @@
-"""FFmpeg's decoders: packets in, 16 kHz mono S16LE out. The only import of av (PyAV).
+"""FFmpeg's decoders: packets in, 16 kHz mono S16LE out. The only import of av (PyAV), but for `files.py`.
 
 libavcodec decodes, and libswresample converts; it holds back 1 ms, where soxr holds back 115 ms of telephone audio.
 Containers are read by our own readers. libavformat would pull its input and wait in C for bytes that a client has not
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 av.logging.set_level(None)  # it would tell of each damaged packet
 
+UNDECODABLE = (av.error.FFmpegError, ValueError)  # what PyAV raises
 DAMAGED = 25  # packets in a row that cannot be decoded, half a second of Opus: some are lost at a cut, and at a seam
 
 
@@ -35,42 +36,41 @@ class Codec:
     def __init__(self, track: Track) -> None:
         """Make it. Raises BadRequest if FFmpeg does not take what the track says of itself."""
         # Raw audio has ten channels at most, and FFmpeg has layouts for eight: 16-bit samples are averaged before.
-        self._mono = Converter(RATE, track.channels) if track.codec == PLAIN and track.channels > 1 else None
-        channels = 1 if self._mono else track.channels
+        self._averaged = Converter(RATE, track.channels) if track.codec == PLAIN and track.channels > 1 else None
+        channels = 1 if self._averaged else track.channels
         self._name = track.codec
         self._damaged = 0  # packets in a row
         self._has_decoded = False
-        self._resampler: av.AudioResampler | None = None
-        self._format: tuple[str, str, int] | None = None  # of the decoded samples
-        self._context: AudioCodecContext = av.CodecContext.create(track.codec, "r")  # type: ignore[assignment] # its own
-        self._context.thread_count = 1  # more would hold frames back
-        if track.extradata:
-            self._context.extradata = track.extradata
+        self._converted = Mono()
         try:
+            self._context: AudioCodecContext = av.CodecContext.create(track.codec, "r")  # type: ignore[assignment] # its own
+            self._context.thread_count = 1  # more would hold frames back
+            if track.extradata:
+                self._context.extradata = track.extradata
             if track.rate:
                 self._context.sample_rate = track.rate
             if channels:
                 self._context.layout = str(av.AudioLayout(_layout(channels)).name)
             self._context.open()
-        except (av.error.FFmpegError, ValueError) as error:
+        except UNDECODABLE as error:
             raise BadRequest(f"the stream's {self._name} cannot be decoded: {type(error).__name__}") from None
 
     def decode(self, packet: bytes) -> bytes:
         """Return the samples of a packet. Raises BadRequest once many in a row are damaged."""
-        if self._mono is not None:
-            packet = self._mono.feed(packet)
+        if self._averaged is not None:
+            packet = self._averaged.feed(packet)
         if not packet:  # to FFmpeg it would be the end
             return b""
         try:
             frames = self._context.decode(av.Packet(packet))
-        except (av.error.FFmpegError, ValueError):
+        except UNDECODABLE:
             self._damaged += 1
             if self._damaged >= DAMAGED:
                 raise BadRequest(f"the stream is damaged: its {self._name} cannot be decoded") from None
             return b""
         if frames:
             self._damaged, self._has_decoded = 0, True
-        return b"".join(map(self._converted, frames))
+        return b"".join(map(self._converted.feed, frames))
 
     def finish(self) -> bytes:
         """Return the last samples. Raises BadRequest if there was nothing but damaged packets."""
@@ -78,15 +78,24 @@ class Codec:
             raise BadRequest(f"the stream is damaged: its {self._name} cannot be decoded")
         try:
             frames = self._context.decode(None)
-        except (av.error.FFmpegError, ValueError):
+        except UNDECODABLE:
             frames = []
-        return b"".join(map(self._converted, frames)) + self._flushed()
+        return b"".join(map(self._converted.feed, frames)) + self._converted.flush()
 
-    def _converted(self, frame: AudioFrame) -> bytes:
+
+class Mono:
+    """Decoded frames of any rate and layout, which may change, to 16 kHz mono S16LE."""
+
+    def __init__(self) -> None:
+        self._resampler: av.AudioResampler | None = None
+        self._format: tuple[str, str, int] | None = None  # of the frames
+
+    def feed(self, frame: AudioFrame) -> bytes:
+        """Return the samples so far. Raises BadRequest for a rate or a number of channels that cannot be converted."""
         form = frame.format.name, frame.layout.name, frame.sample_rate
         flushed = b""
         if form != self._format:
-            flushed = self._flushed()
+            flushed = self.flush()
             if frame.layout.nb_channels not in CHANNELS:
                 raise BadRequest(f"the audio has {frame.layout.nb_channels} channels: send 1 to {CHANNELS[-1]}")
             if frame.sample_rate not in RATES:
@@ -97,7 +106,8 @@ class Codec:
         frame.pts = None  # times count samples; what a container says of pauses does not matter
         return flushed + _samples(self._resampler.resample(frame))
 
-    def _flushed(self) -> bytes:
+    def flush(self) -> bytes:
+        """Return the last samples."""
         if self._resampler is None:
             return b""
         resampler, self._resampler = self._resampler, None

@@ -168,6 +168,15 @@ class Decoder:
             raise not_samples(kind)
 
 
+def is_heard(begun: bytes) -> bool:
+    """Tell whether the first bytes of a file give sound: then the rest can be decoded as it comes."""
+    decoder = Decoder(ContentType.undeclared())
+    try:
+        return any(True for start in range(0, len(begun), PIECE) for _ in decoder.feed(begun[start : start + PIECE]))
+    except BadRequest:
+        return False
+
+
 def decodes(content_type: ContentType) -> bool:
     """Tell whether a stream can be decoded: all but raw samples of unknown formats, or not interleaved."""
     if content_type.media != ContentType.RAW:

@@ -60,7 +60,13 @@ CODECS = {
     "A_MPEG/L2": "mp2float",
     "A_ALAC": "alac",
 }
-PCM = {"A_PCM/INT/LIT": "pcm_s{}le", "A_PCM/INT/BIG": "pcm_s{}be", "A_PCM/FLOAT/IEEE": "pcm_f{}le"}
+PCM = {  # by codec and bits
+    **{("A_PCM/INT/LIT", bits): f"pcm_s{bits}le" for bits in (16, 24, 32)},
+    **{("A_PCM/INT/BIG", bits): f"pcm_s{bits}be" for bits in (16, 24, 32)},
+    **{("A_PCM/FLOAT/IEEE", bits): f"pcm_f{bits}le" for bits in (32, 64)},
+    ("A_PCM/INT/LIT", 8): "pcm_u8",
+    ("A_PCM/INT/BIG", 8): "pcm_u8",
+}
 
 MOST_BLOCK = 2**18  # bytes: 0.6 s of floats in stereo at 48 kHz
 
@@ -157,9 +163,7 @@ def _track(fields: dict[int, bytes]) -> Track:
     if ENCODINGS in fields:
         raise BadRequest("the WebM stream's audio track is encrypted, or compressed once more")
     bits = int.from_bytes(audio.get(BIT_DEPTH, b""), "big")
-    name = CODECS.get(codec) or (CODECS["A_AAC"] if codec.startswith("A_AAC/") else None)
-    if codec in PCM:
-        name = "pcm_u8" if bits == 8 else PCM[codec].format(bits)
+    name = CODECS.get(codec) or PCM.get((codec, bits)) or (CODECS["A_AAC"] if codec.startswith("A_AAC/") else None)
     if name is None:
         raise BadRequest(f"the WebM stream's audio is {codec[:20]!r}: send Opus")
     frequency = audio.get(FREQUENCY, b"")

@@ -28,7 +28,8 @@ class Upstream(Attempt[bytes, str]):
     Responses are messages of `protocol.messages`, or whatever the client understands. An engine that learns before the
     first response that the service has accepted the stream says so in `has_answered`. A stream that outlives its
     connections has `statistics`, and is told by `input_ended` that the client ends it. One that may be stuck in an SDK
-    that nothing wakes takes in `on_stuck` what to call then, with the reason, from another thread.
+    that nothing wakes takes in `on_stuck` what to call then, with the reason, from another thread; without a reason if
+    everything was answered.
     """
 
     statistics: Callable[[], ResumeStatistics] | None = None
@@ -62,6 +63,7 @@ class Capabilities:
     decodes: frozenset[str] = frozenset()  # media types that it decodes itself: such streams have one connection
     languages: frozenset[str] | None = None  # None: the service judges
     largest: int | None = None  # bytes of a message; None: any
+    whole_samples: bool = False  # in each message: clients may end theirs in the middle of one
     lifetime: float | None = None  # of a connection; it is replaced before
     room: float = 60.0  # of audio in the replay buffer: longer than finals may lie apart
     hold: float = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
@@ -107,11 +109,15 @@ class UpstreamClosed(Exception):
     """The upstream ended the stream early, or could not be reached. The text may be shown to the client.
 
     `is_retryable` says whether another try may succeed: as the close code has it, if nothing else is given. With
-    `is_at_once` it need not wait, as it goes elsewhere.
+    `is_at_once` it need not wait, as it goes elsewhere. `has_timed_out` says that a connection could not be made in
+    time: such a try is so long that few are made before all streams are held back.
     """
 
-    def __init__(self, close: Close, *, is_retryable: bool | None = None, is_at_once: bool = False) -> None:
+    def __init__(
+        self, close: Close, *, is_retryable: bool | None = None, is_at_once: bool = False, has_timed_out: bool = False
+    ) -> None:
         super().__init__(str(close))
         self.close = close
         self.is_at_once = is_at_once
+        self.has_timed_out = has_timed_out
         self.is_retryable = close.is_retryable if is_retryable is None else is_retryable

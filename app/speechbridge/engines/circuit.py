@@ -1,13 +1,15 @@
 """A circuit breaker: while an upstream fails for everybody, one stream at a time tries it.
 
 Streams that retry on their own make an outage worse: Rev.ai bills each connection for 15 s at least, and a server that
-recovers gets all connections at once. Streams of one engine share a circuit. After `FAILURES` failed connections in a
-row it is open: one stream at a time may connect (a probe), after a pause that doubles with each failed probe, and the
-others wait for the outcome. The first connection that succeeds closes the circuit, and all streams continue.
+recovers gets all connections at once. Streams of one engine share a circuit. It opens after `FAILURES` failed
+connections in a row, or after one that got no answer in time while no other succeeded. While it is open, one stream at
+a time may connect (a probe), after a pause that doubles with each failed probe, and the others wait for the outcome.
+The first connection that succeeds closes the circuit, and all streams continue.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -23,7 +25,10 @@ PROBE_SECONDS = 15.0  # for the outcome of a probe; if it hangs for longer, anot
 
 
 class Entry:
-    """Permission to try one connection."""
+    """Permission to try one connection, given at a time of the circuit's clock."""
+
+    def __init__(self, begun: float = 0.0) -> None:
+        self.begun = begun
 
 
 class Circuit:
@@ -35,6 +40,7 @@ class Circuit:
         self._failures = 0  # in a row; while the circuit is open, only failed probes count
         self._probe: Entry | None = None
         self._next_probe = 0.0
+        self._succeeded_at = -math.inf
 
     @property
     def is_open(self) -> bool:
@@ -54,7 +60,8 @@ class Circuit:
         deadline = self._clock() + patience
         with self._changed:
             while not is_given_up():
-                entry, now = Entry(), self._clock()
+                now = self._clock()
+                entry = Entry(now)
                 if not self.is_open:
                     return entry
                 if now >= self._next_probe:
@@ -70,6 +77,7 @@ class Circuit:
         with self._changed:
             self._failures = 0
             self._probe = None
+            self._succeeded_at = self._clock()
             self._changed.notify_all()
 
     def abandoned(self, entry: Entry) -> None:
@@ -82,8 +90,12 @@ class Circuit:
                 self._probe, self._next_probe = None, self._clock()
                 self._changed.notify_all()
 
-    def failed(self, entry: Entry) -> None:
+    def failed(self, entry: Entry, *, has_timed_out: bool = False) -> None:
         """Count a connection that failed.
+
+        One that got no answer in time counts for all of them: a host that drops packets takes seconds for each try,
+        and to wait for `FAILURES` of these would hold up a stream for half a minute. Unless another connection has
+        succeeded meanwhile: then it was not the service.
 
         While the circuit is open, only the failure of the probe is news: the others began before it opened, and a
         hundred streams that fail at one moment count as one failure.
@@ -91,7 +103,8 @@ class Circuit:
         with self._changed:
             if self.is_open and entry is not self._probe:
                 return
-            self._failures += 1
+            tells_all = has_timed_out and not self.is_open and self._succeeded_at < entry.begun
+            self._failures = FAILURES if tells_all else self._failures + 1
             self._probe = None
             if self.is_open:
                 self._next_probe = self._clock() + BACKOFF.limit(self._failures - FAILURES)

@@ -75,7 +75,7 @@ def persistent(open_stream: Open) -> Open:
             except UpstreamClosed as ending:
                 if ending.is_retryable or ending.close.code != CloseCode.UNAVAILABLE:
                     raise
-                raise UpstreamClosed(ending.close) from ending
+                raise UpstreamClosed(ending.close, has_timed_out=ending.has_timed_out) from ending
 
         return replace(upstream, start=start)
 

@@ -1,4 +1,4 @@
-"""What an engine takes: a request that it cannot serve is refused, and messages are cut to its size.
+"""What an engine takes: a request that it cannot serve is refused, and messages are cut to its size, in whole samples.
 
 Audio that it does not take is decoded and converted before it gets here (`speechbridge.codecs`). So the replay buffer
 holds what the engine is given.
@@ -6,11 +6,13 @@ holds what the engine is given.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import Close, CloseCode, fit_reason
+from speechbridge.protocol.media import RAW_FORMATS
 from speechbridge.protocol.request import ContentType
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ def refusal(request: StreamRequest, capabilities: Capabilities) -> UpstreamClose
     if kind.media != ContentType.RAW and not capabilities.takes(kind):
         reason = f"this speech service does not decode {kind.media}: send audio/x-raw"
     elif kind.media == ContentType.RAW and capabilities.formats is not None and kind.format not in capabilities.formats:
-        reason = f"this speech service takes format={', '.join(sorted(capabilities.formats))}"
+        if kind.layout != "interleaved" and (kind.channels or 1) > 1:
+            reason = f"{kind.channels} channels of format={kind.format} must be interleaved: send layout=interleaved"
+        else:
+            reason = f"format={kind.format}: send {RAW_FORMATS}"
     elif kind.media == ContentType.RAW and kind.rate not in capabilities.rates:
         reason = f"this speech service takes rate={kind.rate} only with layout=interleaved"
     elif kind.media == ContentType.RAW and (kind.channels or 1) > capabilities.channels:
@@ -41,23 +46,32 @@ def refusal(request: StreamRequest, capabilities: Capabilities) -> UpstreamClose
 
 
 def fitted(open_stream: Open, capabilities: Capabilities) -> Open:
-    """Cut the audio of streams into messages that an engine takes."""
-    largest = capabilities.largest
-    if largest is None:
+    """Cut the audio of streams into messages that an engine takes: no longer than it says, and of whole samples.
+
+    Only the last message of a connection may end in the middle of a sample, if there is no more.
+    """
+    largest, whole = capabilities.largest, capabilities.whole_samples
+    if largest is None and not whole:
         return open_stream
 
     def opened(request: StreamRequest) -> Upstream:
-        upstream = open_stream(request)
+        upstream, frame = open_stream(request), request.content_type.frame if whole else None
 
         def start(audio: Iterator[bytes]) -> object:
-            return upstream.start(_cut(audio, largest))
+            return upstream.start(_cut(audio, frame or 1, largest or sys.maxsize))
 
         return replace(upstream, start=start)  # type: ignore[arg-type] # whatever the SDK returns: `started` judges it
 
     return opened
 
 
-def _cut(audio: Iterator[bytes], largest: int) -> Iterator[bytes]:
+def _cut(audio: Iterator[bytes], frame: int, largest: int) -> Iterator[bytes]:
+    held, step = b"", max(1, largest // frame) * frame
     for chunk in audio:
-        for start in range(0, len(chunk), largest):
-            yield chunk[start : start + largest]
+        whole = held + chunk if held else chunk
+        rest = len(whole) % frame
+        held = whole[len(whole) - rest :] if rest else b""
+        for start in range(0, len(whole) - rest, step):
+            yield whole[start : min(start + step, len(whole) - rest)]
+    if held:
+        yield held

@@ -15,21 +15,19 @@ A class whose instances can be iterated is such a function, too, and its own met
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from speechbridge.engines import Capabilities, Engine, Open, Upstream, UpstreamClosed
+from speechbridge.engines import Capabilities, Engine, Upstream, UpstreamClosed
+from speechbridge.engines.calls import plain
 from speechbridge.protocol.close import Close, CloseCode
-from syncbridge import WrongStart, yielding
+from syncbridge import WrongStart
 from syncbridge.start import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from speechbridge.engines import Settled
+    from speechbridge.engines import Open, Settled
     from speechbridge.protocol.request import StreamRequest
-
-ABORTS = ("abort", "cancel", "close")  # a call of gRPC's has the second, a connection the third
 
 
 def function_engine(stream_client_start: Callable[..., Iterable[str]]) -> Engine:
@@ -50,52 +48,6 @@ def function_engine(stream_client_start: Callable[..., Iterable[str]]) -> Engine
         return Engine("function", open_stream)
     resumable = _breaking(open_stream, (OSError, *breaks))
     return Engine("function", resumable, Capabilities(lifetime=lifetime), _checked(settled))
-
-
-def plain(stream_client_start: Callable[..., Iterable[str]]) -> Open:
-    """Make streams of `stream_client_start(audio)`, or of `stream_client_start(audio, request)`.
-
-    The signature decides: a second positional parameter without a default gets the stream's `StreamRequest`.
-    """
-    wants_request = _takes_two(stream_client_start)
-
-    def opened(request: StreamRequest) -> Upstream:
-        call = _Call(stream_client_start, (request,) if wants_request else ())
-        return Upstream(yielding(str, call.start), call.abort)
-
-    return opened
-
-
-class _Call:
-    """One call of the function, and what it returned."""
-
-    def __init__(self, function: Callable[..., Iterable[str]], rest: tuple[StreamRequest, ...]) -> None:
-        named = getattr(function, "abort", None)
-        self._named = named if isinstance(named, str) else None
-        self._function = function
-        self._rest = rest
-        self._is_aborted = False
-        self._abort: Callable[[], object] | None = None
-
-    def start(self, audio: Iterator[bytes]) -> Iterable[str]:
-        returned = self._function(audio, *self._rest)
-        self._abort = self._abort_of(returned)
-        if self._is_aborted:  # while it connected, when there was nothing to abort yet
-            self.abort()
-        return returned
-
-    def abort(self) -> None:
-        self._is_aborted = True
-        if self._abort is not None:
-            self._abort()
-
-    def _abort_of(self, returned: Any) -> Callable[[], object] | None:
-        if self._named is not None and not callable(getattr(returned, self._named, None)):
-            raise WrongStart(f"`abort` names {self._named!r}, and a {type(returned).__name__} has no such method")
-        if inspect.isgenerator(returned) or inspect.iscoroutine(returned):
-            return None
-        methods = (getattr(returned, name, None) for name in ((self._named,) if self._named else ABORTS))
-        return next((method for method in methods if callable(method)), None)
 
 
 def _breaking(open_stream: Open, breaks: tuple[type[Exception], ...]) -> Open:
@@ -124,15 +76,3 @@ def _checked(settled: Settled) -> Settled:
         return second
 
     return checked
-
-
-def _takes_two(function: Callable[..., object]) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some callables written in C have none: assume one parameter
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [
-        p for p in signature.parameters.values() if p.kind in positional and p.default is inspect.Parameter.empty
-    ]
-    return len(required) >= 2

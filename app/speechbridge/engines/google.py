@@ -19,7 +19,8 @@ from google.cloud import speech_v2 as v2
 
 from speechbridge.engines import Capabilities, Engine, Upstream
 from speechbridge.engines.google_config import config_v1, config_v2, messages
-from speechbridge.engines.grpc_call import BY_NUMBER, Call, Channels, insecure, options
+from speechbridge.engines.grpc_call import BY_NUMBER, Call, insecure, options
+from speechbridge.engines.grpc_channels import Channels
 from speechbridge.engines.health import Health
 from speechbridge.engines.options import start_of
 from speechbridge.engines.reconnect import settled_by_final
@@ -34,6 +35,7 @@ CAPABILITIES = Capabilities(
     formats=frozenset({"S16LE"}),
     channels=1,  # of more it hears the first only, or bills each
     largest=25_600,  # bytes: v2 refuses more
+    whole_samples=True,
     lifetime=285.0,  # it ends a stream after about 305 s
     room=150.0,  # its finals may lie 50 to 100 s apart
     hold=120.0,

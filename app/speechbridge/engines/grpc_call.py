@@ -4,53 +4,29 @@ Google's and NVIDIA's SDKs are thin layers over it. What was measured of it, and
 
 - A call waits for its channel to connect for as long as that takes: here that has a timeout, and can be cancelled.
 - A channel that failed waits up to two minutes before it tries again: here a second at most.
-- A connection carries 100 streams at most, further ones wait silently: here each channel carries fewer.
 - It takes input without a bound, so what was given was not heard: nothing is settled but by a final.
 - The thread that takes the input logs whatever it raises, and the call goes on: our input raises nothing.
-- Whoever wants to know whether a channel has connected gets a thread that looks for 0.2 s longer than it is asked to,
-  and dies with a traceback if the channel is closed meanwhile: closing waits for it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import math
 import threading
 import time
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from speechbridge.engines import UpstreamClosed
-from speechbridge.protocol.close import Close, CloseCode, fit_reason
+from speechbridge.engines.grpc_status import no_success, too_late
+from speechbridge.protocol.close import Close, CloseCode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from speechbridge.engines.grpc_channels import Channel, Channels
     from speechbridge.engines.health import Health
 
-logger = logging.getLogger(__name__)
-
-LOOKS_ON = 0.3  # seconds: see above
-STREAMS = 80  # on one channel: servers allow 100 on a connection
 KEEPALIVE_SECONDS = 30  # as Google's own Pub/Sub client has it; servers refuse pings that come much more often
-CLOSES = {
-    "UNAUTHENTICATED": CloseCode.UNAUTHORIZED,
-    "PERMISSION_DENIED": CloseCode.UNAUTHORIZED,
-    "INVALID_ARGUMENT": CloseCode.BAD_REQUEST,
-    "NOT_FOUND": CloseCode.BAD_REQUEST,
-    "FAILED_PRECONDITION": CloseCode.BAD_REQUEST,
-    "UNIMPLEMENTED": CloseCode.BAD_REQUEST,
-    "RESOURCE_EXHAUSTED": CloseCode.TOO_MANY,
-    "INTERNAL": CloseCode.INTERNAL,
-    "UNKNOWN": CloseCode.INTERNAL,
-    "DATA_LOSS": CloseCode.INTERNAL,
-}
-"""What a status means in our codes. The others may pass: 4013. Limits of time are ABORTED or OUT_OF_RANGE."""
-
 BY_NUMBER = {status.value[0]: status.name for status in grpc.StatusCode}
 _CONNECTED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
 
@@ -70,53 +46,6 @@ def options(connect_seconds: float) -> list[tuple[str, int]]:
 def insecure(target: str, connect_seconds: float) -> Any:
     """Make a channel without encryption, for an emulator or a server nearby. No proxy of the environment is asked."""
     return grpc.insecure_channel(target, [*options(connect_seconds), ("grpc.enable_http_proxy", 0)])
-
-
-@dataclass
-class Channel:
-    """A channel, an SDK's client on it, and how many streams it carries."""
-
-    grpc: Any
-    client: Any
-    streams: int = 0
-    is_connected: bool = False  # as far as is known
-
-
-@dataclass
-class Channels:
-    """The channels to one service. `make` makes one, with a client on it. Thread-safe."""
-
-    make: Callable[[], tuple[Any, Any]]
-    looked_at: float = -math.inf  # the last time that somebody waited for one to connect; by the monotonic clock
-    _all: list[Channel] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def lease(self) -> Iterator[Channel]:
-        """Yield a channel with room for a stream. It is made when it is needed."""
-        with self._lock:
-            channel = next((channel for channel in self._all if channel.streams < STREAMS), None)
-            if channel is None:
-                channel = Channel(*self.make())
-                self._all.append(channel)
-            channel.streams += 1
-        try:
-            yield channel
-        finally:
-            with self._lock:
-                channel.streams -= 1
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Close all of them in the end."""
-        try:
-            yield
-        finally:
-            await asyncio.sleep(self.looked_at + LOOKS_ON - time.monotonic())
-            with self._lock:
-                for channel in self._all:
-                    channel.grpc.close()
-                self._all.clear()
 
 
 class Call:
@@ -177,24 +106,7 @@ class Call:
         """Return what to raise for a status."""
         if self._secret:
             details = details.replace(self._secret, "...")
-        code = CLOSES.get(status, CloseCode.UNAVAILABLE)
-        if code is not CloseCode.UNAUTHORIZED:  # there, who knows what it repeats
-            logger.warning("the speech service answered %s: %s", status, details)
-        if status == "UNAVAILABLE":
-            return self._unreachable(details)
-        # What is wrong with the request, its client may know; all else is between us and the service.
-        said = f"{status}: {details}" if status == "INVALID_ARGUMENT" else status
-        return UpstreamClosed(Close(code, fit_reason(f"the speech service answered {said}")))
-
-    def _unreachable(self, details: str) -> UpstreamClosed:
-        has_connected = self._health.has_connected
-        if "certificate" in details.lower():
-            return self._health.unreachable("the speech service's certificate is not valid", is_retryable=False)
-        if "timed out" in details:
-            return self._too_late()
-        if "resolution" in details:  # of the name
-            return self._health.unreachable("the speech service's host is not known", is_retryable=has_connected)
-        return self._health.unreachable("the speech service cannot be reached", is_retryable=True)
+        return no_success(status, details, self._health, self._connect_seconds)
 
     def _connect(self, channel: Channel) -> None:
         """Wait until the channel has connected, or has failed to: then the call fails at once, and tells why."""
@@ -207,18 +119,13 @@ class Call:
                 self._changed.wait_for(lambda: self._is_aborted or self._state in _CONNECTED, self._connect_seconds)
         finally:
             channel.grpc.unsubscribe(self._on_state)
-            self._channels.looked_at = time.monotonic()
         channel.is_connected = self._state is grpc.ChannelConnectivity.READY
         if self._is_aborted:
             raise UpstreamClosed(Close(CloseCode.ABNORMAL, "the stream was aborted"))
         self._health.connected(time.perf_counter() - begun if channel.is_connected else None)
         if self._state not in _CONNECTED:
-            raise self._too_late()
+            raise too_late(self._health, self._connect_seconds)
         self._health.has_connected = self._health.has_connected or channel.is_connected
-
-    def _too_late(self) -> UpstreamClosed:
-        reason = f"the speech service did not answer within {self._connect_seconds:g} s"
-        return self._health.unreachable(reason, is_retryable=self._health.has_connected)
 
     def _on_state(self, state: Any) -> None:
         with self._changed:

@@ -74,11 +74,12 @@ class Health:
         """Note that the service has accepted a stream."""
         self.circuit.succeeded()
 
-    def unreachable(self, reason: str, *, is_retryable: bool) -> UpstreamClosed:
+    def unreachable(self, reason: str, *, is_retryable: bool, has_timed_out: bool = False) -> UpstreamClosed:
         """Return what to raise when there is no connection; note it if a retry is of no use."""
         if not is_retryable:
             self._fault, self._fault_at = reason, time.monotonic()
-        return UpstreamClosed(Close(CloseCode.UNAVAILABLE, fit_reason(reason)), is_retryable=is_retryable)
+        close = Close(CloseCode.UNAVAILABLE, fit_reason(reason))
+        return UpstreamClosed(close, is_retryable=is_retryable, has_timed_out=has_timed_out)
 
 
 def guarded(open_stream: Open, health: Health, patience: float) -> Open:
@@ -113,19 +114,22 @@ class _Guard:
         entry = circuit.enter(self._is_aborted.is_set, self._patience)
         if entry is None:
             raise HeldBack
-        has_failed = False
+        has_failed = has_timed_out = False
         try:
             with self._health.connection():
                 yield from self._responses(audio)
             self._answered()
         except UpstreamClosed as ending:
-            has_failed = ending.is_retryable and not self._is_aborted.is_set()
+            has_failed, has_timed_out = ending.is_retryable and not self._is_aborted.is_set(), ending.has_timed_out
             if not ending.is_retryable:  # for this stream only; or else each is told why, and waits for no probe
                 self._answered()
             raise
         finally:
             if not self._has_answered and not (self.upstream.has_answered and self.upstream.has_answered()):
-                (circuit.failed if has_failed else circuit.abandoned)(entry)
+                if has_failed:
+                    circuit.failed(entry, has_timed_out=has_timed_out)
+                else:
+                    circuit.abandoned(entry)
 
     def _responses(self, audio: Iterator[bytes]) -> Iterator[str]:
         responses = started(self.upstream.start, audio)

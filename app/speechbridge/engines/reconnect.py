@@ -75,7 +75,7 @@ def resuming(
             return open_stream(request)
         stream = _Stream(open_stream, request, options, capabilities or Capabilities(), settled, frame, stuck)
         whole = stream.resumable
-        return Upstream(whole, whole.abort, b"".join, whole.statistics, whole.input_ended)
+        return Upstream(whole, whole.abort, b"".join, whole.statistics, whole.input_ended, on_stuck=whole.on_stuck)
 
     return opened
 

@@ -1,78 +1,30 @@
-"""Rev.ai's SDK as an engine. The only import of rev_ai.
+"""Rev.ai's cloud, or another server that speaks its protocol, as an engine.
 
-The SDK is used as it is, through `RevAiStreamingClient.start`. It is written for a script with one stream, though,
-and a service must defend itself against that. What was measured of it, and what is done about it here:
-
-- It connects inside `start`, without a timeout, and its socket waits for ever: it is given one of ours (`rev_socket`).
-- Every close frame ends its responses *normally*, a refusal too; only `on_close` tells, and a close frame without a
-  code tells nobody: the code is remembered, and judged when the responses end.
-- It answers a close frame before it reports it, so a peer that has dropped the connection by then costs the code:
-  a send that fails is noted, not raised.
-- Its send thread dies with a traceback when the connection breaks, or goes on sending to a socket that is closed:
-  the same remedy, and the feed stops once the responses have ended.
-- It never closes its socket: it is released when the responses end.
-- A malformed message ends its response generator, but not the stream: a new generator goes on, on the same socket.
-- `start` lacks four of the protocol's parameters: they are appended to the URL.
-- The access token is in the URL: no exception of websocket-client, which may show the URL, leaves this file.
-
-Private names of rev_ai that this relies on: `RevAiStreamingClient._get_response_generator`, which `start` returns.
-tests/engines/test_rev_canary.py lists what else it does with the socket, and fails when that changes.
+`rev_stream` is one stream through Rev.ai's unmodified SDK, `rev_socket` the socket under it.
 """
 
 from __future__ import annotations
 
-import logging
-import ssl
-import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
-
-from rev_ai.models import MediaConfig
-from rev_ai.streamingclient import RevAiStreamingClient
 
 from speechbridge.engines import Capabilities, Engine, Upstream, UpstreamClosed
 from speechbridge.engines.health import Health
 from speechbridge.engines.reconnect import settled_by_final
-from speechbridge.engines.rev_socket import (
-    RevSocket,
-    Timeouts,
-    WebSocketAddressException,
-    WebSocketBadStatusException,
-    WebSocketException,
-    WebSocketTimeoutException,
-)
-from speechbridge.protocol.close import Close, CloseCode
-from speechbridge.protocol.messages import kind_of
-from speechbridge.protocol.request import encode_query
+from speechbridge.engines.rev_socket import Timeouts
+from speechbridge.engines.rev_stream import RevStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from speechbridge.protocol.request import StreamRequest
 
 __all__ = ["RevEngine", "Timeouts", "rev_engine"]
 
-logger = logging.getLogger(__name__)
-
 # 2 s of 16 kHz mono: more may have queued up, but who knows what an upstream takes. Rev.ai closes a connection after
 # 3 h, others that speak its protocol do not: SPEECHBRIDGE_UPSTREAM_LIFETIME says when one is replaced.
 CAPABILITIES = Capabilities(largest=2**16)
-
-# Parameters of the protocol that the SDK's `start` does not take.
-BEYOND_THE_SDK = ("max_segment_duration_seconds", "enable_speaker_switch", "priority", "max_connection_wait_seconds")
-
-# What an HTTP status in place of the 101 means in the protocol's own codes; a proxy may send one. Others: 4013.
-STATUSES = {
-    400: CloseCode.BAD_REQUEST,
-    401: CloseCode.UNAUTHORIZED,
-    402: CloseCode.NO_CREDITS,
-    403: CloseCode.UNAUTHORIZED,
-    413: CloseCode.BAD_REQUEST,
-    414: CloseCode.BAD_REQUEST,
-    431: CloseCode.BAD_REQUEST,  # these three: the client's own parameters are too long
-    429: CloseCode.TOO_MANY,
-}
 
 
 class RevEngine:
@@ -96,7 +48,7 @@ class RevEngine:
         self._url = url
 
     def __call__(self, request: StreamRequest) -> Upstream:
-        stream = _Stream(self, self._url().rstrip("/"), request)
+        stream = RevStream(self._url().rstrip("/"), self.token, request, self.health, self.timeouts)
         return Upstream(stream.start, stream.abort, b"".join, has_answered=lambda: stream.has_answered)
 
     def _trouble(self) -> str | None:
@@ -112,120 +64,3 @@ def rev_engine(
 ) -> Engine:
     """Make an engine of Rev.ai's SDK. `running` runs its server, if that is ours to run."""
     return Engine(name, rev, CAPABILITIES, settled_by_final, rev.health, running)
-
-
-class _Stream:
-    """One stream: one client, one connection, never used again."""
-
-    def __init__(self, engine: RevEngine, url: str, request: StreamRequest) -> None:
-        beyond = {name: value for name, value in request.options.items() if name in BEYOND_THE_SDK}
-        self._options = {name: value for name, value in request.options.items() if name not in BEYOND_THE_SDK}
-        self._health = engine.health
-        self._timeouts = engine.timeouts
-        self._socket = RevSocket(encode_query(beyond), engine.timeouts)
-        self._client: Any = RevAiStreamingClient(
-            engine.token,
-            MediaConfig(str(request.content_type)),
-            on_close=self._on_close,
-            on_connected=self._on_connected,
-            url=url,
-        )
-        self._client.client = self._socket
-        self.has_answered = False
-        self._close: Close | None = None
-        self._input_ended = False
-        self._over = False
-
-    def start(self, audio: Iterator[bytes]) -> Iterator[str]:
-        """Connect, then yield the upstream's messages as they come.
-
-        Ends when the upstream has said its last words after the end of `audio`; raises UpstreamClosed for every
-        other ending.
-        """
-        try:
-            self._connect(audio)
-            yield from self._responses()
-            self._judge()
-        finally:
-            self._over = True
-            self._socket.release()
-
-    def abort(self) -> None:
-        """End the stream: wake whatever waits on the socket, now or as soon as there is one. Thread-safe."""
-        self._socket.interrupt()
-
-    def _connect(self, audio: Iterator[bytes]) -> None:
-        begun, took = time.perf_counter(), None
-        try:
-            self._client.start(self._feed(audio), **self._options)
-            took = time.perf_counter() - begun
-            self._health.has_connected = True
-        except WebSocketBadStatusException as error:
-            code = STATUSES.get(error.status_code, CloseCode.UNAVAILABLE)
-            raise UpstreamClosed(Close(code, f"the speech service answered HTTP {error.status_code}")) from None
-        except (OSError, WebSocketException, ValueError, LookupError, TypeError) as error:  # the last three: odd HTTP
-            logger.warning("the upstream cannot be reached: %s", type(error).__name__)
-            raise self._unreachable(error) from None
-        finally:
-            self._health.connected(took)
-
-    def _unreachable(self, error: Exception) -> UpstreamClosed:
-        """Return what to raise for an error while connecting.
-
-        If no stream ever got through, a wrong address is more likely than an outage: the client is told at once.
-        """
-        has_connected = self._health.has_connected
-        match error:
-            case ssl.SSLCertVerificationError():
-                reason = f"the speech service's certificate is not valid: {error.verify_message}"
-                return self._health.unreachable(reason, is_retryable=False)
-            case TimeoutError() | WebSocketTimeoutException():
-                reason = f"the speech service did not answer within {self._timeouts.connect:g} s"
-                return self._health.unreachable(reason, is_retryable=has_connected)
-            case WebSocketAddressException():
-                return self._health.unreachable("the speech service's host is not known", is_retryable=has_connected)
-        return self._health.unreachable("the speech service cannot be reached", is_retryable=True)
-
-    def _feed(self, audio: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in audio:
-            if self._over:
-                return
-            yield chunk
-        self._socket.expect_last_words()
-        self._input_ended = True  # the SDK sends EOS next
-
-    def _responses(self) -> Iterator[str]:
-        while True:
-            try:
-                for response in self._client._get_response_generator():  # noqa: SLF001 # what `start` returns, again
-                    if response:  # '' stands for a binary message
-                        yielded = time.monotonic()
-                        yield response  # may wait long for a client that does not read
-                        self._socket.postpone_last_words(time.monotonic() - yielded)
-                        if self._input_ended and kind_of(response) == "final":
-                            self._socket.expect_last_words()
-            except WebSocketTimeoutException:
-                if self._socket.is_too_late():
-                    seconds = self._timeouts.answer
-                    reason = f"the input ended, and the speech service sent no final for {seconds:g} s"
-                    raise UpstreamClosed(Close(CloseCode.ABNORMAL, reason)) from None
-            except (OSError, WebSocketException) as error:
-                logger.warning("the upstream connection broke: %s", type(self._socket.failure or error).__name__)
-                raise UpstreamClosed(Close(CloseCode.ABNORMAL, "the connection to the speech service broke")) from None
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                logger.warning("a message of the upstream was malformed and is skipped: %s", type(error).__name__)
-            else:
-                return
-
-    def _judge(self) -> None:
-        close = self._close or Close(CloseCode.NO_CODE, "the speech service closed without a code")
-        if not close.is_success(eos_sent=self._input_ended):
-            raise UpstreamClosed(close)
-
-    def _on_connected(self, job_id: str) -> None:
-        logger.info("upstream job %s", job_id)
-        self.has_answered = True
-        self._health.answered()
-
-    def _on_close(self, code: int, reason: str) -> None:
-        self._close = Close(code, reason)

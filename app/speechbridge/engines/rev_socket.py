@@ -2,22 +2,16 @@
 
 What is corrected, and why:
 
-- It waits for ever: here each wait on the connection has a timeout. Connecting runs in a thread of its own, because
-  nothing can interrupt a DNS lookup: so the whole of it is bounded, and can be given up at once. The thread that is
-  left behind ends with its lookup, and closes what it has opened.
+- It waits for ever: here each wait on the connection has a timeout, and so has connecting as a whole (`rev_connect`).
 - It takes messages of any size, in any number of fragments: here both are bounded.
 - A send that fails raises in the SDK's send thread, where nobody sees it, and often before the reader has got the close
   frame that says why: here the failure is noted, and the reader is woken.
 - The parent closes the socket by itself when the peer does, possibly under a thread that sends. Its descriptor may
   belong to another connection by then, and the audio goes to a stranger. Here the socket is only shut down; `release`
   closes it once no thread is inside a send.
-- The parent frames and masks by way of numpy, and checks UTF-8 by way of wsaccel, which nobody maintains any more, or
-  character by character in Python. Here framing is a few lines around the compiled masking of websockets, which is
-  installed anyway, and nothing checks UTF-8: the SDK decodes each text, which does. The reason of a close frame is made
-  decodable, so that its code is never lost. CPU measured on Linux, for sending 3,200 bytes and for receiving a partial
-  of eight words: 7 and 9 us; the parent with numpy and wsaccel takes 17 and 18 us.
-- Of a connection that is refused the parent never closes the socket: here it is found in the traceback and closed.
-- Errors show the URL, and in it the access token: `rev.py` lets none of them out.
+- It frames and masks slowly: see `rev_frames`. The reason of a close frame is made decodable, so that its code is never
+  lost.
+- Errors show the URL, and in it the access token: `rev_stream` lets none of them out.
 
 Private names of websocket-client that this relies on: `WebSocket._recv`, through which its frame buffer reads, and
 that the buffer keeps what it is given beyond what it asked for. Its methods that call the ones overridden here are
@@ -26,14 +20,11 @@ listed in tests/engines/test_rev_canary.py, which fails when one of them changes
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import struct
 import sys
-import threading
 import time
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -51,12 +42,9 @@ from websocket import (
     frame_buffer,
 )
 
+from speechbridge.engines.rev_connect import Connecting, GivenUp
+from speechbridge.engines.rev_frames import frame
 from speechbridge.protocol.address import is_nearby
-
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # no wheel for this platform
-    from websockets.utils import apply_mask
 
 __all__ = [
     "RevSocket",
@@ -102,11 +90,7 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
         self._extra = extra
         self._timeouts = timeouts
         self._fragments = self._size = 0  # of the message that is being received
-        self._connecting = threading.Lock()  # guards the next three
-        self._is_connecting = False
-        self._connect_failure: BaseException | None = None
-        self._is_released = False
-        self._woken = threading.Event()  # connecting is over, or has been interrupted
+        self._connecting = Connecting(self.shutdown)
         self._last_words_due: float | None = None  # by the monotonic clock
         self.is_interrupted = False
         self.failure: Exception | None = None  # of the first send that failed
@@ -119,32 +103,13 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
         if is_nearby(urlsplit(url).hostname or ""):  # the embedded recognizer above all
             # Whatever the environment says. The parent reads the second only if there is a first.
             options |= {"http_proxy_host": "unused", "http_no_proxy": ["*"]}
-        self._is_connecting = True
-        threading.Thread(target=self._connect, args=(url, options), name="rev-connect", daemon=True).start()
-        self._woken.wait(self._timeouts.connect)
-        with self._connecting:
-            if self._is_connecting and not self.is_interrupted:
-                raise TimeoutError
-            failure = self._connect_failure
-        if self.is_interrupted:  # an interrupt that comes from now on finds the socket
-            raise WebSocketConnectionClosedException
-        if failure is not None:
-            raise failure
-        self.settimeout(self._timeouts.answer)
-
-    def _connect(self, url: str, options: dict[str, Any]) -> None:
-        failure: BaseException | None = None
         try:
-            super().connect(url, timeout=self._timeouts.connect, **options)
-        except BaseException as error:  # noqa: BLE001 # raised in the thread that waits
-            failure = error
-            _close_sockets(error)
-        with self._connecting:
-            self._connect_failure, self._is_connecting = failure, False
-            is_left_behind = self._is_released
-        if is_left_behind:
-            self.shutdown()
-        self._woken.set()
+            self._connecting.run(
+                lambda: WebSocket.connect(self, url, timeout=self._timeouts.connect, **options), self._timeouts.connect
+            )
+        except GivenUp:  # an interrupt that comes from now on finds the socket
+            raise WebSocketConnectionClosedException from None
+        self.settimeout(self._timeouts.answer)
 
     def send(self, payload: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> int:
         """Send one message, or control frame. Never raises: see `failure`."""
@@ -200,7 +165,7 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
     def interrupt(self) -> None:
         """Wake whatever waits on the connection, in any thread. What has arrived can still be read."""
         self.is_interrupted = True
-        self._woken.set()
+        self._connecting.give_up()
         sock = self.sock
         if sock is not None:
             with suppress(OSError):  # not connected, or no more
@@ -210,12 +175,9 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
     def release(self) -> None:
         """Close the descriptor, once no thread is inside a send. One that still connects closes it itself."""
         self.interrupt()
-        with self._connecting:
-            self._is_released = True
-            if self._is_connecting:
-                return
-        with self.lock:
-            self.shutdown()
+        if not self._connecting.leave():
+            with self.lock:
+                self.shutdown()
 
     def settimeout(self, timeout: float) -> None:
         """Bound each wait on the connection, in seconds.
@@ -248,17 +210,6 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
         return received
 
 
-def _close_sockets(error: BaseException) -> None:
-    """Close the socket of a connection that failed: of one that was refused the parent forgets it.
-
-    The traceback keeps the parent's variables, and so the descriptor, for as long as anybody keeps the error.
-    """
-    for called, _ in traceback.walk_tb(error.__traceback__):
-        found = called.f_locals.get("sock")
-        if isinstance(found, socket.socket):
-            found.close()
-
-
 class _BoundedFrames(frame_buffer):  # type: ignore[misc] # websocket-client has no types
     """Refuses a frame that is too large before it is received."""
 
@@ -266,16 +217,3 @@ class _BoundedFrames(frame_buffer):  # type: ignore[misc] # websocket-client has
         super().recv_length()
         if self.length > LARGEST:
             raise WebSocketPayloadException
-
-
-def frame(data: bytes, opcode: int) -> bytes:
-    """Return one final, masked frame: RFC 6455, 5.2."""
-    size = len(data)
-    if size < 126:
-        head = bytes((0x80 | opcode, 0x80 | size))
-    elif size < 2**16:
-        head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
-    else:
-        head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
-    mask = os.urandom(4)
-    return head + mask + apply_mask(data, mask)

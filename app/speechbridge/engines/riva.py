@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import riva.client
 
 from speechbridge.engines import Capabilities, Engine, Upstream
-from speechbridge.engines.grpc_call import Call, Channels, options
+from speechbridge.engines.grpc_call import Call, options
+from speechbridge.engines.grpc_channels import Channels
 from speechbridge.engines.health import Health
 from speechbridge.engines.options import language_of, phrases_of, start_of
 from speechbridge.engines.reconnect import settled_by_final
@@ -31,6 +32,7 @@ CAPABILITIES = Capabilities(
     formats=frozenset({"S16LE"}),
     channels=1,  # its streaming models hear one
     largest=2**16,  # bytes; gRPC's own limit is 4 MiB
+    whole_samples=True,
     lifetime=3_300.0,  # its servers may be set to end a stream after an hour
     tail=0.5,  # a final ends with its last word
 )

@@ -62,4 +62,7 @@ SAMPLES: Mapping[str, tuple[str, str]] = {
 }
 """Samples without a header, of a format that the name says: our name, and GStreamer's for the format."""
 
+RAW_FORMATS = "S8 U8 S16 U16 S24 U24 S24_32LE S32 U32 F32 F64 (LE or BE), MULAW or ALAW"
+"""Formats of raw samples that the service takes, in words for a client: `codecs.samples` decodes them."""
+
 TELEPHONE = 8000  # samples a second, where mu-law and A-law come without `rate`

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from speechbridge.protocol.address import is_loopback
 from speechbridge.protocol.close import CloseCode
+from speechbridge.server.client_secrets import ClientSecrets
 from speechbridge.server.limits import Limits, Refused, limited_address
 from speechbridge.settings import WrongSetting, split
 
@@ -138,6 +139,7 @@ class Handshake:
     address: str = ""
     key: str = field(default="", repr=False)
     is_resuming: bool = False  # a stream that holds a lease already
+    takes_secrets: bool = True  # a client secret is as good as a key
 
 
 class Admission:
@@ -162,6 +164,11 @@ class Admission:
             raise WrongSetting(f"{name}: others can reach {where} without an API key: {cure}")
         self.origins = Origins(split(settings.origins), keyed=bool(self.keys))
         self.limits = Limits(settings, settings.most_connections)
+        self.secrets = ClientSecrets()
+
+    def may_share(self, handshake: Handshake) -> bool:
+        """Tell whether a browser's page may read what we answer to its requests."""
+        return bool(handshake.origins) and self.origins.allow(handshake.origins, handshake.host, has_cookie=False)
 
     def admit(self, handshake: Handshake) -> Lease:
         """Check a handshake; return a lease, to be held before anything else happens. Raises Refused."""
@@ -172,12 +179,17 @@ class Admission:
         if address:
             self.limits.count_handshake("address", address)
         if self.keys:
-            name = self._owner(handshake.key)
+            name = self._owner(handshake)
             self.limits.count_handshake("key", name)
         return self.limits.lease(address, name, is_resuming=handshake.is_resuming)
 
-    def _owner(self, key: str) -> str:
+    def _owner(self, handshake: Handshake) -> str:
+        key = handshake.key
         name = self.keys.name(key)
+        if name is None and (secret := self.secrets.find(key)) is not None:
+            if handshake.takes_secrets:
+                return secret.owner
+            raise Refused(CloseCode.UNAUTHORIZED, "a client secret connects, and can do nothing else: send an API key")
         if name is None:
             what = "this API key is not known" if key else "an API key is needed"
             raise Refused(CloseCode.UNAUTHORIZED, f"{what}: send it as access_token or Authorization: Bearer")

@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
+from speechbridge.protocol.deepgram import PATH as LISTEN
 from speechbridge.protocol.flows import PATH as FLOWS
+from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME
+from speechbridge.protocol.transcriptions import PATH as TRANSCRIPTIONS
 from speechbridge.server.admission import Admission
-from speechbridge.server.endpoints import flows, health, misdirected, page, relay, stream
+from speechbridge.server.endpoints import (
+    flows,
+    health,
+    listen,
+    misdirected,
+    openai,
+    page,
+    relay,
+    stream,
+    transcriptions,
+)
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
 from speechbridge.server.processors import Processors
@@ -34,15 +47,16 @@ def create_app(
     *,
     stream_client_start: Callable[..., Iterable[str]] | None = None,
     engine: Engine | None = None,
+    fallback: Engine | None = None,
     worker: Worker | None = None,
 ) -> FastAPI:
     """Make the application.
 
     `engine` is the speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the short form of one,
     as in the setting `SPEECHBRIDGE_START`. Without either, the settings choose: `SPEECHBRIDGE_ENGINE`. What the engine
-    needs beside its streams, such as the embedded recognizer, lives as long as the application. The settings may name
-    another one, `SPEECHBRIDGE_FALLBACK`, that streams go on with while it fails. `worker` is given if it is one of
-    several processes of `speechbridge serve --workers`.
+    needs beside its streams, such as the embedded recognizer, lives as long as the application. `fallback`, or the one
+    that `SPEECHBRIDGE_FALLBACK` names, is an engine that streams go on with while the first one fails. `worker` is
+    given if this is one of several processes of `speechbridge serve --workers`.
 
     Raises WrongSetting.
     """
@@ -53,14 +67,15 @@ def create_app(
     if engine is None:
         given = stream_client_start
         engine = choose(settings, recognizer) if given is None else function_engine(given)
-    fallback = choose_fallback(settings, engine, recognizer)
+    fallback = choose_fallback(settings, engine, fallback, recognizer)
     speech = SpeechService(engine, settings, metrics.connected, fallback)
-    shared = Alone(Admission(settings)) if worker is None else worker
+    admission = Admission(settings)
+    shared = Alone(admission) if worker is None else worker
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
         speech.open,
         settings,
-        takes=speech.takes,
+        takes=speech.open.takes,
         processors=processors,
         waited=metrics.waited,
         delayed=metrics.delayed,
@@ -83,14 +98,23 @@ def create_app(
     app.state.failure = None  # why it could not start, where one line says it
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.add_exception_handler(WebSocketDisconnect, _ignore)
-    app.add_middleware(Gate, admit=shared.admit, idle_seconds=settings.idle_seconds)
+    app.add_middleware(
+        Gate,
+        shared=shared,
+        may_share=admission.may_share,
+        idle_seconds=settings.idle_seconds,
+        posts={TRANSCRIPTIONS, CLIENT_SECRETS},
+    )
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(shared))
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable))
+    app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
-    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS))
+    app.include_router(openai.router(sessions, shared.make_secret))
+    app.include_router(transcriptions.router(sessions, settings, settings.language))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS, REALTIME))
     return app
 
 

@@ -1,91 +1,173 @@
-"""Admission, in front of every WebSocket endpoint: an ASGI middleware.
+"""Admission, in front of every endpoint that takes speech: an ASGI middleware.
 
-A connection that is refused is accepted first, and closed at once with a code and a reason: a browser's script never
+A WebSocket that is refused is accepted first, and closed at once with a code and a reason: a browser's script never
 sees the status of a refused handshake.
 
 If a client exceeds a rate later, nothing more is read from it and its endpoint is told that it has left. The endpoint
 sends what it still has to send; then the connection is closed with the code of that limit. Our server counts what
 comes, frame by frame (`scope["meter"]`); under another server the gate counts messages.
 
-A client sends its key as `access_token` in the query or as `Authorization: Bearer`. A page's script cannot set headers,
-and a URL is easily seen by others, so it sends the key as a subprotocol: `speechbridge.key.KEY`, beside `speechbridge`,
-which we select.
+Where a client sends its key, `credentials.py` tells.
+
+A POST to one of the paths that the application names is admitted as a handshake is, and takes up the place of a
+connection until it is answered. It is refused with a status. What it sends is counted, too: if that is too fast, the
+gate stops reading for a while. Pages of other origins may read the answer if they may connect (CORS).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
+from speechbridge.protocol import deepgram
+from speechbridge.protocol.api_errors import ApiError
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME, ending
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.admission import Handshake
-from speechbridge.server.endpoints import stream
+from speechbridge.server.body import Body, refuse
+from speechbridge.server.credentials import Credentials
+from speechbridge.server.endpoints import openai, stream
 from speechbridge.server.limits import Refused
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Collection
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from speechbridge.server.meter import Meter
-    from speechbridge.server.shared import Lease
+    from speechbridge.server.shared import Lease, Shared
 
 logger = logging.getLogger(__name__)
 
-SUBPROTOCOL = "speechbridge"
-KEY_SUBPROTOCOL = "speechbridge.key."
+PREFLIGHT = [
+    (b"access-control-allow-methods", b"POST"),
+    (b"access-control-allow-headers", b"authorization, *"),
+    (b"access-control-max-age", b"600"),
+]
 
 
 class Gate:
-    """ASGI middleware: admit WebSockets or refuse them, and close those that exceed their limits."""
+    """ASGI middleware: admit WebSockets, and POSTs to `posts`, or refuse them; close those that exceed their limits."""
 
-    def __init__(self, app: ASGIApp, admit: Callable[[Handshake], Awaitable[Lease]], idle_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        shared: Shared,
+        may_share: Callable[[Handshake], bool],
+        idle_seconds: float,
+        posts: Collection[str] = frozenset(),
+    ) -> None:
         self._app = app
-        self._admit = admit
+        self._shared = shared
+        self._may_share = may_share
         self._idle_seconds = idle_seconds
+        self._posts = posts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _own_path(scope) in self._posts:
+            await self._request(scope, receive, send)
+            return
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
-        handshake = _handshake(scope)
-        offered: list[str] = scope["subprotocols"]
-        # The endpoints do not see them: /relay passes on what it is offered, and the key is for us alone.
-        scope["subprotocols"] = [name for name in offered if not _is_ours(name)]
-        connection = _Connection(receive, send, SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        credentials = _credentials(scope)
+        handshake = _handshake(scope, credentials)
+        scope["subprotocols"] = list(credentials.others)
+        connection = _Connection(receive, send, credentials.selected)
         try:
-            lease = scope["lease"] = await self._admit(handshake)
+            lease = scope["lease"] = await self._shared.admit(handshake)
         except Refused as refusal:
-            # Clients that connect too often would fill the log as well.
-            level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO
-            logger.log(level, "refused %s with %s", handshake.address, refusal.close)
-            await connection.refuse(refusal.close)
+            _log_refusal(handshake, refusal)
+            if _own_path(scope) == deepgram.PATH:
+                await connection.deny(*deepgram.refusal(refusal.close, str(uuid.uuid4())))
+                return
+            is_openai = _own_path(scope) == REALTIME
+            await connection.refuse(refusal.close, openai.encode(ending(refusal.close)) if is_openai else None)
             return
         with lease.held():
+            scope["client_secret"] = await self._shared.find_secret(credentials.key)
             await connection.run(self._app, scope, lease, self._idle_seconds)
         if connection.verdict is not None:
             logger.info("closed %s with %s", handshake.address, connection.verdict)
 
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a POST, or what a browser asks before it sends one from a page of another origin."""
+        handshake = _handshake(scope, _credentials(scope))
+        if self._may_share(handshake):
+            send = _shared(handshake.origins[0], send)
+            if scope["method"] == "OPTIONS":
+                await send({"type": "http.response.start", "status": 204, "headers": PREFLIGHT})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        try:
+            lease = scope["lease"] = await self._shared.admit(handshake)
+        except Refused as refusal:
+            _log_refusal(handshake, refusal)
+            await refuse(ApiError.of(refusal.close), Body(receive), send)
+            return
+        scope.get("admitted", lambda: None)()
+        with lease.held():
+            await self._app(scope, _paced(receive, lease), send)
 
-def _handshake(scope: Scope) -> Handshake:
-    headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
+
+def _log_refusal(handshake: Handshake, refusal: Refused) -> None:
+    # Clients that connect too often would fill the log as well.
+    level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO
+    logger.log(level, "refused %s with %s", handshake.address, refusal.close)
+
+
+def _shared(origin: str, send: Send) -> Send:
+    """Let a page of this origin read the response."""
+    shared = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]
+
+    async def send_shared(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *shared]}
+        await send(message)
+
+    return send_shared
+
+
+def _paced(receive: Receive, lease: Lease) -> Receive:
+    """Read no faster than the limits of the address and of the key allow."""
+
+    async def receive_paced() -> Message:
+        message = await receive()
+        if seconds := lease.pause(len(message.get("body", b"")), asyncio.get_running_loop().time()):
+            await asyncio.sleep(seconds)
+        return message
+
+    return receive_paced
+
+
+def _credentials(scope: Scope) -> Credentials:
     query = scope["query_string"].decode("latin-1")
+    return Credentials.of(_own_path(scope), query, _headers(scope), scope.get("subprotocols", ()))
+
+
+def _headers(scope: Scope) -> list[tuple[bytes, str]]:
+    return [(name, value.decode("latin-1")) for name, value in scope["headers"]]
+
+
+def _handshake(scope: Scope, credentials: Credentials) -> Handshake:
+    headers = _headers(scope)
     # Only these endpoints resume streams. Elsewhere a connection would get its lease without taking up a place.
-    resume = Resume.parse(query) if _own_path(scope) in stream.PATHS else None
-    bearer = [value[7:] for name, value in headers if name == b"authorization" and value[:7].lower() == "bearer "]
-    subprotocols = [
-        name.removeprefix(KEY_SUBPROTOCOL) for name in scope["subprotocols"] if name.startswith(KEY_SUBPROTOCOL)
-    ]
+    is_stream = _own_path(scope) in stream.PATHS
+    resume = Resume.parse(scope["query_string"].decode("latin-1")) if is_stream else None
     return Handshake(
         origins=[value for name, value in headers if name == b"origin"],
         host=next((value for name, value in headers if name == b"host"), ""),
         has_cookie=any(name == b"cookie" for name, _ in headers),
         address=scope["client"][0] if scope["client"] else "unknown",
-        key=dict(parse_qsl(query)).get("access_token") or next(iter([*bearer, *subprotocols]), "").strip(),
+        key=credentials.key,
+        takes_secrets=_own_path(scope) != CLIENT_SECRETS,
         is_resuming=resume is not None and resume.key is not None,
     )
 
@@ -94,10 +176,6 @@ def _own_path(scope: Scope) -> str:
     """Return the path as the routes have it: without the prefix under which we are mounted, or a proxy publishes us."""
     path, prefix = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
-
-
-def _is_ours(subprotocol: str) -> bool:
-    return subprotocol == SUBPROTOCOL or subprotocol.startswith(KEY_SUBPROTOCOL)
 
 
 class _Connection:
@@ -117,10 +195,19 @@ class _Connection:
         self._closed = False
         self.verdict: Close | None = None  # ours, if a limit was exceeded
 
-    async def refuse(self, close: Close) -> None:
+    async def refuse(self, close: Close, before: str | None) -> None:
         await self._receive()  # its handshake
         await self.send({"type": "websocket.accept"})
+        if before is not None:
+            await self.send({"type": "websocket.send", "text": before})
         await self.send(_frame(close))
+
+    async def deny(self, status: int, headers: dict[str, str], body: str) -> None:
+        """Refuse with a status, as Deepgram's clients expect. Every server that has WebSockets for FastAPI can."""
+        await self._receive()  # its handshake
+        given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "websocket.http.response.start", "status": status, "headers": given})
+        await self._send({"type": "websocket.http.response.body", "body": body.encode()})
 
     async def run(self, app: ASGIApp, scope: Scope, lease: Lease, idle_seconds: float) -> None:
         self._lease = lease

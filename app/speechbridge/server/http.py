@@ -5,8 +5,8 @@ What `websocket.py` says of private names holds for these, too:
     uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
         overridden   __init__, connection_made, connection_lost, data_received, handle_websocket_upgrade,
                      on_message_begin, on_headers_complete, on_body, on_response_complete, _start_asgi_task
-        attributes   loop, transport, flow, pipeline, url, headers, and `disconnected` of what `_start_asgi_task` is
-                     given
+        attributes   loop, transport, flow, pipeline, url, headers, and `disconnected` and `scope` of what
+                     `_start_asgi_task` is given
     uvicorn.protocols.http.flow_control.FlowControl
         overridden   resume_reading
         attributes   read_paused
@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from speechbridge.server.body import announced
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from speechbridge.server.turns import Turns, Unadmitted
 
 SLICE_BYTES = 2**10  # parsed in one turn: 57 of the shortest requests
+BODY_SLICE = 2**16  # of a body whose length is known: there is nothing to parse in it
 
 HEAD_BYTES = 2**16  # of a request's line and headers together. A browser's are 2 KiB
 HEAD_SECONDS = 20.0  # for a head to come whole, from the connection's beginning or the last response on
@@ -52,6 +56,7 @@ class HttpProtocol(HttpToolsProtocol):
     _unparsed = b""
     _has_turn = False  # the next slice is parsed in its turn
     _has_upgraded = False  # a WebSocket's protocol has taken over
+    _body_left = 0  # bytes of a body whose length is known
     _kept = 0  # bytes that the parser has been given and may keep: a head, or trailers
     _head_timer: asyncio.TimerHandle | None = None
     _answering: Any = None  # what `_start_asgi_task` was given last
@@ -79,6 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle
+        cycle.scope["admitted"] = partial(self._unadmitted.remove, self)  # for the gate
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -108,7 +114,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_turn = False
         if self.transport.is_closing():
             return
-        data, self._unparsed = self._unparsed[:SLICE_BYTES], self._unparsed[SLICE_BYTES:]
+        size = min(self._body_left, BODY_SLICE) or SLICE_BYTES
+        data, self._unparsed = self._unparsed[:size], self._unparsed[size:]
         super().data_received(data)
         if self._has_upgraded:
             if self.transport.is_closing():
@@ -153,10 +160,12 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
+        self._body_left = announced(self.headers)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._kept = 0
+        self._body_left = max(0, self._body_left - len(body))
         super().on_body(body)
 
     def on_response_complete(self) -> None:

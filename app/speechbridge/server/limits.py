@@ -49,6 +49,11 @@ def excess(kind: Kind, size: int, messages: int, limits: LimitSettings) -> Close
     return None
 
 
+def pause(size: int, now: float, limits: LimitSettings) -> float:
+    """Return for how many seconds to take no more of an upload that brought these bytes too fast."""
+    return max(1 - now % 1, size / (limits.bytes_per_second or size))
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Account:
     """What a key or an address uses at the moment."""
@@ -96,6 +101,12 @@ class Lease:
         for account in self.metered:
             verdict = account.count(size, messages, second, self._limits) or verdict
         return verdict
+
+    def pause(self, size: int, now: float) -> float:
+        """Count bytes of an upload at a time in seconds; return for how many seconds to take no more of it."""
+        if not self.is_metered or self.count(size, 0, now) is None:
+            return 0.0
+        return pause(size, now, self._limits)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, kind_of
 from speechbridge.protocol.resume import UNKNOWN_STREAM, AudioReceived, FinalsReceived, Greeting
-from speechbridge.server.session import ClientConnection
+from speechbridge.server.client import ClientConnection
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections import Counter
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from speechbridge.engines import Capabilities, UpstreamClosed
 from speechbridge.logs import session_id as current_session
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Open, Upstream
     from speechbridge.protocol.request import BadRequest, StreamRequest
+    from speechbridge.server.client import ClientConnection
     from speechbridge.server.delays import Kind
     from speechbridge.server.verdicts import Verdict
     from speechbridge.settings import SessionSettings
@@ -52,16 +53,6 @@ DAMAGED_SECONDS = 1.5  # for the words before audio that cannot be decoded
 def new_id() -> str:
     """Generate a session's id."""
     return secrets.token_urlsafe(9)
-
-
-class ClientConnection(Protocol):
-    """The client's end of a session."""
-
-    async def receive(self) -> bytes | str | None:
-        """Return the next message, or None once the client has left."""
-
-    async def send(self, text: str) -> None:
-        """Send a message. Does nothing once the client has left."""
 
 
 class Sessions:
@@ -93,6 +84,7 @@ class Sessions:
         self.waited = waited
         self.delayed = delayed
         self.draining = False  # then no session begins; handshakes are refused
+        self.began_draining = asyncio.Event()  # for connections on which no session runs at the moment
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
         self._past = Totals()  # of the sessions that have ended
@@ -119,8 +111,11 @@ class Sessions:
         greet: Callable[[str], Coroutine[Any, Any, None]] | None = None,
         *,
         session_id: str | None = None,
+        ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
-        """Run one session; return how the connection is to be closed. `greet` is awaited with the session's id.
+        """Run one session; return how the connection is to be closed.
+
+        `greet` is awaited with the session's id, `ended` is called with what the session has done.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
@@ -136,7 +131,9 @@ class Sessions:
             current_session.reset(within)
             self._alive.discard(session)
             self._ended[session.outcome] += 1
-            self._past += session.totals()
+            totals = session.totals()
+            self._past += totals
+            ended(totals)
             if not self._alive:
                 self._none_alive.set()
 
@@ -148,6 +145,7 @@ class Sessions:
         Cancellation: the sessions go on to their end, and nobody waits for them.
         """
         self.draining = True
+        self.began_draining.set()
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         for session in self._alive:
             session.end(DRAINED, seconds)
@@ -204,8 +202,7 @@ class Session:
             logger.error("the speech SDK cannot be used: %s", mistake)  # noqa: TRY400 # the text says it, not the stack
             verdict = "failed", Close(CloseCode.INTERNAL, str(mistake)).for_client()
         except Overloaded:
-            total = self._sessions.pool.total
-            text = f"all {total} streams are in use: try again when one has ended"
+            text = f"all {self._sessions.pool.total} streams are in use: try again when one has ended"
             verdict = "refused", Close(CloseCode.TOO_MANY, text)
         except Exception as error:
             # The SDK may raise anything. The text may hold secrets, so the client is told the type only.
@@ -272,9 +269,9 @@ class Session:
             self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def _give_up(self, why: str) -> None:
-        """Cut the stream, as its SDK is stuck, and does not stop when it is aborted. Called in another thread."""
-        stuck = Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
-        self._verdict = self._verdict or ("upstream", stuck)
+        """Cut the stream, as nothing stops its SDK. Without a reason, it has answered all. Called in another thread."""
+        stuck: Verdict = "upstream", Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
+        self._verdict = self._verdict or (stuck if why else ("completed", Close(CloseCode.NORMAL, END_OF_INPUT)))
         if self._bridge is not None:
             self._bridge.cancel()
 
@@ -371,8 +368,7 @@ class Session:
                 if self._upstream is not None:
                     self._upstream.input_ended()
             else:
-                text = "send audio as binary messages, then the text EOS"
-                self._cut("invalid", Close(CloseCode.INVALID, text))
+                self._cut("invalid", Close(CloseCode.INVALID, "send audio as binary messages, then the text EOS"))
                 return
             del message  # or it would stay in memory while the next one is waited for
         self._left = True

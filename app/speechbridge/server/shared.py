@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from speechbridge.protocol.close import Close
+    from speechbridge.protocol.openai import Settings as OpenAiSettings
     from speechbridge.server.admission import Admission, Handshake
+    from speechbridge.server.client_secrets import ClientSecret
     from speechbridge.server.metrics import Metrics
     from speechbridge.server.session import Sessions
 
@@ -33,6 +35,8 @@ class Lease(Protocol):
     def is_metered(self) -> bool: ...
 
     def count(self, size: int, messages: int, now: float) -> Close | None: ...
+
+    def pause(self, size: int, now: float) -> float: ...
 
     def held(self) -> AbstractContextManager[None]: ...
 
@@ -57,6 +61,12 @@ class Shared(Protocol):
 
         Cancellation: no lease is left behind.
         """
+
+    async def make_secret(self, owner: str, seconds: int, settings: OpenAiSettings) -> tuple[str, ClientSecret]:
+        """Make a client secret: see `client_secrets.ClientSecrets`. Raises Refused."""
+
+    async def find_secret(self, value: str) -> ClientSecret | None:
+        """Return what is known of a client secret; None if it is none, or has expired."""
 
     def slot(self) -> AbstractAsyncContextManager[None]:
         """Take the place of one stream for as long as the context lasts. Entering raises Overloaded if all are taken.
@@ -97,6 +107,12 @@ class Alone:
 
     async def admit(self, handshake: Handshake) -> Lease:
         return self._admission.admit(handshake)
+
+    async def make_secret(self, owner: str, seconds: int, settings: OpenAiSettings) -> tuple[str, ClientSecret]:
+        return self._admission.secrets.make(owner, seconds, settings)
+
+    async def find_secret(self, value: str) -> ClientSecret | None:
+        return self._admission.secrets.find(value)
 
     def slot(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.engines import Engine, UpstreamClosed
-from speechbridge.engines.embedded import EmbeddedRecognizer
-from speechbridge.engines.fallback import common
+from speechbridge.engines import Engine, embedded
 from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import ReconnectOptions
 from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
 from speechbridge.engines.streams import streams
 from speechbridge.loading import load
-from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.settings import WrongSetting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from speechbridge.engines import Open
+    from speechbridge.engines.embedded_process import EmbeddedRecognizer
     from speechbridge.settings import UpstreamSettings
-
-# An application that is mounted within another one has no lifespan of its own.
-NOT_RUN = Close(
-    CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as the README shows"
-)
 
 
 class SpeechService:
@@ -44,8 +35,7 @@ class SpeechService:
         fallback: Engine | None = None,
     ) -> None:
         self.name = engine.name
-        self.open: Open = streams(engine, _options(settings), fallback)
-        self.takes = engine.capabilities if fallback is None else common(engine.capabilities, fallback.capabilities)
+        self.open = streams(engine, _options(settings), fallback)
         self._engines = [engine] if fallback is None else [engine, fallback]
         self.health = {one.name: one.health for one in self._engines}
         for name, health in self.health.items():
@@ -81,26 +71,26 @@ def embedded_recognizer(settings: UpstreamSettings) -> EmbeddedRecognizer | None
     is_chosen = settings.engine == "auto" and not settings.start and not settings.upstream_url
     if not is_chosen and "embedded" not in (settings.engine, settings.fallback):
         return None
-    given = {
-        "--model": settings.model,
-        "--language": settings.language,
-        "--threads": settings.recognizer_threads,
-        "--streams": settings.recognizer_streams,
-        "--log-format": settings.log_format,
-    }
-    return EmbeddedRecognizer(*(str(part) for option in given.items() if option[1] for part in option))
+    return embedded.embedded_recognizer(_recognizer_options(settings))
 
 
 def choose_fallback(
-    settings: UpstreamSettings, engine: Engine, recognizer: Callable[[], str] | None = None
+    settings: UpstreamSettings,
+    engine: Engine,
+    fallback: Engine | None = None,
+    recognizer: Callable[[], str] | None = None,
 ) -> Engine | None:
-    """Make the engine that streams go on with while `engine` fails, if the settings name one. Raises WrongSetting."""
-    if not settings.fallback:
+    """Return the engine that streams go on with while `engine` fails: the one given, or the one that the settings name.
+
+    Raises WrongSetting if it cannot stand in.
+    """
+    if fallback is None and settings.fallback:
+        try:
+            fallback = _named(settings.fallback, settings, recognizer)
+        except WrongSetting as wrong:
+            raise WrongSetting(str(wrong).replace("SPEECHBRIDGE_ENGINE", "SPEECHBRIDGE_FALLBACK", 1)) from None
+    if fallback is None:
         return None
-    try:
-        fallback = _named(settings.fallback, settings, recognizer)
-    except WrongSetting as wrong:
-        raise WrongSetting(str(wrong).replace("SPEECHBRIDGE_ENGINE", "SPEECHBRIDGE_FALLBACK", 1)) from None
     if fallback.name == engine.name:
         raise WrongSetting(f"SPEECHBRIDGE_FALLBACK: {engine.name} is the engine itself: name another")
     if fallback.settled is None:
@@ -157,25 +147,18 @@ def _cloud(settings: UpstreamSettings) -> Engine:
     return engine
 
 
-def _embedded(settings: UpstreamSettings, url_elsewhere: Callable[[], str] | None) -> Engine:
-    if url_elsewhere is not None:
-        return rev_engine("embedded", RevEngine(url_elsewhere, "embedded", _timeouts(settings)))
-    recognizer = embedded_recognizer(settings)
-    assert recognizer is not None  # noqa: S101 # these settings name it
-    has_run = threading.Event()
+def _embedded(settings: UpstreamSettings, elsewhere: Callable[[], str] | None) -> Engine:
+    return embedded.embedded_engine(_recognizer_options(settings), _timeouts(settings), elsewhere)
 
-    @asynccontextmanager
-    async def running() -> AsyncIterator[None]:
-        has_run.set()
-        async with recognizer:
-            yield
 
-    def url() -> str:
-        if not has_run.is_set():
-            raise UpstreamClosed(NOT_RUN, is_retryable=False)
-        return recognizer.url()
-
-    return rev_engine("embedded", RevEngine(url, "embedded", _timeouts(settings)), running)
+def _recognizer_options(settings: UpstreamSettings) -> dict[str, object]:
+    return {
+        "--model": settings.model,
+        "--language": settings.language,
+        "--threads": settings.recognizer_threads,
+        "--streams": settings.recognizer_streams,
+        "--log-format": settings.log_format,
+    }
 
 
 def _google(settings: UpstreamSettings) -> Engine:

@@ -97,6 +97,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         self.scope["meter"] = self.meter  # type: ignore[typeddict-unknown-key] # for the gate
+        app = self.app
+
+        async def answering(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+            if self.initial_response is not None:  # refused by a response: the inherited code logs that there is none
+                self.handshake_complete = True
+
+        self.app = answering
         await super().run_asgi()
         if not self.transport.is_closing():
             self._unadmitted.add(self)

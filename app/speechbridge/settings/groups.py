@@ -134,6 +134,12 @@ class ConnectSettings(Group):
     )
 
 
+class FilesSettings(Group):
+    """Where files are stored."""
+
+    files_dir: Path = Field(Path("files"), description="directory in which the file flow of /ws stores files")
+
+
 # ---- the groups ------------------------------------------------------------------------------------------------------
 
 
@@ -340,13 +346,23 @@ class RelaySettings(ConnectSettings, MessageSettings):
     relay_url: WebSocketUrl = Field("", description="server that /relay connects to, ws:// or wss://")
 
 
-class FlowSettings(MessageSettings):
+class FlowSettings(MessageSettings, FilesSettings):
     """What the flows of /ws need."""
 
     proxy_url: WebSocketUrl = Field("", description="server that the proxy flow of /ws asks, ws:// or wss://")
     proxy_seconds: float = Field(10.0, gt=0, le=300, description="how long the proxy flow waits for an answer")
-    files_dir: Path = Field(Path("files"), description="directory in which the file flow of /ws stores files")
     max_file_bytes: int = Field(2**30, ge=0, description="largest file that the file flow accepts")
+
+
+class TranscriptionSettings(FilesSettings):
+    """What the transcription of whole files needs."""
+
+    max_upload_bytes: int = Field(
+        25 * 2**20,
+        ge=2**10,
+        le=2**40,
+        description="largest file that /v1/audio/transcriptions accepts; a larger one is refused with 413",
+    )
 
 
 class ProcessorSettings(Group):

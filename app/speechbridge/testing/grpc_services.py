@@ -9,10 +9,15 @@
 
 A handler runs in a thread of its own for each call. It breaks by `call.context.abort(status, details)`, is mute by
 `call.stall()`, and ends well by returning. Needs the SDK whose service it is.
+
+    python -m speechbridge.testing.grpc_services "google v2"
+
+serves one that answers each 100 ms of audio, until its stdin ends.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +29,10 @@ import grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+RATE = 32_000  # bytes a second of 16 kHz mono S16LE
+ANSWERED = 3200  # bytes for which `answering` gives one answer
+CALLS = 2000  # at once, where it answers a load
 
 SECONDS = 30.0  # for which a connection that is stalled is kept; the client's abort comes before
 
@@ -157,8 +166,10 @@ class Call:
 
 
 @contextmanager
-def serving(dialect: Dialect, handle: Callable[[Call], Iterator[Said]], port: int = 0) -> Iterator[str]:
-    """Serve on a free port of loopback; yield host:port."""
+def serving(
+    dialect: Dialect, handle: Callable[[Call], Iterator[Said]], port: int = 0, *, calls: int = 64
+) -> Iterator[str]:
+    """Serve on a free port of loopback, so many calls at once; yield host:port."""
 
     def converse(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         config, _ = dialect.read(next(requests))
@@ -168,7 +179,7 @@ def serving(dialect: Dialect, handle: Callable[[Call], Iterator[Said]], port: in
             yield dialect.write(said)
 
     handler = grpc.stream_stream_rpc_method_handler(converse)
-    executor = ThreadPoolExecutor(64, thread_name_prefix="fake")
+    executor = ThreadPoolExecutor(calls, thread_name_prefix="fake")
     server = grpc.server(executor)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(dialect.service, {"StreamingRecognize": handler}),)
@@ -180,3 +191,27 @@ def serving(dialect: Dialect, handle: Callable[[Call], Iterator[Said]], port: in
     finally:
         server.stop(0).wait()
         executor.shutdown()
+
+
+def answering(call: Call) -> Iterator[Said]:
+    """Answer each 100 ms of 16 kHz mono, and settle each second."""
+    heard = answered = 0
+    for chunk in call.audio():
+        heard += len(chunk)
+        while heard - answered >= ANSWERED:
+            answered += ANSWERED
+            end = answered / RATE
+            is_final = answered % RATE == 0
+            yield Said((("please", end - 0.1, end),), end, is_final)
+    if answered % RATE:
+        yield Said((("please", answered / RATE - 0.1, answered / RATE),), answered / RATE, is_final=True)
+
+
+def main() -> None:
+    with serving(DIALECTS[sys.argv[1]](), answering, calls=CALLS) as address:
+        print(f"listening on http://{address}", flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -32,7 +32,8 @@ Six more ways to end an attempt use the same mechanism:
 - *Hanging up*: an attempt of which all is settled, and whose input has ended, but which does not end by itself, is
   aborted after `linger` seconds. That is a good end.
 - *Watchdog* (`watchdog.py`): an attempt that does not answer speech, does not come back for input, or whose last words
-  do not come, is aborted. Its error is `Stuck`, whatever its SDK makes of the abort.
+  do not come, is aborted. Its error is `Stuck`, whatever its SDK makes of the abort. If it does not even stop, nobody
+  can do more than tell (`on_stuck`).
 
 Guaranteed: every byte of input is given to an attempt, in order and without gaps; a later attempt is given again
 exactly what was not settled. Once more than `room` waits to be settled nothing more is taken from the feed: "given"
@@ -82,6 +83,7 @@ class Resumable(Generic[Out]):
         self._connect = connect
         self._rules = rules
         self._attempt: LiveAttempt | None = None
+        self._tell: Callable[[str], object] = lambda _why: None
         self._aborted = threading.Event()
         self._counts = Counts()
         self._input_ended_at = math.inf
@@ -100,6 +102,13 @@ class Resumable(Generic[Out]):
         By itself the stream learns that only when an attempt has taken all input, and during an outage none does.
         """
         self._input_ended_at = min(self._input_ended_at, self._rules.timer.time())
+
+    def on_stuck(self, tell: Callable[[str], object]) -> None:
+        """Have `tell` called, from another thread, if an attempt was aborted as it is stuck, and does not even stop.
+
+        It is given why; an empty text if the attempt had answered all, and only its end is waited for.
+        """
+        self._tell = tell
 
     def statistics(self) -> ResumeStatistics:
         """Return a snapshot. Thread-safe, never waits."""
@@ -162,6 +171,7 @@ class Resumable(Generic[Out]):
 
     def _begin(self, tap: Tap, mute: int, last_words_due: float) -> LiveAttempt:
         attempt = LiveAttempt(self._rules, tap, mute, last_words_due)
+        attempt.tell = self._is_stuck
         tap.begin(attempt)
         self._counts.begin(attempt.position)
         self._attempt = attempt
@@ -207,6 +217,9 @@ class Resumable(Generic[Out]):
                     return
         finally:
             close(responses)
+
+    def _is_stuck(self, why: str) -> None:
+        self._tell(why)  # it may have been set since the attempt began
 
     def _is_to_be_aborted(self, attempt: LiveAttempt) -> bool:
         return self._aborted.is_set() or attempt.is_stuck or attempt.is_hung_up_on

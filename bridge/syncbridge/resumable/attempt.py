@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from syncbridge.timer import Watch
     from syncbridge.types import Attempt as AttemptOfSdk
 
+STOP_SECONDS = 5.0  # for an attempt to stop once it is aborted, on a busy machine
 LAST_SHARE = 0.1  # of the lifetime, at its end: here an attempt is replaced at the first good moment
 
 
@@ -38,12 +39,14 @@ class LiveAttempt:
         self.is_delivering = False  # a response of it waits for its reader
         self.watchdog = Watchdog(rules.silence, rules.answer, mute, last_words_due)
         self._abort: Callable[[], object] | None = None
+        self.tell: Callable[[str], object] = lambda _why: None  # that it does not stop though it was aborted, and why
         self._is_to_be_replaced: Callable[[], bool] = lambda: False
         self._rules = rules
         self._tap = tap
         self._watch: Watch | None = None
         self._had: list[tuple[int, float]] = []  # up to which position it was given input, and when
         self._hang_up_at = math.inf  # when to look whether all is settled, although it does not end
+        self._stops_by = math.inf  # when it must have stopped, as it was aborted
 
     @property
     def is_stuck(self) -> bool:
@@ -191,7 +194,7 @@ class LiveAttempt:
 
     @property
     def _due(self) -> float:
-        return min(self.watchdog.due, self._hang_up_at)
+        return self._stops_by if self._stops_by < math.inf else min(self.watchdog.due, self._hang_up_at)
 
     def _expect_the_end(self, now: float) -> None:
         if self._rules.linger is not None:
@@ -204,17 +207,32 @@ class LiveAttempt:
                 return math.inf
             now = self._rules.timer.time()
             if self.is_delivering:
-                self.watchdog.postpone(now)
-                if self._hang_up_at < math.inf:
-                    self._expect_the_end(now)
+                self._postpone(now)
                 return self._due
-            if now >= self._hang_up_at:
-                self._hang_up_at = math.inf  # the next response sets it again
-                self.is_hung_up_on = self._tap.is_settled()
-            if not (self.is_hung_up_on or self.watchdog.look(now, self._first_speech)):
+            is_aborted = self._stops_by < math.inf
+            if is_aborted and now < self._stops_by:
                 return self._due
+            if not is_aborted and not self._is_to_be_aborted(now):
+                return self._due
+            self._stops_by = now + STOP_SECONDS
+        if is_aborted:
+            self.tell(self.watchdog.why)
+            return math.inf
         self.abort()  # without the lock: it may do anything, also end the feed
-        return math.inf
+        return self._stops_by
+
+    def _postpone(self, now: float) -> None:
+        self.watchdog.postpone(now)
+        if self._hang_up_at < math.inf:
+            self._expect_the_end(now)
+        if self._stops_by < math.inf:
+            self._stops_by = now + STOP_SECONDS
+
+    def _is_to_be_aborted(self, now: float) -> bool:
+        if now >= self._hang_up_at:
+            self._hang_up_at = math.inf  # the next response sets it again
+            self.is_hung_up_on = self._tap.is_settled()
+        return self.is_hung_up_on or self.watchdog.look(now, self._first_speech)
 
     def _first_speech(self, position: int) -> float | None:
         return self._tap.first_speech(self, position)

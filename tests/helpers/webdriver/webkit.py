@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ARGUMENTS = ["--automation", "--enable-media-stream=true", "--enable-mock-capture-devices=true"]
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference, by the standard
 CORNER = (3, 3)  # of the page, where nothing is
-SCREEN = "1600x1200x24"
+SCREEN = 1600, 1200
 
 # Classic WebDriver runs nothing before a document's own scripts. So a document of ours, without any, takes the page's
 # place: it runs `before`, then writes the page into itself. Only then it has the page's address.
@@ -42,7 +42,8 @@ await new Promise((done) => document.readyState === "complete" ? done() : addEve
 
 # The click itself may come after the focus, and would close a panel that a key has opened.
 FOCUSED = """
-for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+const frame = () => Promise.race([new Promise(requestAnimationFrame), new Promise((done) => setTimeout(done, 200))]);
+for (let count = 0; count < 3; count += 1) await frame(); // a window that is not drawn yet has none
 return document.hasFocus();
 """
 
@@ -123,8 +124,10 @@ class WebKit:
             "/execute/sync",
             {"script": "return [outerWidth - innerWidth, outerHeight - innerHeight]", "args": []},
         )
-        rect = {"width": width + extra[0], "height": height + extra[1]}
-        await self._in(tab, "POST", "/window/rect", rect)
+        size = width + extra[0], height + extra[1]
+        # Without a window manager, the window under the pointer has the focus. The pointer is in the middle.
+        x, y = ((whole - part) // 2 for whole, part in zip(SCREEN, size, strict=True))
+        await self._in(tab, "POST", "/window/rect", {"x": x, "y": y, "width": size[0], "height": size[1]})
 
     async def activate(self, tab: str) -> None:
         await self._in(tab, "GET", "/window")  # a command to a tab brings it to the front
@@ -142,7 +145,7 @@ async def screen() -> AsyncIterator[str]:
     reading, writing = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
-            *("Xvfb", "-displayfd", str(writing), "-screen", "0", SCREEN, "-nolisten", "tcp"),
+            *("Xvfb", "-displayfd", str(writing), "-screen", "0", "{}x{}x24".format(*SCREEN), "-nolisten", "tcp"),
             pass_fds=(writing,),
             stderr=asyncio.subprocess.DEVNULL,
         )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from speechbridge.cli.captions import to_json, to_srt, to_text, to_vtt
+from speechbridge.protocol.captions import to_json, to_srt, to_text, to_vtt
 from speechbridge.protocol.messages import Element, Final
 from tests.helpers.needs import node
 

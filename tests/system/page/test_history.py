@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speechbridge.cli.captions import to_srt
+from speechbridge.protocol.captions import to_srt
 from tests.helpers.browser import captions, every_engine, expect, opened, state, until
 from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service

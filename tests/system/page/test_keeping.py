@@ -35,9 +35,13 @@ async def start(page: Page) -> None:
 
 
 async def every_word(page: Page, count: int) -> None:
-    """Wait until the numbers 1 to `count` are on the page, each once, in order, and nothing waits any more."""
+    """Wait until the numbers 1 to `count` are on the page, each once, in order, and nothing waits any more.
+
+    One more may be there: the microphone's own count may be lost with its tab, the moment after it said a word.
+    """
     await happens(page, f"document.querySelector('#finals').textContent.includes('w{count}')")
-    assert await words(page) == list(range(1, count + 1))
+    said = await words(page)
+    assert said in (list(range(1, count + 1)), list(range(1, count + 2)))
     await happens(page, STORED_STREAMS.format(comparison="=== 0"))
 
 

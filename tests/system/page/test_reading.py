@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from speechbridge.cli.captions import to_srt, to_text
+from speechbridge.protocol.captions import to_srt, to_text
 from tests.helpers.browser import every_engine, expect, happens, opened, recorded, start, state, until
 from tests.helpers.lines import LINES, final, talk
 from tests.helpers.service import service

@@ -19,7 +19,7 @@ from speechbridge.cli.exits import BadInput
 from speechbridge.cli.local import base_of
 from speechbridge.cli.output import Quiet, Verbose, Verbosity, notice, verbosity, write
 from speechbridge.cli.screen import Screen, minutes
-from speechbridge.engines.embedded import START_SECONDS
+from speechbridge.engines.embedded_process import START_SECONDS
 from speechbridge.settings import Settings
 
 HOLD = 60.0  # seconds: three pings of the service, and the default timeout of nginx

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from speechbridge.cli.captions import printable
+from speechbridge.protocol.captions import printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -47,7 +47,7 @@ async def memory(case: Case, report: Report) -> None:
     at_worst = SERVICE + known.max_sessions * STREAM_AT_WORST
     what = f"{known.max_sessions} streams (SPEECHBRIDGE_MAX_SESSIONS)"
     if not known.start and not known.upstream_url:
-        streams = _recognizer_streams(known)
+        streams = recognizer_streams(known)
         needed += RECOGNIZER + streams * RECOGNIZED_STREAM
         at_worst += RECOGNIZER + streams * RECOGNIZED_STREAM
         what += f" and {streams} in the recognizer"
@@ -64,7 +64,7 @@ async def memory(case: Case, report: Report) -> None:
         report.ok(f"{what} take {_mib(needed)}, {_mib(at_worst)} at worst, and {_mib(free)} are free")
 
 
-def _recognizer_streams(known: Settings) -> int:
+def recognizer_streams(known: Settings) -> int:
     threads = known.recognizer_threads or _cores()
     return min(known.recognizer_streams or STREAMS_PER_THREAD * threads, known.max_sessions)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from speechbridge.blocking import in_own_thread
 from speechbridge.client.dial import NoConnection, dial
 from speechbridge.engines import UpstreamClosed
-from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.protocol.address import Address
 from speechbridge.protocol.close import NO_DATA, CloseCode, explain
 from speechbridge.protocol.request import ContentType, StreamRequest

@@ -39,7 +39,8 @@ from speechbridge.server.endpoints.connection import WebSocketConnection
 if TYPE_CHECKING:
     from typing import Self
 
-    from speechbridge.server.session import ClientConnection, Sessions
+    from speechbridge.server.client import ClientConnection
+    from speechbridge.server.session import Sessions
     from speechbridge.settings import FlowSettings
 
 BATCH = 2**18  # bytes gathered before a thread writes them; clients often send chunks of 1,024 bytes

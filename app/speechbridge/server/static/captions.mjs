@@ -1,4 +1,4 @@
-// A transcript as plain text, SubRip, WebVTT or Rev.ai's JSON. Pure. Mirrors speechbridge/cli/captions.py, which
+// A transcript as plain text, SubRip, WebVTT or Rev.ai's JSON. Pure. Mirrors speechbridge/protocol/captions.py, which
 // explains the rules; a test compares the two.
 
 import { Speakers, speakerOf, turns } from "./speakers.mjs";

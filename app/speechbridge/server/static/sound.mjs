@@ -4,7 +4,7 @@ import { Problem } from "./words.mjs";
 
 const AFTER_PAUSE = 1_000; // ms of silence that follow a paused file, so that its last utterance becomes final
 const BLOCKED = 500; // ms in which a context that may run does, before the first click or key press
-const NO_OUTPUT = 3_000; // ms after which a context that may run, and does not, has no output device
+const NO_OUTPUT = 5_000; // ms after which a context that may run, and does not, has no output device
 const LAST_FRAME = 500; // ms to wait for the last frame; an interrupted context never delivers it
 
 /**
@@ -71,7 +71,7 @@ class Sound {
     this.#context.onstatechange = () => this.#on.interrupted(this.#context.state !== "running");
     // After a click or a key press every browser lets a context run, but Firefox needs an output device for it.
     const isAllowed = navigator.userActivation?.hasBeenActive;
-    await this.resume(isAllowed ? NO_OUTPUT : BLOCKED);
+    await Promise.race([this.resume(isAllowed ? NO_OUTPUT : BLOCKED), source.failed ?? new Promise(() => {})]);
     if (this.#context.state !== "running") throw new Problem(isAllowed ? "no-output" : "gesture");
     await source.play?.();
   }
@@ -100,7 +100,7 @@ class Sound {
 }
 
 // Each returns `{ node, delay, play, close }`, and calls `onended(problem)` when it ends by itself. A file has `player`
-// and `pausedAt` too, and calls `onplayed()`.
+// and `pausedAt` too, calls `onplayed()`, and may be found unreadable before it is played: then `failed` is rejected.
 const SOURCES = {
   async microphone(context, { device }) {
     // Noise suppression made for listeners removes sound that recognizers need. Gain control helps quiet voices.
@@ -134,6 +134,9 @@ const SOURCES = {
     const source = {
       node,
       play,
+      failed: new Promise((_, reject) => {
+        element.onerror = () => reject(new Problem("unreadable-file"));
+      }),
       pausedAt: undefined,
       player: {
         name: file.name,
@@ -157,13 +160,13 @@ const SOURCES = {
         },
       },
       close() {
-        element.onended = element.onerror = element.ontimeupdate = null;
+        element.onended = element.ontimeupdate = null;
         element.pause();
         URL.revokeObjectURL(url);
       },
     };
     element.onended = () => source.onended(null);
-    element.onerror = () => source.onended?.("unreadable-file");
+    source.failed.catch(() => source.onended?.("unreadable-file"));
     element.ontimeupdate = element.ondurationchange = () => source.onplayed?.();
     return source;
   },

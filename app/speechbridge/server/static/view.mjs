@@ -166,8 +166,12 @@ export class Captions {
 
   #follow() {
     if (!this.#empty.hidden || this.#correcting.isOpen) return; // without captions the view stays at the top
-    if (this.#follows) this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    else this.#latest.hidden = false;
+    if (this.#follows) {
+      this.#scroller.scrollTop = this.#scroller.scrollHeight;
+      this.#top = this.#scroller.scrollTop; // the reader may scroll up before the event of this
+    } else {
+      this.#latest.hidden = false;
+    }
   }
 
   /** Stop following when the reader scrolls up, until they are back at the end. */

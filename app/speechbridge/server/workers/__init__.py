@@ -22,7 +22,7 @@ Each worker has one channel to its parent (`channel`). These messages go over it
                                              worker if this one dies
     worker   {"over": true}                  one of my connections has ended
     worker   {"hand_on": WORKER, "head": ..} + connection: it resumes a stream of that worker
-    worker   {"ask": ID, "what": ...}        admit, slot, readiness, metrics: answered by
+    worker   {"ask": ID, "what": ...}        admit, slot, make_secret, find_secret, readiness, metrics: answered by
     parent   {"answer": ID, ...}
     worker   {"release": LEASE}, {"free": true}   a connection's lease, a stream's place
     parent   {"report": ID}                  answered by

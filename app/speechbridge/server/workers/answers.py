@@ -80,6 +80,10 @@ class Answers:
             answer = self._desk.admit(child.name, message["handshake"])
         elif what == "slot":
             answer = self._desk.take_slot(child.name)
+        elif what == "make_secret":
+            answer = self._desk.make_secret(message["owner"], message["seconds"], message["settings"])
+        elif what == "find_secret":
+            answer = self._desk.find_secret(message["value"])
         elif what == "readiness":
             answer = {"readiness": asdict(self._readiness())}
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from speechbridge.protocol.close import CloseCode
 from speechbridge.server.admission import Admission, Handshake
 from speechbridge.server.limits import Refused
+from speechbridge.server.workers.channel import packed, unpacked
 from speechbridge.server.workers.rates import Rows, rows_of
 
 if TYPE_CHECKING:
@@ -61,6 +62,19 @@ class Desk:
             held.callback(self._rows.free, names)
             answer["rows"] = [[account.kind, row] for account, row in zip(lease.metered, rows, strict=True)]
         return answer
+
+    def make_secret(self, owner: str, seconds: int, settings: str) -> dict[str, Any]:
+        """Answer a worker that asks for a new client secret."""
+        try:
+            value, secret = self._admission.secrets.make(owner, seconds, unpacked(settings))
+        except Refused as refusal:
+            return {"refused": [int(refusal.close.code), refusal.close.reason]}
+        return {"value": value, "secret": packed(secret)}
+
+    def find_secret(self, value: str) -> dict[str, Any]:
+        """Answer a worker that asks for a client secret."""
+        secret = self._admission.secrets.find(value)
+        return {"secret": None if secret is None else packed(secret)}
 
     def release(self, worker: str, lease: int) -> None:
         """End a lease; one that has ended already stays so."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.resume import Resume
+from speechbridge.server.client_secrets import PREFIX
 from speechbridge.server.limits import Refused
 from speechbridge.server.shared import Readiness
-from speechbridge.server.workers.channel import Channel, Message
+from speechbridge.server.workers.channel import Channel, Message, packed, unpacked
 from speechbridge.server.workers.rates import Metered, Rates
 from syncbridge import Overloaded
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from speechbridge.protocol.openai import Settings as OpenAiSettings
     from speechbridge.server.admission import Handshake
+    from speechbridge.server.client_secrets import ClientSecret
     from speechbridge.server.http import HttpProtocol
     from speechbridge.server.metrics import Metrics
     from speechbridge.server.session import Sessions
@@ -123,6 +126,21 @@ class Link:
         if "rows" in answer and self._rates is not None:
             metered = Metered(self._rates, int(self.name) - 1, answer["rows"], self.limits)
         return _Lease(answer["owner"], metered, lambda: self._send({"release": answer["lease"]}))
+
+    async def make_secret(self, owner: str, seconds: int, settings: OpenAiSettings) -> tuple[str, ClientSecret]:
+        """Have the parent make a client secret: any worker may be asked for it."""
+        answer = await self._ask("make_secret", owner=owner, seconds=seconds, settings=packed(settings))
+        if "refused" in answer:
+            code, reason = answer["refused"]
+            raise Refused(CloseCode(code), reason)
+        return answer["value"], unpacked(answer["secret"])
+
+    async def find_secret(self, value: str) -> ClientSecret | None:
+        """Ask the parent for a client secret."""
+        if not value.startswith(PREFIX):
+            return None
+        answer = await self._ask("find_secret", value=value)
+        return unpacked(answer["secret"]) if answer.get("secret") else None
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -235,6 +253,9 @@ class _Lease:
 
     def count(self, size: int, messages: int, now: float) -> Close | None:
         return None if self._metered is None else self._metered.count(size, messages, now)
+
+    def pause(self, size: int, now: float) -> float:
+        return 0.0 if self._metered is None else self._metered.pause(size, now)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from speechbridge.server.limits import excess
+from speechbridge.server.limits import excess, pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,6 +80,10 @@ class Metered:
                 excess(kind, *self._rates.count(row, self._column, size, messages, second), self._limits) or verdict
             )
         return verdict
+
+    def pause(self, size: int, now: float) -> float:
+        """Count bytes of an upload at a time in seconds; return for how many seconds to take no more of it."""
+        return 0.0 if self.count(size, 0, now) is None else pause(size, now, self._limits)
 
 
 class Rows:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge import cores
 from speechbridge.backoff import Backoff
-from speechbridge.engines.embedded import RecognizerFailed
+from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.server.run import ServiceFailed
 from speechbridge.server.speech import embedded_recognizer
 from speechbridge.server.workers.answers import Answers

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.engines import Upstream
-from speechbridge.engines.bounded import bounded
-from syncbridge import Stuck
+from syncbridge import Attempt, Bounded, Stuck
 from tests.helpers.puppet import PATIENCE
 from tests.helpers.timer import ManualTimer
 
@@ -42,8 +40,8 @@ class Mute:
             raise Aborted
 
     @property
-    def upstream(self) -> Upstream:
-        return Upstream(self.start, self._aborted.set)
+    def attempt(self) -> Attempt[bytes, str]:
+        return Attempt(self.start, self._aborted.set)
 
 
 def run(sdk: Mute) -> tuple[list[str], BaseException | None]:
@@ -53,7 +51,7 @@ def run(sdk: Mute) -> tuple[list[str], BaseException | None]:
 
     def read() -> None:
         try:
-            heard.extend(bounded(sdk.upstream, 10.0, sdk.timer).start(iter([b"a", b"b"])))
+            heard.extend(Bounded(sdk.attempt, 10.0, sdk.timer)(iter([b"a", b"b"])))
         except Exception as error:  # noqa: BLE001 # it is looked at
             errors.append(error)
 
@@ -91,7 +89,7 @@ def test_nothing_is_bounded_before_the_input_has_ended() -> None:
             timer.advance(1000.0)
             yield "heard"
 
-    assert list(bounded(Upstream(slow), 10.0, timer).start(iter([b"a", b"b"]))) == ["heard"] * 2
+    assert list(Bounded(Attempt(slow), 10.0, timer)(iter([b"a", b"b"]))) == ["heard"] * 2
 
 
 def test_a_reader_that_is_slow_does_not_use_up_the_time() -> None:
@@ -103,7 +101,7 @@ def test_a_reader_that_is_slow_does_not_use_up_the_time() -> None:
         yield "two"
 
     heard = []
-    for response in bounded(Upstream(says_two), 10.0, timer).start(iter([b"a"])):
+    for response in Bounded(Attempt(says_two), 10.0, timer)(iter([b"a"])):
         heard.append(response)
         timer.advance(1000.0)
     assert heard == ["one", "two"]
@@ -115,7 +113,7 @@ def test_its_own_error_is_left_alone() -> None:
         yield "so far"
         raise Aborted
 
-    responses = bounded(Upstream(fails), 10.0, ManualTimer()).start(iter([b"a"]))
+    responses = Bounded(Attempt(fails), 10.0, ManualTimer())(iter([b"a"]))
     assert next(iter(responses)) == "so far"
     with pytest.raises(Aborted):
         list(responses)
@@ -131,14 +129,13 @@ def test_one_that_nothing_wakes_is_told_of_a_second_after_its_abort() -> None:
         assert go_on.wait(PATIENCE)
         yield from ()
 
-    upstream = bounded(Upstream(deaf), 10.0, timer)
-    assert upstream.on_stuck is not None
-    upstream.on_stuck(told.append)
+    bounded = Bounded(Attempt(deaf), 10.0, timer)
+    bounded.on_stuck(told.append)
     errors: list[Exception] = []
 
     def read() -> None:
         try:
-            list(upstream.start(iter([b"a"])))
+            list(bounded(iter([b"a"])))
         except Stuck as error:
             errors.append(error)
 

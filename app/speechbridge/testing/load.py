@@ -5,7 +5,7 @@ own. After a warm-up all is counted for `seconds`; then the rest of the answers 
 waits for the close. A round trip is from the write of the last chunk that an answer is for to the read of that answer.
 CPU time is that of the processes `pids`, as the kernel counts it, between the window's first moment and its last.
 
-    python -m tests.bench.load JSON_OF_A_LOAD
+    python -m speechbridge.testing.load JSON_OF_A_LOAD
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import time
 from array import array
 from collections import deque
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
 
-from tests.bench.frames import BINARY, CLOSE, PING, PONG, TEXT, Frames, encode, request
-from tests.helpers.processes import status
+from speechbridge.testing.frames import BINARY, CLOSE, PING, PONG, TEXT, Frames, encode, request
 
 WARM_UP = 1.0  # seconds
 PATIENCE = 30.0  # seconds for all to connect, to be answered, to be closed
@@ -76,8 +76,9 @@ def cpu_seconds(pid: int) -> float:
 
 def state(pid: int) -> tuple[int, int]:
     """Return a process' threads and resident KiB."""
-    counted = status(pid)
-    return counted["Threads"], counted["VmRSS"]
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    counted = dict(line.split(":", 1) for line in lines)
+    return int(counted["Threads"]), int(counted["VmRSS"].split()[0])
 
 
 def speech(size: int) -> bytes:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechbridge.cli.captions import LINE, LONGEST, SHORTEST, Cue, cues, line, to_json, to_srt, to_text, to_vtt
+from speechbridge.protocol.captions import LINE, LONGEST, SHORTEST, Cue, cues, line, to_json, to_srt, to_text, to_vtt
 from speechbridge.protocol.messages import Element, Final, Partial
 
 SRT_TIME = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d),(\d{3}) --> (\d{2,}):([0-5]\d):([0-5]\d),(\d{3})")

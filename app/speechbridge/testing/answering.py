@@ -3,7 +3,7 @@
 The query's `metadata` says how many bytes a chunk has, so that nobody gets by with fewer answers by sending larger
 messages. Every `UTTERANCE` seconds of audio the answer is a final. The text EOS is answered with one more, and a close.
 
-    python -m tests.bench.upstream
+    python -m speechbridge.testing.answering
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import uvloop
 
 from speechbridge.protocol.close import END_OF_INPUT
 from speechbridge.protocol.messages import Connected, Element, Final, Partial
-from tests.bench.frames import BINARY, CLOSE, TEXT, Frames, accept, encode
+from speechbridge.testing.frames import BINARY, CLOSE, TEXT, Frames, accept, encode
 
 UTTERANCE = 1.0  # seconds
 RATE = 32_000  # bytes a second of 16 kHz mono S16LE

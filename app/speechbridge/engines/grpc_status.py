@@ -1,0 +1,56 @@
+"""What a status of gRPC's means: the client's close code, and whether another try may succeed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from speechbridge.engines import UpstreamClosed
+from speechbridge.protocol.close import Close, CloseCode, fit_reason
+
+if TYPE_CHECKING:
+    from speechbridge.engines.health import Health
+
+logger = logging.getLogger(__name__)
+
+CLOSES = {
+    "UNAUTHENTICATED": CloseCode.UNAUTHORIZED,
+    "PERMISSION_DENIED": CloseCode.UNAUTHORIZED,
+    "INVALID_ARGUMENT": CloseCode.BAD_REQUEST,
+    "NOT_FOUND": CloseCode.BAD_REQUEST,
+    "FAILED_PRECONDITION": CloseCode.BAD_REQUEST,
+    "UNIMPLEMENTED": CloseCode.BAD_REQUEST,
+    "RESOURCE_EXHAUSTED": CloseCode.TOO_MANY,
+    "INTERNAL": CloseCode.INTERNAL,
+    "UNKNOWN": CloseCode.INTERNAL,
+    "DATA_LOSS": CloseCode.INTERNAL,
+}
+"""What a status means in our codes. The others may pass: 4013. Limits of time are ABORTED or OUT_OF_RANGE."""
+
+
+def no_success(status: str, details: str, health: Health, connect_seconds: float) -> UpstreamClosed:
+    """Return what to raise for a call that ended with this status. No key may be in the details."""
+    code = CLOSES.get(status, CloseCode.UNAVAILABLE)
+    if code is not CloseCode.UNAUTHORIZED:  # there, who knows what it repeats
+        logger.warning("the speech service answered %s: %s", status, details)
+    if status == "UNAVAILABLE":
+        return _unreachable(details, health, connect_seconds)
+    # What is wrong with the request, its client may know; all else is between us and the service.
+    said = f"{status}: {details}" if status == "INVALID_ARGUMENT" else status
+    return UpstreamClosed(Close(code, fit_reason(f"the speech service answered {said}")))
+
+
+def too_late(health: Health, connect_seconds: float) -> UpstreamClosed:
+    """Return what to raise if connecting took too long."""
+    reason = f"the speech service did not answer within {connect_seconds:g} s"
+    return health.unreachable(reason, is_retryable=health.has_connected, has_timed_out=True)
+
+
+def _unreachable(details: str, health: Health, connect_seconds: float) -> UpstreamClosed:
+    if "certificate" in details.lower():
+        return health.unreachable("the speech service's certificate is not valid", is_retryable=False)
+    if "timed out" in details:
+        return too_late(health, connect_seconds)
+    if "resolution" in details:  # of the name
+        return health.unreachable("the speech service's host is not known", is_retryable=health.has_connected)
+    return health.unreachable("the speech service cannot be reached", is_retryable=True)

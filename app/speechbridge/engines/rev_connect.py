@@ -1,0 +1,81 @@
+"""A connect that nothing can interrupt, such as a DNS lookup: bounded, and given up at once.
+
+It runs in a thread of its own. A thread that is left behind ends with its lookup, and closes what it has opened.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class GivenUp(Exception):
+    """The connect was given up, by another thread."""
+
+
+class Connecting:
+    """One connect. `close` closes what it has opened, if nobody waits for that any more."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self._close = close
+        self._lock = threading.Lock()  # guards the next three
+        self._is_running = False
+        self._is_left_behind = False
+        self._failure: BaseException | None = None
+        self._is_given_up = False
+        self._woken = threading.Event()  # it is over, or has been given up
+
+    def run(self, connect: Callable[[], object], seconds: float) -> None:
+        """Connect within so many seconds. Raises TimeoutError if it takes longer, GivenUp, or what went wrong."""
+        self._is_running = True
+        threading.Thread(target=self._run, args=[connect], name="rev-connect", daemon=True).start()
+        self._woken.wait(seconds)
+        with self._lock:
+            if self._is_running and not self._is_given_up:
+                raise TimeoutError
+            failure = self._failure
+        if self._is_given_up:
+            raise GivenUp
+        if failure is not None:
+            raise failure
+
+    def give_up(self) -> None:
+        """Wake whoever waits for it. Thread-safe, never waits."""
+        self._is_given_up = True
+        self._woken.set()
+
+    def leave(self) -> bool:
+        """Have it close what it opens, if it still runs. Returns whether it does."""
+        with self._lock:
+            self._is_left_behind = True
+            return self._is_running
+
+    def _run(self, connect: Callable[[], object]) -> None:
+        failure: BaseException | None = None
+        try:
+            connect()
+        except BaseException as error:  # noqa: BLE001 # raised in the thread that waits
+            failure = error
+            _close_sockets(error)
+        with self._lock:
+            self._failure, self._is_running = failure, False
+            is_left_behind = self._is_left_behind
+        if is_left_behind:
+            self._close()
+        self._woken.set()
+
+
+def _close_sockets(error: BaseException) -> None:
+    """Close the socket of a connection that failed: websocket-client forgets that of one that was refused.
+
+    The traceback keeps its variables, and so the descriptor, for as long as anybody keeps the error.
+    """
+    for called, _ in traceback.walk_tb(error.__traceback__):
+        found = called.f_locals.get("sock")
+        if isinstance(found, socket.socket):
+            found.close()

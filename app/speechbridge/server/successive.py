@@ -1,0 +1,173 @@
+"""Sessions one after another on one connection, for protocols whose clients may flush: OpenAI's and Deepgram's.
+
+A flush asks for the final results of the audio so far, and audio may follow it at once. No speech SDK can do that, but
+all can end their input. So a flush ends the input of one session, and the next audio begins another, whose `start_ts`
+is the seconds of audio so far: times run on.
+
+    waiting --audio--> session --flush--> flushing --its results are all sent--> waiting
+       ^                  |                   |
+       |                  +--end, close, refusal, drain, time limit--> the connection's close frame
+       +-----------------------------------------------------------------+
+
+No session runs while a client waits, so none is taken up. While a session is flushed, nothing but the client's close
+matters: `ReadAhead` looks for it, keeps what comes before it, and stops reading once that is a lot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from speechbridge.codecs.samples import FORMATS
+from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
+from speechbridge.protocol.messages import EOS
+from speechbridge.server.client import ClientConnection
+from speechbridge.server.verdicts import DRAINED
+from speechbridge.tasks import cancel_and_wait
+
+if TYPE_CHECKING:
+    from speechbridge.protocol.request import ContentType, StreamRequest
+    from speechbridge.server.session import Sessions
+    from speechbridge.server.totals import Totals
+
+FLUSH = "FLUSH"  # from `receive`, as EOS is: finish what came before
+
+KEPT_BYTES = 2**20  # of messages that are read ahead; one more may be as large as a message may be
+KEPT_MESSAGES = 512  # likewise: ten seconds in chunks of 20 ms
+
+
+class FlushableConnection(ClientConnection, Protocol):
+    """A client whose protocol has a flush. `receive` returns audio, FLUSH, EOS or None; an empty message is no audio.
+
+    `receive` is not called while a session is flushed.
+    """
+
+    def request(self, start_ts: float) -> StreamRequest:
+        """Return what the audio that begins now is, and what is asked of it. Only samples can be flushed."""
+
+    async def flushed(self) -> None:
+        """Be told that all results of what was flushed were sent. Also where there was nothing to flush."""
+
+    def heard(self, seconds: float) -> None:
+        """Be told after each session how many seconds of audio all of them have had."""
+
+    async def left(self) -> None:
+        """Return once the client has left. Cancellation: no message is lost."""
+
+
+class ReadAhead:
+    """Reads from a connection, and may look for its end before the messages are taken."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._kept: deque[bytes | str | None] = deque()
+        self._bytes = 0
+
+    async def receive(self) -> bytes | str | None:
+        """Return the next message, None once the client has left. Cancellation: no message is lost."""
+        if not self._kept:
+            self._keep(await self._connection.receive())
+        message = self._kept[0]
+        if message is not None:  # there is nothing to receive after that
+            self._kept.popleft()
+            self._bytes -= len(message)
+        return message
+
+    async def left(self) -> None:
+        """Return once the client has left; wait for ever once much has come instead. Cancellation: nothing is lost."""
+        while not self._kept or self._kept[-1] is not None:
+            if self._bytes >= KEPT_BYTES or len(self._kept) >= KEPT_MESSAGES:
+                await asyncio.Event().wait()  # until it is cancelled
+            self._keep(await self._connection.receive())
+
+    def _keep(self, message: bytes | str | None) -> None:
+        self._kept.append(message)
+        self._bytes += len(message or "")
+
+
+class _Part:
+    """The connection as one of its sessions sees it: from its first audio to a flush, or to the end."""
+
+    def __init__(self, connection: FlushableConnection, first: bytes) -> None:
+        self._connection = connection
+        self._first: bytes | None = first
+        self.size = 0  # bytes of audio
+        self.received = 0.0  # seconds, as far as they could be told
+        self.flushed = False
+        self.is_last = False  # the client has ended its input, or left
+
+    async def receive(self) -> bytes | str | None:
+        if self._first is not None:
+            audio, self._first = self._first, None
+            self.size += len(audio)
+            return audio
+        if self.flushed or self.is_last:
+            await self._connection.left()
+            self.is_last = True
+            return None
+        message = await self._connection.receive()
+        if isinstance(message, bytes):
+            self.size += len(message)
+        elif message == FLUSH:
+            self.flushed = True
+            return EOS
+        else:
+            self.is_last = message in (EOS, None)
+        return message
+
+    async def send(self, text: str) -> None:
+        await self._connection.send(text)
+
+    def ended(self, totals: Totals) -> None:
+        self.received = totals.received
+
+
+async def run_successively(sessions: Sessions, connection: FlushableConnection) -> Close:
+    """Run the sessions of one connection until it ends; return how it is to be closed.
+
+    Cancellation: the upstream is aborted, and the connection stays open.
+    """
+    heard = 0.0  # seconds
+    while True:
+        message = await _next(sessions, connection)
+        if isinstance(message, Close):
+            return message
+        if isinstance(message, str):
+            await connection.flushed()
+            continue
+        request = connection.request(heard)
+        part = _Part(connection, message)
+        close = await sessions.run(part, request, ended=part.ended)
+        rate = bytes_per_second(request.content_type)
+        heard += part.size / rate if rate else part.received
+        connection.heard(heard)
+        if part.flushed and close.code == CloseCode.NORMAL:
+            await connection.flushed()
+        if part.is_last or not part.flushed or close.code != CloseCode.NORMAL:
+            return close
+
+
+async def _next(sessions: Sessions, connection: FlushableConnection) -> bytes | str | Close:
+    """Return the first audio of a session, a flush of nothing, or how the connection ends without another session."""
+    while True:
+        receiving = asyncio.ensure_future(connection.receive())
+        draining = asyncio.ensure_future(sessions.began_draining.wait())
+        try:
+            await asyncio.wait({receiving, draining}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(receiving, draining)
+        if receiving.cancelled():
+            return DRAINED[1]
+        message = receiving.result()
+        if message is None or message == EOS:
+            return Close(CloseCode.NORMAL, END_OF_INPUT)
+        if message:
+            return message
+
+
+def bytes_per_second(content_type: ContentType) -> int | None:
+    """Return how many bytes a second of samples has; None for a container."""
+    if content_type.format is None:
+        return None
+    return FORMATS[content_type.format][1] * (content_type.rate or 0) * (content_type.channels or 0)

@@ -1,0 +1,103 @@
+"""A bound on the last words of an SDK whose streams cannot be resumed."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Generic
+
+from syncbridge.errors import Stuck
+from syncbridge.resumable.watchdog import Watchdog
+from syncbridge.start import close, started
+from syncbridge.timer import TIMER
+from syncbridge.types import In, Out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from syncbridge.timer import Timer, Watch
+    from syncbridge.types import Attempt
+
+STOP_SECONDS = 1.0  # for an SDK to stop once it is aborted; then it is told of
+
+
+class Bounded(Generic[In, Out]):
+    """A start function whose SDK is aborted if it gives no response for so many seconds once its input has ended.
+
+        bounded = Bounded(Attempt(sdk, abort), 30.0)
+        async with Bridge(bounded, abort=abort) as bridge:
+            ...
+
+    Raises Stuck then, whatever the SDK makes of its abort. To be called once.
+    """
+
+    def __init__(self, attempt: Attempt[In, Out], seconds: float, timer: Timer = TIMER) -> None:
+        self._attempt = attempt
+        self._timer = timer
+        self._lock = threading.Lock()  # guards the next four
+        self._watchdog = Watchdog(None, seconds)
+        self._has_ended = False  # the input
+        self._is_delivering = False  # a response waits for its reader
+        self._stops_by = math.inf  # when it must have stopped, as it was aborted
+        self._watch: Watch | None = None
+        self._tell: Callable[[str], object] = lambda _why: None
+
+    def on_stuck(self, tell: Callable[[str], object]) -> None:
+        """Have `tell` called, from another thread, with why its SDK is stuck if it does not even stop then."""
+        self._tell = tell
+
+    def __call__(self, feed: Iterator[In]) -> Iterator[Out]:
+        """Yield the SDK's responses."""
+        self._watch = self._timer.watch(self._look)
+        try:
+            yield from self._responses(feed)
+        except Exception as error:
+            if self._is_stuck:  # what the SDK makes of the abort is its own affair
+                raise Stuck(self._watchdog.why) from error
+            raise
+        finally:
+            self._watch.stop()
+        if self._is_stuck:
+            raise Stuck(self._watchdog.why)
+
+    @property
+    def _is_stuck(self) -> bool:
+        return self._stops_by < math.inf
+
+    def _responses(self, feed: Iterator[In]) -> Iterator[Out]:
+        responses = started(self._attempt.start, self._feed(feed))
+        try:
+            for response in responses:
+                self._is_delivering = True
+                yield response
+                self._is_delivering = False
+                with self._lock:
+                    self._watchdog.settled(self._timer.time())  # each response does, as none says what it settles
+        finally:
+            close(responses)
+
+    def _feed(self, feed: Iterator[In]) -> Iterator[In]:
+        yield from feed
+        with self._lock:
+            self._watchdog.ended(0, self._timer.time())
+            due = self._watchdog.due
+        if self._watch is not None:
+            self._watch.by(due)
+
+    def _look(self) -> float:
+        with self._lock:
+            now, is_aborted = self._timer.time(), self._is_stuck
+            if self._is_delivering:
+                self._watchdog.postpone(now)
+                self._stops_by = now + STOP_SECONDS if is_aborted else math.inf
+            if is_aborted and now < self._stops_by:
+                return self._stops_by
+            if not is_aborted and not self._watchdog.look(now, lambda _position: None):
+                return self._watchdog.due
+            self._stops_by = now + STOP_SECONDS
+        if is_aborted:
+            self._tell(self._watchdog.why)
+            return math.inf
+        if self._attempt.abort is not None:
+            self._attempt.abort()
+        return self._stops_by

@@ -1,0 +1,26 @@
+"""What a bridge and a resumable stream rely on with any SDK, as checks that an adapter's author can run.
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    async def test_my_adapter_conforms(check):
+        await check(subject)
+
+`subject(behaviour)` is an async context manager that yields a `Subject`: your adapter before a service that behaves so,
+a fake of it or the real one. A check raises AssertionError, whose text says what is wrong. `FakeSdk` is an SDK in this
+process that behaves as it is told, for tests of what is built on a bridge; `fake` is its subject.
+"""
+
+from syncbridge.testing.checks import CHECKS
+from syncbridge.testing.fake import FakeConnection, FakeSdk, Response, fake
+from syncbridge.testing.subject import Behaviour, Opened, Subject, from_now_on
+
+__all__ = [
+    "CHECKS",
+    "Behaviour",
+    "FakeConnection",
+    "FakeSdk",
+    "Opened",
+    "Response",
+    "Subject",
+    "fake",
+    "from_now_on",
+]
