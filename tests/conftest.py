@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MARKED = {HERE / "chaos": pytest.mark.chaos, HERE / "system" / "page": pytest.mark.browser}  # all tests of these rooms
+FEW = 10  # failed tests that may have failed because the machine was busy
 PATIENCE = 5.0  # seconds within which what was told to end must have ended
 
 
@@ -60,6 +61,10 @@ async def no_task_is_left() -> AsyncIterator[None]:
     assert not left, f"tasks left: {left}"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--failed-to", type=Path, metavar="FILE", help="write which tests failed, to be run again alone")
+
+
 def pytest_configure() -> None:
     hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no failure
     hypothesis.settings.load_profile("any machine")
@@ -77,6 +82,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.workeroutput["overheard"] = secrets.TOLD, secrets.HEARD
     if secrets.TOLD:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    to, reporter = session.config.option.failed_to, session.config.pluginmanager.get_plugin("terminalreporter")
+    if to is not None and reporter is not None:
+        bad = [*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())]
+        found = dict.fromkeys(report.nodeid for report in bad if isinstance(report, pytest.TestReport))
+        is_all_told = not secrets.TOLD and len(found) == len({report.nodeid for report in bad}) <= FEW
+        to.write_text("\n".join(found) if is_all_told else "")
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's

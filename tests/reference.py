@@ -27,7 +27,8 @@ def settings() -> str:
 
 
 def metrics() -> str:
-    app = create_app(Settings.read(engine="embedded", processors="speechbridge.server.processors.redaction:Redaction"))
+    redaction = "speechbridge.server.processors.redaction:Redaction"
+    app = create_app(Settings.read(engine="embedded", processors=redaction, account_streams=10))
     app.state.metrics.closed(1000)
     rows = [row for family in text_string_to_metric_families(app.state.metrics.text().decode()) for row in of(family)]
     return table(("name", "type", "labels", "what it is"), rows)

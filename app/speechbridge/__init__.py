@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from speechbridge.client.resumable import connect_resumable
     from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, connect
     from speechbridge.protocol.close import Close, CloseCode
-    from speechbridge.protocol.messages import Connected, Element, Final, Partial
+    from speechbridge.protocol.messages import Connected, Element, Final, Partial, Queued
     from speechbridge.protocol.request import ContentType, StreamRequest
 
     __version__: str
@@ -35,6 +35,7 @@ __all__ = [
     "Final",
     "NoConnection",
     "Partial",
+    "Queued",
     "Refused",
     "StreamError",
     "StreamRequest",
@@ -53,7 +54,7 @@ _HOMES = {
     "client.resumable": ("connect_resumable",),
     "client.stream": ("Broken", "Closed", "StreamError", "Unreadable", "connect"),
     "protocol.close": ("Close", "CloseCode"),
-    "protocol.messages": ("Connected", "Element", "Final", "Partial"),
+    "protocol.messages": ("Connected", "Element", "Final", "Partial", "Queued"),
     "protocol.request": ("ContentType", "StreamRequest"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -36,6 +36,8 @@ JSON = JsonFormatter(
 
 TOKEN = re.compile(r"(access_token=)[^&\s\"'\\]+")
 
+READER = re.compile(r"(/read/)[^\s/.\"']+")  # the path of those who read along; `protocol.reading` has it
+
 SERVERS = ("uvicorn.error", "uvicorn.access", "gunicorn.access", "hypercorn.access", "hypercorn.error")
 
 session_id: ContextVar[str] = ContextVar("session_id")
@@ -71,8 +73,10 @@ class WithoutQueries(logging.Filter):
 
 
 def _without_query(arg: object) -> object:
-    """Cut a URL, or a request's first line, where its query begins; what comes after the query stays."""
-    return re.sub(r"(\?|%3F)\S*", "", arg, flags=re.IGNORECASE) if isinstance(arg, str) else arg
+    """Cut a URL, or a request's first line, where its query begins, and a reader's token; what comes after it stays."""
+    if not isinstance(arg, str):
+        return arg
+    return READER.sub(r"\1...", re.sub(r"(\?|%3F)\S*", "", arg, flags=re.IGNORECASE))
 
 
 def hide_queries() -> None:
@@ -87,7 +91,7 @@ class Stderr(logging.StreamHandler[TextIO]):
     """Writes to stderr, without access tokens. Our own lines hold none, but a library's or an exception's may."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return TOKEN.sub(r"\1...", super().format(record))
+        return READER.sub(r"\1...", TOKEN.sub(r"\1...", super().format(record)))
 
 
 def add_session(record: logging.LogRecord) -> bool:

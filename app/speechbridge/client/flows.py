@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from anyio import AsyncFile
     from websockets.asyncio.client import ClientConnection
 
-    from speechbridge.protocol.messages import Connected
+    from speechbridge.protocol.messages import Message
 
 END = wire.EOF.encode()
 CHUNK = 2**16  # bytes of a file in one message; a ping waits behind two or three of them
@@ -308,7 +308,7 @@ async def _once(piece: bytes) -> AsyncGenerator[bytes, None]:
     yield piece
 
 
-def _read(received: str) -> Connected | Partial | Final | None:
+def _read(received: str) -> Message | None:
     try:
         return parse_message(received)
     except ValueError as error:

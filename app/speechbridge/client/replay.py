@@ -25,6 +25,7 @@ from syncbridge import Ring
 
 if TYPE_CHECKING:
     from speechbridge.protocol.messages import Final
+    from speechbridge.protocol.queue import Queue
     from speechbridge.protocol.request import StreamRequest
     from speechbridge.protocol.resume import Greeting
 
@@ -80,8 +81,8 @@ class Replay:
         """Return the duration of so many bytes; 0 if only decoding would tell."""
         return size / self._rate if self._rate else 0.0
 
-    def query(self) -> str:
-        """Return the URL's query for the next connection, the access token included."""
+    def query(self, queue: Queue | None = None) -> str:
+        """Return the URL's query for the next connection, the access token included. New streams wait in `queue`."""
         token = encode_query({"access_token": self._request.access_token}) + "&" if self._request.access_token else ""
         if self.key is not None:
             return token + Resume(self.key, self.finals).query()
@@ -89,7 +90,7 @@ class Replay:
         if self._base > 0:
             start_ts = self._offset + self.seconds(self._base)
             request = replace(request, options={**request.options, "start_ts": start_ts})
-        return f"{request.query()}&{Resume().query()}"
+        return "&".join(part.query() for part in (request, Resume(), queue) if part is not None)
 
     def restart(self) -> None:
         """Have the next connection begin a new stream, from the first audio that is kept and not settled."""

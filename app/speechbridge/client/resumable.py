@@ -12,6 +12,7 @@ its times continue. The captions page does the same (`server/static/stream.mjs`)
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,13 @@ from speechbridge.client.replay import Replay
 from speechbridge.client.retry import Next, Retry
 from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, stream_address
 from speechbridge.protocol.close import Close, CloseCode
-from speechbridge.protocol.messages import EOS, Final, Partial
-from speechbridge.protocol.resume import AudioReceived, FinalsReceived, Greeting, parse_message
+from speechbridge.protocol.messages import EOS, Final, Partial, Queued
+from speechbridge.protocol.queue import TICKET_SECONDS, Queue
+from speechbridge.protocol.resume import RECONNECT_CODES, AudioReceived, FinalsReceived, Greeting, parse_message
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from typing import Self
 
     from websockets.asyncio.client import ClientConnection
@@ -43,25 +45,29 @@ REPLAY_PACE = 8.0  # times real time, for audio that is sent again: the service 
 
 
 @asynccontextmanager
-async def connect_resumable(
+async def connect_resumable(  # noqa: PLR0913 # all but the first two can be left out
     url: str,
     request: StreamRequest,
     *,
     open_timeout: float = OPEN_TIMEOUT,
     away_seconds: float = AWAY_SECONDS,
     room: int | None = None,
+    waiting: Callable[[Queued], object] | None = None,
 ) -> AsyncIterator[ResumableStream]:
     """Open a stream that survives lost connections, for the time of an `async with`.
 
     `url` and `request` as for `speechbridge.client.stream.connect`. `away_seconds` is how long to try to reconnect
     without success. `room` is how many bytes of audio are kept, as no final covers them; by default a minute.
 
+    With `waiting`, a stream for which the service has no place waits in its queue, and is not refused with 4029; it is
+    called with each `Queued`. A connection that is cut in the queue comes back to the same place.
+
     Raises NoConnection when there is no first connection, Broken when the service refuses the stream, StreamError when
     it cannot resume streams.
 
     Cancellation: the stream is abandoned, here and at the service.
     """
-    stream = ResumableStream(url, request, open_timeout, away_seconds, room)
+    stream = ResumableStream(url, request, open_timeout, away_seconds, room, waiting)
     running = asyncio.create_task(stream._run(), name="resumable-stream")  # noqa: SLF001 # the two halves of one thing
     try:
         await stream._has_begun.wait()  # noqa: SLF001 # the same
@@ -82,8 +88,14 @@ class ResumableStream:
     `cuts` counts lost connections, `restarts` the new streams that the service had to begin.
     """
 
-    def __init__(
-        self, url: str, request: StreamRequest, open_timeout: float, away_seconds: float, room: int | None
+    def __init__(  # noqa: PLR0913, PLR0917 # as `connect_resumable` takes them
+        self,
+        url: str,
+        request: StreamRequest,
+        open_timeout: float,
+        away_seconds: float,
+        room: int | None,
+        waiting: Callable[[Queued], object] | None,
     ) -> None:
         self.cuts = 0
         self.restarts = 0
@@ -92,6 +104,9 @@ class ResumableStream:
         self._replay = Replay(request, room)
         self._clock = asyncio.get_running_loop().time
         self._retry = Retry(can_restart=self._replay.can_restart, away_seconds=away_seconds)
+        self._waiting = waiting
+        self._queue = None if waiting is None else Queue()
+        self._keeps_place_until = 0.0  # for a connection that was cut in the queue
         self._ended = False
         self._close: Close | None = None
         self._failure: Exception | None = None
@@ -179,13 +194,16 @@ class ResumableStream:
         is_resuming, failure, close = self._replay.key is not None, None, None
         try:
             async with dial(
-                stream_address(self._url, self._replay.query()), open_timeout=self._open_timeout
+                stream_address(self._url, self._replay.query(self._queue)), open_timeout=self._open_timeout
             ) as websocket:
                 close = await self._exchange(websocket)
         except NoConnection as error:
             failure = error
         if close is not None and close.is_success(eos_sent=self._ended):
             self._close = close
+            return
+        if self._keeps_place(close):
+            await asyncio.sleep(self._retry.pause())
             return
         decision = self._retry.after(close, self._clock(), is_resuming=is_resuming)
         if decision is Next.END:
@@ -197,12 +215,23 @@ class ResumableStream:
         self.cuts += 1
         await asyncio.sleep(self._retry.pause())
 
+    def _keeps_place(self, close: Close | None) -> bool:
+        """Tell whether the connection was cut in the queue, so that the next one may have the same place."""
+        is_cut = close is None or close.code in (*RECONNECT_CODES, CloseCode.SHUTTING_DOWN)
+        keeps = is_cut and self._clock() < self._keeps_place_until
+        if not keeps and self._queue is not None:
+            self._queue, self._keeps_place_until = Queue(), 0.0
+        return keeps
+
     async def _exchange(self, websocket: ClientConnection) -> Close:
         """Send and receive on one connection until it ends; return how."""
         try:
             await self._greet(websocket)
         except ConnectionClosed as closed:
+            if self._keeps_place_until == math.inf:
+                self._keeps_place_until = self._clock() + TICKET_SECONDS
             return close_of(closed)
+        self._keeps_place_until = 0.0
         sending = asyncio.create_task(self._send(websocket))
         try:
             while (received := await self._receive(websocket)) is not None:
@@ -214,9 +243,11 @@ class ResumableStream:
         return Close(CloseCode.ABNORMAL)
 
     async def _greet(self, websocket: ClientConnection) -> None:
+        patience: float | None = self._open_timeout
         try:
-            async with asyncio.timeout(self._open_timeout):
-                greeting = _read(await websocket.recv())
+            while isinstance(greeting := await self._first(websocket, patience), Queued):
+                self._wait_in_queue(greeting)
+                patience = None  # the service says when the wait is over; pings tell whether it is there
         except TimeoutError:
             raise TimedOut(f"the service sent nothing within {self._open_timeout:g} s: try again later") from None
         if not isinstance(greeting, Greeting):
@@ -230,6 +261,17 @@ class ResumableStream:
             self._retry.acknowledged()
         self._has_begun.set()
         self._has_room.set()
+
+    @staticmethod
+    async def _first(websocket: ClientConnection, seconds: float | None) -> Message | Greeting | AudioReceived | None:
+        async with asyncio.timeout(seconds):
+            return _read(await websocket.recv())
+
+    def _wait_in_queue(self, queued: Queued) -> None:
+        self._queue = Queue(queued.ticket)
+        self._keeps_place_until = math.inf
+        if self._waiting is not None:
+            self._waiting(queued)
 
     async def _receive(self, websocket: ClientConnection) -> str | bytes | None:
         """Receive a message; None if the connection is dead: then its close frame never comes, either."""

@@ -33,7 +33,8 @@ from websockets.protocol import State
 
 from speechbridge.client.dial import OPEN_TIMEOUT, NoConnection, TimedOut, close_of, dial, service_address
 from speechbridge.protocol.close import explain
-from speechbridge.protocol.messages import EOS, Connected, Final, Partial, parse_message
+from speechbridge.protocol.messages import EOS, Final, Partial, Queued, parse_message
+from speechbridge.protocol.queue import Queue
 from speechbridge.protocol.request import PATH, StreamRequest
 from speechbridge.tasks import cancel_and_wait
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.address import Address
     from speechbridge.protocol.close import Close
+    from speechbridge.protocol.messages import Message
 
 __all__ = ["Broken", "Closed", "NoConnection", "Stream", "StreamError", "Unreadable", "connect", "live"]
 
@@ -73,19 +75,29 @@ class Closed(StreamError):
 
 
 @asynccontextmanager
-async def connect(url: str, request: StreamRequest, *, open_timeout: float = OPEN_TIMEOUT) -> AsyncIterator[Stream]:
+async def connect(
+    url: str,
+    request: StreamRequest,
+    *,
+    open_timeout: float = OPEN_TIMEOUT,
+    waiting: Callable[[Queued], object] | None = None,
+) -> AsyncIterator[Stream]:
     """Open a stream for the time of an `async with`.
 
     `url` is the base URL as SDKs take it, `ws://host:port`; wss, http and https work too. `open_timeout` (seconds)
     limits the time for the connection, and then the time until the service's `connected`; you may send before that.
     Leaving early closes the connection without the rest of the transcript.
 
+    With `waiting`, a stream for which our service has no place waits in its queue, and is not refused with 4029. While
+    you iterate, `waiting` is called with each `Queued`: the place, and about how many seconds are left.
+
     Raises NoConnection.
 
     Cancellation: while opening, the connection is dropped; while leaving, it is closed without waiting for an answer.
     """
-    async with dial(stream_address(url, request.query()), open_timeout=open_timeout) as websocket:
-        yield Stream(websocket, open_timeout)
+    query = request.query() if waiting is None else f"{request.query()}&{Queue().query()}"
+    async with dial(stream_address(url, query), open_timeout=open_timeout) as websocket:
+        yield Stream(websocket, open_timeout, waiting)
 
 
 async def live(stream: Stream, sending: Coroutine[Any, Any, None], heard: Callable[[Partial | Final], None]) -> None:
@@ -117,8 +129,14 @@ class Stream:
     in the same task.
     """
 
-    def __init__(self, websocket: ClientConnection, open_timeout: float) -> None:
+    def __init__(
+        self,
+        websocket: ClientConnection,
+        open_timeout: float,
+        waiting: Callable[[Queued], object] | None = None,
+    ) -> None:
         self._websocket = websocket
+        self._waiting = waiting
         self._patience: float | None = open_timeout  # None after the first message
         self._ended = False
         self._eos_sent = False
@@ -189,13 +207,15 @@ class Stream:
             message = _read(received)
             if isinstance(message, Partial | Final):
                 return message
+            if isinstance(message, Queued) and self._waiting is not None:
+                self._waiting(message)
 
     def _closed(self, closed: ConnectionClosed) -> Close:
         self._close = close_of(closed)
         return self._close
 
 
-def _read(received: str | bytes) -> Connected | Partial | Final | None:
+def _read(received: str | bytes) -> Message | None:
     if isinstance(received, bytes):
         return None  # the protocol has no binary messages from the server
     try:

@@ -37,6 +37,7 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4001
     BAD_REQUEST = 4002
     NO_CREDITS = 4003
+    NO_TRANSCRIPT = 4004  # ours: a reader's token is not known
     TOO_SLOW = 4008  # ours: the client does not acknowledge its finals
     TAKEN_OVER = 4009  # ours: the client resumed the stream on another connection
     SHUTTING_DOWN = 4010
@@ -74,6 +75,7 @@ class Close:
             CloseCode.UNAUTHORIZED,
             CloseCode.BAD_REQUEST,
             CloseCode.NO_CREDITS,
+            CloseCode.NO_TRANSCRIPT,
             CloseCode.TOO_LONG,
             CloseCode.IDLE,
             CloseCode.FOREIGN,
@@ -117,6 +119,7 @@ CURES: Mapping[int, tuple[str, str]] = {
     ),
     CloseCode.BAD_REQUEST: ("the request is not accepted", "change it as the reason says"),
     CloseCode.NO_CREDITS: ("the account has no credits left", "add credits to it"),
+    CloseCode.NO_TRANSCRIPT: ("there is no transcript to read", "ask the speaker for a new link"),
     CloseCode.TOO_SLOW: ("too many finals were not acknowledged", "acknowledge them, or connect without resume"),
     CloseCode.TAKEN_OVER: ("another connection has taken over the stream", "continue there"),
     CloseCode.SHUTTING_DOWN: ("the service is shutting down", "try again in a moment"),

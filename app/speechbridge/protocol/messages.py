@@ -1,8 +1,8 @@
 """The messages of a stream: audio and `EOS` from the client; `connected`, `partial` and `final` from the server. Pure.
 
 A connection consists of a GET whose query carries all parameters (`request.StreamRequest`), `connected` from the
-server, binary audio from the client until the text `EOS`, `partial` and `final` from the server, and a close frame
-(`close.Close`).
+server (after `queued`, if its client waits: `protocol.queue`), binary audio from the client until the text `EOS`,
+`partial` and `final` from the server, and a close frame (`close.Close`).
 
 Reading is tolerant, as servers differ: unknown types of messages and elements, and unknown fields, are ignored. Writing
 is strict.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 EOS = "EOS"  # as a text message; the same bytes in a binary message are audio
@@ -41,12 +41,31 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The server's first message: it is ready for audio."""
+    """The server's first message: it is ready for audio. `read` is the token for readers, if the client shares."""
 
     id: str
+    read: str | None = field(default=None, repr=False)
 
     def encode(self) -> str:
-        return json.dumps({"type": "connected", "id": self.id})
+        shared = {} if self.read is None else {"read": self.read}
+        return json.dumps({"type": "connected", "id": self.id} | shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The client waits in the queue, before `connected`: at this place, from 1 on, for about so many seconds more.
+
+    One that is cut off keeps its place for 10 s if it comes back with `ticket`.
+    """
+
+    place: int
+    wait_seconds: int
+    ticket: str = field(repr=False)
+
+    def encode(self) -> str:
+        return json.dumps(
+            {"type": "queued", "place": self.place, "wait_seconds": self.wait_seconds, "ticket": self.ticket}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +114,7 @@ class Final(Hypothesis):
         return self._encode("final")
 
 
-Message = Connected | Partial | Final
+Message = Connected | Queued | Partial | Final
 
 
 _TYPE_FIRST = re.compile(r'\s*\{\s*"type"\s*:\s*"(\w*)"')
@@ -175,12 +194,20 @@ def from_object(message: dict[str, Any]) -> Message | None:
     """Return what an object with a type says; None for a type that we do not know."""
     match message["type"]:
         case "connected":
-            return Connected(str(message.get("id", "")))
+            read = message.get("read")
+            return Connected(str(message.get("id", "")), read if isinstance(read, str) else None)
+        case "queued":
+            return _queued(message)
         case "partial":
             return Partial(*_heard(message))
         case "final":
             return Final(*_heard(message))
     return None
+
+
+def _queued(message: dict[str, Any]) -> Queued:
+    place, wait = (_number(message.get(name)) or 0.0 for name in ("place", "wait_seconds"))
+    return Queued(int(place), int(wait), str(message.get("ticket", "")))
 
 
 def _heard(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...], str | None]:

@@ -13,7 +13,7 @@ Positions count the bytes of audio since the stream began. Finals are numbered b
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
@@ -77,9 +77,11 @@ class Greeting:
     id: str
     key: str
     position: int
+    read: str | None = field(default=None, repr=False)  # the token for readers, if the client shares
 
     def encode(self) -> str:
-        return json.dumps({"type": "connected", "id": self.id, "resume": self.key, "position": self.position})
+        shared = {} if self.read is None else {"read": self.read}
+        return json.dumps({"type": "connected", "id": self.id, "resume": self.key, "position": self.position} | shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,9 @@ def parse_message(text: str | bytes) -> messages.Message | Greeting | AudioRecei
     position = message.get("position")
     match message["type"]:
         case "connected" if isinstance(message.get("resume"), str) and _is_count(position):
-            return Greeting(str(message.get("id", "")), message["resume"], position)
+            read = message.get("read")
+            shared = read if isinstance(read, str) else None
+            return Greeting(str(message.get("id", "")), message["resume"], position, shared)
         case "received":
             return AudioReceived(position) if _is_count(position) else None
     return messages.from_object(message)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
+from speechbridge.cluster import Away
+from speechbridge.cluster.joined import join
 from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
@@ -22,13 +24,16 @@ from speechbridge.server.endpoints import (
     misdirected,
     openai,
     page,
+    read,
     relay,
     stream,
     transcriptions,
 )
 from speechbridge.server.gate import Gate
 from speechbridge.server.metrics import Metrics
+from speechbridge.server.places import Places
 from speechbridge.server.processors import Processors
+from speechbridge.server.queueing import Queue
 from speechbridge.server.resumable import ResumableConnections
 from speechbridge.server.session import Sessions
 from speechbridge.server.shared import Alone
@@ -61,12 +66,13 @@ def create_app(
     Raises WrongSetting.
     """
     hide_queries()
-    settings = settings or Settings.read()
-    metrics = Metrics()
+    settings, metrics = settings or Settings.read(), Metrics()
     recognizer = None if worker is None else worker.recognizer
     if engine is None:
         given = stream_client_start
         engine = choose(settings, recognizer) if given is None else function_engine(given)
+    cluster = join(settings)
+    places = Places(cluster.leases)
     fallback = choose_fallback(settings, engine, fallback, recognizer)
     speech = SpeechService(engine, settings, metrics.connected, fallback)
     admission = Admission(settings)
@@ -80,7 +86,12 @@ def create_app(
         waited=metrics.waited,
         delayed=metrics.delayed,
         slot=shared.slot,
+        places=places,
     )
+    queue = Queue(places, settings.queue_seconds)
+    sessions.no_longer_queued = queue.drain
+    readers = read.Readers(cluster.shares, settings.readers)
+    sessions.no_longer_read = readers.drain
     resumable = ResumableConnections(settings, prefix="" if worker is None else worker.prefix)
     metrics.read(sessions, speech)
     shared.read(sessions, metrics, speech.trouble)
@@ -88,8 +99,17 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with metrics.watching_loop(), processors.running(), speech.running():
+            async with (
+                metrics.watching_loop(),
+                processors.running(),
+                cluster.running(),
+                places.running(),
+                speech.running(),
+            ):
                 yield
+        except Away as away:
+            app.state.failure = f"SPEECHBRIDGE_REDIS_URL: {away}: start it, or check the address"
+            raise
         except RecognizerFailed as failure:
             app.state.failure = failure if failure.is_explained else None
             raise
@@ -97,6 +117,7 @@ def create_app(
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
     app.state.failure = None  # why it could not start, where one line says it
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
+    app.state.readers = readers
     app.add_exception_handler(WebSocketDisconnect, _ignore)
     app.add_middleware(
         Gate,
@@ -108,7 +129,8 @@ def create_app(
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
     app.include_router(health.router(shared))
     app.include_router(page.router(settings.offered_languages))
-    app.include_router(stream.router(sessions, resumable))
+    app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
+    app.include_router(read.router(readers))
     app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))

@@ -21,7 +21,7 @@ import logging
 import uuid
 from typing import TYPE_CHECKING
 
-from speechbridge.protocol import deepgram
+from speechbridge.protocol import deepgram, reading
 from speechbridge.protocol.api_errors import ApiError
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME, ending
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+READ = f"{reading.PATH}/"
 PREFLIGHT = [
     (b"access-control-allow-methods", b"POST"),
     (b"access-control-allow-headers", b"authorization, *"),
@@ -71,7 +72,7 @@ class Gate:
         if scope["type"] == "http" and _own_path(scope) in self._posts:
             await self._request(scope, receive, send)
             return
-        if scope["type"] != "websocket":
+        if scope["type"] != "websocket" or _own_path(scope).startswith(READ):  # readers have a token
             await self._app(scope, receive, send)
             return
         credentials = _credentials(scope)

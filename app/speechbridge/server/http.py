@@ -5,7 +5,7 @@ What `websocket.py` says of private names holds for these, too:
     uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
         overridden   __init__, connection_made, connection_lost, data_received, handle_websocket_upgrade,
                      on_message_begin, on_headers_complete, on_body, on_response_complete, _start_asgi_task
-        attributes   loop, transport, flow, pipeline, url, headers, and `disconnected` and `scope` of what
+        attributes   loop, transport, flow, pipeline, url, headers, scope, and `disconnected` and `scope` of what
                      `_start_asgi_task` is given
     uvicorn.protocols.http.flow_control.FlowControl
         overridden   resume_reading
@@ -158,6 +158,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        # For an endpoint whose response takes long, and which counts its clients itself.
+        self.scope["counted"] = self._forget  # type: ignore[typeddict-unknown-key]
         if self._head_timer is not None:
             self._head_timer.cancel()
         self._body_left = announced(self.headers)

@@ -208,6 +208,7 @@ class _Snapshots(Collector):
         yield from self._of_sessions(now)
         yield from self._of_streams(now.totals)
         yield from self._of_threads()
+        yield from self._of_places()
         yield from self._of_processors()
 
     def _of_sessions(self, now: SessionStatistics) -> Iterator[Metric]:
@@ -255,6 +256,18 @@ class _Snapshots(Collector):
             "state",
             threads,
         )
+
+    def _of_places(self) -> Iterator[Metric]:
+        places = self._sessions.places
+        if places.leases is None:
+            return
+        here = "counted in this process"
+        yield _gauge("account_streams", f"Streams of the account at the speech service, {here}.", places.held)
+        most = places.leases.terms.leases
+        yield _gauge("account_streams_limit", "Streams of the account that all processes may have at once.", most)
+        yield _gauge("queue_clients", f"Clients that wait for a stream of the account, {here}.", places.waiting)
+        lost = "Streams that were cut, as their place in the account could not be kept: Redis was away for too long."
+        yield _count("account_streams_lost", lost, places.lost)
 
     def _of_processors(self) -> Iterator[Metric]:
         processors = self._sessions.processors

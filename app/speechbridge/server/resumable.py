@@ -60,8 +60,11 @@ class ResumableConnection:
     `away_seconds` is how long the client may be without a connection. The key begins with `prefix`.
     """
 
-    def __init__(self, session_id: str, owner: str = "", *, away_seconds: float, prefix: str = "") -> None:
+    def __init__(
+        self, session_id: str, owner: str = "", read: str | None = None, *, away_seconds: float, prefix: str = ""
+    ) -> None:
         self.session_id = session_id
+        self.read = read  # the token for readers, if the client shares
         self.owner = owner  # of the API key with which it began; only with a key of the same owner it can be resumed
         self.key = prefix + secrets.token_urlsafe(18)
         self.received = 0  # bytes of audio
@@ -151,7 +154,7 @@ class ResumableConnection:
             self._away.cancel()
         self._confirm(finals)
         position = self.received
-        await connection.send(Greeting(self.session_id, self.key, position).encode())
+        await connection.send(Greeting(self.session_id, self.key, position, self.read).encode())
         reading = asyncio.create_task(self._read(connection))
         writing = asyncio.create_task(self._write(connection, finals, position))
         both = {reading, writing}
@@ -241,9 +244,9 @@ class ResumableConnections:
         self._streams: dict[str, ResumableConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, session_id: str, owner: str = "") -> ResumableConnection:
+    def begin(self, session_id: str, owner: str = "", read: str | None = None) -> ResumableConnection:
         """Make the connection of a new session, to be run with `run`."""
-        stream = ResumableConnection(session_id, owner, away_seconds=self._away_seconds, prefix=self._prefix)
+        stream = ResumableConnection(session_id, owner, read, away_seconds=self._away_seconds, prefix=self._prefix)
         self._streams[stream.key] = stream
         return stream
 

@@ -12,22 +12,25 @@ import logging
 import secrets
 from collections import Counter
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.engines import Capabilities, UpstreamClosed
+from speechbridge.engines import Capabilities
 from speechbridge.logs import session_id as current_session
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode, fit_reason
 from speechbridge.protocol.messages import EOS, end_of_words, kind_of
 from speechbridge.server.delays import KINDS, Delays
+from speechbridge.server.endings import log_end
 from speechbridge.server.intake import Intake, Owner, asked_of
+from speechbridge.server.places import LOST, NoPlace, Place, Places
 from speechbridge.server.processors import Processors
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
-from speechbridge.server.verdicts import DRAINED, TOO_LONG
+from speechbridge.server.verdicts import DRAINED, TOO_LONG, verdict_of
 from speechbridge.tasks import cancel_and_wait
-from syncbridge import Bridge, Closed, Early, Limits, Overloaded, Stuck, WorkerPool, WrongStart
+from syncbridge import Bridge, Closed, Limits, WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
@@ -39,10 +42,14 @@ if TYPE_CHECKING:
     from speechbridge.settings import SessionSettings
     from syncbridge import Direction, Statistics
 
+    Greet = Callable[[str], Coroutine[Any, Any, None]]
+
 logger = logging.getLogger(__name__)
 
 # Characters of a response. A larger one takes milliseconds to read, and others have their turn before the next one.
 LARGE = 2**13
+
+ENDED_BY_UPSTREAM: tuple[Outcome, ...] = ("completed", "upstream", "refused")  # it has no connection of ours any more
 
 # An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
@@ -72,6 +79,7 @@ class Sessions:
         waited: Callable[[Direction, float], object] | None = None,
         delayed: Callable[[Kind, float], object] = lambda _kind, _delay: None,
         slot: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        places: Places | None = None,
     ) -> None:
         self.engine = engine
         self.slot = slot
@@ -81,9 +89,12 @@ class Sessions:
         self.drain_seconds = settings.drain_seconds
         self.session_seconds = settings.session_seconds
         self.processors = processors or Processors()
+        self.places = places or Places()  # at the speech service
         self.waited = waited
         self.delayed = delayed
         self.draining = False  # then no session begins; handshakes are refused
+        self.no_longer_queued: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
+        self.no_longer_read: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self.began_draining = asyncio.Event()  # for connections on which no session runs at the moment
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
@@ -104,29 +115,48 @@ class Sessions:
             bridges=tuple(found for session in self._alive if (found := session.bridge_statistics())),
         )
 
-    async def run(
+    async def run(  # noqa: PLR0913 # all but the first two can be left out
         self,
         connection: ClientConnection,
         request: StreamRequest,
-        greet: Callable[[str], Coroutine[Any, Any, None]] | None = None,
+        greet: Greet | None = None,
         *,
         session_id: str | None = None,
+        place: Place | None = None,
         ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
         """Run one session; return how the connection is to be closed.
 
-        `greet` is awaited with the session's id, `ended` is called with what the session has done.
+        `greet` is awaited with the session's id, `ended` is called with what the session has done. `place` is what its
+        client waited for; it is given back. Without one, a place is taken.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
-        if self.draining:  # its client connected before: on one connection, streams may follow each other
-            return DRAINED[1]
-        session = Session(self, connection, request, session_id or new_id())
+        try:
+            place = place or await self.places.take()
+        except NoPlace as refusal:
+            return self.refused(refusal.close)
+        try:
+            if self.draining:  # its client connected before: on one connection, streams may follow each other
+                return DRAINED[1]
+            return await self._run(Session(self, connection, request, session_id or new_id(), place), greet, ended)
+        finally:
+            await place.release(was_cut=True)  # unless it was given back before
+
+    def refused(self, close: Close) -> Close:
+        """Count a client that got no place; return how its connection is to be closed."""
+        self._ended["refused"] += 1
+        logger.info("refused with %s", close, extra={"outcome": "refused", "code": close.code, "reason": close.reason})
+        return close
+
+    async def _run(self, session: Session, greet: Greet | None, ended: Callable[[Totals], object]) -> Close:
         self._alive.add(session)
         self._none_alive.clear()
         within = current_session.set(session.id)
         try:
-            return await session.run(greet)
+            close = await session.run(greet)
+            await session.place.release(was_cut=session.outcome not in ENDED_BY_UPSTREAM)
+            return close  # its client may come again at once
         finally:
             current_session.reset(within)
             self._alive.discard(session)
@@ -151,7 +181,9 @@ class Sessions:
             session.end(DRAINED, seconds)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds + LIMITS.grace + 0.5):
+                await self.no_longer_queued()
                 await self._none_alive.wait()
+        await self.no_longer_read()
 
 
 class Session:
@@ -168,9 +200,10 @@ class Session:
     """
 
     def __init__(
-        self, sessions: Sessions, connection: ClientConnection, request: StreamRequest, session_id: str
+        self, sessions: Sessions, connection: ClientConnection, request: StreamRequest, session_id: str, place: Place
     ) -> None:
         self.id = session_id
+        self.place = place
         self._sessions = sessions
         self._connection = connection
         self._source = request.content_type  # what the client sends
@@ -186,30 +219,16 @@ class Session:
         self._delays = self._time_captions()
         self.outcome: Outcome = "cancelled"  # until there is another
 
-    async def run(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+    async def run(self, greet: Greet | None) -> Close:
         verdict: Verdict
         try:
             close = await self._in_time(greet)
             verdict = "left" if self._left else "completed", close
-        except Closed:  # we cancelled the bridge: `_verdict` says why, or the client had left and time was up
-            verdict = "left", Close(CloseCode.INTERNAL, "the stream was cut")
-        except UpstreamClosed as ending:
-            verdict = "upstream", ending.close.for_client()
-        except (Early, Stuck) as ending:  # its text is ours: there is no secret in it
-            logger.warning("the speech SDK ended early: %s", ending)
-            verdict = "upstream", Close(CloseCode.INTERNAL, f"the speech SDK ended early: {ending}").for_client()
-        except WrongStart as mistake:  # likewise
-            logger.error("the speech SDK cannot be used: %s", mistake)  # noqa: TRY400 # the text says it, not the stack
-            verdict = "failed", Close(CloseCode.INTERNAL, str(mistake)).for_client()
-        except Overloaded:
-            text = f"all {self._sessions.pool.total} streams are in use: try again when one has ended"
-            verdict = "refused", Close(CloseCode.TOO_MANY, text)
-        except Exception as error:
-            # The SDK may raise anything. The text may hold secrets, so the client is told the type only.
-            logger.exception("the speech SDK failed")
-            verdict = "failed", Close(CloseCode.INTERNAL, f"the speech SDK failed: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 # an SDK may raise anything; what each means stands there
+            verdict = verdict_of(error, self._sessions.pool.total)
         self.outcome, close = self._verdict or verdict
-        self._log_end(close)
+        content_type = self._intake.content_type if self._intake is not None else ""
+        log_end(self.outcome, close, self.totals(), self.bridge_statistics(), content_type, self._delays)
         return close
 
     def totals(self) -> Totals:
@@ -237,29 +256,6 @@ class Session:
     def bridge_statistics(self) -> Statistics | None:
         return self._bridge.statistics() if self._bridge is not None else None
 
-    def _log_end(self, close: Close) -> None:
-        totals = self.totals()
-        counts = self.bridge_statistics()
-        fields: dict[str, object] = {"outcome": self.outcome, "code": int(close.code), "reason": close.reason}
-        if counts is None or self._intake is None:
-            logger.info("refused with %s", close, extra=fields)
-            return
-        fields |= {
-            "content_type": self._intake.content_type,
-            "chunks": counts.sent,
-            "chunks_upstream": counts.fed,
-            "responses": counts.yielded,
-            "responses_out": counts.received,
-            "seconds": round(totals.received, 3),
-            "seconds_replayed": round(totals.replayed, 3),
-            "seconds_lost": round(totals.lost, 3),
-        }
-        means = self._delays.means if self._delays else {}
-        fields |= {f"{kind}_delay": round(mean.value, 3) for kind, mean in means.items() if mean.value is not None}
-        text = "closed with %s after %.1f s of audio: %d chunks in, %d of them upstream, %d responses, %d of them out"
-        numbers = (totals.received, counts.sent, counts.fed, counts.yielded, counts.received)
-        logger.info(text, close, *numbers, extra=fields)
-
     def end(self, verdict: Verdict | None = None, seconds: float | None = None) -> None:
         """End the input. After so many seconds the session is cut, whatever is still to come from the upstream."""
         self._verdict = self._verdict or verdict
@@ -275,7 +271,7 @@ class Session:
         if self._bridge is not None:
             self._bridge.cancel()
 
-    async def _in_time(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+    async def _in_time(self, greet: Greet | None) -> Close:
         """Run the stream. Raises Closed when time is up, be it in the upstream, in a processor or in a send."""
         try:
             async with self._time:
@@ -285,7 +281,7 @@ class Session:
                 raise
             raise Closed("its time is up") from None
 
-    async def _stream(self, greet: Callable[[str], Coroutine[Any, Any, None]] | None) -> Close:
+    async def _stream(self, greet: Greet | None) -> Close:
         sessions = self._sessions
         upstream = sessions.engine(self._request)
 
@@ -293,10 +289,11 @@ class Session:
             # An upstream with statistics counts the audio that it is given.
             return upstream.start(audio if upstream.statistics else map(self._fed_with, audio))
 
+        self.place.on_lost = lambda: self._cut("upstream", LOST)
         async with (
             sessions.slot(),
             Bridge(
-                start,
+                self.place.used(start),
                 abort=upstream.abort,
                 join=upstream.join,
                 limits=LIMITS,

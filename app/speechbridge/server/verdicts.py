@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
+from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.server.totals import Outcome
+from syncbridge import Closed, Early, Overloaded, Stuck, WrongStart
+
+logger = logging.getLogger("speechbridge.server.session")  # its lines, for those who filter by name
 
 Verdict = tuple[Outcome, Close]
 
@@ -15,3 +21,24 @@ TOO_LONG: Verdict = (
     "limited",
     Close(CloseCode.TOO_LONG, "the stream has reached the longest duration allowed: continue with a new one"),
 )
+
+
+def verdict_of(error: Exception, total: int) -> Verdict:
+    """Return what an exception that ended a stream means, and log those that need a look. There are `total` slots."""
+    match error:
+        case Closed():  # we cancelled the bridge: the session's verdict says why, or its client left and time was up
+            return "left", Close(CloseCode.INTERNAL, "the stream was cut")
+        case UpstreamClosed():
+            return "upstream", error.close.for_client()
+        case Early() | Stuck():  # its text is ours: there is no secret in it
+            logger.warning("the speech SDK ended early: %s", error)
+            return "upstream", Close(CloseCode.INTERNAL, f"the speech SDK ended early: {error}").for_client()
+        case WrongStart():  # likewise
+            logger.error("the speech SDK cannot be used: %s", error)
+            return "failed", Close(CloseCode.INTERNAL, str(error)).for_client()
+        case Overloaded():
+            text = f"all {total} streams are in use: try again when one has ended"
+            return "refused", Close(CloseCode.TOO_MANY, text)
+    # The SDK may raise anything. The text may hold secrets, so the client is told the type only.
+    logger.error("the speech SDK failed", exc_info=error)
+    return "failed", Close(CloseCode.INTERNAL, f"the speech SDK failed: {type(error).__name__}")

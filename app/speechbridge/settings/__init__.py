@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from speechbridge.settings.cluster import ClusterSettings
 from speechbridge.settings.groups import (
     REVAI_CLOUD,
     AccessSettings,
@@ -43,6 +44,7 @@ __all__ = [
     "REVAI_CLOUD",
     "AccessSettings",
     "ClientSettings",
+    "ClusterSettings",
     "FlowSettings",
     "LimitSettings",
     "ListenSettings",
@@ -72,6 +74,7 @@ GROUPS: tuple[type[Group], ...] = (
     ListenSettings,
     AccessSettings,
     SessionSettings,
+    ClusterSettings,
     UpstreamSettings,
     RelaySettings,
     FlowSettings,
@@ -87,6 +90,7 @@ class Settings(
     ListenSettings,
     AccessSettings,
     SessionSettings,
+    ClusterSettings,
     UpstreamSettings,
     RelaySettings,
     FlowSettings,

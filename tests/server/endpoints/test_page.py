@@ -26,7 +26,9 @@ def browser() -> Iterator[TestClient]:
 def test_the_page_and_everything_it_names_is_served(browser: TestClient) -> None:
     page = browser.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    named = set(re.findall(r'(?:src|href)="(static/[^"]+)"', page.text))
+    reading = browser.get("/?read=TOKEN")
+    assert reading.text == page.text.replace("static/page.mjs", "static/reading.mjs") != page.text
+    named = set(re.findall(r'(?:src|href)="(static/[^"]+)"', page.text + reading.text))
     assert {"static/page.mjs", "static/style.css", "static/view.js", "static/icon.svg"} <= named
     manifest = browser.get("/static/manifest.webmanifest").json()
     named |= {f"static/{icon['src']}" for icon in manifest["icons"]}

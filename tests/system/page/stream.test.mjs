@@ -107,7 +107,31 @@ test("it requests raw audio, detailed partials, resuming, and timestamps that co
     detailed_partials: "true",
     start_ts: "12.5",
     resume: "true",
+    queue: "true",
   });
+});
+
+test("in the queue it says its place, keeps the audio, and keeps its place when it is cut or the service drains", () => {
+  const { stream, seen } = started();
+  last().say({ type: "queued", place: 2, wait_seconds: 40, ticket: "TICKET" });
+  speak(stream, 0, 3);
+  for (const code of [1006, 4010]) {
+    last().end(code);
+    pass(1_000);
+    assert.equal(last().query.ticket, "TICKET");
+  }
+  last().say({ type: "queued", place: 1, wait_seconds: 20, ticket: "TICKET" });
+  pass(60_500); // a dead connection says nothing
+  assert.equal(last().query.ticket, "TICKET");
+  assert.equal(sockets.length, 4);
+  last().greet();
+  pass(100);
+  assert.deepEqual(last().audio, bytesOf([0, 1, 2].map(frameOf)));
+  assert.deepEqual(seen.states, ["queued", "reconnecting", "reconnecting", "queued", "reconnecting", "live"]);
+  last().end(4010); // the stream has begun: another one is begun anew
+  pass(1_000);
+  assert.equal(last().query.ticket, undefined);
+  stream.abandon();
 });
 
 test("after a lost connection it resumes with its key, from the service's position", () => {

@@ -7,27 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.helpers.audit import audit
 from tests.helpers.browser import expect, noticed, opened, refuse, speech, start, state, until
 from tests.helpers.lines import LINES, talk
-from tests.helpers.needs import axe
 from tests.helpers.service import drop_streams, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from playwright.async_api import Page
-
-# Every rule, of every level and the best practices too.
-RULES = """axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag2aaa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-  rules: { "color-contrast-enhanced": { enabled: true } } })"""
-
-
-async def audit(page: Page) -> None:
-    await page.evaluate(axe())
-    found = await page.evaluate(RULES)
-    assert found["passes"]
-    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
 
 
 # The engines share the page and what it looks like: each is audited, not each in all looks.

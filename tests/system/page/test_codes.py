@@ -20,6 +20,7 @@ def test_the_page_reconnects_after_the_same_codes_as_the_python_client() -> None
     assert set(codes.pop("NEW_STREAM")) == set(NEW_STREAM_CODES)
     assert codes == {
         "ABNORMAL": CloseCode.ABNORMAL,
+        "SHUTTING_DOWN": CloseCode.SHUTTING_DOWN,
         "TOO_OFTEN": CloseCode.TOO_OFTEN,
         "UNKNOWN_STREAM": UNKNOWN_STREAM,
     }

@@ -70,6 +70,7 @@ test("audio that is kept for later is not called lost", () => {
 test("a state tells its figures", () => {
   assert.equal(details({ behind: 12.4 }), "12 s behind");
   assert.equal(details({ behind: 5, held: 3.21, lost: 0.5 }), "3.2 s buffered, 0.5 s lost");
+  assert.equal(details({ queued: { place: 3, wait_seconds: 40 }, held: 2 }), "place 3, about 40 s, 2.0 s buffered");
   assert.equal(details({}), "");
   assert.equal(new Set(Object.values(STATES)).size, Object.keys(STATES).length - 1); // two wait for the service
 });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from fastapi import WebSocket, WebSocketDisconnect
 from speechbridge.protocol.close import CloseCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from speechbridge.protocol.close import Close
 
 
@@ -20,9 +23,12 @@ class WebSocketConnection:
         self._socket = socket
         self.closed_cleanly = False  # the client left with a close frame that says so
         self._left = False
+        self._unread: deque[bytes | str] = deque()
 
     async def receive(self) -> bytes | str | None:
         """Return the next message, None once the client has left. Cancellation: no message is lost."""
+        if self._unread:
+            return self._unread.popleft()
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":  # or the gate says so; then what is sent still reaches the client
             self.closed_cleanly = message.get("code") in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
@@ -30,6 +36,10 @@ class WebSocketConnection:
         text: str | None = message.get("text")
         data: bytes = message.get("bytes") or b""
         return data if text is None else text
+
+    def unread(self, messages: Iterable[bytes | str]) -> None:
+        """Have these messages come first, in this order, to the next who receives."""
+        self._unread.extendleft(reversed([*messages]))
 
     async def send(self, text: str) -> None:
         """Send a message. Does nothing once the client has left. Cancellation: the message may have been sent."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FILES = Path(__file__).parents[1] / "static"
+READING = "reading.html"  # the page of those who read along: the same one, with another script
 
 # By file name: the system's own list of types may be wrong, and browsers run no script of a wrong type.
 TYPES = {
@@ -56,12 +57,13 @@ def router(languages: Sequence[str] = ()) -> APIRouter:
     routes = APIRouter(default_response_class=Response)
     files = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in TYPES}
     files["options.json"] = json.dumps({"languages": [*languages]}).encode()
+    files[READING] = files["index.html"].replace(b"static/page.mjs", b"static/reading.mjs")
     tags = {name: f'"{sha256(content).hexdigest()[:32]}"' for name, content in files.items()}
 
     @routes.head("/", include_in_schema=False)
     @routes.get("/")
     async def page(request: Request) -> Response:
-        return await file("index.html", request)
+        return await file(READING if "read" in request.query_params else "index.html", request)
 
     @routes.head("/static/{name}", include_in_schema=False)
     @routes.get("/static/{name}", responses={404: {"description": "There is no such file"}})

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter, WebSocket
 
+from speechbridge.protocol import reading
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
+from speechbridge.protocol.queue import Queue as WaitFor
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
+from speechbridge.server.places import NoPlace, Place
+from speechbridge.server.queueing import Left, Queue
 from speechbridge.server.resumable import UNKNOWN, ResumableConnection, ResumableConnections
 from speechbridge.server.session import Sessions, new_id
+from speechbridge.server.sharing import Sharing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from speechbridge.cluster import Shares
+    from speechbridge.server.client import ClientConnection
 
 PLAIN = "/ws_a"
 PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path: a base URL that ends in a slash makes two of them
 UNDECLARED = ContentType.undeclared(ContentType.raw())  # where there is no `content_type` to name it
 
 
-def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
-    """Make the routes. `resumable` keeps the connections of those sessions whose clients may resume."""
+def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, shares: Shares) -> APIRouter:
+    """Make the routes. `resumable` keeps the connections of those sessions whose clients may resume.
+
+    In `queue` wait those who find all streams of the account in use; `shares` has what clients share.
+    """
     routes = APIRouter()
 
     @routes.websocket(PLAIN)
@@ -45,20 +62,48 @@ def router(sessions: Sessions, resumable: ResumableConnections) -> APIRouter:
         except BadRequest as error:
             await connection.close(Close(CloseCode.BAD_REQUEST, str(error)))
             return
+        place = await _place(connection, query, sessions, queue)
+        if place is None:
+            return
+        token = reading.new_token() if reading.shares(query) else None
         if resume is not None:
-            stream = resumable.begin(new_id(), socket.scope["lease"].owner)
+            stream = resumable.begin(new_id(), socket.scope["lease"].owner, token)
 
             async def run(stream: ResumableConnection) -> Close:
-                with socket.scope["lease"].held():  # a client that drops its connection still has its stream
-                    return await sessions.run(stream, request, session_id=stream.session_id)
+                with socket.scope["lease"].held(), _shared(shares, token, stream) as client:  # also while it is cut off
+                    return await sessions.run(client, request, session_id=stream.session_id, place=place)
 
             resumable.run(stream, run(stream))
             await stream.serve(connection)
             return
 
         async def greet(session_id: str) -> None:
-            await connection.send(Connected(session_id).encode())
+            await connection.send(Connected(session_id, token).encode())
 
-        await connection.close(await sessions.run(connection, request, greet))
+        with _shared(shares, token, connection) as client:
+            close = await sessions.run(client, request, greet, place=place)
+        await connection.close(close)
 
     return routes
+
+
+@contextmanager
+def _shared(shares: Shares, token: str | None, connection: ClientConnection) -> Iterator[ClientConnection]:
+    """Return a connection whose readers hear what its client is told, if there is a token for them."""
+    if token is None:
+        yield connection
+        return
+    with shares.sharing(token) as transcript:
+        yield Sharing(connection, transcript)
+
+
+async def _place(connection: WebSocketConnection, query: str, sessions: Sessions, queue: Queue) -> Place | None:
+    """Take a place at the speech service; wait for one if the client asks for that. None: it was closed."""
+    asked = WaitFor.parse(query)
+    try:
+        return await (sessions.places.take() if asked is None else queue.wait(connection, asked.ticket))
+    except NoPlace as refusal:
+        await connection.close(sessions.refused(refusal.close))
+    except Left:
+        pass
+    return None

@@ -3,6 +3,7 @@
 
 export const ABNORMAL = 1006; // no close frame came
 export const UNKNOWN_STREAM = 4002; // in answer to a resume key: the service does not know the stream
+export const SHUTTING_DOWN = 4010; // another server, or this one after its restart, goes on
 export const TOO_OFTEN = 4031; // too many handshakes a minute
 
 /** The connection was lost, the stream may live on: no close frame, or one from a proxy or a server that restarts. */

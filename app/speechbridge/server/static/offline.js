@@ -30,12 +30,14 @@ const FILES = [
   "panels.css",
   "player.mjs",
   "pointing.mjs",
+  "reading.mjs",
   "recording.mjs",
   "recovery.mjs",
   "remembered.mjs",
   "resampler.mjs",
   "ring.mjs",
   "screen.mjs",
+  "sharing.mjs",
   "sound.mjs",
   "sources.mjs",
   "speakers.mjs",
@@ -60,6 +62,8 @@ addEventListener("install", (event) => {
 });
 
 addEventListener("fetch", (event) => {
+  const { searchParams } = new URL(event.request.url);
+  if (searchParams.has("read")) return; // another page at the same path
   const url = event.request.url.split(/[?#]/u)[0];
   if (event.request.method === "GET" && known.includes(url)) event.respondWith(answer(event.request, url));
 });

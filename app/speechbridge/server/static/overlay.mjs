@@ -1,4 +1,4 @@
-// What the address of an overlay says: ?view=overlay&lines=3&position=top#key=... Pure.
+// What the address of an overlay says: ?view=overlay&lines=3&position=top#key=..., and how it then looks.
 
 const FONTS = ["sans", "serif", "wide", "mono"];
 const POSITIONS = ["bottom", "top", "middle"];
@@ -38,4 +38,31 @@ export function withoutKey(hash) {
   const kept = new URLSearchParams(hash.replace(/^#/, ""));
   kept.delete("key");
   return `${kept}` && `#${kept}`;
+}
+
+/** Give the page the look that the options ask for. */
+export function layOver(root, { lines, size, color, background, font, position, align }) {
+  for (const [name, value] of Object.entries({ lines, size, color, background })) {
+    root.style.setProperty(`--${name}`, value);
+  }
+  Object.assign(root.dataset, { font, position, align });
+}
+
+/** Fades the captions so many seconds after the last one; 0: never. */
+export class Fading {
+  #root;
+  #seconds;
+  #timer;
+
+  constructor(root, seconds) {
+    this.#root = root;
+    this.#seconds = seconds;
+  }
+
+  restart() {
+    if (!this.#seconds) return;
+    clearTimeout(this.#timer);
+    delete this.#root.dataset.faded;
+    this.#timer = setTimeout(() => (this.#root.dataset.faded = ""), this.#seconds * 1000);
+  }
 }

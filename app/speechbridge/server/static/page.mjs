@@ -8,12 +8,13 @@ import { language, listLanguages } from "./languages.mjs";
 import { Library, hold } from "./library.mjs";
 import { Meter } from "./meter.mjs";
 import { Notices } from "./notices.mjs";
-import { keyIn, overlayOptions, withoutKey } from "./overlay.mjs";
+import { Fading, keyIn, layOver, overlayOptions, withoutKey } from "./overlay.mjs";
 import { PlayerBar } from "./player.mjs";
 import { Recording } from "./recording.mjs";
 import { Recovery } from "./recovery.mjs";
 import { remember, remembered } from "./remembered.mjs";
 import { mayTurnOff, stayAwake, toggleFullScreen } from "./screen.mjs";
+import { Sharing } from "./sharing.mjs";
 import { listSources, source } from "./sources.mjs";
 import { stashOnLeaving } from "./stash.mjs";
 import { BYTES_PER_SECOND } from "./stream.mjs";
@@ -39,8 +40,10 @@ const opening = isOverlay ? Promise.resolve(null) : Library.open();
 let library = null; // once it is open
 let recovery = null;
 const captions = new Captions({ isOverlay, corrected: (final) => library?.correct(transcript, final).catch(() => {}) });
+const fading = new Fading(root, isOverlay ? options.fade : 0);
 const meter = new Meter();
 const player = new PlayerBar();
+const sharing = new Sharing();
 let transcript = new Transcript(); // the one that is shown
 let release = () => {}; // of its lock
 let recording = null; // the current one
@@ -77,7 +80,9 @@ async function begin(choice) {
     language: spoken,
     accessKey: accessKey(),
     journal,
+    share: sharing.isOn,
     on: {
+      shared: (token) => sharing.shared(token),
       state: (state) => recording === started && show(state),
       notify: (notice) => notify(notice),
       mention: (notice) => isOverlay || notices.mention(notice),
@@ -91,10 +96,11 @@ async function begin(choice) {
       message(message) {
         captions.show(message);
         if (message.type === "final" && !isOverlay) transcript.add(message);
-        fade();
+        fading.restart();
       },
       over(name) {
         recording = null;
+        sharing.shared(null);
         idle = name;
         mayTurnOff();
         meter.clear();
@@ -341,26 +347,6 @@ listen({
   arrowright: () => player.move(+1),
 });
 
-// ---- the overlay ----------------------------------------------------------------------------------------------------
-
-let fading;
-
-function fade() {
-  if (!isOverlay || !options.fade) return;
-  clearTimeout(fading);
-  delete root.dataset.faded;
-  fading = setTimeout(() => (root.dataset.faded = ""), options.fade * 1000);
-}
-
-function layOver() {
-  const { lines, size, color, background, font, position, align } = options;
-  for (const [name, value] of Object.entries({ lines, size, color, background })) {
-    root.style.setProperty(`--${name}`, value);
-  }
-  Object.assign(root.dataset, { font, position, align });
-  document.addEventListener("click", ({ target }) => target.closest("#notice") || start());
-}
-
 function wait(ms) {
   return new Promise((done) => setTimeout(done, ms));
 }
@@ -393,7 +379,8 @@ async function prepare() {
 if (!isSecureContext) notify(problem("insecure", location));
 else if (!globalThis.AudioWorkletNode) notify(problem("no-worklet"));
 if (isOverlay) {
-  layOver();
+  layOver(root, options);
+  document.addEventListener("click", ({ target }) => target.closest("#notice") || start());
   start();
 } else {
   navigator.serviceWorker?.register("static/offline.js", { scope: "./" }).catch(() => {}); // it works without, online

@@ -22,7 +22,8 @@ export class Recording {
   #stream = null;
   #clock;
   #latency;
-  #link = "connecting"; // or live, reconnecting
+  #link = "connecting"; // or live, reconnecting, queued
+  #queued; // the place in the service's queue, and the wait
   #linkedAt; // when that last changed
   #soundAt; // when there was last a sound
   #isInterrupted = false;
@@ -36,12 +37,12 @@ export class Recording {
    * stores the stream, if it can be stored. Callbacks in `on`: `state(state)`, often, with `{ name, behind, held, lost,
    * latency, isListening }`, times in seconds; `frame(levels, seconds)`; `message(message)`; `player(player)`, for a
    * file, often; `notify(notice)`; `mention(notice)`, for a notice that must not replace another; `withdraw(key)`, when
-   * a notice no longer applies; once, at the end, `over(name)`, the last state.
+   * a notice no longer applies; `shared(token)`, with `share`; once, at the end, `over(name)`, the last state.
    */
-  constructor(service, { seconds, language = "", accessKey = "", journal, on }) {
+  constructor(service, { seconds, language = "", accessKey = "", journal, share = false, on }) {
     this.#service = service;
     this.#seconds = seconds;
-    this.#options = { seconds, language, accessKey, journal };
+    this.#options = { seconds, language, accessKey, journal, share };
     this.#on = on;
   }
 
@@ -75,7 +76,8 @@ export class Recording {
     this.#stream = new ResumableStream(this.#service, {
       ...this.#options,
       on: {
-        state: (link) => this.#linkChanged(link),
+        shared: (token) => this.#on.shared(token),
+        state: (link, queued) => this.#linkChanged(link, queued),
         message: (message) => this.#show(message),
         lost: (seconds) => (this.#lost += seconds),
         over: (close, untranscribed) => this.#closed(close, untranscribed),
@@ -152,7 +154,8 @@ export class Recording {
     this.#report();
   }
 
-  #linkChanged(link) {
+  #linkChanged(link, queued) {
+    this.#queued = queued;
     if (link !== this.#link) this.#linkedAt = performance.now();
     this.#link = link;
     if (link === "live") {
@@ -206,6 +209,7 @@ export class Recording {
     this.#on.state({
       name,
       behind: ["live", "silent"].includes(name) ? behind : 0,
+      queued: this.#queued,
       held: this.#isAway ? held : 0,
       lost: this.#isAway ? this.#lost : 0,
       latency: name === "live" ? this.#latency.median(now) / 1000 : undefined,
@@ -213,6 +217,6 @@ export class Recording {
     });
     if (name === "silent" && !behind) this.#on.mention(problem("silent"));
     else this.#on.withdraw("silent");
-    if (this.#isAway && now - this.#linkedAt > AWAY) this.#on.mention(problem("away"));
+    if (this.#isAway && !this.#queued && now - this.#linkedAt > AWAY) this.#on.mention(problem("away"));
   }
 }

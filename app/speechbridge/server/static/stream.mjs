@@ -13,7 +13,7 @@
 // whose connection was lost.
 
 import { asFinal, hypothesis } from "./captions.mjs";
-import { ABNORMAL, NEW_STREAM, RECONNECT, TOO_OFTEN, UNKNOWN_STREAM } from "./codes.mjs";
+import { ABNORMAL, NEW_STREAM, RECONNECT, SHUTTING_DOWN, TOO_OFTEN, UNKNOWN_STREAM } from "./codes.mjs";
 import { NO_JOURNAL } from "./journal.mjs";
 import { Ring } from "./ring.mjs";
 
@@ -26,6 +26,7 @@ const BURST = 16; // pieces that may be sent at once
 const HIGH_WATERMARK = 2 ** 17; // bytes that the browser may queue in a socket; the rest waits in the replay buffer
 const OPEN = 1; // WebSocket.OPEN
 const OPEN_TIMEOUT = 10_000; // ms for the handshake and the `connected` message
+const QUEUED = 60_000; // ms without a message in the service's queue: the connection may be dead, its place is kept
 const STALLED = 8_000; // ms without a message while audio is unacknowledged: the connection is dead
 const UNACKNOWLEDGED = 16_000; // bytes that are normally unacknowledged: the service acknowledges every 8,000
 const LAST_WORDS = 40_000; // ms without a message, after the end; the service waits 30 s for its recognizer
@@ -41,6 +42,7 @@ export class ResumableStream {
   #seconds; // of the transcript, where this stream begins
   #language;
   #accessKey;
+  #share;
   #on;
   #ring;
   // Positions are bytes since the stream's beginning.
@@ -51,6 +53,7 @@ export class ResumableStream {
   #key = null;
   #base = 0; // position of its first byte
   #finals = 0;
+  #ticket = null; // the place in the service's queue, as long as it waits there
   // The connection.
   #socket = null;
   #isConnected = false; // the service has sent `connected`
@@ -70,8 +73,8 @@ export class ResumableStream {
 
   /**
    * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins;
-   * `language` is empty for the usual one.
-   * Callbacks in `on`: `state(name)`, live or reconnecting; `message(message)`, each partial and final as captions.mjs
+   * `language` is empty for the usual one. With `share`, others may read along: `shared(token)` is called with how.
+   * Callbacks in `on`: `state(name)`, live or reconnecting; or queued, with `{ place, wait_seconds }`; `message(message)`, each partial and final as captions.mjs
    * parses them, a final with `begin`, where in the transcript its stream began; `lost(seconds)`, when audio was
    * evicted before the service had it; once, at the end, `over({ code, reason }, seconds)`, with the service's close,
    * or code 0 if there was none, and how much audio is not transcribed.
@@ -79,12 +82,13 @@ export class ResumableStream {
    * `journal` stores the stream (journal.mjs). `restored` is what it stored of an earlier one: its progress, and
    * `position` and `parts`, the audio.
    */
-  constructor(url, { on, seconds = 0, language = "", accessKey = "", room = ROOM, journal = NO_JOURNAL, restored = null }) {
+  constructor(url, { on, seconds = 0, language = "", accessKey = "", share = false, room = ROOM, journal = NO_JOURNAL, restored = null }) {
     this.#url = url;
     this.#on = on;
     this.#seconds = seconds;
     this.#language = language;
     this.#accessKey = accessKey;
+    this.#share = share;
     this.#journal = journal;
     this.#isRestored = restored !== null;
     this.#ring = new Ring(room, restored?.position);
@@ -163,6 +167,9 @@ export class ResumableStream {
           detailed_partials: true,
           start_ts: this.#seconds + this.#base / BYTES_PER_SECOND,
           resume: true,
+          queue: true,
+          ...(this.#share && { share: true }),
+          ...(this.#ticket && { ticket: this.#ticket }),
           ...(this.#language && { language: this.#language }),
         };
     const protocols = this.#accessKey ? ["speechbridge", `speechbridge.key.${this.#accessKey}`] : [];
@@ -181,6 +188,12 @@ export class ResumableStream {
   }
 
   #receive(message) {
+    if (message.type === "queued") {
+      this.#ticket = message.ticket;
+      this.#on.state("queued", message);
+      this.#later("watch", QUEUED, () => this.#reconnect());
+      return;
+    }
     if (message.type === "connected") {
       this.#connected(message);
     } else if (message.type === "received") {
@@ -199,17 +212,19 @@ export class ResumableStream {
     this.#flush();
   }
 
-  #connected({ resume, position }) {
+  #connected({ resume, position, read }) {
     if (!resume) {
       this.#finish({ code: 0, reason: "this service cannot resume streams: it is older than this page" });
       return;
     }
     this.#key = resume;
+    this.#ticket = null;
     this.#isConnected = this.#hasBegun = true;
     this.#hasSentEnd = false;
     this.#sent = this.#base + position;
     this.#acknowledge(this.#sent);
     this.#journal.progress(this.#progress);
+    if (read) this.#on.shared(read);
     this.#on.state("live");
   }
 
@@ -302,7 +317,8 @@ export class ResumableStream {
     this.#repeated = { ...close, times: isSame ? times + 1 : 1 };
     const isLost = RECONNECT.includes(close.code) && this.#repeated.times < REPEATS;
     const isUnknown = close.code === UNKNOWN_STREAM && this.#isResuming;
-    const isRetryable = NEW_STREAM.includes(close.code) && this.#hasBegun;
+    const isRetryable =
+      (NEW_STREAM.includes(close.code) && this.#hasBegun) || (close.code === SHUTTING_DOWN && this.#ticket !== null);
     if (!isLost && !isUnknown && !isRetryable) {
       this.#finish(close);
       return;

@@ -2,7 +2,9 @@
 
 {
   const root = document.documentElement;
-  root.dataset.view = new URLSearchParams(location.search).get("view") === "overlay" ? "overlay" : "page";
+  const given = new URLSearchParams(location.search);
+  root.dataset.view = given.get("view") === "overlay" ? "overlay" : "page";
+  root.toggleAttribute("data-reads", given.has("read")); // reads along what another page records
   try {
     for (const name of ["font", "theme", "contrast"]) {
       const value = localStorage.getItem(`speechbridge.${name}`);

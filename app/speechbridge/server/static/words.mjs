@@ -90,6 +90,11 @@ const PROBLEMS = {
     text: "They are kept on this device and transcribed as soon as the service can be reached.",
     action: "recover",
   }),
+  "nothing-to-read": () => ({
+    title: "There is nothing to read here",
+    text: "The link is not complete, or what it led to is gone: it stays for an hour after the end. Ask for a new link.",
+    action: "again",
+  }),
   "not-stored": () => ({
     title: "The captions cannot be stored",
     text: "This device has no space left for them, or its storage was cleared. They stay on this page until you close it: save them.",
@@ -182,6 +187,7 @@ export const STATES = {
   silent: "Live, no sound",
   paused: "Paused",
   interrupted: "Interrupted",
+  queued: "Waiting",
   reconnecting: "Reconnecting",
   ending: "Finishing",
   waiting: "Waiting for the service",
@@ -191,9 +197,10 @@ export const STATES = {
   stopped: "Stopped",
 };
 
-/** How a state is described, given its times in seconds: buffered, lost, and how late captions are. */
-export function details({ behind = 0, held = 0, lost = 0 }) {
+/** How a state is described, given its place in the queue, and times in seconds: buffered, lost, how late captions are. */
+export function details({ behind = 0, held = 0, lost = 0, queued }) {
   const facts = [
+    queued && `place ${queued.place}, about ${queued.wait_seconds} s`,
     behind >= 1 && !held && `${Math.round(behind)} s behind`,
     held >= 0.1 && `${held.toFixed(1)} s buffered`,
     lost && `${lost.toFixed(1)} s lost`,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from speechbridge.server.metrics import Family, Sample
 
 LARGEST = {
+    "speechbridge_account_streams_limit",
     "speechbridge_build_info",
     "speechbridge_queue_deepest_items",
     "speechbridge_slots",

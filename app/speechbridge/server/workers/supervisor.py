@@ -46,6 +46,11 @@ class Supervisor:
 
     def __init__(self, settings: Settings, listeners: Sequence[socket.socket], number: int) -> None:
         """Raise WrongSetting for what can be told before any worker is started."""
+        if settings.account_streams and not settings.redis_url.get_secret_value():
+            raise WrongSetting(
+                "SPEECHBRIDGE_ACCOUNT_STREAMS: several workers count it in a Redis that they share: set"
+                " SPEECHBRIDGE_REDIS_URL, or --workers 1"
+            )
         self.has_started = asyncio.Event()
         self._settings = settings
         self._listeners = listeners

@@ -1,0 +1,131 @@
+"""What the processes of one service share, as a port: leases, the queue for them, and transcripts that others read.
+
+Two implementations: `cluster.memory`, for one process, and `cluster.redis`, for any number on any number of machines.
+`cluster.joined` chooses. One suite of tests holds for both.
+
+**Leases.** A speech service bounds the streams of an account (Rev.ai: 10). A stream holds a lease from before it
+connects until after it has hung up. A lease has an expiry, which its holder moves on by renewing it; so the leases of a
+process that died are free again by themselves. The bound holds only if a holder that cannot renew hangs up *before* its
+lease expires: that is the holder's part (`server.places`).
+
+**The queue.** One who waits has a ticket. Tickets are served in the order in which they came. A ticket is kept by
+asking again; one whose client was cut off keeps its place, and its turn, for `Terms.ticket_seconds`.
+
+    state of a ticket   event                                           next state    what the one who asks gets
+    ------------------  ----------------------------------------------  ------------  --------------------------
+    unknown             joins; more leases are free than tickets wait   held          HELD
+    unknown             joins; otherwise                                waiting       WAITING, last
+    waiting             asks; fewer tickets before it than leases free  held          HELD
+    waiting             asks; otherwise                                 waiting       WAITING, with its place
+    waiting             another holder joins with it                    waiting       WAITING; who had it: TAKEN_OVER
+    waiting             its client has left on purpose                  unknown
+    waiting             nobody asks for `ticket_seconds`                unknown
+    held                is released                                     unknown
+    held                not renewed for `lease_seconds`                 unknown
+
+One who does not wait gets HELD or FULL by the first line's condition: nobody overtakes the queue. A lease that is free
+while the first of the queue is cut off stays free for that one until its ticket expires. So a place only falls.
+
+**Transcripts.** What one speaker says may be read by others, at any process: `cluster.transcript` says how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from speechbridge.cluster.transcript import Transcript
+
+
+class Away(Exception):
+    """What is shared cannot be reached. The text says why, and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How many leases there are, and for how many seconds a lease and a ticket last if nobody renews them."""
+
+    leases: int
+    # A dead process's leases are free within 20 s: this, and 1 s until the next of those who wait ask again.
+    lease_seconds: float = 18.0
+    # A client that was cut off has 10 s to come back; the last time that it asked may be a second ago.
+    ticket_seconds: float = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One who asks for a lease. `ticket` is its place in the queue, None for one who does not wait.
+
+    `holder` names the one connection that asks, and then the lease. With `joins` it asks for the first time: it joins
+    the queue, or takes the ticket over from the connection before it.
+    """
+
+    holder: str
+    ticket: str | None = None
+    joins: bool = False
+
+
+class Standing(Enum):
+    """What one who asks for a lease gets."""
+
+    HELD = auto()  # it has the lease
+    WAITING = auto()  # it has a place in the queue
+    FULL = auto()  # it does not wait, and no lease is free
+    TAKEN_OVER = auto()  # another connection came with its ticket, or the ticket has expired
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where one who asks stands. `place` counts from 1, `wait` is a guess in seconds; both are 0 without a place."""
+
+    standing: Standing
+    place: int = 0
+    wait: float = 0.0
+
+
+HELD, FULL, TAKEN_OVER = Answer(Standing.HELD), Answer(Standing.FULL), Answer(Standing.TAKEN_OVER)
+
+
+class Leases(Protocol):
+    """The leases of one account, and the queue for them. Every method raises Away.
+
+    Cancellation: it may have been done, or not.
+    """
+
+    @property
+    def terms(self) -> Terms: ...
+
+    async def ask(self, claims: Sequence[Claim]) -> list[Answer]:
+        """Answer each of those who ask. A holder that has its lease already gets HELD."""
+
+    async def renew(self, holders: Sequence[str]) -> set[str]:
+        """Have these leases last for `lease_seconds` more. Return those that are lost: they are another's by now."""
+
+    async def release(self, holder: str) -> None:
+        """Give a lease back. What is not held stays as it is."""
+
+    async def leave(self, claim: Claim) -> None:
+        """Give up a ticket. It stays if another connection has taken it over."""
+
+    async def changed(self) -> None:
+        """Wait until somebody who waits may have another place. It may also return without a reason."""
+
+
+class Shares(Protocol):
+    """The transcripts that are shared, by their tokens."""
+
+    def sharing(self, token: str) -> AbstractContextManager[Transcript]:
+        """Share a transcript for the time of a `with`; it has ended then, and stays for a while. Never waits."""
+
+    async def find(self, token: str) -> Transcript | None:
+        """Return a transcript to read, whichever process its speaker is at; None if there is none. Raises Away.
+
+        It is kept up to date for as long as it is read: `Transcript.readers`.
+
+        Cancellation: safe.
+        """

@@ -1,0 +1,65 @@
+"""Which implementation of the port a process uses: the settings choose."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speechbridge.cluster import Terms
+from speechbridge.cluster.memory import MemoryLeases, MemoryShares
+from speechbridge.settings import WrongSetting
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from speechbridge.cluster import Leases, Shares
+    from speechbridge.settings import ClusterSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a process shares with others. `leases` is None if the streams of the account have no limit.
+
+    `running` is entered while the process serves; it raises Away.
+    """
+
+    leases: Leases | None
+    shares: Shares
+    running: Callable[[], AbstractAsyncContextManager[None]]
+
+
+def join(settings: ClusterSettings) -> Cluster:
+    """Return what this process shares: with all that use the same Redis, or with nobody. Raises WrongSetting."""
+    url = settings.redis_url.get_secret_value()
+    if not url:
+        # The leases of one process end with it, so none need expire before.
+        terms = Terms(settings.account_streams, lease_seconds=math.inf)
+        leases = MemoryLeases(terms) if settings.account_streams else None
+        return Cluster(leases, MemoryShares(settings.share_seconds), nullcontext)
+    return _joined(url, settings)
+
+
+def _joined(url: str, settings: ClusterSettings) -> Cluster:
+
+    from speechbridge.cluster.redis.connection import Redis  # noqa: PLC0415 # it takes 60 ms to import
+    from speechbridge.cluster.redis.leases import RedisLeases  # noqa: PLC0415 # likewise
+    from speechbridge.cluster.redis.shares import RedisShares  # noqa: PLC0415 # likewise
+
+    try:
+        redis = Redis(url, settings.redis_prefix)
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_REDIS_URL: {error}") from None
+    leases = RedisLeases(redis, Terms(settings.account_streams)) if settings.account_streams else None
+    shares = RedisShares(redis, settings.share_seconds)
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        async with redis.running():
+            try:
+                yield
+            finally:
+                await shares.end()
+
+    return Cluster(leases, shares, running)

@@ -1,0 +1,158 @@
+"""What one process shares with nobody: the port in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from speechbridge.cluster import FULL, HELD, TAKEN_OVER, Answer, Standing
+from speechbridge.cluster.transcript import Transcript
+from speechbridge.cluster.waits import REMEMBERED, waits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from speechbridge.cluster import Claim, Terms
+
+
+ENDED = 1000  # transcripts that stay after their end, at most: the oldest go first. A minute's has 2 KB, an hour's 1 MB
+
+
+@dataclass(slots=True)
+class _Lease:
+    begun: float
+    until: float
+
+
+@dataclass(slots=True)
+class _Ticket:
+    holder: str
+    until: float
+
+
+class MemoryLeases:
+    """Implements `Leases` for the streams of one process. `clock` gives seconds."""
+
+    def __init__(self, terms: Terms, clock: Callable[[], float] = time.monotonic) -> None:
+        self.terms = terms
+        self._clock = clock
+        self._leases: dict[str, _Lease] = {}
+        self._queue: dict[str, _Ticket] = {}  # in the order in which they came
+        self._lasted: deque[float] = deque(maxlen=REMEMBERED)
+        self._change = asyncio.Event()
+
+    async def ask(self, claims: Sequence[Claim]) -> list[Answer]:
+        now = self._purged()
+        answers = []
+        for claim in claims:
+            self._keep(claim, now)
+            answers.append(self._answer(claim, now))
+        return self._with_places(claims, answers, now)
+
+    def _answer(self, claim: Claim, now: float) -> Answer | None:
+        """Return the answer to one who asks; None for one who waits. Its place is known when all have been served."""
+        free = self.terms.leases - len(self._leases)
+        if claim.holder in self._leases:
+            return HELD
+        if claim.ticket is None:
+            if len(self._queue) >= free:
+                return FULL
+        else:
+            found = self._queue.get(claim.ticket)
+            if found is None or found.holder != claim.holder:
+                return TAKEN_OVER
+            # A turn does not depend on who asks first: a lease that is given to one who waits leaves one less to each
+            # of those before it, who have one less than that before them.
+            if claim.ticket not in islice(self._queue, max(0, free)):
+                return None
+            del self._queue[claim.ticket]
+        self._leases[claim.holder] = _Lease(now, now + self.terms.lease_seconds)
+        return HELD
+
+    def _with_places(self, claims: Sequence[Claim], answers: list[Answer | None], now: float) -> list[Answer]:
+        places = {ticket: place for place, ticket in enumerate(self._queue, 1)}
+        ages = [now - lease.begun for lease in self._leases.values()]
+        guesses = waits(len(places), self.terms.leases, ages, self._lasted) if None in answers else []
+        return [
+            answer or Answer(Standing.WAITING, place := places[claim.ticket or ""], guesses[place - 1])
+            for claim, answer in zip(claims, answers, strict=True)
+        ]
+
+    def _keep(self, claim: Claim, now: float) -> None:
+        """Note that somebody asks with this ticket, for the first time or again."""
+        if claim.ticket is None or claim.holder in self._leases:
+            return
+        found = self._queue.get(claim.ticket)
+        if claim.joins or (found is not None and found.holder == claim.holder):
+            self._queue[claim.ticket] = _Ticket(claim.holder, now + self.terms.ticket_seconds)  # an old one stays put
+
+    async def renew(self, holders: Sequence[str]) -> set[str]:
+        now, lost = self._purged(), set()
+        for holder in holders:
+            found = self._leases.get(holder)
+            if found is not None:
+                found.until = now + self.terms.lease_seconds
+            elif len(self._leases) < self.terms.leases:  # it was forgotten, and nobody else has it
+                self._leases[holder] = _Lease(now, now + self.terms.lease_seconds)
+            else:
+                lost.add(holder)
+        return lost
+
+    async def release(self, holder: str) -> None:
+        now = self._purged()
+        lease = self._leases.pop(holder, None)
+        if lease is not None:
+            self._lasted.append(now - lease.begun)
+            self._notify()
+
+    async def leave(self, claim: Claim) -> None:
+        self._purged()
+        found = self._queue.get(claim.ticket or "")
+        if found is not None and found.holder == claim.holder:
+            del self._queue[claim.ticket or ""]
+            self._notify()
+
+    async def changed(self) -> None:
+        await self._change.wait()
+
+    def _notify(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _purged(self) -> float:
+        """Drop what has expired; return the time."""
+        now = self._clock()
+        for holder in [holder for holder, lease in self._leases.items() if lease.until <= now]:
+            del self._leases[holder]
+        for ticket in [ticket for ticket, found in self._queue.items() if found.until <= now]:
+            del self._queue[ticket]
+        return now
+
+
+class MemoryShares:
+    """Implements `Shares` for the speakers of one process. A transcript stays for `seconds` after its end."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._transcripts: dict[str, Transcript] = {}
+        self._ended: deque[str] = deque()
+
+    @contextmanager
+    def sharing(self, token: str) -> Iterator[Transcript]:
+        transcript = self._transcripts[token] = Transcript()
+        try:
+            yield transcript
+        finally:
+            transcript.end()
+            self._ended.append(token)
+            if len(self._ended) > ENDED:
+                self._transcripts.pop(self._ended.popleft(), None)
+            asyncio.get_running_loop().call_later(self._seconds, self._transcripts.pop, token, None)
+
+    async def find(self, token: str) -> Transcript | None:
+        return self._transcripts.get(token)

@@ -1,0 +1,66 @@
+"""The leases of an account that many processes use, in Redis. `leases.lua` decides; here it is only called."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechbridge.cluster import FULL, HELD, TAKEN_OVER, Answer, Standing
+from speechbridge.cluster.waits import REMEMBERED, waits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from speechbridge.cluster import Claim, Terms
+    from speechbridge.cluster.redis.connection import Redis
+
+SCRIPT = Path(__file__).with_name("leases.lua")
+KEYS = ("leases", "begun", "queue", "tickets", "owners", "arrivals", "lasted")
+STANDINGS = {1: HELD, 3: FULL, 4: TAKEN_OVER}  # of leases.lua; 2 is WAITING, which has a place
+
+
+class RedisLeases:
+    """Implements `Leases`. `clock` gives seconds; None: Redis' own clock, which is the same for all processes."""
+
+    def __init__(self, redis: Redis, terms: Terms, clock: Callable[[], float] | None = None) -> None:
+        self.terms = terms
+        self._redis = redis
+        self._clock = clock
+        self._keys = [redis.key(name) for name in KEYS]
+        self._script = redis.script(SCRIPT)
+        self._change = asyncio.Event()
+        redis.listen(self._keys[0], self._notify)
+
+    async def _call(self, name: str, *arguments: str) -> Any:
+        now = "" if self._clock is None else round(self._clock() * 1000)
+        terms = self.terms
+        about = (terms.leases, round(terms.lease_seconds * 1000), round(terms.ticket_seconds * 1000), REMEMBERED)
+        return await self._redis.run(self._script, self._keys, [name, now, *about, *arguments])
+
+    async def ask(self, claims: Sequence[Claim]) -> list[Answer]:
+        asked = [part for claim in claims for part in (claim.holder, claim.ticket or "", str(int(claim.joins)))]
+        standings, places, ages, lasted = await self._call("ask", *asked)
+        in_seconds = [[int(value) / 1000 for value in values] for values in (ages, lasted)]
+        guesses = waits(max(places, default=0), self.terms.leases, *in_seconds)
+        return [
+            STANDINGS.get(standing) or Answer(Standing.WAITING, place, guesses[place - 1])
+            for standing, place in zip(standings, places, strict=True)
+        ]
+
+    async def renew(self, holders: Sequence[str]) -> set[str]:
+        return set(await self._call("renew", *holders))
+
+    async def release(self, holder: str) -> None:
+        await self._call("release", holder)
+
+    async def leave(self, claim: Claim) -> None:
+        if claim.ticket is not None:
+            await self._call("leave", claim.holder, claim.ticket)
+
+    async def changed(self) -> None:
+        await self._change.wait()
+
+    def _notify(self, _message: str) -> None:
+        self._change.set()
+        self._change = asyncio.Event()

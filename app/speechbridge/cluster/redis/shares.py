@@ -1,0 +1,201 @@
+"""Shared transcripts in Redis, so that any process may be read at.
+
+The process of a speaker has the transcript itself, and adds what Redis lacks (`_Writer`): finals by their number, so
+that a call that was carried out twice, or not, or by a Redis that has forgotten everything, does no harm. A process
+with readers keeps a copy (`_Copy`): it hears what is published, and looks up what it missed every LOOK_SECONDS.
+
+Keys hold a hash of the token, and no token: who sees the keys cannot read along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechbridge.cluster import Away
+from speechbridge.cluster.memory import MemoryShares
+from speechbridge.cluster.transcript import Position, Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from redis.commands.core import AsyncScript
+
+    from speechbridge.cluster.redis.connection import Redis
+
+SCRIPT = Path(__file__).with_name("shares.lua")
+KEYS = ("finals", "state", "alive", "readers")
+BEAT_SECONDS = 5.0  # between two calls of a speaker's process that has nothing to say
+ALIVE_SECONDS = 20.0  # without a call, after which it counts as dead, and its transcript as ended
+LOOK_SECONDS = 2.0  # between two calls of a process with readers, which may have missed a message
+READ_SECONDS = 10.0  # without a call, after which nothing is published for it any more
+PAUSE_SECONDS = 0.5  # after a call that failed
+BATCH = 64  # finals in one call
+
+
+class RedisShares:
+    """Implements `Shares`. A transcript stays for `seconds` after its end."""
+
+    def __init__(self, redis: Redis, seconds: float) -> None:
+        self.redis = redis
+        self.seconds = seconds
+        self.channel = redis.key("shares")
+        self._script: AsyncScript = redis.script(SCRIPT)
+        self._own = MemoryShares(seconds)  # of speakers at this process
+        self._copies: dict[str, _Copy] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        redis.listen(self.channel, self._hear)
+
+    async def call(self, name: str, *arguments: str | float) -> Any:
+        """Run a call of the script for the transcript of this name. Raises Away."""
+        keys = [self.redis.key(f"shares:{name}:{key}") for key in KEYS]
+        return await self.redis.run(self._script, keys, arguments)
+
+    @contextmanager
+    def sharing(self, token: str) -> Iterator[Transcript]:
+        with self._own.sharing(token) as transcript:
+            self._begin(_Writer(self, _name(token), transcript).run(), "share-writer")
+            yield transcript
+
+    async def find(self, token: str) -> Transcript | None:
+        if (own := await self._own.find(token)) is not None:
+            return own
+        name = _name(token)
+        copy = self._copies.get(name)
+        if copy is None:
+            copy = _Copy(self, name)
+            if not await copy.look():
+                return None
+            if name in self._copies:  # another reader came meanwhile
+                return self._copies[name].transcript
+            self._copies[name] = copy
+            self._begin(self._keep(copy), "share-copy")
+        return copy.transcript
+
+    async def _keep(self, copy: _Copy) -> None:
+        try:
+            await copy.follow()
+        finally:
+            del self._copies[copy.name]
+
+    def _hear(self, message: str) -> None:
+        name, what, text = message.split(" ", 2)
+        if (copy := self._copies.get(name)) is not None:
+            copy.hear(what, text)
+
+    def _begin(self, running: Any, name: str) -> None:
+        task = asyncio.create_task(running, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Wait until Redis has what was said here, a short while; then end everything."""
+        for copy in self._copies.values():
+            copy.transcript.end()
+            copy.looks.set()
+        if self._tasks:
+            await asyncio.wait({*self._tasks}, timeout=PAUSE_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _Writer:
+    """Brings a transcript to Redis, until it has ended and all of it is there."""
+
+    def __init__(self, shares: RedisShares, name: str, transcript: Transcript) -> None:
+        self._shares = shares
+        self._name = name
+        self._transcript = transcript
+        self._position = Position()  # what Redis has
+
+    async def run(self) -> None:
+        clock, gives_up_at = asyncio.get_running_loop().time, math.inf
+        while clock() < gives_up_at:
+            if self._transcript.is_over and gives_up_at == math.inf:
+                gives_up_at = clock() + self._shares.seconds  # then it is gone here, too
+            before = replace(self._position)
+            try:
+                if await self._add():
+                    return
+            except Away:
+                self._position = before
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            if not self._transcript.is_over:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await self._transcript.more(self._position)
+
+    async def _add(self) -> bool:
+        """Add what Redis lacks, as far as it goes into one call. Returns whether that was the last of it."""
+        shares, transcript, position = self._shares, self._transcript, self._position
+        entries = transcript.take(position)
+        finals = [entry.text for entry in entries if entry.number]
+        partial = "".join(entry.text for entry in entries if not entry.number)
+        is_last = transcript.is_over and not transcript.has_more(position)
+        keep = shares.seconds if is_last else shares.seconds + ALIVE_SECONDS
+        state = "over" if is_last else "live"
+        known = position.finals - len(finals)
+        about = (shares.channel, self._name, round(keep * 1000), round(ALIVE_SECONDS * 1000), state, partial, known)
+        position.finals = await shares.call(self._name, "add", *about, *finals)  # less, if Redis has forgotten some
+        return is_last and position.finals == len(transcript.finals)
+
+
+class _Copy:
+    """A transcript of a speaker at another process, for readers here."""
+
+    def __init__(self, shares: RedisShares, name: str) -> None:
+        self.name = name
+        self.transcript = Transcript()
+        self.looks = asyncio.Event()  # something was missed, or has ended
+        self._shares = shares
+
+    async def look(self) -> bool:
+        """Look up what was missed. Returns whether there is such a transcript. Raises Away."""
+        while True:
+            known = len(self.transcript.finals)
+            now, *found = await self._shares.call(self.name, "look", round(READ_SECONDS * 1000), known, BATCH)
+            for number, text in enumerate(found, known + 1):
+                self._add(number, text)
+            if now == "over":
+                self.transcript.end()
+            if len(found) < BATCH:
+                return bool(now != "none")
+
+    def hear(self, what: str, text: str) -> None:
+        """Take a message that was published."""
+        if what == "partial":
+            self.transcript.add(text)
+        elif what == "over" or not self._add(int(what), text):
+            self.looks.set()
+
+    def _add(self, number: int, text: str) -> bool:
+        """Add a final, unless it is known. Returns False if one before it is not."""
+        if number == len(self.transcript.finals) + 1:
+            self.transcript.add(text)
+        return number <= len(self.transcript.finals)
+
+    async def follow(self) -> None:
+        """Keep the transcript up to date, until it has ended, or nobody has read it for a while."""
+        clock = asyncio.get_running_loop().time
+        read_at = clock()
+        while not self.transcript.is_over and clock() - read_at < READ_SECONDS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self.looks.wait()
+            self.looks.clear()
+            if self.transcript.readers:
+                read_at = clock()
+            with suppress(Away):  # what is missed now is looked up later
+                if not await self.look():
+                    self.transcript.end()
+
+
+def _name(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,102 @@
+"""Redis as we use it: what is wrong is one line without a secret, and nothing stays there for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from speechbridge.cluster import Away, Claim, Terms
+from speechbridge.cluster.redis.connection import PATIENCE, Redis
+from speechbridge.cluster.redis.leases import KEYS, RedisLeases
+from tests.helpers.redis import redis_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.helpers.redis import RedisServer
+
+
+async def reach(url: str) -> None:
+    async with Redis(url, "test").running():
+        pass
+
+
+@pytest.mark.parametrize(
+    "url", ["http://:S3CRET@host", "redis://:S3CRET@host:port", "redis://:S3CRET@host?db=x", "S3CRET"]
+)
+def test_a_url_of_no_use_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="write redis://") as refused:
+        Redis(url, "test")
+    assert "S3CRET" not in f"{refused.value}{refused.value.__cause__}"
+
+
+async def test_a_redis_that_is_not_there_is_one_line_without_the_password() -> None:
+    with pytest.raises(Away) as away:
+        await reach("redis://:S3CRET@127.0.0.1:1/0")
+    assert str(away.value) == "Redis at 127.0.0.1:1 cannot be reached (Connection refused)"
+
+
+async def test_a_socket_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Away) as away:
+        await reach(f"unix://{tmp_path}/none.sock")
+    assert str(away.value) == f"Redis at {tmp_path}/none.sock cannot be reached (No such file or directory)"
+
+
+async def test_a_password_that_is_not_accepted_is_one_line_without_it(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "another") as server:
+        with pytest.raises(Away) as away:
+            await reach(server.url.replace("unix://", "unix://:S3CRET@"))
+        assert str(away.value) == f"Redis at {tmp_path}/redis.sock does not accept the password"
+        with pytest.raises(Away) as away:
+            await reach(server.url)
+        assert str(away.value) == f"Redis at {tmp_path}/redis.sock does not accept the password"
+        await reach(server.url.replace("unix://", "unix://:another@"))
+
+
+async def test_a_redis_that_stands_still_holds_nobody_up_for_long(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        redis = Redis(server.url, "test")
+        leases = RedisLeases(redis, Terms(1))
+        async with redis.running():
+            await leases.ask([Claim("a")])
+            server.freeze()
+            with pytest.raises(Away):
+                async with asyncio.timeout(3 * PATIENCE):
+                    await leases.ask([Claim("b")])
+            server.thaw()
+            assert await leases.renew(["a"]) == set()
+
+
+async def test_every_key_has_an_expiry_and_the_prefix(server: RedisServer) -> None:
+    prefix = secrets.token_hex(4)
+    redis = Redis(server.url, prefix)
+    leases = RedisLeases(redis, Terms(1))
+    async with redis.running():
+        await leases.ask([Claim("a")])
+        await leases.release("a")
+        await leases.ask([Claim("a"), Claim("b", "b", joins=True)])
+        keys = [key async for key in redis._client.scan_iter(f"*{prefix}*")]
+        assert {key.partition(":")[2] for key in keys} == {*KEYS}
+        for key in keys:
+            assert await redis._client.pttl(key) > 0
+
+
+async def test_what_is_heard_goes_on_after_redis_was_restarted(tmp_path: Path) -> None:
+    heard = asyncio.Event()
+    with redis_server(tmp_path) as server:
+        redis = Redis(server.url, "test")
+        leases = RedisLeases(redis, Terms(1))
+        redis.listen(redis.key("leases"), lambda _message: heard.set())
+        async with redis.running():
+            server.process.kill()
+            server.process.wait()
+            (tmp_path / "redis.sock").unlink(missing_ok=True)
+            with redis_server(tmp_path):
+                async with asyncio.timeout(4 * PATIENCE):
+                    while not heard.is_set():
+                        await leases.ask([Claim("a")])
+                        await leases.release("a")
+                        await asyncio.sleep(0.05)
