@@ -20,7 +20,7 @@ COMMANDS = {
     "mic": ("microphone", "Transcribe the microphone, with live captions, until Ctrl-C."),
     "send": ("send", "Echo a text, store a file, or ask the service's external server."),
     "key": ("key", "Make an API key."),
-    "capacity": ("capacity", "Measure how many streams this machine carries, and say what to set."),
+    "capacity": ("capacity", "Measure how many streams this machine carries."),
     "doctor": ("doctor", "Find what is wrong, here or at a public URL, and the cures."),
 }
 

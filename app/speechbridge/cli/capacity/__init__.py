@@ -66,7 +66,9 @@ def command(
     _quiet: Quiet = False,
     _verbose: Verbose = False,
 ) -> None:
-    """Measure how many streams this machine carries, and say what to set. It takes a minute or two, and all cores.
+    """Measure how many streams this machine carries.
+
+    It says what to set, too. It takes a minute or two, and all cores.
 
     Nothing is sent anywhere: a script on this machine plays the speech service.
     """
