@@ -1,31 +1,32 @@
-"""Deepgram's own SDK, unmodified, with this service's URL: python examples/deepgram_client.py FILE [URL]
-
-FILE is any sound file; what it holds is told by its first bytes. Needs `pip install deepgram-sdk`.
-"""
+"""Deepgram's own client, with the address changed: python examples/deepgram_client.py WAV [URL]"""
 
 import sys
 import threading
-from pathlib import Path
+import time
+import wave
 
 from deepgram import DeepgramClient
-from deepgram.core.events import EventType
 from deepgram.environment import DeepgramClientEnvironment
 
-path, url = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "ws://127.0.0.1:8000"
-here = DeepgramClientEnvironment(base=url, production=url, agent=url, agent_rest=url)
 
-
-def show(message):
-    if message.type == "Results" and message.is_final:
-        print(message.channel.alternatives[0].transcript)
-
-
-with DeepgramClient(api_key="any", environment=here).listen.v1.connect(model="any", punctuate=True) as connection:
-    connection.on(EventType.MESSAGE, show)
-    listening = threading.Thread(target=connection.start_listening)
-    listening.start()
-    with path.open("rb") as file:
-        while audio := file.read(4096):
-            connection.send_media(audio)
+def speak(connection, file):
+    while samples := file.readframes(file.getframerate() // 10):
+        connection.send_media(samples)
+        time.sleep(0.1)
     connection.send_close_stream()
-    listening.join()
+
+
+def main(path, url="ws://127.0.0.1:8000"):
+    places = dict.fromkeys(("base", "production", "agent", "agent_rest"), url)
+    client = DeepgramClient(api_key="none", environment=DeepgramClientEnvironment(**places))
+    with wave.open(path) as file:  # S16LE
+        form = {"encoding": "linear16", "sample_rate": str(file.getframerate()), "channels": str(file.getnchannels())}
+        asked = {"model": "any", "interim_results": "true", "smart_format": "true"}
+        with client.listen.v1.connect(**form, **asked) as connection:
+            threading.Thread(target=speak, args=(connection, file)).start()
+            for message in connection:
+                if message.type == "Results":
+                    print(message.channel.alternatives[0].transcript, end="\n" if message.is_final else "\r")
+
+
+main(*sys.argv[1:])

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from speechbridge.protocol import deepgram
 from speechbridge.protocol.close import REASON_BYTES, Close, fit_reason
-from speechbridge.protocol.deepgram import UNSUPPORTED, Command, Listen, Talk, Writer, command, refusal
-from speechbridge.protocol.messages import Connected, Final, Partial, kind_of, parse_message
+from speechbridge.protocol.deepgram import Listening
+from speechbridge.protocol.messages import Connected, Element, Final, Partial, kind_of, parse_message
+from speechbridge.protocol.openai import EVENTS, LOGPROBS, Settings, WrongEvent, read
 from speechbridge.protocol.request import OPTIONS, BadRequest, ContentType, StreamRequest, encode_query
 from tests.helpers.fuzzing import (
     ENTRIES,
@@ -84,15 +86,62 @@ messages = st.one_of(
 )
 
 
-deepgram_queries = queries | st.dictionaries(
-    st.sampled_from(["encoding", "sample_rate", "channels", "punctuate", "utterance_end_ms", "keyterm", *UNSUPPORTED]),
-    values | st.sampled_from(["linear16", "mulaw", "opus"]),
-).map(encode_query)
-
-
 def cut(text: str, at: int) -> str:
     return text[: at % (len(text) + 1)]
 
+
+# What OpenAI's realtime clients send.
+realtime_names = st.sampled_from([
+    "type", "event_id", "audio", "session", "input", "format", "rate", "turn_detection", "transcription", "language",
+    "languages", "model", "include", "input_audio_format", "input_audio_transcription", "noise_reduction",
+])  # fmt: skip
+realtime_values: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | numbers
+    | st.text()
+    | st.sampled_from([*EVENTS, "transcription", "pcm16", "audio/pcm", "audio/pcmu", "server_vad", LOGPROBS, "AAAA"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(realtime_names | st.text(), inner),
+    max_leaves=15,
+)
+realtime_sessions = st.dictionaries(realtime_names | st.text(), realtime_values)
+realtime_events = st.one_of(
+    st.text(),
+    st.binary(),
+    realtime_values.map(json.dumps),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(EVENTS)}, optional={"audio": st.text() | st.just("AAAA"), "session": realtime_sessions}
+    ).map(json.dumps),
+)
+
+# What Deepgram's live clients ask for and send.
+listen_names = st.sampled_from([
+    "encoding", "sample_rate", "channels", "interim_results", "endpointing", "punctuate", "smart_format", "model",
+    "utterance_end_ms", "vad_events", "language", "diarize", "profanity_filter",
+])  # fmt: skip
+listen_values = values | st.sampled_from(["linear16", "linear32", "mulaw", "ogg-opus", "8000", "1000", "true", "False"])
+listen_queries = st.dictionaries(listen_names | st.text(), listen_values).map(encode_query) | st.text()
+results = st.tuples(
+    listen_queries,
+    st.lists(
+        st.builds(
+            lambda kind, ts, end_ts, parts: kind(ts, end_ts, tuple(parts)),
+            st.sampled_from([Partial, Final]),
+            st.floats(0, 1e6),
+            st.floats(0, 1e6),
+            st.lists(
+                st.builds(
+                    Element,
+                    st.text(max_size=5),
+                    st.sampled_from(["text", "punct"]),
+                    st.none() | st.floats(0, 1e6),
+                    st.none() | st.floats(0, 1e6),
+                    st.none() | st.floats(0, 1),
+                )
+            ),
+        )
+    ),
+)
 
 cut_messages = messages | st.builds(cut, messages, st.integers(0))
 
@@ -124,6 +173,56 @@ def any_message_is_read_as_what_can_be_written_again_or_is_a_value_error(text: s
         assert isinstance(message, Connected) or isinstance(message.text, str)
 
 
+def any_realtime_event_is_understood_or_told_as_an_error(text: str | bytes) -> None:
+    try:
+        event = read(text)
+        settings = Settings().updated(event.session)
+    except WrongEvent as wrong:
+        told = json.dumps(wrong.encode())
+        assert len(told) < 2000
+        return
+    json.dumps([settings.shown("sess_1"), settings.shown_beta("sess_1")])
+    assert settings.content_type.rate in ContentType.RATES
+    assert settings.updated({}) == settings
+    StreamRequest(settings.content_type, {"language": settings.language}).query()
+
+
+def any_listen_request_is_understood_or_refused_by_name(query: str) -> None:
+    asked = _read(Listening.parse, query)
+    if asked is not None:
+        assert asked.bytes_per_second >= 0
+        asked.request(1.5).query()
+
+
+def any_listen_message_is_understood_or_wrong(text: str) -> None:
+    try:
+        deepgram.read(text)
+    except deepgram.WrongMessage as wrong:
+        told = json.dumps(deepgram.wrong(str(wrong)))
+    else:
+        return
+    assert len(told) < 1000
+
+
+def any_results_are_told_as_deepgrams(given: tuple[str, list[Partial | Final]]) -> None:
+    """A final's transcript is its words, and their times are within it."""
+    query, said = given
+    try:
+        told = deepgram.Results(Listening.parse(query), "id")
+    except BadRequest:
+        return
+    for nth, message in enumerate(said):
+        for event in told.heard(message, from_finalize=nth % 2 == 0) + told.passed(message.end_ts):
+            json.dumps(event, allow_nan=False)
+            if event["type"] != "Results":
+                continue
+            [alternative] = event["channel"]["alternatives"]
+            name = "punctuated_word" if told.asked.is_punctuated else "word"
+            assert alternative["transcript"] == " ".join(word[name] for word in alternative["words"])
+            for word in alternative["words"]:
+                assert event["start"] <= word["start"] <= word["end"] <= event["start"] + event["duration"] + 0.01
+
+
 def any_text_has_a_kind(text: str) -> None:
     assert isinstance(kind_of(text), str)
 
@@ -135,32 +234,6 @@ def any_ending_can_be_passed_on_to_a_client(close: Close) -> None:
     assert for_client.code not in {1004, 1005, 1006, 1012, 1013, 1015}
     assert len(for_client.reason.encode()) <= REASON_BYTES
     assert not close.is_success(eos_sent=True) or close.code == 1000
-
-
-def any_query_of_deepgrams_is_read_or_refused(query: str) -> None:
-    try:
-        asked = Listen.parse(query)
-    except BadRequest as error:
-        _, headers, _ = refusal(Close(4002, str(error)), "id")
-        assert all(value.isprintable() and value.isascii() for value in headers.values())
-        return
-    assert asked.request(1.0).options["start_ts"] == 1.0
-
-
-def any_text_of_deepgrams_is_a_command_or_not_understood(text: str) -> None:
-    assert command(text) in {None, *Command}
-    json.loads(Writer("id", Listen.parse("")).error(text))
-
-
-def any_message_makes_results_that_are_json(text: str) -> None:
-    try:
-        heard = parse_message(text)
-    except ValueError:
-        return
-    talk = Talk(Writer("id", Listen.parse("interim_results=true&punctuate=true&vad_events=true")))
-    told = talk.final(heard) if isinstance(heard, Final) else talk.partial(heard) if isinstance(heard, Partial) else []
-    for each in [*told, *talk.flushed(1.0)]:
-        json.loads(each, parse_constant=_refuse)
 
 
 @dataclass(frozen=True)
@@ -189,10 +262,15 @@ PROPERTIES = [
             '{"type": "partial", "ts": NaN, "end_ts": -Infinity}',
         ),
     ),
+    Property(
+        any_realtime_event_is_understood_or_told_as_an_error,
+        realtime_events,
+        (DEEP, f'{{"type": "session.update", "session": {{"rate": {HUGE}}}}}', '{"type": ' * 5000),
+    ),
+    Property(any_listen_request_is_understood_or_refused_by_name, listen_queries),
+    Property(any_listen_message_is_understood_or_wrong, cut_messages, (DEEP,)),
+    Property(any_results_are_told_as_deepgrams, results),
     Property(any_text_has_a_kind, cut_messages, (DEEP,)),
-    Property(any_query_of_deepgrams_is_read_or_refused, deepgram_queries),
-    Property(any_text_of_deepgrams_is_a_command_or_not_understood, cut_messages, ('{"type": "Finalize"}', DEEP)),
-    Property(any_message_makes_results_that_are_json, cut_messages),
     Property(
         any_ending_can_be_passed_on_to_a_client,
         st.builds(Close, st.integers() | st.integers(0, 5000), st.text()),

@@ -79,18 +79,13 @@ async def messages(url: str, audio: bytes) -> list[dict[str, Any]]:
         return [json.loads(message) async for message in socket]
 
 
-@pytest.mark.parametrize("example", ["rev_client.py", "python_client.py"])
+@pytest.mark.parametrize("example", ["rev_client.py", "python_client.py", "openai_client.py", "deepgram_client.py"])
 def test_a_client_prints_what_was_said(example: str, url: str, wav: Path) -> None:
     assert NAME in run(example, wav, url)
 
 
 def test_a_client_sends_any_file(url: str) -> None:
     assert NAME in run("python_client.py", READING, url)
-
-
-def test_deepgrams_client_prints_what_was_said(url: str) -> None:
-    pytest.importorskip("deepgram", reason="deepgram-sdk is not installed: make develop")
-    assert NAME in run("deepgram_client.py", READING, url)
 
 
 async def test_any_start_function_is_a_speech_service(wav: Path) -> None:

@@ -1,104 +1,158 @@
-"""Deepgram's Python SDK, unmodified, against the service and its embedded recognizer: only the URL changes."""
+"""The `deepgram-sdk` package, unmodified, streams speech to a service of its own process."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import subprocess
-import sys
+import threading
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from deepgram import AsyncDeepgramClient, DeepgramClient
+from deepgram.core.api_error import ApiError
+from deepgram.environment import DeepgramClientEnvironment
 
 from speechbridge.server.admission import make_key
-from tests.helpers.clip import READ, pcm
-from tests.helpers.command import environment, serving, url_in
+from tests.helpers import clip
+from tests.helpers.command import serving, url_in
+from tests.helpers.encoded import FORMS, OGG, WEBM, encoded
+from tests.helpers.secrets import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-pytest.importorskip("deepgram", reason="deepgram-sdk is not installed: make develop")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.shared_server,
+    pytest.mark.filterwarnings("ignore:websockets.* deprecated:DeprecationWarning"),  # the SDK uses its old client
+]
 
-RAW: dict[str, Any] = {"encoding": "linear16", "sample_rate": 16000, "punctuate": True}
-SIZE = len(pcm())
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving() as (_, said):
-        yield url_in(said)
+KEY, LINE = make_key("heidi")
+KNOWN.add(KEY)
+SENTENCE = clip.pcm(seconds=clip.FIRST_SENTENCE) + clip.silence(1.0)
+ALL = {"interim_results": "true", "smart_format": "true", "vad_events": "true"}
 
 
 @pytest.fixture(scope="module")
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("speech") / "reading.raw"
-    path.write_bytes(pcm())
-    return path
+def places() -> Iterator[DeepgramClientEnvironment]:
+    """Run the service with the embedded recognizer, and return its address for Deepgram's clients."""
+    with serving(SPEECHBRIDGE_API_KEYS=LINE, SPEECHBRIDGE_LOG_LEVEL="error") as (_, announced):
+        url = url_in(announced)
+        yield DeepgramClientEnvironment(base=url, production=url, agent=url, agent_rest=url)
 
 
-def sdk(url: str, steps: list[int | str], parameters: dict[str, Any], **job: Any) -> list[dict[str, Any]]:
-    given = {"url": url, "steps": steps, "parameters": parameters, **job}
-    command = [sys.executable, "-m", "tests.compat.deepgram_sdk", json.dumps(given, default=str)]
-    ran = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode == 0, ran.stderr
-    found: list[dict[str, Any]] = json.loads(ran.stdout)
-    return found
+@dataclass
+class Seen:
+    """What a connection brought."""
+
+    messages: list[Any] = field(default_factory=list)
+    live: int = 0  # interim results before the last audio
+
+    def of(self, kind: str) -> list[Any]:
+        return [message for message in self.messages if message.type == kind]
+
+    def finals(self) -> list[Any]:
+        return [message for message in self.of("Results") if message.is_final]
+
+    def words_right(self) -> float:
+        heard = " ".join(final.channel.alternatives[0].transcript for final in self.finals()).lower().split()
+        said = clip.READ[0].lower().split()
+        return sum(word.strip(".,") in {one.strip(".,") for one in heard} for word in said) / len(said)
 
 
-def results(seen: dict[str, Any], *, final: bool) -> list[dict[str, Any]]:
-    return [told for told in seen["told"] if told["type"] == "Results" and told["is_final"] is final]
+async def spoken(places: DeepgramClientEnvironment, audio: bytes, second: int, **asked: str) -> Seen:
+    """Send audio at the pace of speech; finalize in the middle and at the end."""
+    seen = Seen()
+    client = AsyncDeepgramClient(api_key=KEY, environment=places)
+    async with client.listen.v1.connect(model="nova-3", **asked) as connection:
+
+        async def speak() -> None:
+            pieces = [audio[start : start + second // 10] for start in range(0, len(audio), second // 10)]
+            for nth, piece in enumerate(pieces):
+                await connection.send_media(piece)
+                await asyncio.sleep(0.1)
+                if nth == len(pieces) // 2:
+                    await connection.send_finalize()
+                    await connection.send_keep_alive()
+            seen.live = len(seen.of("Results"))
+            await connection.send_finalize()
+            await connection.send_close_stream()
+
+        speaking = asyncio.create_task(speak())
+        async for message in connection:
+            seen.messages.append(message)
+        await speaking
+    return seen
 
 
-def transcript(seen: dict[str, Any]) -> list[str]:
-    said = [told["channel"]["alternatives"][0]["transcript"] for told in results(seen, final=True)]
-    return [text for text in said if text]
+KINDS: dict[str, tuple[bytes, int, dict[str, str]]] = {
+    "linear16": (SENTENCE, 32000, {"encoding": "linear16", "sample_rate": "16000"}),
+    "ogg-opus": (encoded(SENTENCE, OGG), 4000, {"encoding": "ogg-opus"}),
+    "webm": (encoded(SENTENCE, WEBM), 4000, {}),
+    "flac": (encoded(SENTENCE, FORMS[23]), 16000, {"encoding": "flac"}),
+}
 
 
-def test_interim_results_come_while_audio_is_sent_and_the_words_are_right(url: str, audio: Path) -> None:
-    wanted = {"interim_results": True, "vad_events": True, "utterance_end_ms": 1000}
-    [seen] = sdk(url, [SIZE, "close_stream"], {**RAW, **wanted}, audio=audio, paced=True)
-    assert seen["errors"] == []
-    assert any(told["type"] == "Results" for told in seen["told"][: seen["before_the_last"]])
-    assert transcript(seen) == list(READ)
-    assert [told["type"] for told in seen["told"]].count("SpeechStarted") == 2
-    for result in results(seen, final=True):
-        [alternative] = result["channel"]["alternatives"]
-        assert alternative["transcript"] == " ".join(word["punctuated_word"] for word in alternative["words"])
-        assert all(0 < word["confidence"] <= 1 and word["end"] > word["start"] for word in alternative["words"])
-    last = seen["told"][-1]
-    assert (last["type"], last["duration"]) == ("Metadata", pytest.approx(SIZE / 32000, abs=0.3))
+@pytest.mark.parametrize("kind", KINDS)
+async def test_speech_is_heard_live_and_right(kind: str, places: DeepgramClientEnvironment) -> None:
+    audio, second, asked = KINDS[kind]
+    seen = await spoken(places, audio, second, **asked, **ALL)
+    assert seen.live > 0
+    assert seen.words_right() >= 0.75  # the Finalize may cut a word
+    assert sum(message.from_finalize for message in seen.of("Results")) == 2
+    assert seen.of("SpeechStarted")
+    assert seen.messages[-1].type == "Metadata"
+    assert abs(seen.messages[-1].duration - len(SENTENCE) / 32000) < 0.3
+    ends = 0.0
+    for final in seen.finals():
+        [alternative] = final.channel.alternatives
+        assert alternative.transcript == " ".join(word.punctuated_word for word in alternative.words)
+        for word in alternative.words:
+            assert ends - 0.2 <= word.start <= word.end <= len(SENTENCE) / 32000
+            assert 0 <= word.confidence <= 1
+            ends = word.end
 
 
-def test_finalize_and_a_pause_with_keep_alive_lose_nothing_and_times_run_on(url: str, audio: Path) -> None:
-    steps: list[int | str] = [64000, "finalize", "sleep", "keep_alive", SIZE - 64000, "finalize", "close_stream"]
-    [seen] = sdk(url, steps, RAW, audio=audio)
-    flushed = [result for result in results(seen, final=True) if result["from_finalize"]]
-    assert len(flushed) == 2
-    starts = [result["start"] for result in results(seen, final=True)]
-    assert starts == sorted(starts)
-    assert " ".join(transcript(seen)).startswith("And Mr. John")
-    assert transcript(seen)[-1] == READ[1]
-    assert seen["told"][-1]["duration"] == pytest.approx(SIZE / 32000, abs=0.3)
+def test_the_sync_client(places: DeepgramClientEnvironment) -> None:
+    seen = Seen()
+    client = DeepgramClient(api_key=KEY, environment=places)
+    with client.listen.v1.connect(model="nova-3", encoding="linear16", sample_rate="16000") as connection:
+
+        def speak() -> None:
+            for start in range(0, len(SENTENCE), 3200):
+                connection.send_media(SENTENCE[start : start + 3200])
+                time.sleep(0.03)
+            connection.send_close_stream()
+
+        speaking = threading.Thread(target=speak)
+        speaking.start()
+        seen.messages.extend(connection)
+        speaking.join()
+    assert seen.words_right() >= 0.9
+    assert seen.messages[-1].type == "Metadata"
 
 
-def test_one_connection_after_another_is_clean(url: str, audio: Path) -> None:
-    """For a hundred: `runs` of a job of tests/compat/deepgram_sdk.py."""
-    for seen in sdk(url, [96000, "close_stream"], RAW, audio=audio, runs=10):
-        assert (seen["errors"], seen["told"][-1]["type"]) == ([], "Metadata")
-        assert transcript(seen)
+@pytest.mark.parametrize(
+    ("asked", "status"), [({"encoding": "speex"}, 400), ({"diarize": "true"}, 400), ({"language": "en"}, 401)]
+)
+async def test_a_refusal_is_an_api_error(asked: dict[str, Any], status: int, places: DeepgramClientEnvironment) -> None:
+    client = AsyncDeepgramClient(api_key="wrong" if status == 401 else KEY, environment=places)
+    with pytest.raises(ApiError) as caught:
+        async with client.listen.v1.connect(model="nova-3", **asked):
+            pass
+    assert caught.value.status_code == status
 
 
-def test_what_is_not_supported_is_the_error_that_the_sdk_raises(url: str) -> None:
-    [seen] = sdk(url, [], {**RAW, "encoding": "amr-nb"})
-    [error] = seen["errors"]
-    assert "400" in error
-
-
-def test_a_wrong_key_is_the_error_that_the_sdk_raises() -> None:
-    key, line = make_key("alice")
-    with serving(SPEECHBRIDGE_START="builtins:iter", SPEECHBRIDGE_API_KEYS=line) as (_, said):
-        [wrong] = sdk(url_in(said), [], RAW, key="wrong")
-        [right] = sdk(url_in(said), ["close_stream"], RAW, key=key)
-    assert "401" in wrong["errors"][0]
-    assert (right["errors"], right["told"][-1]["type"]) == ([], "Metadata")
+async def test_twenty_connections_one_after_the_other_are_clean(places: DeepgramClientEnvironment) -> None:
+    """Each finalizes silence and closes: no close code is lost."""
+    for _ in range(20):
+        client = AsyncDeepgramClient(api_key=KEY, environment=places)
+        async with client.listen.v1.connect(model="any", encoding="mulaw", sample_rate="8000") as connection:
+            await connection.send_media(bytes([255]) * 800)
+            await connection.send_finalize()
+            assert (await connection.recv()).from_finalize
+            await connection.send_close_stream()
+            kinds = [json.loads(message.json())["type"] async for message in connection]
+        assert kinds == ["Metadata"]

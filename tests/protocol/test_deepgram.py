@@ -1,180 +1,177 @@
-"""Deepgram's protocol: what a query asks for, what a client says, and what it is told."""
+"""Requests, messages and results of Deepgram's live API."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from speechbridge.protocol.close import Close
-from speechbridge.protocol.deepgram import UNSUPPORTED, Command, Listen, Talk, Writer, command, refusal
+from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.deepgram import Listening, Results, WrongMessage, read, refusal
 from speechbridge.protocol.messages import Element, Final, Partial
 from speechbridge.protocol.request import BadRequest, ContentType
 
-RAW = "encoding=linear16&sample_rate=16000"
-
-
-def said(*words: str, begin: float = 0.0, is_final: bool = True) -> Final | Partial:
-    """Say words of half a second each, from `begin` on, with a full stop."""
-    elements = [
-        Element(word, ts=begin + nth / 2, end_ts=begin + nth / 2 + 0.4, confidence=0.9)
-        for nth, word in enumerate(words)
-    ]
-    kind = Final if is_final else Partial
-    return kind(begin, begin + len(words) / 2, (*elements, Element(".", "punct")))
-
-
-def talk(query: str = "") -> Talk:
-    return Talk(Writer("id", Listen.parse(query)))
-
-
-def read(messages: list[str]) -> list[dict[str, Any]]:
-    return [json.loads(message) for message in messages]
-
-
-def kinds(messages: list[str]) -> list[str]:
-    return [message["type"] for message in read(messages)]
+FINAL = Final(
+    1.0,
+    2.0,
+    (
+        Element("Well", "text", 1.0, 1.2, 0.9),
+        Element(", ", "punct"),
+        Element("Mr.", "text", 1.3, 1.4, 0.7),
+        Element(" ", "punct"),
+        Element("then", "text", 1.5, 2.0, 0.8),
+        Element(".", "punct"),
+    ),
+)
 
 
 @pytest.mark.parametrize(
-    ("query", "content_type"),
+    ("query", "content_type", "rate"),
     [
-        ("", ContentType.undeclared()),
-        (RAW, ContentType.raw()),
-        ("encoding=linear16&sample_rate=48000&channels=2", ContentType.raw(48000, 2)),
-        ("encoding=mulaw&sample_rate=8000", ContentType(ContentType.RAW, "interleaved", 8000, "MULAW", 1)),
-        ("encoding=linear32&sample_rate=8000", ContentType(ContentType.RAW, "interleaved", 8000, "F32LE", 1)),
-        ("encoding=opus&sample_rate=48000", ContentType("audio/ogg")),
-        ("encoding=flac", ContentType("audio/x-flac")),
+        ("encoding=linear16&sample_rate=24000", ContentType.undeclared(ContentType.raw(24000)), 48000),
+        ("encoding=linear16&sample_rate=8000&channels=2", ContentType.undeclared(ContentType.raw(8000, 2)), 32000),
+        ("encoding=linear32&sample_rate=16000", ContentType("audio/x-raw", "interleaved", 16000, "F32LE", 1), 64000),
+        ("encoding=mulaw&sample_rate=8000", ContentType.parse("audio/x-mulaw"), 8000),
+        ("encoding=alaw", ContentType.parse("audio/x-alaw"), 8000),
+        ("encoding=ogg-opus", ContentType("audio/ogg"), 0),
+        ("encoding=flac&sample_rate=16000", ContentType("audio/x-flac"), 0),
+        ("model=nova-3", ContentType.undeclared(), 0),
+        ("", ContentType.undeclared(), 0),
     ],
 )
-def test_the_audio_is_what_encoding_says_or_its_first_bytes(query: str, content_type: ContentType) -> None:
-    assert Listen.parse(query).content_type == content_type
+def test_encodings(query: str, content_type: ContentType, rate: int) -> None:
+    asked = Listening.parse(query)
+    assert asked.content_type == content_type
+    assert asked.bytes_per_second == rate
 
 
-def test_options_are_translated() -> None:
-    query = "punctuate=true&language=de&profanity_filter=true&keyterm=Rev.ai&keyterm=a,b&keywords=x:2&filler_words=true"
-    assert dict(Listen.parse(query).request(2.5).options) == {
-        "language": "de",
-        "filter_profanity": True,
-        "custom_vocabulary_id": "Rev.ai,a b,x",
-        "start_ts": 2.5,
-    }
-    assert dict(Listen.parse("diarize=true").request(0.0).options) == {
-        "skip_postprocessing": True,
-        "remove_disfluencies": True,
-        "enable_speaker_switch": True,
-        "start_ts": 0.0,
-    }
+def test_what_is_asked_for() -> None:
+    asked = Listening.parse(
+        "model=nova-3&language=en&interim_results=True&punctuate=true&endpointing=300&vad_events=true"
+        "&utterance_end_ms=1500&keyterm=a&keyterm=b&tag=t&unknown=1&diarize=false&profanity_filter=true"
+    )
+    assert (asked.interim_results, asked.is_punctuated, asked.endpointing, asked.vad_events) == (True,) * 4
+    assert (asked.utterance_end, asked.model) == (1.5, "nova-3")
+    assert asked.request(2.5).options == {
+        "language": "en", "detailed_partials": True, "filter_profanity": True, "start_ts": 2.5,
+    }  # fmt: skip
+    assert not Listening.parse("endpointing=false").endpointing
+    assert Listening.parse("smart_format=true").is_punctuated
 
 
 @pytest.mark.parametrize(
     ("query", "named"),
     [
+        ("encoding=amr-nb&sample_rate=8000", "encoding"),
         ("encoding=linear16", "sample_rate"),
-        ("encoding=linear16&sample_rate=fast", "sample_rate='fast'"),
-        ("encoding=amr-nb&sample_rate=8000", "encoding='amr-nb'"),
-        ("channels=0", "channels='0'"),
-        ("punctuate=yes", "punctuate='yes'"),
-        ("utterance_end_ms=1000", "interim_results"),
-        ("utterance_end_ms=10&interim_results=true", "utterance_end_ms='10'"),
-        ("language=multi", "language=multi"),
-        ("&".join(f"a{n}=1" for n in range(201)), "200 parameters"),
-        *((f"{name}=true", name) for name in UNSUPPORTED),
+        ("encoding=linear16&sample_rate=4000", "sample_rate"),
+        ("encoding=linear16&sample_rate=x", "sample_rate"),
+        ("encoding=linear16&sample_rate=16000&channels=11", "channels"),
+        ("diarize=true", "diarize"),
+        ("multichannel=true&channels=2", "multichannel"),
+        ("redact=pci", "redact"),
+        ("replace=a:b", "replace"),
+        ("search=a", "search"),
+        ("callback=http://x", "callback"),
+        ("alternatives=2", "alternatives"),
+        ("punctuate=yes", "punctuate"),
+        ("utterance_end_ms=500", "utterance_end_ms"),
+        ("utterance_end_ms=\u00b2", "utterance_end_ms"),
+        ("&".join(f"a{nth}=1" for nth in range(300)), "200 parameters"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(query: str, named: str) -> None:
-    with pytest.raises(BadRequest) as error:
-        Listen.parse(query)
-    assert named in str(error.value)
+    with pytest.raises(BadRequest) as caught:
+        Listening.parse(query)
+    assert named in str(caught.value)
+    status, headers, body = refusal(Close(CloseCode.BAD_REQUEST, str(caught.value)), "id")
+    assert status == 400
+    assert headers["dg-error"].isascii()
+    assert body == {"err_code": "Bad Request", "err_msg": str(caught.value), "request_id": "id"}
 
 
-@pytest.mark.parametrize("name", UNSUPPORTED)
-def test_what_is_not_wanted_is_granted(name: str) -> None:
-    Listen.parse(f"{name}=false")
+@pytest.mark.parametrize("kind", ["KeepAlive", "Finalize", "CloseStream", "Configure"])
+def test_messages(kind: str) -> None:
+    assert read(json.dumps({"type": kind})) == kind
 
 
 @pytest.mark.parametrize(
-    ("text", "understood"),
-    [
-        ('{"type": "KeepAlive"}', Command.KEEP_ALIVE),
-        ('{"type": "Finalize", "channel": 0}', Command.FINALIZE),
-        ('{"type": "CloseStream"}', Command.CLOSE_STREAM),
-        ('{"type": "Configure"}', None),
-        ("CloseStream", None),
-        ('{"type": "KeepAlive", "more": "' + "x" * 2000 + '"}', None),
-    ],
+    "text", ["", "EOS", "[]", "{}", '{"type": []}', '{"type": "Other"}', "[" * 10_000, " " * 99_999]
 )
-def test_a_text_is_a_command_or_not_understood(text: str, understood: Command | None) -> None:
-    assert command(text) is understood
+def test_other_messages_are_wrong(text: str) -> None:
+    with pytest.raises(WrongMessage):
+        read(text)
 
 
-def test_a_final_has_its_words_with_their_punctuation() -> None:
-    [result] = read(talk("punctuate=true").final(said("Mr", "Smith", begin=1.0)))
-    [alternative] = result["channel"]["alternatives"]
-    assert (result["start"], result["duration"], result["is_final"], result["speech_final"]) == (1.0, 1.0, True, True)
-    assert alternative["transcript"] == "Mr Smith."
-    assert [word["word"] for word in alternative["words"]] == ["mr", "smith"]
-    assert [word["punctuated_word"] for word in alternative["words"]] == ["Mr", "Smith."]
-    assert all(word["end"] > word["start"] and word["confidence"] == 0.9 for word in alternative["words"])
+def results(query: str = "") -> Results:
+    return Results(Listening.parse(query), "id")
 
 
-def test_without_punctuation_the_transcript_is_its_words() -> None:
-    [result] = read(talk("endpointing=false").final(said("Mr", "Smith")))
-    assert result["channel"]["alternatives"][0]["transcript"] == "mr smith"
-    assert not result["speech_final"]
+@pytest.mark.parametrize(
+    ("query", "name", "transcript"),
+    [("", "word", "well mr then"), ("punctuate=true", "punctuated_word", "Well, Mr. then.")],
+)
+def test_a_finals_transcript_is_its_words(query: str, name: str, transcript: str) -> None:
+    [told] = results(query).heard(FINAL)
+    [alternative] = told["channel"]["alternatives"]
+    assert alternative["transcript"] == " ".join(word[name] for word in alternative["words"]) == transcript
+    assert [word["word"] for word in alternative["words"]] == ["well", "mr", "then"]
+    assert [(word["start"], word["end"]) for word in alternative["words"]] == [(1.0, 1.2), (1.3, 1.4), (1.5, 2.0)]
+    assert alternative["confidence"] == 0.8
+    assert (told["start"], told["duration"]) == (1.0, 1.0)
+    assert (told["is_final"], told["speech_final"], told["from_finalize"]) == (True, True, False)
 
 
-def test_interim_results_and_the_beginning_of_speech_are_told_if_they_are_wanted() -> None:
-    quiet, wanted = talk(), talk("interim_results=true&vad_events=true")
-    heard = said("Hello", begin=3.0, is_final=False)
-    assert isinstance(heard, Partial)
-    assert quiet.partial(heard) == []
-    assert kinds(wanted.partial(heard)) == ["SpeechStarted", "Results"]
-    assert kinds(wanted.partial(heard)) == ["Results"]
+def test_without_endpointing_no_final_ends_speech() -> None:
+    assert results("endpointing=false").heard(FINAL)[0]["speech_final"] is False
 
 
-def test_the_end_of_an_utterance_is_told_once_when_it_has_been_quiet_for_long_enough() -> None:
-    one = talk("interim_results=true&utterance_end_ms=1000")
-    final = said("Hello")
-    assert isinstance(final, Final)
-    one.final(final)
-    assert one.sounded(1.3) == []
-    assert read(one.sounded(1.5)) == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 0.4}]
-    assert one.sounded(5.0) == []
+def test_interim_results_come_where_they_are_asked_for() -> None:
+    partial = Partial(0.5, 1.0, (Element("well"),))
+    assert results().heard(partial) == []
+    [told] = results("interim_results=true").heard(partial)
+    assert told["is_final"] is False
+    assert told["channel"]["alternatives"][0]["words"] == [
+        {"word": "well", "start": 0.5, "end": 1.0, "confidence": 1.0}
+    ]
 
 
-def test_speech_that_goes_on_has_not_ended() -> None:
-    one = talk("interim_results=true&utterance_end_ms=1000")
-    final, partial = said("Hello"), said("there", begin=0.6, is_final=False)
-    assert isinstance(final, Final)
-    assert isinstance(partial, Partial)
-    one.final(final)
-    one.partial(partial)
-    assert one.sounded(5.0) == []
+def test_speech_started_comes_once_an_utterance() -> None:
+    told = results("vad_events=true")
+    partial = Partial(0.5, 1.0, (Element("well"),))
+    assert [event["type"] for event in told.heard(partial)] == ["SpeechStarted"]
+    assert told.heard(partial) == []
+    assert [event["type"] for event in told.heard(FINAL)] == ["Results"]
+    assert [event["type"] for event in told.heard(FINAL)] == ["SpeechStarted", "Results"]
 
 
-@given(st.lists(st.integers(0, 3), max_size=5))
-def test_the_last_result_of_a_flush_and_no_other_says_so(sizes: list[int]) -> None:
-    one = talk("punctuate=true")
-    one.flushing()
-    told: list[str] = []
-    for nth, size in enumerate(sizes):
-        final = said(*["word"] * size, begin=2.0 * nth)
-        assert isinstance(final, Final)
-        told += one.final(final)
-    told += one.flushed(20.0)
-    results = [message for message in read(told) if message["type"] == "Results"]
-    assert [message["from_finalize"] for message in results] == [False] * (len(results) - 1) + [True]
-    words = [word for message in results for word in message["channel"]["alternatives"][0]["words"]]
-    assert len(words) == sum(sizes)
+def test_utterance_end_comes_once_after_a_gap_in_which_nobody_speaks() -> None:
+    told = results("utterance_end_ms=1000&interim_results=true")
+    assert told.passed(9.0) == []
+    told.heard(FINAL)
+    assert told.passed(2.9) == []
+    told.heard(Partial(2.5, 2.8, (Element("and"),)))
+    assert told.passed(9.0) == []
+    told.heard(FINAL)
+    assert told.passed(3.0) == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 2.0}]
+    assert told.passed(9.0) == []
 
 
-@pytest.mark.parametrize(("code", "status"), [(4001, 401), (4002, 400), (4031, 429), (4010, 503), (4036, 403)])
-def test_a_refusal_has_a_status_and_a_header_of_one_line(code: int, status: int) -> None:
-    found, headers, body = refusal(Close(code, "so\nit is ä"), "id")
-    assert (found, headers["dg-error"], headers["dg-request-id"]) == (status, "so\\nit is \\u00e4", "id")
-    assert json.loads(body)["err_msg"] == "so\nit is ä"
+def test_finalize_is_answered_by_a_final_or_by_nothing() -> None:
+    told = results()
+    [event] = told.heard(FINAL, from_finalize=True)
+    assert (event["from_finalize"], event["is_final"]) == (True, True)
+    assert told.heard(Final(2.0, 3.0)) == []
+    [empty] = told.heard(Final(2.0, 3.0), from_finalize=True)
+    for event in (empty, told.nothing(3.0)):
+        assert event["from_finalize"] is True
+        assert event["channel"]["alternatives"] == [{"transcript": "", "confidence": 0.0, "words": []}]
+    assert told.nothing(3.0)["start"] == 3.0
+
+
+@pytest.mark.parametrize(("code", "status"), [(4001, 401), (4002, 400), (4029, 429), (4036, 403), (4010, 503)])
+def test_a_refusal_has_a_status(code: int, status: int) -> None:
+    assert refusal(Close(code, "why\nnot \u00e9"), "id")[:2] == (
+        status,
+        {"dg-error": "why?not ?", "dg-request-id": "id"},
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from speechbridge.protocol.deepgram import PATH as LISTEN
+from speechbridge.protocol.deepgram import LISTEN
 from speechbridge.protocol.openai import REALTIME
 from speechbridge.server.credentials import Credentials
 

@@ -36,7 +36,6 @@ class Flushable(ReadAhead):
         self.peer = peer
         self.flushes = 0
         self.starts: list[float] = []
-        self.seconds = 0.0
 
     def request(self, start_ts: float) -> StreamRequest:
         self.starts.append(start_ts)
@@ -44,9 +43,6 @@ class Flushable(ReadAhead):
 
     async def send(self, text: str) -> None:
         await self.peer.send(text)
-
-    def heard(self, seconds: float) -> None:
-        self.seconds = seconds
 
     async def flushed(self) -> None:
         self.flushes += 1

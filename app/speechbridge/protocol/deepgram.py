@@ -1,23 +1,23 @@
-"""Deepgram's live protocol, as its SDKs speak it: the query, the client's messages, and ours. Pure.
+"""Deepgram's live API: reading a request and a client's messages, writing the service's. Pure.
 
-A connection consists of a GET whose query carries all parameters, binary audio and JSON texts (`KeepAlive`,
-`Finalize`, `CloseStream`) from the client, and `Results`, `SpeechStarted`, `UtteranceEnd`, `Error` and at last
-`Metadata` from the server. What a parameter would need and no speech service of ours can do is refused by name.
-Source: Deepgram's documentation of `/v1/listen`, and the types of its Python SDK, 7.17.
+A client sends audio as binary messages, and JSON objects with a `type`: KeepAlive, Finalize, CloseStream. The service
+sends Results, and where they are asked for SpeechStarted and UtteranceEnd; Metadata is its last message.
+
+What is not understood in a request is ignored, as Deepgram does. What would give other results than were asked for is
+refused by name. Sources: Deepgram's streaming reference and its Python SDK, versions 3.11 to 7.17.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from speechbridge.protocol.close import CloseCode
-from speechbridge.protocol.messages import parse_object
+from speechbridge.protocol.close import CloseCode, fit_reason
+from speechbridge.protocol.messages import Final
 from speechbridge.protocol.request import BadRequest, ContentType, StreamRequest
+from speechbridge.protocol.tokens import Token, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,347 +26,268 @@ if TYPE_CHECKING:
     from speechbridge.protocol.messages import Element, Hypothesis
     from speechbridge.protocol.request import Option
 
-PATH = "/v1/listen"
+LISTEN = "/v1/listen"  # the path
 
-# By Deepgram's name: ours for the samples, or the container.
+KEEP_ALIVE, FINALIZE, CLOSE_STREAM, CONFIGURE = "KeepAlive", "Finalize", "CloseStream", "Configure"
+MESSAGE = 2**14  # characters of a message that is not audio
+
 SAMPLES = {"linear16": "S16LE", "linear32": "F32LE", "mulaw": "MULAW", "alaw": "ALAW"}
-CONTAINERS = {"flac": "audio/x-flac", "ogg-opus": "audio/ogg", "opus": "audio/ogg"}
+CONTAINERS = {"ogg-opus": "audio/ogg", "opus": "audio/ogg", "flac": "audio/flac"}
+REFUSED = {
+    "alternatives": "1",
+    "callback": "",
+    "detect_entities": "false",
+    "detect_language": "false",
+    "diarize": "false",
+    "diarize_model": "",
+    "multichannel": "false",
+    "redact": "false",
+    "replace": "",
+    "search": "",
+}
+"""Parameters that are not supported, each with the value that asks for nothing."""
 
-# What would change the words, or their way, in a manner that nobody here can. `false` is granted.
-UNSUPPORTED = (
-    *("callback", "callback_method", "detect_entities", "dictation", "multichannel", "numerals", "redact", "replace"),
-    "search",
-)
-
-LONGEST = 1024  # characters of a client's text
-LEAST_UTTERANCE_END = 1000  # ms: Deepgram's own bound
-MODEL_UUID = "00000000-0000-0000-0000-000000000000"  # ours have none
-
-
-class Command(StrEnum):
-    """What a client may say beside audio."""
-
-    KEEP_ALIVE = "KeepAlive"
-    FINALIZE = "Finalize"
-    CLOSE_STREAM = "CloseStream"
+MARKS = '.,;:!?\u2026\u00bf\u00a1"()'  # punctuation around a word
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
-    """What a client asks for. Without `rate` the audio is in a container, or its first bytes tell."""
+class Listening:
+    """What a client has asked for."""
 
     content_type: ContentType
     options: Mapping[str, Option] = field(default_factory=dict)
-    model: str = "general"
-    channels: int = 1
-    interim: bool = False
+    interim_results: bool = False
+    is_punctuated: bool = False
     endpointing: bool = True
-    punctuate: bool = False
     vad_events: bool = False
-    utterance_end: float | None = None  # seconds
+    utterance_end: float = 0.0  # seconds without a word after which UtteranceEnd comes; 0: never
+    model: str = ""
+
+    @property
+    def bytes_per_second(self) -> int:
+        """Bytes of a second of samples; 0 for a container."""
+        sizes = {"S16LE": 2, "F32LE": 4, "MULAW": 1, "ALAW": 1}
+        kind = self.content_type
+        return sizes[kind.format] * (kind.rate or 0) * (kind.channels or 0) if kind.format else 0
 
     @classmethod
-    def parse(cls, query: str) -> Listen:
-        """Read a URL's query. Unknown parameters are ignored. Raises BadRequest, whose text names the parameter."""
+    def parse(cls, query: str) -> Listening:
+        """Read a URL's query. Raises BadRequest, whose text names what is wrong."""
         try:
-            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=200, errors="replace")
+            given = dict(parse_qsl(query, max_num_fields=200, errors="replace"))
         except ValueError:
             raise BadRequest("the query has more than 200 parameters") from None
-        every: defaultdict[str, list[str]] = defaultdict(list)
-        for name, value in pairs:
-            every[name].append(value)
-        given = {name: values[-1] for name, values in every.items()}
-        for name in UNSUPPORTED:
-            if given.get(name, "false") not in ("false", ""):
-                raise BadRequest(f"{name} is not supported here: leave it out")
-        if given.get("language") in ("multi", "detect"):
-            raise BadRequest(f"language={given['language']} is not supported here: name one language")
-        channels = _whole(given, "channels", 1, ContentType.CHANNELS)
-        punctuate = _flag(given, "punctuate") or _flag(given, "smart_format")
+        for name, nothing in REFUSED.items():
+            if given.get(name, nothing).lower() != nothing:
+                raise _wrong(f"{name} is not supported here: leave it out")
+        utterance_end = given.get("utterance_end_ms", "false").lower()
+        endpointing = given.get("endpointing", "true").lower()
+        options: dict[str, Option] = {}
+        if given.get("language"):
+            options["language"] = given["language"][:40]
+        if _flag(given, "profanity_filter"):
+            options["filter_profanity"] = True
+        if _flag(given, "interim_results"):
+            options["detailed_partials"] = True
         return cls(
-            _content_type(given, channels),
-            _options(given, every["keyterm"] + every["keywords"], punctuate=punctuate),
-            given.get("model", "general"),
-            channels,
+            _content_type(given),
+            options,
             _flag(given, "interim_results"),
-            given.get("endpointing", "true") != "false",
-            punctuate,
+            _flag(given, "punctuate") or _flag(given, "smart_format"),
+            endpointing not in ("false", "0"),
             _flag(given, "vad_events"),
-            _utterance_end(given),
+            _milliseconds(utterance_end) if utterance_end not in ("false", "0") else 0.0,
+            given.get("model", "")[:80],
         )
 
     def request(self, start_ts: float) -> StreamRequest:
-        """Return what is asked of the speech service for audio that begins at so many seconds."""
-        return StreamRequest(self.content_type, {**self.options, "start_ts": start_ts})
+        """Return what a session is asked for."""
+        return StreamRequest(self.content_type, {**self.options, **({"start_ts": start_ts} if start_ts else {})})
 
 
-def _content_type(given: Mapping[str, str], channels: int) -> ContentType:
-    encoding = given.get("encoding")
-    if not encoding:
-        return ContentType.undeclared()
-    if encoding in CONTAINERS:
-        return ContentType(CONTAINERS[encoding])
-    if encoding not in SAMPLES:
-        known = ", ".join([*SAMPLES, *CONTAINERS])
-        raise BadRequest(f"encoding={encoding[:20]!r} is not supported here: send {known}, or a container without it")
-    if "sample_rate" not in given:
-        raise BadRequest(f"encoding={encoding} needs a sample_rate")
-    rate = _whole(given, "sample_rate", 0, ContentType.RATES)
-    return ContentType(ContentType.RAW, "interleaved", rate, SAMPLES[encoding], channels)
-
-
-def _options(given: Mapping[str, str], phrases: list[str], *, punctuate: bool) -> dict[str, Option]:
-    options: dict[str, Option] = {}
-    if given.get("language"):
-        options["language"] = given["language"]
-    if not punctuate:
-        options["skip_postprocessing"] = True
-    if _flag(given, "profanity_filter"):
-        options["filter_profanity"] = True
-    if not _flag(given, "filler_words"):
-        options["remove_disfluencies"] = True
-    if _flag(given, "diarize"):
-        options["enable_speaker_switch"] = True
-    if phrases:  # a keyword may carry its weight: "name:2"
-        options["custom_vocabulary_id"] = ",".join(phrase.partition(":")[0].replace(",", " ") for phrase in phrases)
-    return options
+def _wrong(text: str) -> BadRequest:
+    return BadRequest(fit_reason(text))
 
 
 def _flag(given: Mapping[str, str], name: str) -> bool:
     value = given.get(name, "false").lower()
-    if value not in ("true", "false", ""):
-        raise BadRequest(f"{name}={value[:20]!r}: send true or false")
+    if value not in ("true", "false"):
+        raise _wrong(f"{name}={value[:40]!r}: send true or false")
     return value == "true"
 
 
-def _whole(given: Mapping[str, str], name: str, otherwise: int, allowed: range) -> int:
-    value = given.get(name)
-    if value is None:
-        return otherwise
-    if value.isascii() and value.isdigit() and len(value) < 10 and int(value) in allowed:
-        return int(value)
-    raise BadRequest(f"{name}={value[:20]!r}: send a whole number from {allowed.start} to {allowed.stop - 1}")
+def _milliseconds(value: str) -> float:
+    if not (value.isascii() and value.isdigit() and len(value) < 8 and int(value) >= 1000):
+        raise _wrong(f"utterance_end_ms={value[:40]!r}: send 1000 or more")
+    return int(value) / 1000
 
 
-def _utterance_end(given: Mapping[str, str]) -> float | None:
-    if given.get("utterance_end_ms", "false") in ("false", ""):
-        return None
-    if not _flag(given, "interim_results"):
-        raise BadRequest("utterance_end_ms needs interim_results=true")
-    return _whole(given, "utterance_end_ms", 0, range(LEAST_UTTERANCE_END, 60_001)) / 1000
+def _whole(given: Mapping[str, str], name: str, otherwise: str, allowed: range) -> int:
+    value = given.get(name, otherwise)
+    if not (value.isascii() and value.isdigit() and len(value) < 8 and int(value) in allowed):
+        raise _wrong(f"{name}={value[:40]!r}: send a whole number from {allowed.start} to {allowed.stop - 1}")
+    return int(value)
 
 
-def command(text: str) -> Command | None:
-    """Read a client's text; None for what is not understood."""
-    if len(text) > LONGEST:
-        return None
+def _content_type(given: Mapping[str, str]) -> ContentType:
+    encoding = given.get("encoding", "").lower()
+    if not encoding:
+        return ContentType.undeclared()
+    if encoding in CONTAINERS:
+        return ContentType.parse(CONTAINERS[encoding])
+    if encoding not in SAMPLES:
+        raise _wrong(f"encoding={encoding[:20]!r} is not supported here: send {', '.join([*SAMPLES, *CONTAINERS])}")
+    if encoding.startswith("linear") and "sample_rate" not in given:
+        raise _wrong(f"sample_rate is missing: encoding={encoding} needs one")
+    rate = _whole(given, "sample_rate", "8000", ContentType.RATES)
+    channels = _whole(given, "channels", "1", ContentType.CHANNELS)
+    if encoding == "linear16":  # clients also send WAV files so: their first bytes tell
+        return ContentType.undeclared(ContentType.raw(rate, channels))
+    if encoding == "linear32":
+        return ContentType(ContentType.RAW, "interleaved", rate, "F32LE", channels)
+    return ContentType.parse(f"audio/{encoding};rate={rate};channels={channels}")
+
+
+class WrongMessage(Exception):
+    """A message that is not understood. Its text is for the client."""
+
+
+def read(text: str) -> str:
+    """Return the type of a client's message. Raises WrongMessage for one that is not understood."""
+    if len(text) > MESSAGE:
+        raise WrongMessage(f"a message that is not audio may have {MESSAGE} characters; send audio as binary messages")
     try:
-        return Command(str(parse_object(text)["type"]))
-    except ValueError:
-        return None
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise WrongMessage("the message is not JSON; send audio as binary messages") from None
+    kind = message.get("type") if isinstance(message, dict) else None
+    if kind not in (KEEP_ALIVE, FINALIZE, CLOSE_STREAM, CONFIGURE):
+        raise WrongMessage(f"unknown type of message: send {KEEP_ALIVE}, {FINALIZE} or {CLOSE_STREAM}")
+    return str(kind)
 
 
-STATUS = {
+# ---- what the service sends ------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Results:
+    """Writes the service's messages. `request_id` is in each of them that has one."""
+
+    asked: Listening
+    request_id: str
+    _speaks: bool = False  # somebody does: a partial has come, and no final
+    _last_word: float | None = None  # when it ended, in seconds; None where UtteranceEnd has come
+
+    def heard(self, said: Hypothesis, *, from_finalize: bool = False) -> list[dict[str, Any]]:
+        """Return the messages of a partial or a final. A final without words is told only where it ends a flush."""
+        events: list[dict[str, Any]] = []
+        is_final = isinstance(said, Final)
+        if said.words and not self._speaks and self.asked.vad_events:
+            events.append({"type": "SpeechStarted", "channel": [0, 1], "timestamp": _rounded(said.ts)})
+        self._speaks = bool(said.words) and not is_final
+        if said.words:
+            self._last_word = said.end_ts if is_final else None
+        if from_finalize or (said.words and (is_final or self.asked.interim_results)):
+            events.append(self._results(said, is_final=is_final, from_finalize=from_finalize))
+        return events
+
+    def nothing(self, now: float) -> dict[str, Any]:
+        """Return the Results that answer a Finalize where nothing is left."""
+        return self._results(Final(now, now), is_final=True, from_finalize=True)
+
+    def passed(self, now: float) -> list[dict[str, Any]]:
+        """Return UtteranceEnd, if it is due after so many seconds of audio."""
+        last, gap = self._last_word, self.asked.utterance_end
+        if not gap or self._speaks or last is None or now < last + gap:
+            return []
+        self._last_word = None
+        return [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": _rounded(last)}]
+
+    def metadata(self, duration: float, created: str, sha256: str) -> dict[str, Any]:
+        """Return the last message. Times as ISO 8601; the hash is that of the audio."""
+        return {
+            "type": "Metadata",
+            "transaction_key": "deprecated",
+            "request_id": self.request_id,
+            "sha256": sha256,
+            "created": created,
+            "duration": _rounded(duration),
+            "channels": 1,
+            "models": [self.request_id],
+            "model_info": {self.request_id: self._model()},
+        }
+
+    def _results(self, said: Hypothesis, *, is_final: bool, from_finalize: bool) -> dict[str, Any]:
+        tokens = tokens_of(said) if isinstance(said, Final) else [Token(w.value, w.confidence) for w in said.words]
+        words = [self._word(word, token, said) for word, token in zip(said.words, tokens, strict=True)]
+        name = "punctuated_word" if self.asked.is_punctuated else "word"
+        start = min([said.ts, *(word["start"] for word in words)])
+        end = max([said.end_ts, start, *(word["end"] for word in words)])
+        transcript = {
+            "transcript": " ".join(word[name] for word in words),
+            "confidence": _rounded(sum(word["confidence"] for word in words) / len(words) if words else 0.0),
+            "words": words,
+        }
+        return {
+            "type": "Results",
+            "channel_index": [0, 1],
+            "start": _rounded(start),
+            "duration": _rounded(end - start),
+            "is_final": is_final,
+            "speech_final": is_final and self.asked.endpointing and bool(words) and not from_finalize,
+            "from_finalize": from_finalize,
+            "channel": {"alternatives": [transcript]},
+            "metadata": {"request_id": self.request_id, "model_info": self._model(), "model_uuid": self.request_id},
+        }
+
+    def _word(self, word: Element, token: Token, said: Hypothesis) -> dict[str, Any]:
+        start = said.ts if word.ts is None else word.ts
+        shown = {
+            "word": word.value.strip(MARKS).lower() or word.value,
+            "start": _rounded(start),
+            "end": _rounded(max(start, said.end_ts if word.end_ts is None else word.end_ts)),
+            "confidence": _rounded(1.0 if word.confidence is None else word.confidence),
+        }
+        return shown | ({"punctuated_word": token.text.strip()} if self.asked.is_punctuated else {})
+
+    def _model(self) -> dict[str, str]:
+        return {"name": self.asked.model or "speechbridge", "version": "latest", "arch": "speechbridge"}
+
+
+def _rounded(value: float) -> float:
+    return round(value, 3)
+
+
+def wrong(text: str) -> dict[str, Any]:
+    """Return the message for one that is not understood, or that comes before the connection is closed."""
+    return {"type": "Error", "variant": "SCHEMA", "description": text, "message": text}
+
+
+def configure_failure(request_id: str) -> dict[str, Any]:
+    """Return the answer to Configure."""
+    return {
+        "type": "ConfigureFailure",
+        "request_id": request_id,
+        "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
+        "description": "nothing can be configured here while a stream runs",
+    }
+
+
+STATUSES: Mapping[int, tuple[int, str]] = {
     CloseCode.UNAUTHORIZED: (401, "INVALID_AUTH"),
     CloseCode.BAD_REQUEST: (400, "Bad Request"),
     CloseCode.FOREIGN: (403, "FORBIDDEN"),
+    CloseCode.NO_CREDITS: (402, "ASR_PAYMENT_REQUIRED"),
     CloseCode.TOO_MANY: (429, "TOO_MANY_REQUESTS"),
     CloseCode.CROWDED: (429, "TOO_MANY_REQUESTS"),
     CloseCode.TOO_OFTEN: (429, "TOO_MANY_REQUESTS"),
 }
-OTHERWISE = (503, "SERVICE_UNAVAILABLE")
+"""What a refusal is over HTTP: the status, and `err_code`."""
 
 
-def refusal(close: Close, request_id: str) -> tuple[int, dict[str, str], str]:
-    """Return the HTTP status, headers and body of a handshake that is refused, as its SDKs read them."""
-    status, code = STATUS.get(CloseCode(close.code), OTHERWISE)
-    body = json.dumps({"err_code": code, "err_msg": close.reason, "request_id": request_id})
-    headers = {
-        "content-type": "application/json",
-        "dg-request-id": request_id,
-        "dg-error": json.dumps(close.reason)[1:-1],
-    }
-    return status, headers, body
-
-
-# ---- what a client is told -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """Writes the messages of one connection."""
-
-    request_id: str
-    listen: Listen
-
-    def results(
-        self, heard: Hypothesis | None, start: float, end: float, *, is_final: bool, from_finalize: bool = False
-    ) -> str:
-        """Write what was heard from `start` to `end`, in seconds; None: nothing."""
-        words = [] if heard is None else self._words(heard)
-        name = "punctuated_word" if self.listen.punctuate else "word"
-        alternative = {
-            "transcript": " ".join(str(word[name]) for word in words),
-            "confidence": _mean([word["confidence"] for word in words]),
-            "words": words,
-        }
-        return json.dumps(
-            {
-                "type": "Results",
-                "channel_index": [0, 1],
-                "duration": round(max(0.0, end - start), 3),
-                "start": round(start, 3),
-                "is_final": is_final,
-                "speech_final": is_final and self.listen.endpointing and bool(words),
-                "from_finalize": from_finalize,
-                "channel": {"alternatives": [alternative]},
-                "metadata": {
-                    "request_id": self.request_id,
-                    "model_info": {"name": self.listen.model, "version": "1", "arch": "speechbridge"},
-                    "model_uuid": MODEL_UUID,
-                },
-            }
-        )
-
-    def speech_started(self, seconds: float) -> str:
-        return json.dumps({"type": "SpeechStarted", "channel": [0, 1], "timestamp": round(seconds, 3)})
-
-    def utterance_end(self, seconds: float) -> str:
-        return json.dumps({"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": round(seconds, 3)})
-
-    def metadata(self, created: str, duration: float) -> str:
-        return json.dumps(
-            {
-                "type": "Metadata",
-                "transaction_key": "deprecated",
-                "request_id": self.request_id,
-                "sha256": "",  # of the audio, at Deepgram: nobody here keeps it
-                "created": created,
-                "duration": round(duration, 3),
-                "channels": self.listen.channels,
-            }
-        )
-
-    def error(self, text: str) -> str:
-        """Write that a client's text was not understood. The connection lives."""
-        return json.dumps(
-            {
-                "type": "Error",
-                "variant": "SchemaError",
-                "description": f"send audio as binary messages, or one of {', '.join(Command)} as JSON",
-                "message": text[:LONGEST],
-            }
-        )
-
-    def _words(self, heard: Hypothesis) -> list[dict[str, Any]]:
-        spoken: list[tuple[Element, str]] = []
-        for element in heard.elements:
-            if element.type == "text":
-                spoken.append((element, element.value))
-            elif spoken and element.value.strip():  # punctuation belongs to the word before it
-                spoken[-1] = (spoken[-1][0], spoken[-1][1] + element.value.strip())
-        words = []
-        for element, punctuated in spoken:
-            start = heard.ts if element.ts is None else element.ts
-            word: dict[str, Any] = {
-                "word": element.value.lower(),
-                "start": round(start, 3),
-                "end": round(start if element.end_ts is None else element.end_ts, 3),
-                "confidence": 0.0 if element.confidence is None else element.confidence,
-            }
-            if self.listen.punctuate:
-                word["punctuated_word"] = punctuated
-            if element.speaker is not None:
-                word["speaker"] = int(element.speaker) if element.speaker.isdecimal() else element.speaker
-            words.append(word)
-        return words
-
-
-def _mean(values: list[float]) -> float:
-    return round(sum(values) / len(values), 4) if values else 0.0
-
-
-class Talk:
-    """What a client is told, from what happens on its connection. Times are seconds of the audio.
-
-        state       a partial     a final               a flush was asked for   it is done
-        QUIET       SPEAKING      QUIET                 FLUSHING                -
-        SPEAKING    SPEAKING      QUIET                 FLUSHING                -
-        FLUSHING    FLUSHING      FLUSHING, it is kept  FLUSHING                QUIET
-
-    The last final of a flush says `from_finalize`, so each is kept until the next one, or until the flush is done: then
-    it is the last, or there was none, and an empty one says so.
-    """
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._listen = writer.listen
-        self._is_speaking = False
-        self._kept: Hypothesis | None = None  # the last final of a flush
-        self._is_flushing = False
-        self._settled = 0.0  # the end of the last final
-        self._last_word: float | None = None  # where an utterance ended that was not told to have ended
-
-    @property
-    def is_speaking(self) -> bool:
-        """Whether a partial has no final yet."""
-        return self._is_speaking
-
-    def partial(self, heard: Hypothesis) -> list[str]:
-        if not heard.words:
-            return []
-        told = self._started(heard)
-        self._last_word = None
-        if self._listen.interim:
-            told.append(self._writer.results(heard, self._start_of(heard), heard.end_ts, is_final=False))
-        return told
-
-    def final(self, heard: Hypothesis) -> list[str]:
-        told = self._started(heard) if heard.words else []
-        self._is_speaking = False
-        if self._is_flushing:
-            told += self._told(self._kept)
-            self._kept = heard
-            return told
-        return told + self._told(heard)
-
-    def flushing(self) -> None:
-        """Note that a flush is asked for."""
-        self._is_flushing = True
-
-    def flushed(self, now: float) -> list[str]:
-        """Return what says that it is done; `now` is where the audio is."""
-        kept, self._kept, self._is_flushing, self._is_speaking = self._kept, None, False, False
-        if kept is not None:
-            return self._told(kept, from_finalize=True)
-        start, self._settled = self._settled, max(self._settled, now)
-        return [self._writer.results(None, start, self._settled, is_final=True, from_finalize=True)]
-
-    def sounded(self, now: float) -> list[str]:
-        """Note that there is audio up to `now`. Returns the end of an utterance, if it is due."""
-        wanted, last = self._listen.utterance_end, self._last_word
-        if wanted is None or last is None or now - last < wanted:
-            return []
-        self._last_word = None
-        return [self._writer.utterance_end(last)]
-
-    def _told(self, heard: Hypothesis | None, *, from_finalize: bool = False) -> list[str]:
-        if heard is None:
-            return []
-        start = self._start_of(heard)
-        self._settled = max(self._settled, heard.end_ts)
-        if heard.words:
-            self._last_word = heard.words[-1].end_ts or heard.end_ts
-        elif not from_finalize:
-            return []
-        return [self._writer.results(heard, start, self._settled, is_final=True, from_finalize=from_finalize)]
-
-    def _started(self, heard: Hypothesis) -> list[str]:
-        if self._is_speaking or not self._listen.vad_events:
-            self._is_speaking = True
-            return []
-        self._is_speaking = True
-        return [self._writer.speech_started(heard.words[0].ts or heard.ts)]
-
-    def _start_of(self, heard: Hypothesis) -> float:
-        return max(0.0, min(heard.ts, heard.end_ts))
+def refusal(close: Close, request_id: str) -> tuple[int, dict[str, str], Mapping[str, str]]:
+    """Return status, headers and body of the response to a handshake that is refused."""
+    status, code = STATUSES.get(close.code, (503, "SERVICE_UNAVAILABLE"))
+    error = "".join(mark if " " <= mark < "\x7f" else "?" for mark in close.reason)
+    headers = {"dg-error": error, "dg-request-id": request_id}
+    return status, headers, {"err_code": code, "err_msg": close.reason, "request_id": request_id}

@@ -265,13 +265,16 @@ def _set_turn_detection(settings: Settings, value: object, path: str) -> Setting
 def _set_transcription(settings: Settings, value: object, path: str) -> Settings:
     given = {} if value is None else _mapping(value, path)
     for name in ("language", "model"):
-        text = given.get(name)
-        if text is not None and not (isinstance(text, str) and len(text) <= 2 * SHOWN and text.isprintable()):
-            raise _invalid(f"{path}.{name}", text, "a short text")
+        if given.get(name) is not None and not _is_short(given[name]):
+            raise _invalid(f"{path}.{name}", given[name], "a short text")
     languages = given.get("languages")
-    if languages is not None and not (isinstance(languages, list) and all(isinstance(one, str) for one in languages)):
-        raise _invalid(f"{path}.languages", languages, "a list of texts")
+    if languages is not None and not (isinstance(languages, list) and all(map(_is_short, languages))):
+        raise _invalid(f"{path}.languages", languages, "a list of short texts")
     return replace(settings, transcription=given)
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 2 * SHOWN and value.isprintable()
 
 
 def _set_noise_reduction(settings: Settings, value: object, path: str) -> Settings:

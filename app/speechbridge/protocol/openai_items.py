@@ -20,13 +20,13 @@ A delta appends to those before it. What the last final of an utterance says dif
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from speechbridge.protocol.messages import Final
 from speechbridge.protocol.openai import WrongEvent
 from speechbridge.protocol.prefix import StablePrefix
+from speechbridge.protocol.tokens import Token, logprob, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,21 +34,8 @@ if TYPE_CHECKING:
     from speechbridge.protocol.messages import Hypothesis
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
-LEAST = 1e-6  # a confidence of 0 has no logarithm
 
 Events = list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A word with the space before it and the punctuation after it."""
-
-    text: str
-    confidence: float | None
-
-    def shown(self) -> dict[str, Any]:
-        logprob = math.log(min(max(self.confidence or 0.0, LEAST), 1.0))
-        return {"token": self.text, "logprob": round(logprob, 6), "bytes": list(self.text.encode("utf-8", "replace"))}
 
 
 @dataclass(slots=True)
@@ -186,25 +173,7 @@ class Items:
     def _logprobs(self, tokens: Sequence[Token]) -> dict[str, Any]:
         if not self.has_logprobs or any(token.confidence is None for token in tokens):
             return {}
-        return {"logprobs": [token.shown() for token in tokens]}
-
-
-def tokens_of(final: Final, *, after_others: bool = False) -> list[Token]:
-    """Return the words of a final as tokens, whose texts together are its text; after others it begins with a space."""
-    texts: list[str] = []
-    space = " " if after_others else ""
-    for element in final.elements:
-        if element.type == "text":
-            texts.append(space + element.value)
-            space = ""
-            continue
-        mark = element.value.rstrip()
-        if texts:
-            texts[-1] += space + mark
-            space = element.value[len(mark) :]
-        else:
-            space += element.value
-    return [Token(text, word.confidence) for text, word in zip(texts, final.words, strict=True)]
+        return {"logprobs": [logprob(token) for token in tokens]}
 
 
 def _ms(seconds: float) -> int:

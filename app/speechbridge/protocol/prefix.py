@@ -1,7 +1,7 @@
 """Which words of a partial may be told for good, where a client's protocol can only append. Pure.
 
-A partial may still change, also its first words. But what several partials in a row, over a second or more of sound,
-have left as it was seldom does.
+A partial may still change, also its first words. But what two partials or more, over a second of sound, have left as it
+was seldom does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTIALS = 3  # in a row that agree about a word
+PARTIALS = 2  # in a row that agree about a word
 SECONDS = 1.0  # of sound between the first and the last of them
 HELD_BACK = 1  # words at the end: the last one is often half heard
 

@@ -12,15 +12,15 @@ from speechbridge.cluster.joined import join
 from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
 from speechbridge.logs import hide_queries
-from speechbridge.protocol.deepgram import PATH as LISTEN
+from speechbridge.protocol.deepgram import LISTEN
 from speechbridge.protocol.flows import PATH as FLOWS
 from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME
 from speechbridge.protocol.transcriptions import PATH as TRANSCRIPTIONS
 from speechbridge.server.admission import Admission
 from speechbridge.server.endpoints import (
+    deepgram,
     flows,
     health,
-    listen,
     misdirected,
     openai,
     page,
@@ -131,12 +131,12 @@ def create_app(
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
     app.include_router(read.router(readers))
-    app.include_router(listen.router(sessions))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
+    app.include_router(deepgram.router(sessions))
     app.include_router(openai.router(sessions, shared.make_secret))
     app.include_router(transcriptions.router(sessions, settings, settings.language))
-    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, LISTEN, relay.PATH, FLOWS, REALTIME))
+    app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS, REALTIME, LISTEN))
     return app
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from speechbridge.protocol.deepgram import PATH as LISTEN
+from speechbridge.protocol.deepgram import LISTEN
 from speechbridge.protocol.openai import REALTIME
 
 if TYPE_CHECKING:

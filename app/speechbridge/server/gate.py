@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from typing import TYPE_CHECKING
 
-from speechbridge.protocol import deepgram, reading
+from speechbridge.protocol import reading
 from speechbridge.protocol.api_errors import ApiError
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.deepgram import LISTEN
 from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME, ending
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.admission import Handshake
 from speechbridge.server.body import Body, refuse
 from speechbridge.server.credentials import Credentials
-from speechbridge.server.endpoints import openai, stream
+from speechbridge.server.endpoints import deepgram, openai, stream
 from speechbridge.server.limits import Refused
 from speechbridge.tasks import cancel_and_wait
 
@@ -83,8 +83,8 @@ class Gate:
             lease = scope["lease"] = await self._shared.admit(handshake)
         except Refused as refusal:
             _log_refusal(handshake, refusal)
-            if _own_path(scope) == deepgram.PATH:
-                await connection.deny(*deepgram.refusal(refusal.close, str(uuid.uuid4())))
+            if _own_path(scope) == LISTEN and deepgram.can_deny(scope):
+                await connection.deny(*deepgram.denial(refusal.close))
                 return
             is_openai = _own_path(scope) == REALTIME
             await connection.refuse(refusal.close, openai.encode(ending(refusal.close)) if is_openai else None)
@@ -203,12 +203,11 @@ class _Connection:
             await self.send({"type": "websocket.send", "text": before})
         await self.send(_frame(close))
 
-    async def deny(self, status: int, headers: dict[str, str], body: str) -> None:
-        """Refuse with a status, as Deepgram's clients expect. Every server that has WebSockets for FastAPI can."""
-        await self._receive()  # its handshake
-        given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        await self._send({"type": "websocket.http.response.start", "status": status, "headers": given})
-        await self._send({"type": "websocket.http.response.body", "body": body.encode()})
+    async def deny(self, *messages: Message) -> None:
+        """Answer the handshake over HTTP, for clients that read that."""
+        await self._receive()
+        for message in messages:
+            await self._send(message)
 
     async def run(self, app: ASGIApp, scope: Scope, lease: Lease, idle_seconds: float) -> None:
         self._lease = lease

@@ -193,7 +193,7 @@ def _extra(name: str, package: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        how = f"pip install 'speechbridge[{name}]', or {package}"
+        how = f"pip install {package}, or '.[{name}]' in a checkout"
         raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name} needs a package that is missing ({error}): {how}") from None
     except ValueError as error:
         raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name}: {error}") from None

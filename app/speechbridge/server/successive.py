@@ -27,6 +27,8 @@ from speechbridge.server.verdicts import DRAINED
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from speechbridge.protocol.request import ContentType, StreamRequest
     from speechbridge.server.session import Sessions
     from speechbridge.server.totals import Totals
@@ -48,9 +50,6 @@ class FlushableConnection(ClientConnection, Protocol):
 
     async def flushed(self) -> None:
         """Be told that all results of what was flushed were sent. Also where there was nothing to flush."""
-
-    def heard(self, seconds: float) -> None:
-        """Be told after each session how many seconds of audio all of them have had."""
 
     async def left(self) -> None:
         """Return once the client has left. Cancellation: no message is lost."""
@@ -93,7 +92,6 @@ class _Part:
         self._connection = connection
         self._first: bytes | None = first
         self.size = 0  # bytes of audio
-        self.received = 0.0  # seconds, as far as they could be told
         self.flushed = False
         self.is_last = False  # the client has ended its input, or left
 
@@ -119,16 +117,17 @@ class _Part:
     async def send(self, text: str) -> None:
         await self._connection.send(text)
 
-    def ended(self, totals: Totals) -> None:
-        self.received = totals.received
 
-
-async def run_successively(sessions: Sessions, connection: FlushableConnection) -> Close:
-    """Run the sessions of one connection until it ends; return how it is to be closed.
+async def run_successively(
+    sessions: Sessions,
+    connection: FlushableConnection,
+    ended: Callable[[Totals], object] = lambda _totals: None,
+) -> Close:
+    """Run the sessions of one connection until it ends; return how to close it. `ended` gets what each has done.
 
     Cancellation: the upstream is aborted, and the connection stays open.
     """
-    heard = 0.0  # seconds
+    start_ts = 0.0
     while True:
         message = await _next(sessions, connection)
         if isinstance(message, Close):
@@ -136,12 +135,11 @@ async def run_successively(sessions: Sessions, connection: FlushableConnection) 
         if isinstance(message, str):
             await connection.flushed()
             continue
-        request = connection.request(heard)
+        request = connection.request(start_ts)
         part = _Part(connection, message)
-        close = await sessions.run(part, request, ended=part.ended)
+        close = await sessions.run(part, request, ended=ended)
         rate = bytes_per_second(request.content_type)
-        heard += part.size / rate if rate else part.received
-        connection.heard(heard)
+        start_ts += part.size / rate if rate else 0.0
         if part.flushed and close.code == CloseCode.NORMAL:
             await connection.flushed()
         if part.is_last or not part.flushed or close.code != CloseCode.NORMAL:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
 from speechbridge.protocol.close import CloseCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from speechbridge.protocol.close import Close
+    from speechbridge.server.client import ClientConnection
 
 
 class WebSocketConnection:
@@ -53,3 +55,18 @@ class WebSocketConnection:
         """Close the WebSocket. Does nothing once the client has left."""
         with suppress(WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left
             await self._socket.close(close.code, close.reason)
+
+
+class EventWriter:
+    """Writes JSON objects to a connection. Several tasks may; what one call gets stays together, in order of calls."""
+
+    def __init__(self, connection: ClientConnection, encode: Callable[[Mapping[str, Any]], str]) -> None:
+        self._connection = connection
+        self._encode = encode
+        self._turn = asyncio.Lock()
+
+    async def tell(self, *events: Mapping[str, Any]) -> None:
+        """Send events. Cancellation: some of them may have been sent."""
+        async with self._turn:
+            for event in events:
+                await self._connection.send(self._encode(event))

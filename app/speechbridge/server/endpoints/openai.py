@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from dataclasses import replace
@@ -33,7 +32,7 @@ from speechbridge.protocol.openai import (
 from speechbridge.protocol.openai_items import Items
 from speechbridge.protocol.request import StreamRequest
 from speechbridge.server.body import Body, Left
-from speechbridge.server.endpoints.connection import WebSocketConnection
+from speechbridge.server.endpoints.connection import EventWriter, WebSocketConnection
 from speechbridge.server.limits import Refused
 from speechbridge.server.successive import FLUSH, ReadAhead, bytes_per_second, run_successively
 
@@ -128,7 +127,7 @@ class OpenAiConnection:
     """
 
     def __init__(self, connection: ClientConnection, settings: Settings, *, is_beta: bool) -> None:
-        self._connection = connection
+        self.tell = EventWriter(connection, encode).tell
         self._ahead = ReadAhead(connection)
         self._id = _session_id()
         self._settings = settings
@@ -137,17 +136,10 @@ class OpenAiConnection:
         self._tell_items()
         self._is_beta = is_beta
         self._received = self._flushed = self._committed = 0.0
-        self._turn = asyncio.Lock()  # to write
 
     async def greet(self) -> None:
         """Send the first event."""
         await self.tell({"type": "session.created", "session": self._shown()})
-
-    async def tell(self, *events: Mapping[str, Any]) -> None:
-        """Send events in the order in which they were made."""
-        async with self._turn:
-            for event in events:
-                await self._connection.send(encode(event))
 
     # ---- what a client sends -----------------------------------------------------------------------------------------
 
@@ -222,9 +214,6 @@ class OpenAiConnection:
         """Send what ends the flushed item."""
         if events := self._items.flushed():
             await self.tell(*events)
-
-    def heard(self, seconds: float) -> None:
-        """Do nothing: audio is counted as it comes."""
 
     def _shown(self) -> dict[str, Any]:
         return self._settings.shown_beta(self._id) if self._is_beta else self._settings.shown(self._id)

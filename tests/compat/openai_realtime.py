@@ -1,0 +1,173 @@
+"""Many connections of the `openai` package to a service of its own process: `python -m tests.compat.openai_realtime`.
+
+Each kind of client (dialects, turns, formats) has its share of the connections, with the version that is installed
+here and with an older one, which is installed into a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr  # type: ignore[import-untyped] # it has no types
+
+from tests.helpers import clip
+from tests.helpers.command import environment, serving, url_in
+from tests.helpers.wheel import PIP
+
+OLDER = "2.8.1"  # of November 2025
+CLIENT = Path(__file__).parent / "openai_client.py"
+SECONDS = 180.0  # for a process of clients
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the connections of one process do."""
+
+    url: str = ""
+    key: str = "none"
+    audio: str = ""  # a file
+    format: str = "audio/pcm"
+    vad: bool = True
+    beta: bool = False
+    early: bool = False  # audio comes before the session is updated
+    pace: float = 1.0  # as a multiple of real time
+    connections: int = 1
+    at_once: int = 2
+
+
+KINDS = {
+    "vad": {},
+    "turns": {"vad": False},
+    "beta": {"beta": True},
+    "beta turns": {"beta": True, "vad": False},
+    "mu-law": {"format": "audio/pcmu"},
+    "A-law": {"format": "audio/pcma", "vad": False},
+    "early audio": {"early": True},
+}
+
+
+@cache
+def speech(form: str, folder: Path) -> str:
+    """Return a file with the reading's first sentence as a format has it."""
+    samples = np.frombuffer(clip.pcm(seconds=clip.FIRST_SENTENCE) + clip.silence(1.0), "<i2")
+    path = folder / form.replace("/", "-")
+    if form == "audio/pcm":
+        path.write_bytes(soxr.resample(samples, clip.RATE, 24000).astype("<i2").tobytes())
+        return str(path)
+    scaled = soxr.resample(samples, clip.RATE, 8000).astype(np.float64) / 32768
+    path.write_bytes((mu_law if form == "audio/pcmu" else a_law)(scaled))
+    return str(path)
+
+
+def mu_law(samples: Any) -> bytes:
+    """Encode samples of -1 to 1 by the formula of G.711, to the nearest of its steps."""
+    curve = np.log1p(255 * np.abs(samples)) / np.log(256)
+    codes = np.minimum((curve * 128).astype(int), 127)
+    return bytes(((~(codes | np.where(samples < 0, 128, 0))) & 255).astype(np.uint8))
+
+
+def a_law(samples: Any) -> bytes:
+    """Encode likewise."""
+    size, scale = np.abs(samples), 1 + np.log(87.6)
+    curve = np.where(size < 1 / 87.6, 87.6 * size / scale, (1 + np.log(np.maximum(87.6 * size, 1))) / scale)
+    codes = np.minimum((curve * 128).astype(int), 127)
+    return bytes(((codes | np.where(samples < 0, 0, 128)) ^ 0x55).astype(np.uint8))
+
+
+def installed(version: str, folder: Path) -> Path:
+    """Install a version of the package, with what it needs, into a folder."""
+    subprocess.run([*PIP, "install", "--target", folder, f"openai[realtime]=={version}"], check=True, timeout=SECONDS)
+    return folder
+
+
+def run(job: Job, packages: Path | None = None) -> list[dict[str, Any]]:
+    """Run a process of clients with the packages of a folder, or with those installed here; return what each saw."""
+    variables = {} if packages is None else {"PYTHONPATH": str(packages)}
+    ran = subprocess.run(
+        [sys.executable, CLIENT, json.dumps(asdict(job))],
+        env=environment(**variables),
+        cwd=os.path.sep,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def faults(seen: dict[str, Any], job: Job) -> list[str]:
+    """Return what is wrong with what a connection saw; nothing if it is clean."""
+    transcripts = [transcript for _, transcript, _ in seen["completed"]]
+    said, heard = clip.READ[0].lower().split(), " ".join(transcripts).lower().split()
+    right = sum(word.strip(".,") in {one.strip(".,") for one in heard} for word in said) / len(said)
+    least = 0.9 if job.vad and job.format == "audio/pcm" else 0.75  # a turn may end within a word; 8 kHz is harder
+    told = dict.fromkeys(seen["committed"], "")
+    for item, delta in seen["deltas"]:
+        told[item] = told.get(item, "") + delta
+    checks = {
+        f"raised {seen['raised']}": seen["raised"] is None,
+        "session.created is not the first event": seen["kinds"][:1] == ["session.created"],
+        f"errors {seen['errors']}": [error[3] for error in seen["errors"]] == ["the_last"],
+        "an item is not committed and completed once": [item for item, _, _ in seen["completed"]] == seen["committed"]
+        and len(set(seen["committed"])) == len(seen["committed"]),
+        "a delta is of no committed item": set(told) == set(seen["committed"]),
+        "no delta came before the last audio": seen["live"] > 0,
+        f"{right:.0%} of the words: {transcripts}": right >= least,
+        "tokens are not the transcript": all(
+            "".join(text for text, _, _ in tokens) == transcript and all(one <= 0 for _, one, _ in tokens)
+            for _, transcript, tokens in seen["completed"]
+        ),
+        "the deltas' words are not those of the transcript": all(
+            words(told[item]) == words(transcript) for item, transcript, _ in seen["completed"]
+        ),
+    }
+    if not job.vad:
+        checks[f"{len(transcripts)} items of 2 commits"] = len(transcripts) == 2
+    return [fault for fault, is_fine in checks.items() if not is_fine]
+
+
+def words(text: str) -> int:
+    """Return how many words a text has: which ones, a final may correct."""
+    return len(text.split())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.compat.openai_realtime", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--connections", type=int, default=100)
+    options = parser.parse_args()
+    begun, clean, count = time.monotonic(), 0, 0
+    quiet = {"SPEECHBRIDGE_LOG_LEVEL": "error"}  # nobody reads its log: a full pipe would stop it
+    with tempfile.TemporaryDirectory() as name, serving(**quiet) as (_, announced):
+        folder = Path(name)
+        url = url_in(announced).replace("ws://", "http://") + "/v1"
+        versions = [None, installed(OLDER, folder / "older")]
+        shares = [(kind, packages) for kind in KINDS for packages in versions]
+        for nth, (kind, packages) in enumerate(shares):
+            connections = (options.connections + len(shares) - 1 - nth) // len(shares)
+            job = Job(url=url, connections=connections, **KINDS[kind])  # type: ignore[arg-type] # each is a field
+            job = Job(**asdict(job) | {"audio": speech(job.format, folder)})
+            for seen in run(job, packages) if connections else []:
+                found = faults(seen, job)
+                count, clean = count + 1, clean + (not found)
+                for fault in found:
+                    print(f"openai {seen['version']}, {kind}: {fault}")  # a command's output
+    print(f"{clean} of {count} connections clean, in {time.monotonic() - begun:.0f} s")  # likewise
+    sys.exit(clean != count)
+
+
+if __name__ == "__main__":
+    main()
