@@ -2,7 +2,7 @@
 
 Method: `speechbridge serve --workers 1` and `--workers 2` in turn, 100 ms chunks at the pace of speech, each answered.
 A count of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two tries of
-five seconds; the count is raised by a tenth of itself until it is not met. The load and the upstream are processes on
+five seconds; the count is raised by an eighth of itself until it is not met. The load and the upstream are processes on
 the same machine: where there are no more than two cores, they take them from the workers, so the CPU time of a chunk is
 given too. It says what two whole cores would carry: a second of a core by that time, for a chunk every 0.1 s.
 
@@ -58,7 +58,7 @@ def climb(subject: Subject, first: int) -> dict[int, Reading]:
         readings[count] = reading
         if not is_met(reading):
             return readings
-        count += max(10, count // 10)
+        count += max(25, count // 8)
 
 
 def most(readings: dict[int, Reading]) -> int:

@@ -139,6 +139,14 @@ async def test_what_was_counted_survives_the_worker_that_counted_it() -> None:
         assert await metric(running, "speechbridge_worker_restarts_total") == 2
 
 
+async def test_who_comes_while_no_worker_runs_waits_for_the_next_one() -> None:
+    with service(SPEECHBRIDGE_START=STUB) as running:
+        for pid in running.workers().values():
+            os.kill(pid, signal.SIGKILL)
+        async with connect(running.url + STREAM) as client:  # the kernel, the door, or one that died had it first
+            assert "Get" in await answer(client)
+
+
 async def test_a_worker_that_has_stopped_gets_no_more_connections() -> None:
     with service(SPEECHBRIDGE_START=STUB) as running:
         os.kill(running.workers()["1"], signal.SIGSTOP)

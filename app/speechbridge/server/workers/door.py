@@ -30,6 +30,7 @@ class Door:
         self._listeners = listeners
         self._running = running
         self._is_open = False
+        self._waiting: list[socket.socket] = []  # accepted, and no worker runs
         self._pause: asyncio.TimerHandle | None = None
         for listener in listeners:
             listener.setblocking(False)
@@ -42,14 +43,17 @@ class Door:
             self._is_open = True
             for listener in self._listeners:
                 asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            self._hand_out(connection)
 
     def close(self) -> None:
         """Close the listeners."""
         self._wait()
         if self._pause is not None:
             self._pause.cancel()
-        for listener in self._listeners:
-            listener.close()
+        for each in (*self._listeners, *self._waiting):
+            each.close()
 
     def died(self, child: Child) -> None:
         """Give to others what a worker was given and did not take. If there is no other, connections wait."""
@@ -91,5 +95,5 @@ class Door:
         workers = self._running()
         if workers:
             min(workers, key=lambda each: (each.is_late(), each.connections, each.given_at)).give(connection)
-        else:  # the last one has just died: its client may come again
-            connection.close()
+        else:  # the last one has just died
+            self._waiting.append(connection)

@@ -269,7 +269,11 @@ class Supervisor:
     def _warn_of_cores(self) -> None:
         allowed = cores.allowed()
         if 0 < len(allowed) < len(self._names):
-            logger.warning("%d workers share %d cores: more workers carry no more", len(self._names), len(allowed))
+            logger.warning(
+                "there are %d workers, and they may use %d of the cores: that many would carry as much",
+                len(self._names),
+                len(allowed),
+            )
 
 
 def _failure(child: Child, why: str) -> Exception:
