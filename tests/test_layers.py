@@ -46,7 +46,7 @@ VENDORS = {
 FAKES = {"grpc": {"speechbridge.testing.grpc_services"}}
 
 # Small rooms import nothing of ours, and may be imported by every room but syncbridge.
-SMALL = {"audio", "backoff", "blocking", "init", "loading", "logs", "tasks"}
+SMALL = {"audio", "backoff", "blocking", "cores", "init", "loading", "logs", "tasks"}
 
 # What else each room may import. An arrow leads only to a room that stands above it, so there can be no circle.
 ROOMS: dict[str, set[str]] = {
@@ -159,3 +159,10 @@ def test_no_file_of_ours_is_too_long_to_be_read_at_once() -> None:
         str(path.relative_to(ROOT)): count for path in sources if (count := len(path.read_text().splitlines())) > LINES
     }
     assert not long
+
+
+@pytest.mark.parametrize("engine", ["embedded", "function", "google", "google_config", "rev", "riva"])
+def test_an_engine_is_read_in_one_sitting(engine: str) -> None:
+    """What several engines have in common, and what corrects an SDK's transport, stands beside them."""
+    path = PACKAGES["speechbridge"] / "speechbridge" / "engines" / f"{engine}.py"
+    assert len(path.read_text().splitlines()) < 120

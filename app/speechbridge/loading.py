@@ -1,4 +1,4 @@
-"""Functions that settings name as `package.module:callable`."""
+"""Importing: functions that settings name as `package.module:callable`, and what is not to be imported."""
 
 from __future__ import annotations
 
@@ -46,3 +46,16 @@ def _working_directory_first() -> Iterator[None]:
         if not was_there:
             sys.path.remove(here)
             sys.path.append(here)
+
+
+@contextmanager
+def hidden(name: str) -> Iterator[None]:
+    """Keep a library from importing another one, for which it has no use here, unless that is imported already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment] # as documented: importing it then fails
+    try:
+        yield
+    finally:
+        del sys.modules[name]

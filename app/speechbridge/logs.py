@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TextIO, get_args
 
 from pythonjsonlogger.core import RESERVED_ATTRS
@@ -25,6 +26,7 @@ Format = Literal["auto", "text", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 TEXT = logging.Formatter("%(asctime)s %(levelname)s [%(session)s] %(message)s", defaults={"session": "-"})
+OF_WORKER = "%(asctime)s %(levelname)s [worker %(worker)s] [%(session)s] %(message)s"
 JSON = JsonFormatter(
     ["levelname", "name", "message"],
     rename_fields={"levelname": "level", "name": "logger", "exc_info": "traceback"},
@@ -41,14 +43,18 @@ SERVERS = ("uvicorn.error", "uvicorn.access", "gunicorn.access", "hypercorn.acce
 session_id: ContextVar[str] = ContextVar("session_id")
 
 
-def configure(level: str, form: Format = "auto") -> None:
-    """Log to stderr from now on: `auto` is text on a terminal, JSON elsewhere.
+def configure(level: str, form: Format = "auto", worker: str = "") -> None:
+    """Log to stderr from now on: `auto` is text on a terminal, JSON elsewhere. Each line names the worker, if given.
 
     Python's warnings and uncaught exceptions are logged as well, so that nothing else writes to stderr.
     """
     handler = Stderr()
     handler.addFilter(add_session)
-    handler.setFormatter(TEXT if form == "text" or (form == "auto" and sys.stderr.isatty()) else JSON)
+    text = TEXT
+    if worker:
+        text = logging.Formatter(OF_WORKER, defaults={"session": "-"})
+        handler.addFilter(partial(_add_worker, worker))
+    handler.setFormatter(text if form == "text" or (form == "auto" and sys.stderr.isatty()) else JSON)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
@@ -92,6 +98,11 @@ def add_session(record: logging.LogRecord) -> bool:
     """Add the session's id to a record that was made within one. A filter that lets every record pass."""
     if (session := session_id.get(None)) is not None:
         record.session = session
+    return True
+
+
+def _add_worker(worker: str, record: logging.LogRecord) -> bool:
+    record.worker = worker
     return True
 
 

@@ -70,7 +70,10 @@ async def service(**settings: object) -> AsyncIterator[str]:
         assert process.stdout
         url = ""
         while not url:
-            words = (await process.stdout.readline()).decode().split()
+            line = await process.stdout.readline()
+            if not line:
+                raise RuntimeError("the service did not start")
+            words = line.decode().split()
             url = next((word.removeprefix("url=") for word in words if word.startswith("url=")), "")
         yield url
     finally:

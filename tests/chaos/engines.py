@@ -92,7 +92,7 @@ class Refused:
             self.trouble.append(f"refused clients {dict(self.clients)}, calls {dict(calls)}")
 
 
-async def run(name: str, options: argparse.Namespace) -> tuple[Result, Counting, str, Refused]:
+async def run(name: str, options: argparse.Namespace) -> tuple[Result, str, Refused]:
     crowd = Crowd(options.streams, options.minutes * 60, tuple(options.fault or FAULTS), options.every, options.seed)
     counting, refused = Counting(crowd.streams), Refused()
     refusing = Refusing(counting)
@@ -109,7 +109,7 @@ async def run(name: str, options: argparse.Namespace) -> tuple[Result, Counting,
                 await trying
             left = await taken(url.replace("ws://", "http://"))
             refused.judge(refusing.calls)
-            return result, counting, left, refused
+            return result, left, refused
 
 
 async def taken(url: str) -> str:
@@ -139,15 +139,25 @@ def main() -> None:
         f"{options.streams} streams of {options.minutes:g} min at {options.pace:g} x real time, a break about every"
         f" {options.every:g} s of audio, a rotation every {options.lifetime:g} s; --seed {options.seed} replays it\n"
     )
-    head = ("service", *HEAD[1:], "cut words", "still taken", "refused", "slowest refusal, s")
+    head = (
+        "service",
+        *HEAD[1:],
+        "cut words",
+        "cut, and heard by nobody",
+        "still taken",
+        "refused",
+        "slowest refusal, s",
+    )
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     failed = False
     for name in options.service or DIALECTS:
-        result, counting, left, refused = asyncio.run(run(name, options))
+        result, left, refused = asyncio.run(run(name, options))
         refusals = f"{sum(refused.clients.values())}", f"{refused.slowest:.2f}"
-        cells = (*row(name, result), len(counting.cut), left or "nothing", *refusals)
+        cells = (*row(name, result), *result.cut, left or "nothing", *refusals)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
         trouble = [*result.trouble, *refused.trouble]
+        if untrue := result.count(lambda heard: heard.untrue + heard.cut):
+            trouble.append(f"{untrue} times are off by 50 ms, or words are cut")
         for text in trouble:
             print(f"  {text}", flush=True)
         failed = failed or bool(trouble or left)

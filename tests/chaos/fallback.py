@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FIRST, SECOND = "google v2", "riva"
 HEAD = (
     *("first", "fallback", "streams", "deaths", "breaks", "connections to the first", "to the fallback"),
-    *("lost", "doubled", "cut words", "wrong times", "still taken", "worst s", "ran s"),
+    *("lost", "doubled", "cut words", "cut, and not heard", "wrong times", "still taken", "worst s", "ran s"),
 )
 
 
@@ -105,15 +105,14 @@ def main() -> None:
     options = made.parse_args()
     print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|", flush=True)
     result, sides, left = asyncio.run(run(options))
-    # As clients heard them: what a server says of a word while it dies reaches nobody.
     untrue = result.count(lambda heard: heard.untrue)
     cells = (
         *(FIRST, SECOND, len(result.streams), options.times, sum(result.breaks.values())),
         *(side.calls for side in sides),
         f"{result.lost_samples} samples, {result.count(lambda heard: heard.missing)} words",
         result.count(lambda heard: heard.doubled),
+        *result.cut,
         untrue,
-        result.count(lambda heard: heard.off),
         left or "nothing",
         f"{result.worst():.1f}",
         f"{result.seconds:.0f}",
@@ -121,7 +120,7 @@ def main() -> None:
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
     for trouble in result.trouble:
         print(f"  {trouble}", flush=True)
-    sys.exit(bool(result.trouble or left or untrue or not all(side.calls for side in sides)))
+    sys.exit(bool(result.trouble or left or result.cut[0] or untrue or not all(side.calls for side in sides)))
 
 
 if __name__ == "__main__":

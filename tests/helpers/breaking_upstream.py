@@ -97,6 +97,7 @@ class Stream:
     given: list[tuple[int, int]] = field(default_factory=list)  # from where to where, for each connection
     displaced: int = 0  # messages that were not the samples that `start_ts` and what came before let expect
     cut: set[int] = field(default_factory=set)  # words that a connection was given only a part of
+    cut_by: set[tuple[int, int]] = field(default_factory=set)  # of which a final was said, with its connection
     may_miss: int = 0  # samples of silence at the end that may lie in a buffer when all before them is answered
     is_ended: bool = False  # the client has sent EOS, or is about to
     open: int = 0
@@ -159,6 +160,7 @@ class Hearing:
                 words = range(self._next, spoken.word_at(self.end))
             if not words or not (is_over or last):
                 break
+            self._stream.cut_by.update((number, self.connection) for number in words if self._is_cut(number))
             yield Final(*self._told(words)).encode()
             self._next = words[-1] + 1
         if begun := range(self._next, spoken.word_at(self.end)):
@@ -168,9 +170,13 @@ class Hearing:
         elements = tuple(self._element(number) for number in words)
         return elements[0].ts or 0.0, elements[-1].end_ts or 0.0, elements
 
+    def _is_cut(self, number: int) -> bool:
+        start, stop = spoken.word(number)
+        return start < self.start - RATE // 100 or stop > self.end  # what rounding takes away is no cut
+
     def _element(self, number: int) -> Element:
         start, stop = spoken.word(number)
-        if start < self.start - RATE // 100 or stop > self.end:  # what rounding takes away is no cut
+        if self._is_cut(number):
             self._stream.cut.add(number)
         start, stop = max(start, self.start), min(stop, self.end)
         return Element(f"{number}@{self.connection}", "text", round(start / RATE, 2), round(stop / RATE, 2), 1.0)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds, for processes on a busy machine; alone they take one or two
 STUB = "tests.helpers.command:stub"
+COUNTS = "tests.helpers.command:counts"
 HEARS_HELLO = "tests.helpers.command:hears_hello"
 
 
@@ -27,6 +28,12 @@ def hears_hello(audio: Iterator[bytes]) -> Iterator[str]:
     for _ in audio:
         pass
     yield Final(0, 1, (Element("Hello", ts=0.1, end_ts=0.9), Element(".", "punct"))).encode()
+
+
+def counts(audio: Iterator[bytes]) -> Iterator[str]:
+    """Answer each chunk with a final: how many there have been."""
+    for number, _ in enumerate(audio, 1):
+        yield Final(number, number, (Element(str(number), ts=number, end_ts=number),)).encode()
 
 
 def hears_at_both_ends(audio: Iterator[bytes]) -> Iterator[str]:

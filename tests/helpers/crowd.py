@@ -42,6 +42,7 @@ class Heard:
     doubled: int = 0
     off: int = 0  # words whose times are not the truth's, or run backwards
     untrue: int = 0  # the first of these, and words that a connection was given a part of
+    cut: int = 0  # finals of such words
     ended: str = "not at all"
     trouble: list[str] = field(default_factory=list)
     _last: float = 0.0
@@ -53,6 +54,7 @@ class Heard:
             number, connection = map(int, element.value.split("@"))
             stream.is_answered(connection)
             if isinstance(message, Final):
+                self.cut += (number, connection) in stream.cut_by
                 self._word(number, element.ts or 0.0, element.end_ts or 0.0, stream)
 
     def ends(self, stream: Stream) -> None:
@@ -168,6 +170,16 @@ class Result:
             if stream.displaced:
                 told.append(f"stream {number}: {stream.displaced} messages were not what start_ts said")
         return told
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """Words of which a connection heard only a part, and said a final: those that clients heard, and the others.
+
+        A server whose call is called off, as it dies or as its client has left, may take that for the end of its input
+        for a moment. Then it says a final for the word that it is in the middle of, which reaches nobody.
+        """
+        heard = self.count(lambda heard: heard.cut)
+        return heard, sum(len(stream.cut_by) for stream in self.streams) - heard
 
     def worst(self, kind: str | None = None) -> float:
         times = [(k, t) for stream in self.streams for k, t in stream.worst.items()]

@@ -27,7 +27,6 @@ from speechbridge.testing.grpc_services import Call, GoogleV1, Said, serving  # 
 
 __all__ = ["DIALECTS", "FAULTS", "Call", "Counting", "GoogleV1", "Said", "grpc", "name_of", "serving", "settings_for"]
 
-CUT_SECONDS = 0.03  # that are missing of a word: rounding takes less away
 PIECE = 2**17  # samples
 PREFIX = 24_000  # bytes that hold a word wherever they begin: enough to tell where in the counter they are
 
@@ -63,7 +62,6 @@ class Counting:
         longest = max(stream.length for stream in streams.values())
         self._whole = b"".join(spoken.audio(begin, min(begin + PIECE, longest)) for begin in range(0, longest, PIECE))
         self._lock = threading.Lock()
-        self.cut: set[int] = set()  # words of which a connection was given a part, and of which it said a final
 
     def __call__(self, call: Call) -> Iterator[Said]:
         stream = self._streams[name_of(call.config)]
@@ -112,11 +110,6 @@ class Counting:
             assert isinstance(message, Partial | Final)
             words = tuple((e.value, (e.ts or 0.0) - begin, (e.end_ts or 0.0) - begin) for e in message.elements)
             is_final = isinstance(message, Final)
-            for element in message.elements if is_final else ():
-                number = int(element.value.partition("@")[0])
-                truth = [place / RATE for place in spoken.word(number)]
-                if abs((element.ts or 0.0) - truth[0]) + abs((element.end_ts or 0.0) - truth[1]) > CUT_SECONDS:
-                    self.cut.add(number)
             yield Said(words, message.end_ts - begin, is_final)
 
     def _breaks_now(self, fault: Fault, hearing: Hearing) -> bool:

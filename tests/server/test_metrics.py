@@ -353,7 +353,7 @@ async def test_every_way_for_a_session_to_end_is_counted_with_its_code_and_its_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(speechbridge.server.session, "LIMITS", Limits(grace=0.05))
-    monkeypatch.setattr("speechbridge.server.endpoints.health.SCRAPE_SECONDS", 0.0)  # each look is to be a new one
+    monkeypatch.setattr("speechbridge.server.shared.SCRAPE_SECONDS", 0.0)  # each look is to be a new one
     processors = f"{HERE}:picky,{HERE}:Strict"
     stub = Stub()
     async with service(stub, max_sessions=1, max_message_bytes=65536, processors=processors) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import threading
@@ -10,19 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from speechbridge.cluster import HELD, Claim, Terms
+from speechbridge.cluster.memory import MemoryLeases
 from speechbridge.cluster.redis import connection
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS
 from speechbridge.server import places, queueing
+from speechbridge.server.places import Places
+from tests.helpers.peer import Peer
 from tests.helpers.puppet import until
 from tests.helpers.redis import redis_server
 from tests.helpers.service import STREAM, client, drop_streams, ending, service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
 
+    from speechbridge.cluster import Answer
     from speechbridge.server.run import Server
     from tests.helpers.redis import RedisServer
 
@@ -173,6 +180,46 @@ async def test_audio_that_comes_while_a_client_waits_is_transcribed(pair: tuple[
         assert pair[1].sessions.statistics().totals.received_bytes == 6
 
 
+class SlowLeases(MemoryLeases):
+    """Answers the second call, which finds a place, when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(Terms(1))
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self._calls = 0
+
+    async def ask(self, claims: Sequence[Claim]) -> list[Answer]:
+        self._calls += 1
+        if self._calls == 2:
+            self.asked.set()
+            await self.answers.wait()
+        return await super().ask(claims)
+
+
+class Client(Peer):
+    """A client that waits."""
+
+    def unread(self, messages: Iterable[bytes | str]) -> None:
+        self.say(*messages)
+
+
+async def test_one_who_leaves_at_the_moment_of_its_turn_takes_no_place() -> None:
+    leases, peer = SlowLeases(), Client()
+    await MemoryLeases.ask(leases, [Claim("another")])
+    here = Places(leases)
+    async with here.running():
+        waiting = asyncio.create_task(queueing.Queue(here, 60.0).wait(peer))
+        await leases.asked.wait()
+        await leases.release("another")
+        peer.leave()
+        await until(peer._messages.empty)
+        leases.answers.set()
+        with pytest.raises(queueing.Left):
+            await waiting
+        await until(lambda: here.held == 0)
+    assert await leases.ask([Claim("another")]) == [HELD]
+
+
 async def test_a_wait_has_an_end(redis: RedisServer) -> None:
     async with (
         services(1, redis, "end", queue_seconds=0.2) as (server,),
@@ -225,7 +272,7 @@ async def test_a_client_that_vanishes_gives_its_stream_back(pair: tuple[Server, 
 
 
 async def test_a_stream_whose_lease_cannot_be_renewed_is_cut_before_it_expires(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.3)
     monkeypatch.setattr(places, "RENEW_SECONDS", 0.1)
@@ -246,6 +293,25 @@ async def test_a_stream_whose_lease_cannot_be_renewed_is_cut_before_it_expires(
             redis.thaw()
             assert await place(second) == 0  # who waited has waited on
         assert server.sessions.places.lost == 1
+
+
+async def test_a_stream_outlives_a_redis_that_stands_still_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.1)
+    monkeypatch.setattr(places, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(places, "HANG_UP_SECONDS", 2.0)
+    with redis_server(tmp_path) as redis:
+        async with services(1, redis, "still") as (server,), client(server, STREAM) as first:
+            await place(first)
+            redis.freeze()
+            await asyncio.sleep(0.8)  # several calls fail
+            redis.thaw()
+            (held,) = server.sessions.places._held.values()
+            frozen = held.confirmed
+            await until(lambda: held.confirmed > frozen)
+            await finish(first)
+        assert server.sessions.places.lost == 0
 
 
 async def test_the_place_of_a_stream_whose_thread_does_not_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

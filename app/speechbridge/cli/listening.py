@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from speechbridge.cli.exits import Failed
@@ -20,20 +21,34 @@ CURES = {
 }
 
 
+BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
+
+
 def try_to_listen(settings: ListenSettings) -> None:
     """Listen on the address for a moment. Raises Failed if that is not possible. May block in a DNS lookup."""
+    for listener in listen(settings):
+        listener.close()
+
+
+def listen(settings: ListenSettings) -> list[socket.socket]:
+    """Listen on the address, on each that its host name has. Raises Failed. May block in a DNS lookup."""
     where = f"the service cannot start on {settings.host}:{settings.port}"
     try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            with socket.socket(family, kind, protocol) as trial:
+        with ExitStack() as stack:
+            listeners = []
+            for family, kind, protocol, _, address in socket.getaddrinfo(
+                settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                listener = stack.enter_context(socket.socket(family, kind, protocol))
                 if os.name == "posix":  # as the event loop does: a port whose connections linger is free
-                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
-                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                trial.bind(address)
-                trial.listen()  # two sockets may have one address, but only one of them may listen
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.bind(address)
+                listener.listen(BACKLOG)  # two sockets may have one address, but only one of them may listen
+                listeners.append(listener)
+            stack.pop_all()  # they stay open
+            return listeners
     except socket.gaierror:
         raise Failed(f"{where}: there is no such host; --host, or SPEECHBRIDGE_HOST, names it") from None
     except OSError as error:

@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import shutil
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,15 +14,16 @@ from urllib.parse import urlsplit
 
 import typer
 
-from speechbridge import logs
+from speechbridge import cores, logs
 from speechbridge.cli import exits
-from speechbridge.cli.listening import try_to_listen
+from speechbridge.cli.listening import listen, try_to_listen
 from speechbridge.cli.local import reachable
 from speechbridge.cli.output import OutputFailed, Quiet, Verbose, Verbosity, verbosity, write
 from speechbridge.init import become_init
 from speechbridge.protocol.request import PATH
 from speechbridge.server import create_app
-from speechbridge.server.run import Server, ServiceFailed
+from speechbridge.server.run import Server, ServiceFailed, freeze, loop_factory
+from speechbridge.server.workers.supervisor import Supervisor
 from speechbridge.settings import Settings, describe, environment_warnings
 
 logger = logging.getLogger(__name__)
@@ -41,41 +43,61 @@ def _settings_help() -> str:
 def command(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="Processes that serve on the port, a core each; auto: one a core.", show_default="1"),
+    ] = None,
     _quiet: Quiet = False,
     _verbose: Verbose = False,
 ) -> None:
     """Run the service until Ctrl-C. Everything else is set by the environment variables below."""
-    exits.run(lambda: _serve(host, port))
+    exits.run(lambda: _serve(host, port, workers))
 
 
-def _serve(host: str | None, port: int | None) -> None:
+def _serve(host: str | None, port: int | None, workers: str | None) -> None:
     become_init()
-    settings = Settings.read(host=host, port=port, log_level=LOG_LEVEL[verbosity()])
+    settings = Settings.read(host=host, port=port, workers=workers, log_level=LOG_LEVEL[verbosity()])
     logs.configure(settings.log_level, settings.log_format)
     for warning in environment_warnings():
         logger.warning(warning)
-    server = Server(create_app(settings), settings)
+    number = cores.count() if settings.workers == "auto" else int(settings.workers)
     try:
-        try_to_listen(settings)
-        with asyncio.Runner(loop_factory=server.loop_factory) as runner:  # uvloop's, where there is one
-            runner.run(_run(server, settings))
+        service: Server | Supervisor
+        if number > 1 and hasattr(socket, "send_fds"):
+            service = Supervisor(settings, listen(settings), number)
+        else:
+            if number > 1:
+                logger.warning("this platform has no way to share a port: one worker serves")
+            service = _alone(settings)
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:  # uvloop's, where there is one
+            runner.run(_run(service, settings))
     except ServiceFailed as error:
         raise exits.Failed(str(error)) from None
 
 
-async def _run(server: Server, settings: Settings) -> None:
-    announcing = asyncio.create_task(_announce(server, settings))
+def _alone(settings: Settings) -> Server:
+    """Make the service of one process, which keeps to one core, where the platform can."""
+    server = Server(create_app(settings), settings)
+    try_to_listen(settings)
+    freeze()
+    if settings.pin == "on" and (chosen := cores.choose(cores.allowed(), 1)):
+        cores.keep_to(chosen[0])
+    return server
+
+
+async def _run(service: Server | Supervisor, settings: Settings) -> None:
+    announcing = asyncio.create_task(_announce(service, settings))
     try:
-        await server.serve()
+        await service.serve()
     finally:
         announcing.cancel()
 
 
-async def _announce(server: Server, settings: Settings) -> None:
-    await server.has_started.wait()
+async def _announce(service: Server | Supervisor, settings: Settings) -> None:
+    await service.has_started.wait()
     if verbosity() is not Verbosity.QUIET:
         with suppress(OutputFailed):  # no reason not to serve
-            write(announcement(reachable(server.url), settings, _ourselves()))
+            write(announcement(reachable(service.url), settings, _ourselves()))
 
 
 def announcement(url: str, settings: Settings, ourselves: str) -> str:

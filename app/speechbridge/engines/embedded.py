@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
 from speechbridge.protocol.close import Close, CloseCode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from speechbridge.engines import Engine
 
@@ -24,9 +25,21 @@ NOT_RUN = Close(
 FORMATS = frozenset({"S16LE"})  # of raw audio, which it does not decode itself
 
 
-def embedded_engine(options: Mapping[str, object], timeouts: Timeouts) -> Engine:
-    """Make the engine. Options of the recognizer's command line that are empty or 0 are left out."""
-    recognizer = EmbeddedRecognizer(*(str(part) for option in options.items() if option[1] for part in option))
+def embedded_recognizer(options: Mapping[str, object]) -> EmbeddedRecognizer:
+    """Make the process, not started. Options of its command line that are empty or 0 are left out."""
+    return EmbeddedRecognizer(*(str(part) for option in options.items() if option[1] for part in option))
+
+
+def embedded_engine(
+    options: Mapping[str, object], timeouts: Timeouts, elsewhere: Callable[[], str] | None = None
+) -> Engine:
+    """Make the engine, and its process with these options.
+
+    `elsewhere` returns the URL of one that another process of the service runs, and may raise UpstreamClosed.
+    """
+    if elsewhere is not None:
+        return _engine(RevEngine(elsewhere, "embedded", timeouts))
+    recognizer = embedded_recognizer(options)
     has_run = threading.Event()
 
     @asynccontextmanager
@@ -40,5 +53,9 @@ def embedded_engine(options: Mapping[str, object], timeouts: Timeouts) -> Engine
             raise UpstreamClosed(NOT_RUN, is_retryable=False)
         return recognizer.url()
 
-    engine = rev_engine("embedded", RevEngine(url, "embedded", timeouts), running)
+    return _engine(RevEngine(url, "embedded", timeouts), running)
+
+
+def _engine(recognizer: RevEngine, running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext) -> Engine:
+    engine = rev_engine("embedded", recognizer, running)
     return replace(engine, capabilities=replace(engine.capabilities, formats=FORMATS))

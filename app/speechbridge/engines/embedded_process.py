@@ -8,12 +8,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from speechbridge import cores
 from speechbridge.backoff import Backoff
 from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -38,12 +40,15 @@ class EmbeddedRecognizer:
     """An async context manager around `python -m speechbridge.recognizer`.
 
     Entering waits until it accepts connections. It runs in a session (setsid) of its own, so that Ctrl-C reaches only
-    us. It watches its standard input, and so it ends by itself when we are killed.
+    us. It watches its standard input, and so it ends by itself when we are killed. It may use all cores that we might
+    when this was made, whichever we keep to by now. `on_moved` is told its URL whenever it has another one, or None.
     """
 
     def __init__(self, *arguments: str, module: str = "speechbridge.recognizer") -> None:
+        self._cores = cores.allowed()  # as they are before our own process keeps to one of them
         self._command = [sys.executable, "-m", module, "--supervised", "--port", "0", *arguments]
         self._process: asyncio.subprocess.Process | None = None
+        self.on_moved: Callable[[str | None], object] = lambda _address: None
         self._url: str | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -74,8 +79,9 @@ class EmbeddedRecognizer:
         await self._stop()
 
     async def _start(self) -> None:
+        is_narrowed = cores.allowed() != self._cores
         process = self._process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *cores.command(self._cores if is_narrowed else (), *self._command),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -96,7 +102,7 @@ class EmbeddedRecognizer:
             if line.startswith(FAILED):
                 raise RecognizerFailed(line.removeprefix(FAILED).strip(), is_explained=True)
             raise RecognizerFailed(f"exit status {process.returncode}", is_explained=False)
-        self._url = line.removeprefix(READY).strip()
+        self._move(line.removeprefix(READY).strip())
 
     async def _keep(self) -> None:
         clock, failures = asyncio.get_running_loop().time, 0
@@ -104,7 +110,7 @@ class EmbeddedRecognizer:
             born = clock()
             assert self._process is not None  # noqa: S101 # it was started before this task
             status = await self._process.wait()
-            self._url = None
+            self._move(None)
             failures = failures + 1 if clock() - born < STEADY_SECONDS else 0
             pause = BACKOFF.limit(failures)
             logger.error("the recognizer died (exit status %s); it is restarted in %g s", status, pause)
@@ -115,8 +121,12 @@ class EmbeddedRecognizer:
             except RecognizerFailed as failure:  # the process has died again: wait longer, and try again
                 logger.error("%s", failure)  # noqa: TRY400 # the text says it, not the stack
 
+    def _move(self, address: str | None) -> None:
+        self._url = address
+        self.on_moved(address)
+
     async def _stop(self) -> None:
-        self._url = None
+        self._move(None)
         process = self._process
         if process is None or process.returncode is not None:
             return

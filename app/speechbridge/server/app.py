@@ -36,6 +36,7 @@ from speechbridge.server.processors import Processors
 from speechbridge.server.queueing import Queue
 from speechbridge.server.resumable import ResumableConnections
 from speechbridge.server.session import Sessions
+from speechbridge.server.shared import Alone
 from speechbridge.server.speech import SpeechService, choose, choose_fallback
 from speechbridge.settings import Settings
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from speechbridge.engines import Engine
+    from speechbridge.server.shared import Worker
 
 
 def create_app(
@@ -51,24 +53,30 @@ def create_app(
     stream_client_start: Callable[..., Iterable[str]] | None = None,
     engine: Engine | None = None,
     fallback: Engine | None = None,
+    worker: Worker | None = None,
 ) -> FastAPI:
     """Make the application.
 
     `engine` is the speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the short form of one,
     as in the setting `SPEECHBRIDGE_START`. Without either, the settings choose: `SPEECHBRIDGE_ENGINE`. What the engine
     needs beside its streams, such as the embedded recognizer, lives as long as the application. `fallback`, or the one
-    that `SPEECHBRIDGE_FALLBACK` names, is an engine that streams go on with while the first one fails.
+    that `SPEECHBRIDGE_FALLBACK` names, is an engine that streams go on with while the first one fails. `worker` is
+    given if this is one of several processes of `speechbridge serve --workers`.
 
     Raises WrongSetting.
     """
     hide_queries()
-    settings = settings or Settings.read()
-    metrics = Metrics()
+    settings, metrics = settings or Settings.read(), Metrics()
+    recognizer = None if worker is None else worker.recognizer
     if engine is None:
-        engine = choose(settings) if stream_client_start is None else function_engine(stream_client_start)
+        given = stream_client_start
+        engine = choose(settings, recognizer) if given is None else function_engine(given)
     cluster = join(settings)
     places = Places(cluster.leases)
-    speech = SpeechService(engine, settings, metrics.connected, choose_fallback(settings, engine, fallback))
+    fallback = choose_fallback(settings, engine, fallback, recognizer)
+    speech = SpeechService(engine, settings, metrics.connected, fallback)
+    admission = Admission(settings)
+    shared = Alone(admission) if worker is None else worker
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
         speech.open,
@@ -77,14 +85,16 @@ def create_app(
         processors=processors,
         waited=metrics.waited,
         delayed=metrics.delayed,
+        slot=shared.slot,
         places=places,
     )
     queue = Queue(places, settings.queue_seconds)
     sessions.no_longer_queued = queue.drain
     readers = read.Readers(cluster.shares, settings.readers)
     sessions.no_longer_read = readers.drain
-    resumable = ResumableConnections(settings)
+    resumable = ResumableConnections(settings, prefix="" if worker is None else worker.prefix)
     metrics.read(sessions, speech)
+    shared.read(sessions, metrics, speech.trouble)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -109,19 +119,22 @@ def create_app(
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.state.readers = readers
     app.add_exception_handler(WebSocketDisconnect, _ignore)
-    admission = Admission(settings)
     app.add_middleware(
-        Gate, admission=admission, idle_seconds=settings.idle_seconds, posts={TRANSCRIPTIONS, CLIENT_SECRETS}
+        Gate,
+        shared=shared,
+        may_share=admission.may_share,
+        idle_seconds=settings.idle_seconds,
+        posts={TRANSCRIPTIONS, CLIENT_SECRETS},
     )
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
-    app.include_router(health.router(sessions, metrics, speech.trouble))
+    app.include_router(health.router(shared))
     app.include_router(page.router(settings.offered_languages))
     app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
     app.include_router(read.router(readers))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
     app.include_router(deepgram.router(sessions))
-    app.include_router(openai.router(sessions, admission.secrets))
+    app.include_router(openai.router(sessions, shared.make_secret))
     app.include_router(transcriptions.router(sessions, settings, settings.language))
     app.include_router(misdirected.router(*stream.PATHS, stream.PLAIN, relay.PATH, FLOWS, REALTIME, LISTEN))
     return app

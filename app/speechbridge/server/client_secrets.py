@@ -10,17 +10,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from speechbridge.protocol.close import CloseCode
+from speechbridge.protocol.openai import Settings
 from speechbridge.server.limits import Refused
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from speechbridge.protocol.openai import Settings
-
+PREFIX = "ek_"  # of every secret
 MOST = 4096  # of one owner at once: seven a second, of 600 s each. About 2 MB
 
 
@@ -31,6 +28,10 @@ class ClientSecret:
     owner: str  # of the API key
     expires_at: int  # seconds since the epoch
     settings: Settings  # that its sessions of OpenAI's protocol begin with
+
+
+MakeSecret = Callable[[str, int, Settings], Awaitable[tuple[str, ClientSecret]]]
+"""Makes a secret: see `ClientSecrets.make`."""
 
 
 class ClientSecrets:
@@ -46,7 +47,7 @@ class ClientSecrets:
         self._secrets = {digest: secret for digest, secret in self._secrets.items() if secret.expires_at > now}
         if sum(secret.owner == owner for secret in self._secrets.values()) >= MOST:
             raise Refused(CloseCode.CROWDED, f"this key has {MOST} client secrets: wait until some have expired")
-        value = f"ek_{secrets.token_urlsafe(32)}"
+        value = f"{PREFIX}{secrets.token_urlsafe(32)}"
         secret = self._secrets[_digest(value)] = ClientSecret(owner, int(now) + seconds, settings)
         return value, secret
 

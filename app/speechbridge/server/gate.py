@@ -34,13 +34,12 @@ from speechbridge.server.limits import Refused
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from speechbridge.server.admission import Admission
-    from speechbridge.server.limits import Lease
     from speechbridge.server.meter import Meter
+    from speechbridge.server.shared import Lease, Shared
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +55,16 @@ class Gate:
     """ASGI middleware: admit WebSockets, and POSTs to `posts`, or refuse them; close those that exceed their limits."""
 
     def __init__(
-        self, app: ASGIApp, admission: Admission, idle_seconds: float, posts: Collection[str] = frozenset()
+        self,
+        app: ASGIApp,
+        shared: Shared,
+        may_share: Callable[[Handshake], bool],
+        idle_seconds: float,
+        posts: Collection[str] = frozenset(),
     ) -> None:
         self._app = app
-        self._admission = admission
+        self._shared = shared
+        self._may_share = may_share
         self._idle_seconds = idle_seconds
         self._posts = posts
 
@@ -75,7 +80,7 @@ class Gate:
         scope["subprotocols"] = list(credentials.others)
         connection = _Connection(receive, send, credentials.selected)
         try:
-            lease = scope["lease"] = self._admission.admit(handshake)
+            lease = scope["lease"] = await self._shared.admit(handshake)
         except Refused as refusal:
             _log_refusal(handshake, refusal)
             if _own_path(scope) == LISTEN and deepgram.can_deny(scope):
@@ -84,8 +89,8 @@ class Gate:
             is_openai = _own_path(scope) == REALTIME
             await connection.refuse(refusal.close, openai.encode(ending(refusal.close)) if is_openai else None)
             return
-        scope["client_secret"] = self._admission.secrets.find(credentials.key)
         with lease.held():
+            scope["client_secret"] = await self._shared.find_secret(credentials.key)
             await connection.run(self._app, scope, lease, self._idle_seconds)
         if connection.verdict is not None:
             logger.info("closed %s with %s", handshake.address, connection.verdict)
@@ -93,7 +98,7 @@ class Gate:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a POST, or what a browser asks before it sends one from a page of another origin."""
         handshake = _handshake(scope, _credentials(scope))
-        if self._admission.may_share(handshake):
+        if self._may_share(handshake):
             send = _shared(handshake.origins[0], send)
             if scope["method"] == "OPTIONS":
                 await send({"type": "http.response.start", "status": 204, "headers": PREFLIGHT})
@@ -103,7 +108,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            lease = scope["lease"] = self._admission.admit(handshake)
+            lease = scope["lease"] = await self._shared.admit(handshake)
         except Refused as refusal:
             _log_refusal(handshake, refusal)
             await refuse(ApiError.of(refusal.close), Body(receive), send)

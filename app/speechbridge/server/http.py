@@ -5,7 +5,7 @@ What `websocket.py` says of private names holds for these, too:
     uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
         overridden   __init__, connection_made, connection_lost, data_received, handle_websocket_upgrade,
                      on_message_begin, on_headers_complete, on_body, on_response_complete, _start_asgi_task
-        attributes   loop, transport, flow, pipeline, headers, scope, and `disconnected` and `scope` of what
+        attributes   loop, transport, flow, pipeline, url, headers, scope, and `disconnected` and `scope` of what
                      `_start_asgi_task` is given
     uvicorn.protocols.http.flow_control.FlowControl
         overridden   resume_reading
@@ -14,6 +14,8 @@ What `websocket.py` says of private names holds for these, too:
 
 from __future__ import annotations
 
+import os
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +61,21 @@ class HttpProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _answering: Any = None  # what `_start_asgi_task` was given last
 
-    def __init__(self, *arguments: Any, turns: Turns, unadmitted: Unadmitted, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        turns: Turns,
+        unadmitted: Unadmitted,
+        over: Callable[[], object],
+        hand_on: Callable[[HttpProtocol], bool] | None = None,
+        **options: Any,
+    ) -> None:
+        """Take in `hand_on` what is asked at each WebSocket's handshake; if it says yes, another process has it now.
+
+        `over` is called when the connection has ended, unless it has become a WebSocket.
+        """
         super().__init__(*arguments, **options)
-        self._turns, self._unadmitted = turns, unadmitted
+        self._turns, self._unadmitted, self._over, self._hand_on = turns, unadmitted, over, hand_on
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the inherited one
         super().connection_made(transport)
@@ -79,6 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._answering is not None:
             self._answering.disconnected = True
         super().connection_lost(exc)
+        self._over()
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += data
@@ -103,6 +118,8 @@ class HttpProtocol(HttpToolsProtocol):
         data, self._unparsed = self._unparsed[:size], self._unparsed[size:]
         super().data_received(data)
         if self._has_upgraded:
+            if self.transport.is_closing():
+                return
             self._unparsed = b""  # a client must wait for the response before it sends more: RFC 6455, 4.1
             self.transport.resume_reading()
             return
@@ -120,7 +137,21 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._has_upgraded = True
         self._forget()
+        if self._hand_on is not None and self._hand_on(self):
+            self.transport.abort()  # this closes our descriptor, not the connection
+            return
         super().handle_websocket_upgrade()
+
+    @property
+    def head(self) -> bytes:
+        """The request's head, as a client would send it."""
+        lines = [b"GET " + self.url + b" HTTP/1.1", *(name + b": " + value for name, value in self.headers)]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def duplicate(self) -> socket.socket:
+        """Return the connection with a descriptor of its own, and read no more from it here."""
+        self.transport.pause_reading()
+        return socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
 
     def on_message_begin(self) -> None:
         self._kept = 0

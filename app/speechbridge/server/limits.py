@@ -16,9 +16,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
-from throttled import MemoryStore, RateLimiterType, Throttled, per_min
-
+from speechbridge.loading import hidden
 from speechbridge.protocol.close import Close, CloseCode
+
+with hidden("redis"):  # throttled can count there, too, and imports it where it is installed: 6 MB
+    from throttled import MemoryStore, RateLimiterType, Throttled, per_min
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +40,29 @@ class Refused(Exception):
         self.close = Close(code, reason)
 
 
+def excess(kind: Kind, size: int, messages: int, limits: LimitSettings) -> Close | None:
+    """Return what is told to one whose key or address has sent so much in a second; None if it was not too much."""
+    if size > limits.bytes_per_second > 0:
+        text = f"more than {limits.bytes_per_second} bytes a second from this {kind}: send slower"
+        return Close(CloseCode.TOO_MANY_BYTES, text)
+    if messages > limits.messages_per_second > 0:
+        text = f"more than {limits.messages_per_second} messages a second from this {kind}: send longer ones"
+        return Close(CloseCode.TOO_MANY_MESSAGES, text)
+    return None
+
+
+def pause(size: int, now: float, limits: LimitSettings) -> float:
+    """Return for how many seconds to take no more of an upload that brought these bytes too fast."""
+    return max(1 - now % 1, size / (limits.bytes_per_second or size))
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Account:
     """What a key or an address uses at the moment."""
 
     kind: Kind
     most: int  # connections at once; 0: no limit
+    who: str = ""
     connections: int = 0
     _second: int = 0
     _bytes: int = 0
@@ -55,13 +74,7 @@ class Account:
             self._second, self._bytes, self._messages = second, 0, 0
         self._bytes += size
         self._messages += messages
-        if self._bytes > limits.bytes_per_second > 0:
-            text = f"more than {limits.bytes_per_second} bytes a second from this {self.kind}: send slower"
-            return Close(CloseCode.TOO_MANY_BYTES, text)
-        if self._messages > limits.messages_per_second > 0:
-            text = f"more than {limits.messages_per_second} messages a second from this {self.kind}: send longer ones"
-            return Close(CloseCode.TOO_MANY_MESSAGES, text)
-        return None
+        return excess(self.kind, self._bytes, self._messages, limits)
 
 
 class Lease:
@@ -78,8 +91,8 @@ class Lease:
         self._limits = limits
         self._places = int(takes_place)
         self._holders = 0
-        self._metered = [account for account in accounts if account.kind != "service"]
-        self.is_metered = bool(self._metered and (limits.bytes_per_second or limits.messages_per_second))
+        self.metered = [account for account in accounts if account.kind != "service"]
+        self.is_metered = bool(self.metered and (limits.bytes_per_second or limits.messages_per_second))
 
     def count(self, size: int, messages: int, now: float) -> Close | None:
         """Count bytes and messages at a time in seconds; return what their sender is told if it was too much.
@@ -87,7 +100,7 @@ class Lease:
         Each fragment, ping and pong counts as a message.
         """
         second, verdict = int(now), None
-        for account in self._metered:
+        for account in self.metered:
             verdict = account.count(size, messages, second, self._limits) or verdict
         return verdict
 
@@ -95,7 +108,7 @@ class Lease:
         """Count bytes of an upload at a time in seconds; return for how many seconds to take no more of it."""
         if not self.is_metered or self.count(size, 0, now) is None:
             return 0.0
-        return max(1 - now % 1, size / (self._limits.bytes_per_second or size))
+        return pause(size, now, self._limits)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -155,7 +168,7 @@ class Limits:
         return Lease(tuple(accounts), self._settings, key_name, takes_place=not is_resuming)
 
     def _account(self, kind: Kind, who: str, most: int) -> Account:
-        return self._accounts.setdefault(f"{kind} {who}", Account(kind, most))
+        return self._accounts.setdefault(f"{kind} {who}", Account(kind, most, who))
 
 
 def limited_address(address: str) -> str:

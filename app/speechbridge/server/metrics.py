@@ -20,7 +20,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from speechbridge import __version__
@@ -31,15 +31,16 @@ from speechbridge.tasks import cancel_and_wait
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
-    from prometheus_client import Metric
-
     from speechbridge.server.delays import Kind
     from speechbridge.server.session import Sessions
     from speechbridge.server.speech import SpeechService
     from speechbridge.server.totals import SessionStatistics, Totals
     from syncbridge import Direction
 
-__all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
+__all__ = ["CONTENT_TYPE_LATEST", "Family", "Metrics", "Sample", "counter", "gauge", "text_of"]
+
+Sample = tuple[str, dict[str, str], float]  # its name, labels and value
+Family = tuple[str, str, str, list[Sample]]  # a metric: its name, what it is, its type, and its samples
 
 PREFIX = "speechbridge_"
 LAG_EVERY = 0.5  # seconds between two measurements of the event loop's lag
@@ -153,6 +154,42 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format, of type CONTENT_TYPE_LATEST."""
         return generate_latest(self._registry)
+
+    def families(self) -> list[Family]:
+        """Return all metrics, to be added to those of other processes."""
+        return [
+            (each.name, each.documentation, each.type, [(one.name, one.labels, one.value) for one in each.samples])
+            for each in self._registry.collect()
+        ]
+
+
+def text_of(families: list[Family]) -> bytes:
+    """Write metrics in Prometheus' text format, of type CONTENT_TYPE_LATEST."""
+    registry = CollectorRegistry()
+    registry.register(_Given(families))
+    return generate_latest(registry)
+
+
+def gauge(name: str, what: str, value: float) -> Family:
+    """Make a gauge of one sample."""
+    return PREFIX + name, what, "gauge", [(PREFIX + name, {}, value)]
+
+
+def counter(name: str, what: str, value: float) -> Family:
+    """Make a counter of one sample."""
+    return PREFIX + name, what, "counter", [(f"{PREFIX}{name}_total", {}, value)]
+
+
+class _Given(Collector):
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for name, what, kind, samples in self._families:
+            family = Metric(name, what, kind)
+            for sample in samples:
+                family.add_sample(*sample)
+            yield family
 
 
 class _Snapshots(Collector):

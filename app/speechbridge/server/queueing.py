@@ -113,6 +113,8 @@ class _Waiter:
                 changing = asyncio.create_task(self._leases.changed(), name="queue-change")
                 try:  # what changes after this line is noticed: so it is asked first, and waited afterwards
                     if place := await self.ask():
+                        if reading.done():  # its client has left at that moment, and says so only once
+                            raise Left
                         return place
                     seconds = min(ASK_SECONDS, self._deadline - time.monotonic())
                     ends = {reading, draining, changing}

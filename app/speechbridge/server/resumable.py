@@ -57,14 +57,16 @@ class Connection(ClientConnection, Protocol):
 class ResumableConnection:
     """What a session sees of a client that may be cut off and resume. Implements `ClientConnection`.
 
-    `away_seconds` is how long the client may be without a connection.
+    `away_seconds` is how long the client may be without a connection. The key begins with `prefix`.
     """
 
-    def __init__(self, session_id: str, owner: str = "", read: str | None = None, *, away_seconds: float) -> None:
+    def __init__(
+        self, session_id: str, owner: str = "", read: str | None = None, *, away_seconds: float, prefix: str = ""
+    ) -> None:
         self.session_id = session_id
         self.read = read  # the token for readers, if the client shares
         self.owner = owner  # of the API key with which it began; only with a key of the same owner it can be resumed
-        self.key = secrets.token_urlsafe(18)
+        self.key = prefix + secrets.token_urlsafe(18)
         self.received = 0  # bytes of audio
         self.over = asyncio.Event()  # the session has ended, and its verdict is known
         self._away_seconds = away_seconds
@@ -230,9 +232,13 @@ class ResumableConnection:
 
 
 class ResumableConnections:
-    """The resumable streams, by their keys. A stream stays for a while after its session has ended."""
+    """The resumable streams, by their keys. A stream stays for a while after its session has ended.
 
-    def __init__(self, settings: SessionSettings) -> None:
+    With a `prefix`, by which all keys begin, other processes know whose a stream is.
+    """
+
+    def __init__(self, settings: SessionSettings, *, prefix: str = "") -> None:
+        self._prefix = prefix
         self._away_seconds = settings.resume_seconds
         self._most_ended = settings.max_sessions
         self._streams: dict[str, ResumableConnection] = {}
@@ -240,7 +246,7 @@ class ResumableConnections:
 
     def begin(self, session_id: str, owner: str = "", read: str | None = None) -> ResumableConnection:
         """Make the connection of a new session, to be run with `run`."""
-        stream = ResumableConnection(session_id, owner, read, away_seconds=self._away_seconds)
+        stream = ResumableConnection(session_id, owner, read, away_seconds=self._away_seconds, prefix=self._prefix)
         self._streams[stream.key] = stream
         return stream
 

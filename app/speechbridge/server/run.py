@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -29,22 +30,53 @@ STALL_SECONDS = 30.0  # for which what we sent may stay unacknowledged, or a cli
 INTERRUPT_SECONDS = 3.0  # for the drain after Ctrl-C, when a person waits
 
 
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes an event loop: uvloop's, where that is installed."""
+    return Config("", log_config=None).get_loop_factory()
+
+
+def freeze() -> None:
+    """Have the garbage collector look no more at what the imports and the wiring have made, which stays anyway.
+
+    Its largest round would look at all of that, every few dozen sessions: a tenth of what a session's start and end
+    take.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 class ServiceFailed(Exception):
     """The service could not start. The log has the details."""
 
 
 class Server:
-    """One service. At a signal, and at `stop`, it drains its sessions before it closes any connection."""
+    """One service. At a signal, and at `stop`, it drains its sessions before it closes any connection.
 
-    def __init__(self, app: FastAPI, settings: Settings, *, takes_signals: bool = True) -> None:
+    With `hand_on` it is one of several processes: it does not listen, but serves what `take` is given. `hand_on` is
+    asked at each WebSocket's handshake whether another process has the connection now. `over` is called when one has
+    ended.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        settings: Settings,
+        *,
+        takes_signals: bool = True,
+        hand_on: Callable[[HttpProtocol], bool] | None = None,
+        over: Callable[[], object] = lambda: None,
+    ) -> None:
         self.app = app
         self.sessions: Sessions = app.state.sessions
         self.has_started = asyncio.Event()
         self._sockets: list[socket.socket] = []
         self._interrupted = False
         unadmitted = Unadmitted(MOST_UNADMITTED + settings.most_connections)
-        http = partial(HttpProtocol, turns=Turns(), unadmitted=unadmitted)
-        ws = partial(WebSocketProtocol, closed=app.state.metrics.closed, turns=Turns(), unadmitted=unadmitted)
+        http = partial(HttpProtocol, turns=Turns(), unadmitted=unadmitted, over=over, hand_on=hand_on)
+        ws = partial(
+            WebSocketProtocol, closed=app.state.metrics.closed, over=over, turns=Turns(), unadmitted=unadmitted
+        )
+        self._listens = hand_on is None
         self._config = Config(
             app,
             host=settings.host,
@@ -80,16 +112,11 @@ class Server:
         """The protocols of all connections, HTTP and WebSocket."""
         return self._uvicorn.connections
 
-    @property
-    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
-        """What makes an event loop for it: uvloop's, where that is installed."""
-        return self._config.get_loop_factory()
-
     async def serve(self) -> None:
         """Serve until a signal or `stop`. Raises ServiceFailed if it cannot start."""
         try:
             with self._without_known_tracebacks():
-                await self._uvicorn.serve()
+                await self._uvicorn.serve(None if self._listens else [])
         except NotStarted as failure:
             if failure.in_lifespan and self.app.state.failure is not None:
                 raise ServiceFailed(f"{self.app.state.failure}") from None
@@ -113,6 +140,13 @@ class Server:
         finally:
             logger.removeFilter(is_news)
 
+    async def take(self, connection: socket.socket, head: bytes = b"") -> None:
+        """Serve a connection that another process has accepted. With a `head`, which was read there, it stays here.
+
+        Raises OSError if the connection is broken.
+        """
+        await self._uvicorn.take(connection, head, **({"hand_on": None} if head else {}))
+
     def stop(self) -> None:
         """Have it drain its sessions and end. Idempotent, never waits."""
         self._uvicorn.end()
@@ -120,7 +154,7 @@ class Server:
     def _on_started(self, sockets: list[socket.socket]) -> None:
         self._sockets = sockets
         for listening in sockets:
-            _bound_stalls(listening)
+            bound_stalls(listening)
         self.has_started.set()
 
     def _on_signal(self, sig: int) -> None:
@@ -155,7 +189,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[Server]:
         await asyncio.gather(serving, started, return_exceptions=True)
 
 
-def _bound_stalls(listening: socket.socket) -> None:
+def bound_stalls(listening: socket.socket) -> None:
     """Have the kernel drop a client that stops reading, or vanishes while we send. Accepted sockets inherit it.
 
     Otherwise it would stay for ever: the close waits for what was written, and what was written waits for the client.

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from syncbridge import Bridge, Closed, Limits, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+    from contextlib import AbstractAsyncContextManager
     from typing import Any
 
     from speechbridge.engines import Open, Upstream
@@ -66,7 +67,7 @@ class Sessions:
     """All sessions: what they share, which are running, and what those that ended have added up to.
 
     `waited` is told the direction and the seconds that items wait between the event loop and an SDK's thread;
-    `delayed`, how many seconds after its sound a caption came, by its kind.
+    `delayed`, how many seconds after its sound a caption came, by its kind. A stream takes a `slot` first: Overloaded.
     """
 
     def __init__(  # noqa: PLR0913 # all but the first two can be left out
@@ -78,9 +79,11 @@ class Sessions:
         processors: Processors | None = None,
         waited: Callable[[Direction, float], object] | None = None,
         delayed: Callable[[Kind, float], object] = lambda _kind, _delay: None,
+        slot: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         places: Places | None = None,
     ) -> None:
         self.engine = engine
+        self.slot = slot
         self.pool = WorkerPool(settings.max_sessions)
         self.decoders = WorkerPool(settings.max_sessions)
         self.takes = takes or Capabilities()  # what the engine gets as it is sent; other audio is decoded
@@ -213,10 +216,8 @@ class Session:
         self._intake: Intake | None = None
         self._verdict: Verdict | None = None  # ours, if it is not how the upstream ends that decides
         self._time = asyncio.timeout(None)  # for the whole session; `end` sets the deadline
-        self._ended = False  # the client has ended its input
-        self._left = False  # the client has closed or vanished
-        self._received = 0  # bytes
-        self._heard = self._fed = 0  # bytes for the SDK: where the audio is decoded, of samples
+        self._ended = self._left = False  # the client has ended its input; has closed or vanished
+        self._received = self._heard = self._fed = 0  # bytes; the last two for the SDK: decoded audio's of samples
         self._responses = Counter(partial=0, final=0, other=0)
         self._delays = self._time_captions()
         self.outcome: Outcome = "cancelled"  # until there is another
@@ -284,8 +285,8 @@ class Session:
             raise Closed("its time is up") from None
 
     async def _stream(self, greet: Greet | None) -> Close:
-        upstream = self._sessions.engine(self._request)
         sessions = self._sessions
+        upstream = sessions.engine(self._request)
 
         def start(audio: Iterator[bytes]) -> Iterable[str]:
             # An upstream with statistics counts the audio that it is given.
@@ -293,6 +294,7 @@ class Session:
 
         self.place.on_lost = lambda: self._cut("upstream", LOST)
         async with (
+            sessions.slot(),
             Bridge(
                 self.place.used(start),
                 abort=upstream.abort,

@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.engines import Engine
-from speechbridge.engines.embedded import embedded_engine
+from speechbridge.engines import Engine, embedded
 from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import ReconnectOptions
 from speechbridge.engines.rev import RevEngine, Timeouts, rev_engine
@@ -18,6 +17,7 @@ from speechbridge.settings import WrongSetting
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from speechbridge.engines.embedded_process import EmbeddedRecognizer
     from speechbridge.settings import UpstreamSettings
 
 
@@ -56,21 +56,37 @@ class SpeechService:
         return found[0] if all(found) else None
 
 
-def choose(settings: UpstreamSettings) -> Engine:
-    """Make the engine that the settings name. Raises WrongSetting."""
+def choose(settings: UpstreamSettings, recognizer: Callable[[], str] | None = None) -> Engine:
+    """Make the engine that the settings name. Raises WrongSetting.
+
+    `recognizer` returns the URL of the embedded recognizer where another process runs it, and may raise UpstreamClosed.
+    """
     if settings.engine == "auto":
-        return _function(settings) if settings.start else _revai(settings) or _embedded(settings)
-    return _named(settings.engine, settings)
+        return _function(settings) if settings.start else _revai(settings) or _embedded(settings, recognizer)
+    return _named(settings.engine, settings, recognizer)
 
 
-def choose_fallback(settings: UpstreamSettings, engine: Engine, fallback: Engine | None = None) -> Engine | None:
+def embedded_recognizer(settings: UpstreamSettings) -> EmbeddedRecognizer | None:
+    """Make the embedded recognizer, not started, if one of the engines that the settings name needs it."""
+    is_chosen = settings.engine == "auto" and not settings.start and not settings.upstream_url
+    if not is_chosen and "embedded" not in (settings.engine, settings.fallback):
+        return None
+    return embedded.embedded_recognizer(_recognizer_options(settings))
+
+
+def choose_fallback(
+    settings: UpstreamSettings,
+    engine: Engine,
+    fallback: Engine | None = None,
+    recognizer: Callable[[], str] | None = None,
+) -> Engine | None:
     """Return the engine that streams go on with while `engine` fails: the one given, or the one that the settings name.
 
     Raises WrongSetting if it cannot stand in.
     """
     if fallback is None and settings.fallback:
         try:
-            fallback = _named(settings.fallback, settings)
+            fallback = _named(settings.fallback, settings, recognizer)
         except WrongSetting as wrong:
             raise WrongSetting(str(wrong).replace("SPEECHBRIDGE_ENGINE", "SPEECHBRIDGE_FALLBACK", 1)) from None
     if fallback is None:
@@ -82,7 +98,9 @@ def choose_fallback(settings: UpstreamSettings, engine: Engine, fallback: Engine
     return fallback
 
 
-def _named(name: str, settings: UpstreamSettings) -> Engine:
+def _named(name: str, settings: UpstreamSettings, recognizer: Callable[[], str] | None) -> Engine:
+    if name == "embedded":
+        return _embedded(settings, recognizer)
     if (make := ENGINES.get(name)) is not None:
         return make(settings)
     try:
@@ -129,15 +147,18 @@ def _cloud(settings: UpstreamSettings) -> Engine:
     return engine
 
 
-def _embedded(settings: UpstreamSettings) -> Engine:
-    given: dict[str, object] = {
+def _embedded(settings: UpstreamSettings, elsewhere: Callable[[], str] | None) -> Engine:
+    return embedded.embedded_engine(_recognizer_options(settings), _timeouts(settings), elsewhere)
+
+
+def _recognizer_options(settings: UpstreamSettings) -> dict[str, object]:
+    return {
         "--model": settings.model,
         "--language": settings.language,
         "--threads": settings.recognizer_threads,
         "--streams": settings.recognizer_streams,
         "--log-format": settings.log_format,
     }
-    return embedded_engine(given, _timeouts(settings))
 
 
 def _google(settings: UpstreamSettings) -> Engine:
@@ -172,7 +193,7 @@ def _extra(name: str, package: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        how = f"pip install 'speechbridge[{name}]', or {package}"
+        how = f"pip install {package}, or '.[{name}]' in a checkout"
         raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name} needs a package that is missing ({error}): {how}") from None
     except ValueError as error:
         raise WrongSetting(f"SPEECHBRIDGE_ENGINE: {name}: {error}") from None
@@ -183,7 +204,6 @@ def _timeouts(settings: UpstreamSettings) -> Timeouts:
 
 
 ENGINES: dict[str, Callable[[UpstreamSettings], Engine]] = {
-    "embedded": _embedded,
     "revai": _cloud,
     "google": _google,
     "riva": _riva,

@@ -17,7 +17,8 @@ changes it: read what is said here about that name again, and then the release's
     uvicorn.Server
         overridden   startup, main_loop, shutdown, handle_exit, capture_signals
         called       on_tick
-        attributes   config, lifespan.should_exit, servers, server_state.connections, should_exit, force_exit
+        attributes   config.http_protocol_class, lifespan.should_exit, lifespan.state, servers, server_state,
+                     server_state.connections, should_exit, force_exit
     uvicorn._types   ASGIReceiveEvent
     websockets.protocol.Protocol (`conn`)
         called       fail, data_to_send
@@ -68,7 +69,7 @@ TICK_SECONDS = 0.1  # in which uvicorn notices a signal
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One client's WebSocket. `closed` is told the close code that counts once it has ended."""
+    """One client's WebSocket. Once it has ended, `closed` is told the close code that counts, and `over` is called."""
 
     queue: Inbox[ASGIReceiveEvent]  # type: ignore[assignment] # as much of a queue as is used here
     heard_at = 0.0  # the loop's time
@@ -82,6 +83,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self,
         *arguments: Any,
         closed: Callable[[int], object],
+        over: Callable[[], object],
         turns: Turns,
         unadmitted: Unadmitted,
         **options: Any,
@@ -91,7 +93,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_timeout = CLOSE_SECONDS
         self.meter = Meter()
         self._walk = FrameWalk()
-        self._closed, self._turns, self._unadmitted = closed, turns, unadmitted
+        self._closed, self._over, self._turns, self._unadmitted = closed, over, turns, unadmitted
 
     async def run_asgi(self) -> None:
         self.scope["meter"] = self.meter  # type: ignore[typeddict-unknown-key] # for the gate
@@ -268,6 +270,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             first = self.conn.close_rcvd if self.conn.close_rcvd_then_sent else self.conn.close_sent
             self._closed(first.code if first else CloseCode.ABNORMAL)
         super().connection_lost(exc)
+        self._over()
 
 
 class NotStarted(Exception):
@@ -312,6 +315,22 @@ class UvicornServer(uvicorn.Server):
         except SystemExit:
             raise NotStarted(in_lifespan=self.lifespan.should_exit) from None
         self._on_started([socket for server in self.servers for socket in server.sockets])
+
+    async def take(self, connection: socket.socket, head: bytes = b"", **options: Any) -> None:
+        """Serve a connection that another process has accepted; its request began with `head`, if there is one.
+
+        `options` are for the protocol. Raises OSError if the connection is broken.
+        """
+        protocol = self.config.http_protocol_class(
+            config=self.config,  # type: ignore[call-arg] # as uvicorn calls it
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            **options,
+        )
+        connection.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection)
+        if head:
+            protocol.data_received(head)
 
     async def main_loop(self) -> None:
         """Serve until it is to end. The inherited method looks every tenth of a second; this one is woken, too."""

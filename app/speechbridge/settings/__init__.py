@@ -31,6 +31,7 @@ from speechbridge.settings.groups import (
     UpstreamSettings,
     split,
 )
+from speechbridge.settings.workers import WorkerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +55,7 @@ __all__ = [
     "Settings",
     "TranscriptionSettings",
     "UpstreamSettings",
+    "WorkerSettings",
     "WrongSetting",
     "describe",
     "environment_warnings",
@@ -79,6 +81,7 @@ GROUPS: tuple[type[Group], ...] = (
     TranscriptionSettings,
     ProcessorSettings,
     LogSettings,
+    WorkerSettings,
     ClientSettings,
 )
 
@@ -93,6 +96,7 @@ class Settings(
     FlowSettings,
     TranscriptionSettings,
     ProcessorSettings,
+    WorkerSettings,
     ClientSettings,
     BaseSettings,
 ):

@@ -172,7 +172,10 @@ def serving(
     """Serve on a free port of loopback, so many calls at once; yield host:port."""
 
     def converse(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        config, _ = dialect.read(next(requests))
+        first = next(requests, None)
+        if first is None:  # the client has left before it said anything
+            return
+        config, _ = dialect.read(first)
         call = Call(dialect, config, context, requests)
         context.add_callback(call.ended.set)
         for said in handle(call):

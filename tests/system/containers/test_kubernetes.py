@@ -17,7 +17,7 @@ from speechbridge.settings import describe
 from tests.helpers.service import STREAM, client, service
 
 ROOT = Path(__file__).parents[3]
-BASE, REVAI = ROOT / "deploy" / "kubernetes", ROOT / "deploy" / "kubernetes-revai"
+BASE, REVAI, REDIS = (ROOT / "deploy" / name for name in ("kubernetes", "kubernetes-revai", "kubernetes-redis"))
 RESOURCES = {path.stem: path for path in BASE.glob("*.yaml") if path.stem != "kustomization"}
 DOCS = (ROOT / "docs" / "deployment.md").read_text()
 IMAGE = (ROOT / "Dockerfile").read_text()
@@ -63,6 +63,41 @@ def test_each_manifest_has_the_form_that_its_kind_has(name: str, version: str) -
     """Names that the schema does not know are errors, too."""
     path = RESOURCES.get(name, REVAI / f"{name}.yaml")
     assert kubernetes_validate.validate(read(path), version, strict=True) == ".".join(version.split(".")[:2])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["redis", "service", "networkpolicy", "egress"])
+def test_so_has_each_manifest_of_redis(name: str, version: str) -> None:
+    kubernetes_validate.validate(read(REDIS / f"{name}.yaml"), version, strict=True)
+
+
+def test_the_pods_and_redis_find_each_other_and_nobody_else_does() -> None:
+    redis, service_, policy, egress = (
+        read(REDIS / f"{name}.yaml")["spec"] for name in ("redis", "service", "networkpolicy", "egress")
+    )
+    labels = redis["template"]["metadata"]["labels"]
+    pods = read(RESOURCES["deployment"])["spec"]["template"]["metadata"]["labels"]
+    assert labels == redis["selector"]["matchLabels"] == service_["selector"] == policy["podSelector"]["matchLabels"]
+    assert [each["podSelector"]["matchLabels"] for each in policy["ingress"][0]["from"]] == [pods]
+    assert [each["podSelector"]["matchLabels"] for each in egress["egress"][0]["to"]] == [labels]
+    assert egress["podSelector"]["matchLabels"] == pods
+    (merged,) = read(REDIS / "deployment.yaml")["spec"]["template"]["spec"]["containers"]
+    given = {each["name"]: each["value"] for each in merged["env"]}
+    assert given["SPEECHBRIDGE_REDIS_URL"] == f"redis://{redis['serviceName']}:{service_['ports'][0]['port']}/0"
+    assert given.keys() <= {name for name, _, _ in describe()}
+
+
+def test_kustomize_adds_redis_to_the_rest() -> None:
+    kubectl = shutil.which("kubectl") or pytest.skip("kubectl is not installed")
+    built = subprocess.run([kubectl, "kustomize", REDIS], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    resources = list(yaml.safe_load_all(built.stdout))
+    for resource in resources:
+        kubernetes_validate.validate(resource, VERSIONS[-1], strict=True)
+    assert len(resources) == len(RESOURCES) + 5
+    (deployment,) = [resource for resource in resources if resource["kind"] == "Deployment"]
+    (merged,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert {"SPEECHBRIDGE_REDIS_URL", "SPEECHBRIDGE_MAX_SESSIONS"} <= {each["name"] for each in merged["env"]}
 
 
 def test_the_schemas_find_mistakes() -> None:

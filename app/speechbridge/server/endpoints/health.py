@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from speechbridge.server.metrics import CONTENT_TYPE_LATEST, Metrics
+from speechbridge.server.metrics import CONTENT_TYPE_LATEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from speechbridge.server.session import Sessions
-
-SCRAPE_SECONDS = 0.1  # for which the metrics are not written anew: that takes 3 ms, and anybody may ask on and on
+    from speechbridge.server.shared import Shared
 
 DRAINING = "the service is shutting down: connect to another instance, or try again shortly\n"
 
 
-def router(sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | None]) -> APIRouter:
-    """Make the routes. `trouble` says what is wrong with the speech service, None if nothing is."""
+def router(shared: Shared) -> APIRouter:
+    """Make the routes. They speak for all workers of the service, whichever answers."""
     routes = APIRouter(default_response_class=PlainTextResponse)
 
     @routes.head("/livez", include_in_schema=False)
@@ -36,29 +32,24 @@ def router(sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | Non
     @routes.get("/readyz", responses={503: {"content": {"text/plain": {}}, "description": "Not ready, and why"}})
     async def ready() -> PlainTextResponse:
         """Readiness: a new stream would be served. Each thing that it needs has a line."""
-        pool = sessions.pool
-        free = pool.total - pool.active
+        now = await shared.readiness()
         found = {
-            "slots": None if free > 0 else f"all {pool.total} are in use",
-            "upstream": trouble(),
-            "drain": DRAINING.strip() if sessions.draining else None,
+            "slots": "" if now.slots_free > 0 else f"all {now.slots} are in use",
+            "upstream": now.upstream,
+            "drain": DRAINING.strip() if now.is_draining else "",
         }
-        said = {"slots": f"ok, {free} of {pool.total} are free"}
+        said = {"slots": f"ok, {now.slots_free} of {now.slots} are free"}
         lines = [f"{name}: {wrong or said.get(name, 'ok')}\n" for name, wrong in found.items()]
+        if now.of_workers > 1:
+            lines.append(f"workers: ok, {now.workers} of {now.of_workers} run\n")
         is_ready = not any(found.values())
         return PlainTextResponse("".join(["ready\n" if is_ready else "not ready\n", *lines]), 200 if is_ready else 503)
-
-    scraped, scraped_at = b"", -SCRAPE_SECONDS
 
     @routes.head("/metrics", include_in_schema=False)
     @routes.get("/metrics")
     async def scrape() -> Response:
         """All metrics, in Prometheus' text format."""
-        nonlocal scraped, scraped_at
-        now = asyncio.get_running_loop().time()
-        if now - scraped_at >= SCRAPE_SECONDS:
-            scraped, scraped_at = metrics.text(), now
-        return Response(scraped, media_type=CONTENT_TYPE_LATEST)
+        return Response(await shared.metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 

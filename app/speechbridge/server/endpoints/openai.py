@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.request import Option
     from speechbridge.server.client import ClientConnection
-    from speechbridge.server.client_secrets import ClientSecret, ClientSecrets
+    from speechbridge.server.client_secrets import ClientSecret, MakeSecret
     from speechbridge.server.session import Sessions
 
 BETA = "realtime=v1"  # in the header OpenAI-Beta
@@ -50,7 +50,7 @@ TOO_LARGE = 413
 NOT_STORED = {"cache-control": "no-store"}
 
 
-def router(sessions: Sessions, client_secrets: ClientSecrets) -> APIRouter:
+def router(sessions: Sessions, make_client_secret: MakeSecret) -> APIRouter:
     """Make the routes."""
     routes = APIRouter()
 
@@ -63,7 +63,7 @@ def router(sessions: Sessions, client_secrets: ClientSecrets) -> APIRouter:
             while piece := await body.read():
                 given += piece
             seconds, settings = read_secret_request(given)
-            value, secret = client_secrets.make(request.scope["lease"].owner, seconds, settings)
+            value, secret = await make_client_secret(request.scope["lease"].owner, seconds, settings)
         except WrongEvent as wrong:
             return _failed(ApiError(400, str(wrong), code=wrong.code, param=wrong.param))
         except Refused as refused:

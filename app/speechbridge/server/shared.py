@@ -1,0 +1,128 @@
+"""What the processes of one service share, as a port: admission, the number of streams, and what is said of them all.
+
+One process alone shares it with nobody: `Alone`. Of several workers each asks its parent: `workers.link`. Whatever
+counts over more machines stands behind the same port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from speechbridge.protocol.close import Close
+    from speechbridge.protocol.openai import Settings as OpenAiSettings
+    from speechbridge.server.admission import Admission, Handshake
+    from speechbridge.server.client_secrets import ClientSecret
+    from speechbridge.server.metrics import Metrics
+    from speechbridge.server.session import Sessions
+
+SCRAPE_SECONDS = 0.1  # for which the metrics are not written anew: that takes 3 ms, and anybody may ask on and on
+
+
+class Lease(Protocol):
+    """The right to one connection: see `limits.Lease`."""
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def is_metered(self) -> bool: ...
+
+    def count(self, size: int, messages: int, now: float) -> Close | None: ...
+
+    def pause(self, size: int, now: float) -> float: ...
+
+    def held(self) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a new stream would be served, and by how many workers. Empty texts: nothing is wrong."""
+
+    slots: int
+    slots_free: int
+    upstream: str  # what is wrong with the speech service
+    is_draining: bool
+    workers: int = 1  # that run
+    of_workers: int = 1
+
+
+class Shared(Protocol):
+    """What the processes of one service share."""
+
+    async def admit(self, handshake: Handshake) -> Lease:
+        """Check a handshake; return a lease, to be held before anything else happens. Raises Refused.
+
+        Cancellation: no lease is left behind.
+        """
+
+    async def make_secret(self, owner: str, seconds: int, settings: OpenAiSettings) -> tuple[str, ClientSecret]:
+        """Make a client secret: see `client_secrets.ClientSecrets`. Raises Refused."""
+
+    async def find_secret(self, value: str) -> ClientSecret | None:
+        """Return what is known of a client secret; None if it is none, or has expired."""
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """Take the place of one stream for as long as the context lasts. Entering raises Overloaded if all are taken.
+
+        Cancellation: no place is left behind.
+        """
+
+    def read(self, sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | None]) -> None:
+        """Say what there is to say of these, from now on. `trouble` says what is wrong with the speech service."""
+
+    async def readiness(self) -> Readiness: ...
+
+    async def metrics(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+
+
+class Worker(Shared, Protocol):
+    """What a worker has beside that. The keys of streams that may be resumed begin with `prefix`."""
+
+    prefix: str
+
+    def recognizer(self) -> str:
+        """Return the URL of the embedded recognizer. Raises UpstreamClosed while there is none."""
+
+
+class Alone:
+    """One process. Its pool of threads has as many slots as there may be streams, so no place is taken beside it."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._sessions: Sessions
+        self._metrics: Metrics
+        self._trouble: Callable[[], str | None]
+        self._scraped, self._scraped_at = b"", -SCRAPE_SECONDS
+
+    def read(self, sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | None]) -> None:
+        self._sessions, self._metrics, self._trouble = sessions, metrics, trouble
+
+    async def admit(self, handshake: Handshake) -> Lease:
+        return self._admission.admit(handshake)
+
+    async def make_secret(self, owner: str, seconds: int, settings: OpenAiSettings) -> tuple[str, ClientSecret]:
+        return self._admission.secrets.make(owner, seconds, settings)
+
+    async def find_secret(self, value: str) -> ClientSecret | None:
+        return self._admission.secrets.find(value)
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    async def readiness(self) -> Readiness:
+        pool = self._sessions.pool
+        return Readiness(pool.total, pool.total - pool.active, self._trouble() or "", self._sessions.draining)
+
+    async def metrics(self) -> bytes:
+        now = asyncio.get_running_loop().time()
+        if now - self._scraped_at >= SCRAPE_SECONDS:
+            self._scraped, self._scraped_at = self._metrics.text(), now
+        return self._scraped

@@ -1,0 +1,93 @@
+"""A worker: `python -m speechbridge.server.workers DESCRIPTOR`. Only its parent runs it: `workers.supervisor`.
+
+It loads all that it needs, and waits until it is told who it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+
+from speechbridge import cores, logs
+from speechbridge.server import create_app
+from speechbridge.server.run import Server, ServiceFailed, freeze, loop_factory
+from speechbridge.server.workers.link import Link
+from speechbridge.settings import Settings, WrongSetting
+from speechbridge.tasks import cancel_and_wait
+
+
+class Worker:
+    """The whole service, but for what its parent does."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._link = Link(taken=self._take, orphaned=self._orphaned)
+        self._server: Server | None = None
+        self._taking: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> bool:
+        """Serve until the parent ends it, or has gone. Tells the parent if that cannot begin, and returns False."""
+        self._link.open(self._end)
+        self._link.loaded()
+        if not await self._link.named():
+            return True
+        if self._link.core is not None:
+            cores.keep_to(self._link.core)
+        try:
+            settings = self._link.limits = Settings.read()
+            logs.configure(settings.log_level, settings.log_format, worker=self._link.name)
+            server = self._server = Server(
+                create_app(settings, worker=self._link), settings, hand_on=self._link.hand_on, over=self._link.over
+            )
+            freeze()
+            announcing = asyncio.create_task(self._announce(server))
+            try:
+                await server.serve()
+            finally:
+                await cancel_and_wait(announcing, *self._taking)
+        except (ServiceFailed, WrongSetting) as error:
+            self._link.failed(str(error), is_wrong=isinstance(error, WrongSetting))
+            return False
+        finally:
+            self._link.close()
+        return True
+
+    async def _announce(self, server: Server) -> None:
+        await server.has_started.wait()
+        self._link.ready()
+
+    def _take(self, connection: socket.socket, head: bytes) -> None:
+        task = asyncio.create_task(self._serve(connection, head), name="take")
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+
+    async def _serve(self, connection: socket.socket, head: bytes) -> None:
+        assert self._server is not None  # noqa: S101 # nothing is taken before it is ready
+        try:
+            await self._server.take(connection, head)
+        except OSError:  # its client has gone meanwhile
+            connection.close()
+            self._link.over()
+        finally:
+            self._link.took()
+
+    def _orphaned(self) -> None:
+        """End as at SIGTERM: the parent was killed."""
+        if self._server is not None:
+            self._server.stop()
+
+
+def main() -> None:
+    """Run a worker until its parent ends it."""
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    worker = Worker(socket.socket(fileno=descriptor))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        is_well = runner.run(worker.run())
+    sys.exit(0 if is_well else 1)
+
+
+if __name__ == "__main__":
+    main()

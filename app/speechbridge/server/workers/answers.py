@@ -1,0 +1,124 @@
+"""What the parent answers its workers: from the desk where leases are given out, and from the sums of their metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from speechbridge.server.metrics import counter, gauge, text_of
+from speechbridge.server.shared import SCRAPE_SECONDS, Readiness
+from speechbridge.server.workers.desk import Desk
+from speechbridge.server.workers.sums import Sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from speechbridge.server.workers.channel import Message
+    from speechbridge.server.workers.child import Child
+    from speechbridge.settings import Settings
+
+REPORT_SECONDS = 0.5  # for the workers to report, when somebody asks for the metrics: then what is known counts
+
+
+class Answers:
+    """Answers what workers ask. `running` returns those that run, of so many (`number`)."""
+
+    def __init__(self, settings: Settings, running: Callable[[], list[Child]], number: int) -> None:
+        """Raise WrongSetting, as Desk does."""
+        self.is_draining = False
+        self.restarts = 0
+        self._running = running
+        self._number = number
+        self._desk = Desk(settings)
+        self._sums = Sums()
+        self._ids = itertools.count(1)
+        self._scraped, self._scraped_at = b"", -SCRAPE_SECONDS
+        self._scrape: asyncio.Task[None] | None = None
+
+    def received(self, child: Child, message: Message) -> None:
+        """Take what a worker says, and answer what it asks."""
+        if "ask" in message:
+            self._asked(child, message)
+        elif "release" in message:
+            self._desk.release(child.name, message["release"])
+        elif "free" in message:
+            self._desk.free_slot(child.name)
+        elif "reported" in message:
+            self._sums.reported(child.name, message["families"])
+            self._desk.abandoned(child.name, message["abandoned"])
+
+    def died(self, child: Child) -> None:
+        """Release what a worker had, and keep what it had counted."""
+        self._desk.died(child.name)
+        self._sums.died(child.name)
+
+    async def reports(self, seconds: float) -> None:
+        """Have each worker that answers report its metrics, within so many seconds."""
+        asked = [
+            asyncio.create_task(child.report(next(self._ids)), name="report")
+            for child in self._running()
+            if not child.is_late()
+        ]
+        if asked:
+            await asyncio.wait(asked, timeout=seconds)
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Answer no more."""
+        if self._scrape is not None:
+            self._scrape.cancel()
+            await asyncio.gather(self._scrape, return_exceptions=True)
+
+    def _asked(self, child: Child, message: Message) -> None:
+        number, what = message["ask"], message["what"]
+        answer: dict[str, Any]
+        if what == "admit":
+            answer = self._desk.admit(child.name, message["handshake"])
+        elif what == "slot":
+            answer = self._desk.take_slot(child.name)
+        elif what == "make_secret":
+            answer = self._desk.make_secret(message["owner"], message["seconds"], message["settings"])
+        elif what == "find_secret":
+            answer = self._desk.find_secret(message["value"])
+        elif what == "readiness":
+            answer = {"readiness": asdict(self._readiness())}
+        else:
+            self._asked_metrics(child, number)
+            return
+        child.send({"answer": number, **answer})
+
+    def _readiness(self) -> Readiness:
+        running = self._running()
+        troubles = [child.trouble for child in running]
+        upstream = troubles[0] if all(troubles) else ""  # a stream goes to any of them
+        slots, free = self._desk.slots, self._desk.slots_free
+        return Readiness(slots, free, upstream, self.is_draining, len(running), self._number)
+
+    def _asked_metrics(self, child: Child, number: int) -> None:
+        """Answer with the metrics once all workers have reported; those who ask meanwhile get the same ones."""
+        if self._scrape is None or self._scrape.done():
+            self._scrape = asyncio.create_task(self._scraped_again(), name="scrape")
+
+        def answer(_done: object) -> None:
+            child.send({"answer": number, "metrics": self._scraped.decode()})
+
+        self._scrape.add_done_callback(answer)
+
+    async def _scraped_again(self) -> None:
+        now = asyncio.get_running_loop().time
+        if now() - self._scraped_at < SCRAPE_SECONDS:
+            return
+        await self.reports(REPORT_SECONDS)
+        running, late = self._running(), [child for child in self._running() if child.is_late()]
+        own = [
+            gauge("workers", "Worker processes that run.", len(running)),
+            gauge("workers_late", "Of these, workers that have not answered for a second.", len(late)),
+            counter("worker_restarts", "Workers that died and were restarted.", self.restarts),
+            gauge("slots_free", "Slots that are free.", self._desk.slots_free),
+        ]
+        total = [family for family in self._sums.total() if family[0] != own[-1][0]]
+        self._scraped, self._scraped_at = text_of([*total, *own]), now()

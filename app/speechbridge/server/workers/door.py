@@ -1,0 +1,95 @@
+"""Where the connections come in: each goes to the worker that has the fewest."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from typing import TYPE_CHECKING
+
+from speechbridge.server.run import bound_stalls
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from speechbridge.server.workers.channel import Message
+    from speechbridge.server.workers.child import Child
+
+logger = logging.getLogger(__name__)
+
+ACCEPTED_AT_ONCE = 32  # connections, before other events have their turn
+PAUSE_SECONDS = 1.0  # for which nothing is accepted when descriptors or memory have run out
+EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Door:
+    """The listeners of all workers, ours to close. `running` returns the workers that take connections."""
+
+    def __init__(self, listeners: Sequence[socket.socket], running: Callable[[], list[Child]]) -> None:
+        self._listeners = listeners
+        self._running = running
+        self._is_open = False
+        self._pause: asyncio.TimerHandle | None = None
+        for listener in listeners:
+            listener.setblocking(False)
+            bound_stalls(listener)
+
+    def open(self) -> None:
+        """Accept connections from now on. Idempotent."""
+        self._pause = None
+        if not self._is_open:
+            self._is_open = True
+            for listener in self._listeners:
+                asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def close(self) -> None:
+        """Close the listeners."""
+        self._wait()
+        if self._pause is not None:
+            self._pause.cancel()
+        for listener in self._listeners:
+            listener.close()
+
+    def died(self, child: Child) -> None:
+        """Give to others what a worker was given and did not take. If there is no other, connections wait."""
+        orphans = child.orphans()
+        if not self._running():
+            self._wait()
+        for connection in orphans:
+            self._hand_out(connection)
+
+    def hand_on(self, child: Child, message: Message, connection: socket.socket) -> None:
+        """Give a connection to the worker that has its stream; back, if that one is gone: its client is told so."""
+        owner = next((each for each in self._running() if each.name == message["hand_on"]), child)
+        owner.give(connection, message["head"])
+
+    def _wait(self) -> None:
+        """Leave connections in the listeners' backlog."""
+        if self._is_open:
+            self._is_open = False
+            for listener in self._listeners:
+                asyncio.get_running_loop().remove_reader(listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    raise
+                logger.error("no connection can be accepted (%s): trying again in %g s", error, PAUSE_SECONDS)  # noqa: TRY400 # the text says it, not the stack
+                self._wait()
+                self._pause = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self.open)
+                return
+            self._hand_out(connection)
+
+    def _hand_out(self, connection: socket.socket) -> None:
+        """Give a connection to the worker that has the fewest, of those that answer; of several, to each in turn."""
+        workers = self._running()
+        if workers:
+            min(workers, key=lambda each: (each.is_late(), each.connections, each.given_at)).give(connection)
+        else:  # the last one has just died: its client may come again
+            connection.close()

@@ -1,0 +1,280 @@
+"""The parent of the workers: it starts them, hands them connections, restarts them, and ends with the last of them.
+
+What all of this is for, and what is said between parent and worker: see the package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from speechbridge import cores
+from speechbridge.backoff import Backoff
+from speechbridge.engines.embedded_process import RecognizerFailed
+from speechbridge.server.run import ServiceFailed
+from speechbridge.server.speech import embedded_recognizer
+from speechbridge.server.workers.answers import Answers
+from speechbridge.server.workers.child import Child
+from speechbridge.server.workers.door import Door
+from speechbridge.server.workers.rates import Rates, rows_of
+from speechbridge.settings import WrongSetting
+from speechbridge.tasks import cancel_and_wait
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+    from speechbridge.server.workers.channel import Message
+    from speechbridge.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0  # between two looks whether each worker answers
+FROZEN_SECONDS = 60.0  # without an answer, after which a worker is killed: longer than any stall, and than a debugger's
+BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row it died at once
+STEADY_SECONDS = 2.0  # for which a worker must have been ready, or it has died at once
+END_SECONDS = 8.0  # for a worker to end after its drain: uvicorn's 2 s, the SDKs' grace, the last sends
+FORCED_SECONDS = 2.0  # for a worker to end after a second Ctrl-C
+
+
+class Supervisor:
+    """The parent of so many workers. `listeners` accept connections; they are ours to close."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], number: int) -> None:
+        """Raise WrongSetting for what can be told before any worker is started."""
+        if settings.account_streams and not settings.redis_url.get_secret_value():
+            raise WrongSetting(
+                "SPEECHBRIDGE_ACCOUNT_STREAMS: several workers count it in a Redis that they share: set"
+                " SPEECHBRIDGE_REDIS_URL, or --workers 1"
+            )
+        self.has_started = asyncio.Event()
+        self._settings = settings
+        self._listeners = listeners
+        self._answers = Answers(settings, self._running, number)
+        self._door = Door(listeners, self._running)
+        rows = rows_of(settings)
+        self._rates = Rates.make(rows, number) if rows else None
+        self._names = [str(index + 1) for index in range(number)]
+        chosen = cores.choose(cores.allowed(), number) if settings.pin == "on" else []
+        self._cores: Mapping[str, int] = dict(zip(self._names, chosen, strict=False))  # empty: none keeps to one
+        self._children: dict[str, Child] = {}
+        self._spare: Child | None = None
+        self._ending: asyncio.Future[None] | None = None  # done once we were told to end
+        self._recognizer = embedded_recognizer(settings)
+        self._address: str | None = None  # of the recognizer
+
+    @property
+    def url(self) -> str:
+        """Where it listens, for WebSockets."""
+        host, port = self._listeners[0].getsockname()[:2]
+        return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+    async def serve(self) -> None:
+        """Serve until a signal. Raises ServiceFailed or WrongSetting if it cannot start."""
+        self._ending = asyncio.get_running_loop().create_future()
+        self._warn_of_cores()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._door.close)
+            if self._rates is not None:
+                stack.callback(self._rates.close)
+            stack.push_async_callback(self._answers.close)
+            self._take_signals(stack)
+            if await self._start_recognizer(stack):
+                await self._run_workers()
+
+    async def _start_recognizer(self, stack: AsyncExitStack) -> bool:
+        """Start the embedded recognizer, if there is to be one. False if we were told to end meanwhile."""
+        if self._recognizer is None:
+            return True
+        assert self._ending is not None  # noqa: S101 # `serve` made it
+        self._recognizer.on_moved = self._recognizer_moved
+        starting = asyncio.ensure_future(stack.enter_async_context(self._recognizer))
+        both: list[asyncio.Future[Any]] = [starting, self._ending]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not starting.done():
+                await cancel_and_wait(starting)
+        if starting.cancelled():
+            return False
+        try:
+            starting.result()
+        except RecognizerFailed as failure:
+            reason = (
+                str(failure) if failure.is_explained else "the service cannot start: the reason is in the log above"
+            )
+            raise ServiceFailed(reason) from None
+        return True
+
+    def _recognizer_moved(self, address: str | None) -> None:
+        self._address = address
+        for child in self._running():
+            child.send({"recognizer": address})
+
+    async def _run_workers(self) -> None:
+        keepers = [asyncio.create_task(self._keep(name), name=f"keeper-{name}") for name in self._names]
+        looking = asyncio.create_task(self._look(), name="look")
+        sparing = asyncio.create_task(self._keep_a_spare(), name="spare")
+        try:
+            await asyncio.gather(*keepers)
+        finally:
+            for child in self._children.values():
+                child.signal(signal.SIGKILL)  # only if one of them could not start
+            await cancel_and_wait(looking, sparing, *keepers)
+            if self._spare is not None:
+                self._spare.signal(signal.SIGKILL)
+                await self._spare.ended()
+
+    # ---- a worker's life ---------------------------------------------------------------------------------------------
+
+    async def _keep(self, name: str) -> None:
+        """Keep a worker alive until the service ends. Raises what `_failure` makes, if it cannot start at first."""
+        assert self._ending is not None  # noqa: S101 # `serve` made it
+        failures = 0
+        while not self._ending.done():
+            status: int | None = None
+            try:
+                child = await self._loaded()
+            except OSError as error:
+                child, why = Child(self._received), str(error)
+            else:
+                child.be(name, self._cores.get(name))
+                self._children[name] = child
+                status, why = await self._live(child)
+            if self._ending.done():
+                return
+            if not self.has_started.is_set():
+                raise _failure(child, why)
+            is_steady = child.ready_at and time.monotonic() - child.ready_at > STEADY_SECONDS
+            failures = 0 if is_steady else failures + 1
+            pause = BACKOFF.limit(failures - 1) if failures else 0.0
+            logger.error("worker %s died (%s); it is restarted in %g s", name, why, pause, extra={"status": status})
+            await asyncio.wait({self._ending}, timeout=pause)
+            self._answers.restarts += 1
+
+    async def _loaded(self) -> Child:
+        """Return a process to be a worker: the one that waits, if there is one. Raises OSError."""
+        spare, self._spare = self._spare, None
+        return spare if spare is not None and spare.is_alive else await self._load()
+
+    async def _load(self) -> Child:
+        child = Child(self._received, self._rates)
+        await child.start(self._environment())
+        return child
+
+    async def _keep_a_spare(self) -> None:
+        """Have one process wait that is loaded, from the service's start to its end."""
+        await self.has_started.wait()
+        while True:
+            if self._spare is None or not self._spare.is_alive:
+                with suppress(OSError):  # it is tried again
+                    self._spare = await self._load()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _live(self, child: Child) -> tuple[int, str]:
+        """Wait for a worker's end, and give back what it had; return its exit status, and what to say of it."""
+        ending = asyncio.create_task(child.ended(), name=f"ended-{child.name}")
+        try:
+            await child.started.wait()
+            if child.is_ready:
+                self._ready(child)
+            status = await ending
+        except asyncio.CancelledError:
+            child.signal(signal.SIGKILL)
+            await ending
+            raise
+        self._children.pop(child.name, None)
+        self._answers.died(child)
+        self._door.died(child)
+        why = child.failure[0] if child.failure else f"exit status {status}"
+        return status, why
+
+    def _ready(self, child: Child) -> None:
+        child.send({"recognizer": self._address})
+        logger.info("worker %s is ready, process %d", child.name, child.pid)
+        if len(self._running()) == len(self._names):
+            self.has_started.set()
+        if self.has_started.is_set():
+            self._door.open()
+
+    def _environment(self) -> dict[str, str]:
+        """Return what the command line has set, which comes before the environment."""
+        known = self._settings
+        return {
+            "SPEECHBRIDGE_HOST": known.host,
+            "SPEECHBRIDGE_PORT": str(known.port),
+            "SPEECHBRIDGE_LOG_LEVEL": known.log_level,
+        }
+
+    async def _look(self) -> None:
+        """Look now and then whether each worker answers; kill one that has stopped for good."""
+        known: set[Child] = set()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            late = {child for child in self._running() if child.is_late()}
+            for child in late - known:
+                logger.warning("worker %s does not answer: new connections go to others", child.name)
+            for child in known.intersection(self._running()) - late:
+                logger.info("worker %s answers again", child.name)
+            known = late
+            for child in late:
+                if child.silent_for() > FROZEN_SECONDS:
+                    logger.error("worker %s has not answered for %g s: it is killed", child.name, FROZEN_SECONDS)
+                    child.signal(signal.SIGKILL)
+            await self._answers.reports(LOOK_SECONDS)
+
+    def _running(self) -> list[Child]:
+        return [child for child in self._children.values() if child.is_ready]
+
+    def _received(self, child: Child, message: Message, connection: socket.socket | None) -> None:
+        if connection is not None:
+            self._door.hand_on(child, message, connection)
+        else:
+            self._answers.received(child, message)
+
+    # ---- signals -----------------------------------------------------------------------------------------------------
+
+    def _take_signals(self, stack: AsyncExitStack) -> None:
+        """Handle signals, SIGHUP too: a terminal that is closed ends the service as SIGTERM does. Not under nohup."""
+        loop = asyncio.get_running_loop()
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, self._signalled, number)
+            stack.callback(loop.remove_signal_handler, number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        """Have the workers end: after their drain, or at once if it is a second Ctrl-C."""
+        assert self._ending is not None  # noqa: S101 # `serve` made it
+        is_second = self._ending.done() and number == signal.SIGINT
+        if not self._ending.done():
+            self._ending.set_result(None)
+            self._answers.is_draining = True
+        for child in self._children.values():
+            # One that is still being loaded would write a traceback at SIGINT.
+            child.signal(signal.SIGINT if number == signal.SIGINT and child.is_ready else signal.SIGTERM)
+        patience = FORCED_SECONDS if is_second else self._settings.drain_seconds + END_SECONDS
+        asyncio.get_running_loop().call_later(patience, self._kill)
+
+    def _kill(self) -> None:
+        for child in self._children.values():
+            logger.error("worker %s did not end in time: it is killed", child.name)
+            child.signal(signal.SIGKILL)
+
+    def _warn_of_cores(self) -> None:
+        allowed = cores.allowed()
+        if 0 < len(allowed) < len(self._names):
+            logger.warning("%d workers share %d cores: more workers carry no more", len(self._names), len(allowed))
+
+
+def _failure(child: Child, why: str) -> Exception:
+    """Make of a worker that cannot start what the command ends with: WrongSetting or ServiceFailed."""
+    if child.failure is None:
+        return ServiceFailed(f"worker {child.name} cannot start ({why}): the reason is in the log above")
+    text, is_wrong = child.failure
+    return WrongSetting(text) if is_wrong else ServiceFailed(text)
