@@ -338,7 +338,7 @@ async def test_a_client_that_says_goodbye_has_left_at_once() -> None:
             await socket.recv()
         sessions = server.sessions
         async with asyncio.timeout(PATIENCE):
-            await sessions._none_alive.wait()
+            await sessions.held.none()
 
 
 @pytest.mark.parametrize("text", ['{"type": "something else"}', "[" * 100_000, "nonsense", '{"finals": "2"}'])

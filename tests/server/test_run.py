@@ -40,7 +40,7 @@ async def test_a_client_that_stops_reading_is_dropped_with_all_it_held(monkeypat
             writer.write(frame(2, b"!"))
             await until(lambda: sessions.alive)
             async with asyncio.timeout(PATIENCE):
-                await sessions._none_alive.wait()
+                await sessions.held.none()
                 await asyncio.to_thread(_gone, sessions.pool)
         assert len(open_files()) <= len(files)
 

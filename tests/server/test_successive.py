@@ -119,7 +119,7 @@ async def test_a_flush_of_nothing_is_answered_and_takes_no_session() -> None:
 async def test_a_client_that_flushes_twice_and_speaks_on_loses_nothing() -> None:
     """All of it is sent before the first flush is done."""
     async with stage() as on:
-        on.say(b"1", FLUSH, FLUSH, b"2", b"3", EOS)
+        on.say(b"11", FLUSH, FLUSH, b"22", b"33", EOS)
         first = await on.sdk(0)
         await until(first.feed_ended.is_set)
         assert len(on.sdks) == 1
@@ -128,7 +128,7 @@ async def test_a_client_that_flushes_twice_and_speaks_on_loses_nothing() -> None
         await until(second.feed_ended.is_set)
         second.finish()
         assert await on.close() == COMPLETED
-        assert (first.taken, second.taken) == ([b"1"], [b"2", b"3"])
+        assert (first.taken, second.taken) == ([b"11"], [b"22", b"33"])
         assert on.client.flushes == 2
 
 
@@ -207,6 +207,56 @@ async def test_the_longest_duration_ends_the_connection_too() -> None:
         await until(sdk.feed_ended.is_set)
         sdk.finish()
         assert await on.close() == verdicts.TOO_LONG[1]
+
+
+async def test_the_longest_duration_counts_from_the_first_audio_over_all_sessions() -> None:
+    """A client that flushes often reaches it, too, and while it waits."""
+    async with stage(session_seconds=1.0) as on:
+        on.say(SECOND, FLUSH)
+        (await on.sdk(0)).finish()
+        await until(lambda: on.client.flushes)
+        on.say(SECOND, FLUSH)
+        (await on.sdk(1)).finish()
+        await until(lambda: on.client.flushes == 2)
+        assert await on.close() == verdicts.TOO_LONG[1]
+        assert on.ended() == {"completed": 2}
+
+
+async def test_a_drain_during_a_flush_lets_the_flush_be_answered() -> None:
+    async with stage() as on:
+        on.say(SECOND, FLUSH)
+        sdk = await on.sdk(0)
+        await until(sdk.feed_ended.is_set)
+        draining = asyncio.create_task(on.sessions.drain())
+        await until(lambda: on.sessions.draining)
+        sdk.say("last")
+        sdk.finish()
+        await draining
+        assert await on.close() == verdicts.DRAINED[1]
+        assert on.client.peer.got == ["last", "flush 1"]
+
+
+async def test_a_flush_in_the_middle_of_a_sample_carries_its_first_byte_over() -> None:
+    async with stage() as on:
+        on.say(b"abc", FLUSH, b"de", FLUSH, b"f", EOS)
+        taken = []
+        for nth in range(3):
+            sdk = await on.sdk(nth)
+            await until(sdk.feed_ended.is_set)
+            sdk.finish()
+            taken.append(b"".join(sdk.taken))  # type: ignore[arg-type] # all are bytes
+        assert await on.close() == COMPLETED
+        assert taken == [b"abc", b"cde", b"ef"]
+        assert on.client.starts == [0.0, 2 / 32000, 4 / 32000]
+
+
+async def test_a_drain_waits_for_what_is_held() -> None:
+    async with stage() as on:
+        with on.sessions.held.one():
+            draining = asyncio.create_task(on.sessions.drain())
+            assert await on.close() == verdicts.DRAINED[1]
+            assert not draining.done()
+        await draining
 
 
 @pytest.mark.parametrize("is_flushed", [True, False])

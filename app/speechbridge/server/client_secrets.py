@@ -1,8 +1,8 @@
 """Client secrets: keys that live for minutes, which a server of one's own gets for its pages. In memory only.
 
 A page's visitors can read whatever the page has, so it must not have an API key. Its server asks for a secret with that
-key and hands it on. A secret connects to every WebSocket endpoint as its key does, under the limits of that key's
-owner, and can do nothing else: not ask for another secret, for one.
+key and hands it on. A secret opens every endpoint as its key does, under the limits of that key's owner, but one: it
+cannot ask for another secret.
 """
 
 from __future__ import annotations

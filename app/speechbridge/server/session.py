@@ -21,6 +21,7 @@ from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode, fit_reas
 from speechbridge.protocol.messages import EOS, end_of_words, kind_of
 from speechbridge.server.delays import KINDS, Delays
 from speechbridge.server.endings import log_end
+from speechbridge.server.held import Held
 from speechbridge.server.intake import Intake, Owner, asked_of
 from speechbridge.server.places import LOST, NoPlace, Place, Places
 from speechbridge.server.processors import Processors
@@ -99,8 +100,7 @@ class Sessions:
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
         self._past = Totals()  # of the sessions that have ended
-        self._none_alive = asyncio.Event()
-        self._none_alive.set()
+        self.held = Held()  # a drain waits for it
 
     @property
     def alive(self) -> int:
@@ -123,12 +123,14 @@ class Sessions:
         *,
         session_id: str | None = None,
         place: Place | None = None,
+        longest: float | None = None,
         ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
         """Run one session; return how the connection is to be closed.
 
         `greet` is awaited with the session's id, `ended` is called with what the session has done. `place` is what its
-        client waited for; it is given back. Without one, a place is taken.
+        client waited for; it is given back. Without one, a place is taken. `longest` are the seconds that it may last,
+        where that is not what the settings say.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
@@ -139,7 +141,10 @@ class Sessions:
         try:
             if self.draining:  # its client connected before: on one connection, streams may follow each other
                 return DRAINED[1]
-            return await self._run(Session(self, connection, request, session_id or new_id(), place), greet, ended)
+            session = Session(self, connection, request, session_id or new_id(), place)
+            session.longest = self.session_seconds if longest is None else longest
+            with self.held.one():
+                return await self._run(session, greet, ended)
         finally:
             await place.release(was_cut=True)  # unless it was given back before
 
@@ -151,7 +156,6 @@ class Sessions:
 
     async def _run(self, session: Session, greet: Greet | None, ended: Callable[[Totals], object]) -> Close:
         self._alive.add(session)
-        self._none_alive.clear()
         within = current_session.set(session.id)
         try:
             close = await session.run(greet)
@@ -164,8 +168,6 @@ class Sessions:
             totals = session.totals()
             self._past += totals
             ended(totals)
-            if not self._alive:
-                self._none_alive.set()
 
     async def drain(self, seconds: float | None = None) -> None:
         """End every session's input; wait until each has sent its last results, at most so many seconds.
@@ -182,7 +184,7 @@ class Sessions:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds + LIMITS.grace + 0.5):
                 await self.no_longer_queued()
-                await self._none_alive.wait()
+                await self.held.none()
         await self.no_longer_read()
 
 
@@ -204,6 +206,7 @@ class Session:
     ) -> None:
         self.id = session_id
         self.place = place
+        self.longest = 0.0  # seconds; 0: no limit
         self._sessions = sessions
         self._connection = connection
         self._source = request.content_type  # what the client sends
@@ -311,8 +314,8 @@ class Session:
             if greet is not None:
                 await greet(self.id)
             listener = asyncio.create_task(self._listen(intake), name=f"{self.id}-listener")
-            loop, longest = asyncio.get_running_loop(), sessions.session_seconds
-            limit = loop.call_later(longest, self.end, TOO_LONG) if longest else None
+            loop = asyncio.get_running_loop()
+            limit = loop.call_later(self.longest, self.end, TOO_LONG) if self.longest else None
             try:
                 async for response in bridge:
                     self._count(response)

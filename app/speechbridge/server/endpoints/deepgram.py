@@ -70,12 +70,13 @@ def router(sessions: Sessions) -> APIRouter:
         await socket.accept()
         connection = WebSocketConnection(socket)
         face = DeepgramConnection(connection, asked)
-        try:
-            close = await run_successively(sessions, face, face.ended)
-        finally:
-            await face.stop()
-        await (face.finish() if close.code == CloseCode.NORMAL else face.tell(wrong(close.reason)))
-        await connection.close(close)
+        with sessions.held.one():  # a drain waits until its client is told
+            try:
+                close = await run_successively(sessions, face, face.ended)
+            finally:
+                await face.stop()
+            await (face.finish() if close.code == CloseCode.NORMAL else face.tell(wrong(close.reason)))
+            await connection.close(close)
 
     return routes
 

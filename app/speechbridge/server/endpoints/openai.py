@@ -86,12 +86,13 @@ def router(sessions: Sessions, make_client_secret: MakeSecret) -> APIRouter:
         settings = (secret.settings if secret else Settings()).with_model(query.get("model", ""))
         face = OpenAiConnection(connection, settings, is_beta=socket.headers.get("openai-beta", "") == BETA)
         close = refusal(query)
-        if close is None:
-            await face.greet()
-            close = await run_successively(sessions, face)
-        if close.code != CloseCode.NORMAL:
-            await face.tell(ending(close))
-        await connection.close(close)
+        with sessions.held.one():  # a drain waits until its client is told
+            if close is None:
+                await face.greet()
+                close = await run_successively(sessions, face)
+            if close.code != CloseCode.NORMAL:
+                await face.tell(ending(close))
+            await connection.close(close)
 
     return routes
 
