@@ -31,7 +31,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
-    assert speechbridge.__version__ == version("speechbridge")
+    assert speechbridge.__version__ == version("live-speech-bridge")
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

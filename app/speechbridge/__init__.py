@@ -77,7 +77,7 @@ def _version() -> str:
     from importlib import metadata  # noqa: PLC0415 # takes longer to load than all of this module
 
     try:
-        return metadata.version(__name__)
+        return metadata.version("live-speech-bridge")  # as pyproject.toml names it
     except metadata.PackageNotFoundError:  # run from its sources, without an installation
         return "unknown"
 

@@ -515,7 +515,7 @@ def test_what_is_running_is_told(settings: dict[str, str], engine: str, monkeypa
     [sample] = build.samples
     python = ".".join(map(str, sys.version_info[:3]))
     assert (build.name, sample.value) == ("speechbridge_build_info", 1)
-    assert sample.labels == {"version": version("speechbridge"), "python": python, "engine": engine}
+    assert sample.labels == {"version": version("live-speech-bridge"), "python": python, "engine": engine}
 
 
 async def test_an_open_circuit_and_no_sessions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ No session runs while a client waits, so none is taken up. While a session is fl
 matters: `ReadAhead` looks for it, keeps what comes before it, and stops reading once that is a lot.
 
 Limits see one stream: its longest duration counts from the first audio, over all sessions and the waits between them. A
-flush may come in the middle of a sample, whose first bytes then go to both sessions: the next one begins on a whole one.
+flush may come in the middle of a sample, whose first bytes then go to both sessions: the next begins on a whole one.
 """
 
 from __future__ import annotations
