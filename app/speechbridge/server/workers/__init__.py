@@ -10,7 +10,7 @@ Why the parent accepts, and not the workers. With SO_REUSEPORT the kernel deals 
 addresses: of 20 on two workers, one of them gets 13 or more in a quarter of all cases, and what it deals to a worker
 that has stopped, or has just died, is lost. Workers that accept from one shared socket take turns by chance: whoever is
 less busy is asleep, and the last one that slept is woken first. The parent knows how many connections each worker has,
-and which one does not answer, and gives the next one to the worker that has the fewest. That costs 0.1 ms a connection.
+and which one does not answer, and gives the next one to the worker that has the fewest.
 
 Each worker has one channel to its parent (`channel`). These messages go over it:
 
