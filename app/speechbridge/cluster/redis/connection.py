@@ -23,7 +23,6 @@ from redis.exceptions import TimeoutError as TookTooLong
 
 from speechbridge.backoff import Backoff
 from speechbridge.cluster import Away
-from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0  # seconds. On one machine a call takes 0.2 ms; a Redis that takes this long stands still
 BACKOFF = Backoff(0.1, 2.0)  # seconds, between two tries to subscribe
+CANCEL_AGAIN = 0.5  # seconds
 CONNECTIONS = 64  # at once. Calls are batched; a guess at how many are under way while Redis stands still
 
 
@@ -84,7 +84,9 @@ class Redis:
                 await self._client.ping()
             yield
         finally:
-            await cancel_and_wait(listening)
+            while not listening.done():  # redis loses a cancellation that comes while it connects
+                listening.cancel()
+                await asyncio.wait({listening}, timeout=CANCEL_AGAIN)
             with suppress(RedisError, OSError):
                 await self._client.aclose()
 
