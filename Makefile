@@ -30,7 +30,7 @@ check: lint
 # Four at a time they take each other's CPU, and a time limit may pass: the few that fail are run again, alone.
 test: develop
 	@rm -f .failed
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not other_browser" --failed-to .failed || \
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not other_browser" --failed-to=.failed || \
 	  { test -s .failed && echo "again, alone:" && $(BIN)/python -m pytest @.failed; }
 
 # The page in Firefox and WebKit, where they are installed. One at a time: each draws with all the cores there are.
