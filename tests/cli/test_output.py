@@ -151,7 +151,8 @@ def test_raw_samples_come_by_stdin(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("redirection", "said"), [("<&-", "stdin is closed: pipe a sound file into it"), ("</dev/null", "stdin holds no file")]
+    ("redirection", "said"),
+    [("<&-", "stdin is closed: pipe a sound file into it"), ("</dev/null", "stdin holds no file")],
 )
 def test_stdin_without_sound_is_one_line_and_exit_2(url: str, redirection: str, said: str) -> None:
     code, out, err = sh(f"{US} transcribe --url {url} - {redirection}")
