@@ -155,7 +155,7 @@ async def test_everything_works_with_the_keyboard() -> None:
             visible = "getComputedStyle(document.activeElement).outlineStyle != 'none'"
             around = "getComputedStyle(document.querySelector('main'), '::after').borderStyle == 'solid'"
             assert await page.evaluate(f"{visible} || {around}"), f"{reached[-1]} shows no focus"
-        tools = ["open-history", "open-save", "open-text", "full-screen", "open-help"]
+        tools = ["open-history", "open-save", "open-share", "open-text", "full-screen", "open-help"]
         assert reached == [*tools, "captions", "start", "source"]
         await page.locator("#source").press("Shift+Tab")
         await page.keyboard.press("Enter")
