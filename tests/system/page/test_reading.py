@@ -149,7 +149,7 @@ async def test_the_text_size_can_be_changed_and_is_remembered() -> None:
 async def test_everything_works_with_the_keyboard() -> None:
     async with service(talk(LINES, "and so on")) as server, opened(server.url) as page:
         reached = []
-        for _ in range(8):
+        for _ in range(9):
             await page.keyboard.press("Tab")
             reached.append(await page.evaluate("document.activeElement.id"))
             visible = "getComputedStyle(document.activeElement).outlineStyle != 'none'"
