@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 HERE = Path(__file__).parent
-MARKED = {HERE / "chaos": pytest.mark.chaos, HERE / "system" / "page": pytest.mark.browser}  # all tests of these rooms
+MARKED = {  # all tests of these rooms
+    HERE / "chaos": pytest.mark.chaos,
+    HERE / "system" / "page": pytest.mark.browser,
+    HERE / "cluster": pytest.mark.slow,  # with a Redis, most of them
+}
 FEW = 10  # failed tests that may have failed because the machine was busy
 PATIENCE = 5.0  # seconds within which what was told to end must have ended
 

@@ -94,6 +94,7 @@ def test_the_picture_of_the_watchdog_is_its_table() -> None:
     assert drawn == {move: after for move, after in moves.items() if after is not move[0]}
 
 
+@pytest.mark.slow
 def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],

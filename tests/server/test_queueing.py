@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from speechbridge.server.run import Server
     from tests.helpers.redis import RedisServer
 
+pytestmark = pytest.mark.slow  # with processes, or with a Redis
+
 QUEUE = f"{STREAM}&queue=true"
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from speechbridge.server.run import Server
     from tests.helpers.redis import RedisServer
 
+pytestmark = pytest.mark.slow  # with processes, or with a Redis
+
 SHARED = f"{STREAM}&share=true"
 FINALS = [
     Final(n, n + 1.0, (Element(f"word{n}", ts=n, end_ts=n + 0.5), Element(".", "punct"))).encode() for n in range(5)
