@@ -261,11 +261,11 @@ async def asks_for_an_unknown_path(stage: Stage) -> Figures:
     with pytest.raises(InvalidStatus):
         async with client(stage.server, "/nowhere"):
             pass
-    stage.sessions.draining = True
+    stage.sessions.began_draining.set()
     with pytest.raises(InvalidStatus):
         async with client(stage.server):
             pass
-    stage.sessions.draining = False
+    stage.sessions.began_draining.clear()
     await stage.quiet()
     return Counter()
 

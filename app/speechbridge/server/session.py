@@ -93,14 +93,18 @@ class Sessions:
         self.places = places or Places()  # at the speech service
         self.waited = waited
         self.delayed = delayed
-        self.draining = False  # then no session begins; handshakes are refused
         self.no_longer_queued: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self.no_longer_read: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
-        self.began_draining = asyncio.Event()  # for connections on which no session runs at the moment
+        self.began_draining = asyncio.Event()  # a connection on which no session runs at the moment waits for it
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
         self._past = Totals()  # of the sessions that have ended
         self.held = Held()  # a drain waits for it
+
+    @property
+    def draining(self) -> bool:
+        """Whether no session begins any more, and handshakes are refused."""
+        return self.began_draining.is_set()
 
     @property
     def alive(self) -> int:
@@ -176,7 +180,6 @@ class Sessions:
 
         Cancellation: the sessions go on to their end, and nobody waits for them.
         """
-        self.draining = True
         self.began_draining.set()
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         for session in self._alive:

@@ -54,7 +54,7 @@ async def test_head_is_answered_as_get_without_the_body(path: str) -> None:
         head, get = await http.head(url), await http.get(url)
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-type"] == get.headers["content-type"]
-        server.sessions.draining = True
+        server.sessions.began_draining.set()
         assert (await http.head(url)).status_code == (503 if path == "/readyz" else 200)
 
 

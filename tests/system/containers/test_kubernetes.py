@@ -177,7 +177,7 @@ async def test_probes_ask_for_what_the_service_answers() -> None:
             asked = container()[name]["httpGet"]
             assert asked["port"] in ports
             assert (await http.get(asked["path"])).status_code == 200
-        server.sessions.draining = True
+        server.sessions.began_draining.set()
         assert (await http.get(container()["readinessProbe"]["httpGet"]["path"])).status_code == 503
         assert (await http.get(container()["livenessProbe"]["httpGet"]["path"])).status_code == 200
     assert container()["startupProbe"]["periodSeconds"] * container()["startupProbe"]["failureThreshold"] >= 60
