@@ -64,6 +64,25 @@ class About:
         return cls(**json.loads(text))
 
 
+class Covered:
+    """Takes down for a stream what its upstream settles, of audio from a position on. Implements `Follower`."""
+
+    def __init__(self, stream: ResumableConnection, origin: int) -> None:
+        self._stream = stream
+        self._origin = origin
+
+    def settled(self, position: int) -> None:
+        record = self._stream.record
+        if not record.is_kept:
+            self._stream.kept()
+        if position == 0:
+            self._stream.has_hung_up.clear()
+        record.settle(self._origin + position)
+
+    def hung_up(self) -> None:
+        self._stream.has_hung_up.set()
+
+
 class Connection(ClientConnection, Protocol):
     """One of the connections of a client."""
 
@@ -85,6 +104,8 @@ class ResumableConnection:
         self.about = about
         self.record = record
         self.over = asyncio.Event()  # the session has ended, and its verdict is known
+        self.has_hung_up = asyncio.Event()  # on the upstream
+        self.has_hung_up.set()
         self.kept: Callable[[], object] = lambda: None  # called once it is known that the stream can be moved
         self.moves: Callable[[], object] = lambda: None  # called before its session is cut, as it is moved
         self.is_moving = False  # its session is cut, and goes on at another process
@@ -137,19 +158,6 @@ class ResumableConnection:
             self._verdict = self._verdict or TOO_SLOW
             self._leave()
         self._changed.set()
-
-    def settles(self, origin: int) -> Callable[[int], None]:
-        """Return what is to be told where the upstream's finals cover its audio, which began at this position.
-
-        It is told as soon as it is known that they will cover any: such a stream can be moved to another process.
-        """
-
-        def settle(position: int) -> None:
-            if not self.record.is_kept:
-                self.kept()
-            self.record.settle(origin + position)
-
-        return settle
 
     def end(self, verdict: Close) -> None:
         """Close the client's connection with this verdict once it has all finals. What it still sends is dropped."""

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import secrets
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CUT = Close(CloseCode.INTERNAL, "the stream was cut")
+HANG_UP_SECONDS = 6.0  # a connection that is being made cannot be cut: it ends by its own timeout
 ROOM = 3 * 2**20  # bytes of audio that no final covers, kept for another process: as much as an engine keeps
 
 
@@ -150,6 +152,9 @@ class ResumableConnections:
             stream.is_moving = True
             stream.moves()
             await cancel_and_wait(session)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HANG_UP_SECONDS):
+                    await stream.has_hung_up.wait()
         try:
             await self.journal.let_go(stream.record)
         except Away as away:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from speechbridge.protocol.request import BadRequest, StreamRequest
     from speechbridge.server.client import ClientConnection
     from speechbridge.server.delays import Kind
+    from speechbridge.server.settling import Follower
     from speechbridge.server.verdicts import Verdict
     from speechbridge.settings import SessionSettings
     from syncbridge import Direction, Statistics
@@ -130,14 +131,14 @@ class Sessions:
         session_id: str | None = None,
         place: Place | None = None,
         longest: float | None = None,
-        settle: Callable[[int], object] | None = None,
+        follower: Follower | None = None,
         ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
         """Run one session; return how the connection is to be closed.
 
         `greet` is awaited with the session's id, `ended` is called with what the session has done. `place` is what its
         client waited for; it is given back. Without one, a place is taken. `longest` are the seconds that it may last,
-        where that is not what the settings say. `settle` is told up to where the audio is settled (`Settling`).
+        where that is not what the settings say. `follower` is told up to where the audio is settled.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
@@ -149,8 +150,7 @@ class Sessions:
             if self.draining:  # its client connected before: on one connection, streams may follow each other
                 return DRAINED[1]
             session = Session(self, connection, request, session_id or new_id(), place)
-            session.longest = self.session_seconds if longest is None else longest
-            session.settle = settle
+            session.longest, session.follower = self.session_seconds if longest is None else longest, follower
             with self.held.one():
                 return await self._run(session, greet, ended)
         finally:
@@ -215,7 +215,7 @@ class Session:
         self.id = session_id
         self.place = place
         self.longest = 0.0  # seconds; 0: no limit
-        self.settle: Callable[[int], object] | None = None
+        self.follower: Follower | None = None
         self._sessions = sessions
         self._connection = connection
         self._source = request.content_type  # what the client sends
@@ -296,7 +296,7 @@ class Session:
     async def _stream(self, greet: Greet | None) -> Close:
         sessions = self._sessions
         upstream = sessions.engine(self._request)
-        settling = Settling(upstream, self.settle if self._source == self._request.content_type else None)
+        settling = Settling(upstream, self.follower if self._source == self._request.content_type else None)
 
         def start(audio: Iterator[bytes]) -> Iterable[str]:  # an upstream with statistics counts what it is given
             return settling.start(audio if upstream.statistics else map(self._fed_with, audio))

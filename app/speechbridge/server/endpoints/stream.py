@@ -19,7 +19,7 @@ from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
 from speechbridge.server.places import NoPlace, Place
 from speechbridge.server.queueing import Left, Queue
-from speechbridge.server.resumable import UNKNOWN, About, ResumableConnection
+from speechbridge.server.resumable import UNKNOWN, About, Covered, ResumableConnection
 from speechbridge.server.session import Sessions, new_id
 from speechbridge.server.sharing import Sharing
 
@@ -161,9 +161,9 @@ class _Streams:
                 move()
 
             stream.moves = moves
-            settle = stream.settles(origin) if self._resumable.journal.survives else None
+            follower = Covered(stream, origin) if self._resumable.journal.survives else None
             return await sessions.run(
-                client, request, session_id=about.session_id, place=place, longest=left, settle=settle
+                client, request, session_id=about.session_id, place=place, longest=left, follower=follower
             )
 
 
