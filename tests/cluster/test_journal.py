@@ -169,7 +169,7 @@ async def test_while_redis_stands_still_finals_go_out_and_no_audio_is_confirmed(
             async with asyncio.timeout(3.0):
                 await until(lambda: record.shown == 1)
             assert record.told == 8
-            assert first.unjournalled == 1
+            assert first.unstored == 1
             redis.thaw()
             await stored(record)
         async with process(redis, prefix) as second:

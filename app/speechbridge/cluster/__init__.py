@@ -141,6 +141,10 @@ class Journal(Protocol):
     def survives(self) -> bool:
         """Whether streams survive their process. Without that, nothing is kept, and nothing can be taken."""
 
+    @property
+    def unstored(self) -> int:
+        """How many finals clients were shown that were not stored, as they could not wait."""
+
     def keep(self, record: Record, lost: Callable[[], object]) -> None:
         """Keep a stream that this process has begun, or taken. Never waits.
 

@@ -140,6 +140,7 @@ class NoJournal:
     """Implements `Journal` for a process that shares its streams with nobody: they end with it."""
 
     survives = False
+    unstored = 0
 
     def keep(self, record: Record, lost: Callable[[], object]) -> None:
         pass

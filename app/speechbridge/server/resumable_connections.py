@@ -42,12 +42,12 @@ ROOM = 3 * 2**20  # bytes of audio that no final covers, kept for another proces
 class ResumableConnections:
     """The streams, by their keys. A stream stays for a while after its session has ended.
 
-    With a `prefix`, by which all keys begin, other processes know whose a stream is. `moved` counts those that were let
-    go, `taken` those that came.
+    With a `prefix`, by which all keys begin, other processes know whose a stream is. `let_go` and `taken` count
+    those that went to another process, and that came.
     """
 
     def __init__(self, settings: SessionSettings, journal: Journal | None = None, *, prefix: str = "") -> None:
-        self.moved = self.taken = 0
+        self.let_go = self.taken = 0
         self.journal = journal or NoJournal()
         self._prefix = prefix
         self._away_seconds = settings.resume_seconds
@@ -141,14 +141,14 @@ class ResumableConnections:
         key = stream.record.key
         found = self._moves.get(key)
         if found is None:
-            found = self._moves[key] = asyncio.create_task(self._let_go(stream, close), name="resumable-move")
+            found = self._moves[key] = asyncio.create_task(self._hand_over(stream, close), name="resumable-move")
             found.add_done_callback(lambda _: self._moves.pop(key, None))
         return found
 
-    async def _let_go(self, stream: ResumableConnection, close: Close) -> None:
+    async def _hand_over(self, stream: ResumableConnection, close: Close) -> None:
         key = stream.record.key
         if (session := self._sessions.get(key)) is not None:
-            self.moved += 1
+            self.let_go += 1
             stream.is_moving = True
             stream.moves()
             await cancel_and_wait(session)

@@ -70,7 +70,7 @@ class RedisJournal:
     survives = True
 
     def __init__(self, redis: Redis, seconds: float) -> None:
-        self.unjournalled = 0  # finals that clients saw before they were stored
+        self.unstored = 0  # finals that clients saw before they were stored
         self._redis = redis
         self._keep_ms = round((seconds + KEEP_LONGER) * 1000)
         self._process = secrets.token_urlsafe(12)
@@ -241,8 +241,10 @@ class RedisJournal:
 
     def _is_away(self, away: Away) -> None:
         shown = sum(kept.record.show() for kept in self._kept.values())
-        self.unjournalled += shown
-        logger.warning("%d streams cannot be journalled: %s; clients saw %d finals", len(self._kept), away, shown)
+        self.unstored += shown
+        logger.warning(
+            "%d streams cannot be stored: %s; clients got %d finals all the same", len(self._kept), away, shown
+        )
         if asyncio.get_running_loop().time() - self._reached_at >= HANG_UP_SECONDS:
             for kept in [kept for kept in self._kept.values() if not kept.record.is_attended]:
                 self.forget(kept.record)
