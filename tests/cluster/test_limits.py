@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Away, Entry, Excess
+from speechbridge.cluster import Away, Excess, Newcomer
 from speechbridge.cluster.redis.connection import PATIENCE as REDIS_PATIENCE
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.cluster.redis.limits import ALIVE_SECONDS, RedisUse
@@ -219,7 +219,7 @@ async def test_one_who_has_gone_while_all_were_asked_has_no_place(shared: Shared
 async def test_what_a_dead_replica_had_is_free_again_after_15_seconds(server: RedisServer) -> None:
     clock, redis = Clock(), Redis(server.url, "dead")
     dead, alive = RedisUse(redis, 0, clock), RedisUse(redis, 0, clock)
-    place = Entry((), [("address x", 1)])
+    place = Newcomer((), [("address x", 1)])
     async with redis.running():
         assert await dead.enter({}, [place]) == [None]
         clock.now += ALIVE_SECONDS - 1
@@ -232,7 +232,7 @@ async def test_what_a_dead_replica_had_is_free_again_after_15_seconds(server: Re
 async def test_a_call_that_comes_late_changes_nothing(server: RedisServer) -> None:
     redis = Redis(server.url, "late")
     one, two = RedisUse(redis, 0), RedisUse(redis, 0)
-    place = Entry((), [("address x", 1)])
+    place = Newcomer((), [("address x", 1)])
     async with redis.running():
         await one.enter({}, [])
         late = one._calls
@@ -247,7 +247,7 @@ async def test_a_call_that_comes_late_changes_nothing(server: RedisServer) -> No
 async def test_a_call_that_is_carried_out_twice_takes_one_place(server: RedisServer) -> None:
     redis = Redis(server.url, "twice")
     one, two = RedisUse(redis, 0), RedisUse(redis, 0)
-    place = Entry((), [("address x", 2)])
+    place = Newcomer((), [("address x", 2)])
     async with redis.running():
         for _ in range(2):
             one._calls = iter([1])  # type: ignore[assignment] # the same call
@@ -259,7 +259,7 @@ async def test_every_key_of_limits_has_an_expiry(server: RedisServer) -> None:
     redis = Redis(server.url, "expire")
     use = RedisUse(redis, 120)
     async with redis.running():
-        await use.enter({"streams": 3}, [Entry(["address x"], [("address x", 0), ("service ", 9)])])
+        await use.enter({"streams": 3}, [Newcomer(["address x"], [("address x", 0), ("service ", 9)])])
         keys = [key async for key in redis._client.scan_iter("*expire*")]
         assert len(keys) == 4
         for key in keys:

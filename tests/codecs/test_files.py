@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SAID = clip.pcm(seconds=2.0)
-MP4 = FILES[0]
+MP4, FLV = FILES[0], FILES[4]
 
 
 def heard(data: bytes) -> bytes:
@@ -67,6 +67,12 @@ def test_audio_that_nothing_decodes_is_refused() -> None:
     data = changed(stored(MP4), (Change(0.875, 0, b"\0"),))
     with pytest.raises(BadRequest, match="no audio track"):
         heard(data)
+
+
+def test_a_file_in_which_another_track_begins_is_heard_up_to_there() -> None:
+    """FFmpeg finds it on the way, and PyAV does not know it: found by the fuzzer."""
+    changes = Change(0.875, 32, b""), Change(0.79296875, 17, b""), Change(0.26953125, 0, b"\x02")
+    assert heard(changed(stored(FLV), changes))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def _decoded(container: InputContainer, track: AudioStream) -> Iterator[bytes]:
         try:
             packet = next(packets, None)
             frames = packet.decode() if packet is not None else []
-        except UNDECODABLE:
+        except (*UNDECODABLE, IndexError):  # IndexError: a track of which PyAV does not know
             damaged += 1
             if damaged >= DAMAGED:
                 raise BadRequest(NO_AUDIO) from None

@@ -77,9 +77,10 @@ def read(text: str | bytes) -> Event:
         if kind == APPEND:
             return Event(APPEND, event_id, _audio(message))
         session = message.get("session", {})
-        if kind in (UPDATE, BETA_UPDATE) and not (isinstance(session, dict) and session):
+        is_given = isinstance(session, dict) and bool(session)
+        if kind in (UPDATE, BETA_UPDATE) and not is_given:
             raise _missing("session")
-        return Event(str(kind), event_id, session=session)
+        return Event(str(kind), event_id, session=session if is_given else {})
     except WrongEvent as wrong:
         wrong.event_id = event_id
         raise

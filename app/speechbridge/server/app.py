@@ -35,7 +35,7 @@ from speechbridge.server.places import Places
 from speechbridge.server.processors import Processors
 from speechbridge.server.queueing import Queue
 from speechbridge.server.replica import unreachable
-from speechbridge.server.resumable import ResumableConnections
+from speechbridge.server.resumable_connections import ResumableConnections
 from speechbridge.server.session import Sessions
 from speechbridge.server.shared import Alone
 from speechbridge.server.speech import SpeechService, choose, choose_fallback
@@ -72,7 +72,7 @@ def create_app(
     if engine is None:
         given = stream_client_start
         engine = choose(settings, recognizer) if given is None else function_engine(given)
-    cluster = join(settings)
+    cluster = join(settings, settings.resume_seconds)
     places = Places(cluster.leases)
     fallback = choose_fallback(settings, engine, fallback, recognizer)
     speech = SpeechService(engine, settings, metrics.connected, fallback)
@@ -92,8 +92,8 @@ def create_app(
     queue = Queue(places, settings.queue_seconds)
     sessions.no_longer_queued = queue.drain
     readers = read.Readers(cluster.shares, settings.readers)
-    sessions.no_longer_read = readers.drain
-    resumable = ResumableConnections(settings, prefix="" if worker is None else worker.prefix)
+    resumable = ResumableConnections(settings, cluster.journal, prefix="" if worker is None else worker.prefix)
+    sessions.moved_on, sessions.no_longer_read = resumable.drain, readers.drain
     metrics.read(sessions, speech)
     shared.read(sessions, metrics, speech.trouble)
 

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.cluster import Away, Entry
+from speechbridge.cluster import Away, Newcomer
 from speechbridge.cluster.joined import sharing_limits
 from speechbridge.server.limits import Refused, crowded
 from speechbridge.tasks import cancel_and_wait
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from speechbridge.settings import Settings
 
     Places = Sequence[tuple[str, int]]  # the name of each, and the most that there may be
-    Asked = tuple[Entry, asyncio.Future[Excess | None]]
+    Asked = tuple[Newcomer, asyncio.Future[Excess | None]]
 
 logger = logging.getLogger(__name__)
 
@@ -101,14 +101,14 @@ class Replica:
             lease = self._admission.admit(handshake, counted)
         except Refused:  # a key that is not known counts for its address everywhere
             with suppress(Away):
-                if counted and (excess := await self._ask(Entry(counted))) is not None:
+                if counted and (excess := await self._ask(Newcomer(counted))) is not None:
                     raise self._refusal(excess) from None
             raise
         places = [(account.name, account.most) for account in lease.places]
         if not places and not counted:
             return lease
         try:
-            excess = await self._enter(Entry(counted, places))
+            excess = await self._enter(Newcomer(counted, places))
         except Away:
             self._admission.limits.check(lease)  # others may have come while we waited
             self._take(places)
@@ -125,7 +125,7 @@ class Replica:
         """
         places = [(STREAMS, self._most_streams)]
         try:
-            excess = await self._enter(Entry((), places))
+            excess = await self._enter(Newcomer((), places))
         except Away:
             self._take(places)
         else:
@@ -158,7 +158,7 @@ class Replica:
 
     # ---- the calls ---------------------------------------------------------------------------------------------------
 
-    async def _enter(self, entry: Entry) -> Excess | None:
+    async def _enter(self, entry: Newcomer) -> Excess | None:
         """Ask for places, twice if there is none. Return what is too much. Raises Away.
 
         Cancellation: nothing is taken.
@@ -167,9 +167,9 @@ class Replica:
         if excess is None or not excess.places:
             return excess
         await asyncio.sleep(AGAIN_SECONDS)
-        return await self._ask(Entry((), entry.places))
+        return await self._ask(Newcomer((), entry.places))
 
-    async def _ask(self, entry: Entry) -> Excess | None:
+    async def _ask(self, entry: Newcomer) -> Excess | None:
         if self._is_away:
             raise Away("there was no answer to the last call")
         answer: asyncio.Future[Excess | None] = asyncio.get_running_loop().create_future()
@@ -228,7 +228,7 @@ class Replica:
             self._answer(entry, answer, excess)
         self._has = +self._has  # without those of which there is none: they have been told
 
-    def _answer(self, entry: Entry, answer: asyncio.Future[Excess | None], excess: Excess | None) -> None:
+    def _answer(self, entry: Newcomer, answer: asyncio.Future[Excess | None], excess: Excess | None) -> None:
         if not answer.done():
             answer.set_result(excess)
             if excess is None:

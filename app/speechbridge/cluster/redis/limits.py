@@ -12,7 +12,7 @@ from speechbridge.cluster import Excess
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from speechbridge.cluster import Entry
+    from speechbridge.cluster import Newcomer
     from speechbridge.cluster.redis.connection import Redis
 
 SCRIPT = Path(__file__).with_name("limits.lua")
@@ -32,23 +32,23 @@ class RedisUse:
         self._keys = [redis.key(f"limits:{name}") for name in KEYS]
         self._script = redis.script(SCRIPT)
 
-    async def enter(self, own: Mapping[str, int], entries: Sequence[Entry]) -> list[Excess | None]:
+    async def enter(self, own: Mapping[str, int], newcomers: Sequence[Newcomer]) -> list[Excess | None]:
         now = "" if self._clock is None else round(self._clock() * 1000)
         about = (now, self._name, next(self._calls), round(ALIVE_SECONDS * 1000), self._rate, len(own))
         counts = [part for pair in own.items() for part in pair]
-        asked = [part for entry in entries for part in _parts(entry)]
+        asked = [part for newcomer in newcomers for part in _parts(newcomer)]
         answers = await self._redis.run(self._script, self._keys, [*about, *counts, *asked])
-        return [_excess(entry, answer) for entry, answer in zip(entries, answers, strict=True)]
+        return [_excess(newcomer, answer) for newcomer, answer in zip(newcomers, answers, strict=True)]
 
 
-def _parts(entry: Entry) -> list[str | int]:
-    places = [part for place in entry.places for part in place]
-    return [len(entry.handshakes), *entry.handshakes, len(entry.places), *places]
+def _parts(newcomer: Newcomer) -> list[str | int]:
+    places = [part for place in newcomer.places for part in place]
+    return [len(newcomer.handshakes), *newcomer.handshakes, len(newcomer.places), *places]
 
 
-def _excess(entry: Entry, answer: Sequence[int]) -> Excess | None:
+def _excess(newcomer: Newcomer, answer: Sequence[int]) -> Excess | None:
     if not answer:
         return None
     index, milliseconds, *there = answer
-    names = [*entry.handshakes, *(name for name, _ in entry.places)]
+    names = [*newcomer.handshakes, *(name for name, _ in newcomer.places)]
     return Excess(names[index - 1], there[0] if there else 0, milliseconds / 1000)
