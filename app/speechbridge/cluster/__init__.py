@@ -1,4 +1,4 @@
-"""What the processes of one service share, as a port: leases, a queue, a journal, and transcripts that others read.
+"""What the processes of one service share, as a port: leases, a queue, a journal, transcripts for readers, and limits.
 
 Two implementations: `cluster.memory`, for one process, and `cluster.redis`, for any number on any number of machines.
 `cluster.joined` chooses. One suite of tests holds for both.
@@ -39,6 +39,12 @@ process has its stream taken from the first one:
 So a stream never has two upstreams, as long as each process keeps what is said of leases above.
 
 **Transcripts.** What one speaker says may be read by others, at any process: `cluster.transcript` says how.
+
+**Use.** A replica is one service: one process, or a parent with its workers. It counts what its own clients use, by
+name: an address, a key, all connections, all streams. Over several replicas `Use` adds that up, and answers whether one
+more is within the limit. A replica says what it has as a number, not as a difference, so a call may be carried out
+twice; calls are numbered, so one that comes late is dropped. What it has counts for `ALIVE_SECONDS` after its last
+call. One process alone asks nobody: `server.limits` is what this port is in memory.
 """
 
 from __future__ import annotations
@@ -48,7 +54,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from speechbridge.cluster.record import Record
@@ -184,4 +190,37 @@ class Shares(Protocol):
         It is kept up to date for as long as it is read: `Transcript.readers`.
 
         Cancellation: safe.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """One more who comes: the names whose handshakes it counts towards, and those of which it takes a place each.
+
+    Each place comes with the most that there may be, 0 for no limit.
+    """
+
+    handshakes: Sequence[str] = ()
+    places: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Why one more may not come: which name has how many places, or comes too often and has to wait how long."""
+
+    name: str
+    places: int = 0
+    seconds: float = 0.0
+
+
+class Use(Protocol):
+    """What all replicas use together."""
+
+    async def enter(self, own: Mapping[str, int], newcomers: Sequence[Newcomer]) -> list[Excess | None]:
+        """Say what this replica has, and let these enter; return what was too much for each, None if nothing was.
+
+        `own` holds places that it has, by name, those of the newcomers left out. What it does not name stays as it was
+        said before. Raises Away.
+
+        Cancellation: it may have been done, or not.
         """

@@ -34,6 +34,7 @@ from speechbridge.server.metrics import Metrics
 from speechbridge.server.places import Places
 from speechbridge.server.processors import Processors
 from speechbridge.server.queueing import Queue
+from speechbridge.server.replica import unreachable
 from speechbridge.server.resumable_connections import ResumableConnections
 from speechbridge.server.session import Sessions
 from speechbridge.server.shared import Alone
@@ -76,7 +77,7 @@ def create_app(
     fallback = choose_fallback(settings, engine, fallback, recognizer)
     speech = SpeechService(engine, settings, metrics.connected, fallback)
     admission = Admission(settings)
-    shared = Alone(admission) if worker is None else worker
+    shared = Alone(admission, settings) if worker is None else worker
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
         speech.open,
@@ -103,12 +104,13 @@ def create_app(
                 metrics.watching_loop(),
                 processors.running(),
                 cluster.running(),
+                shared.running(),
                 places.running(),
                 speech.running(),
             ):
                 yield
         except Away as away:
-            app.state.failure = f"SPEECHBRIDGE_REDIS_URL: {away}: start it, or check the address"
+            app.state.failure = unreachable(away)
             raise
         except RecognizerFailed as failure:
             app.state.failure = failure if failure.is_explained else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from syncbridge import Overloaded
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from speechbridge.protocol.openai import Settings as OpenAiSettings
     from speechbridge.server.admission import Handshake
@@ -115,6 +116,10 @@ class Link:
         return True
 
     # ---- what is shared: `shared.Worker` -----------------------------------------------------------------------------
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Share it: the channel is open already."""
+        return nullcontext()
 
     async def admit(self, handshake: Handshake) -> Lease:
         """Ask for a lease: see `shared.Shared`."""

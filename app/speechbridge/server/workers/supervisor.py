@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge import cores
 from speechbridge.backoff import Backoff
+from speechbridge.cluster import Away
 from speechbridge.engines.embedded_process import RecognizerFailed
+from speechbridge.server.replica import replica_of, unreachable
 from speechbridge.server.run import ServiceFailed
 from speechbridge.server.speech import embedded_recognizer
 from speechbridge.server.workers.answers import Answers
@@ -83,8 +85,17 @@ class Supervisor:
                 stack.callback(self._rates.close)
             stack.push_async_callback(self._answers.close)
             self._take_signals(stack)
+            await self._join_replicas(stack)
             if await self._start_recognizer(stack):
                 await self._run_workers()
+
+    async def _join_replicas(self, stack: AsyncExitStack) -> None:
+        """Have limits hold over all replicas, if there is a Redis. Raises ServiceFailed."""
+        desk = self._answers.desk
+        try:
+            desk.replica = await stack.enter_async_context(replica_of(desk.admission, self._settings))
+        except Away as away:
+            raise ServiceFailed(unreachable(away)) from None
 
     async def _start_recognizer(self, stack: AsyncExitStack) -> bool:
         """Start the embedded recognizer, if there is to be one. False if we were told to end meanwhile."""
