@@ -166,8 +166,8 @@ class Journal(Protocol):
         Cancellation: it may have been let go, or not.
         """
 
-    async def take(self, key: str) -> Record | None:
-        """Return the stream of a resume key, which is this process' now, to be kept; None if there is none.
+    async def take(self, key: str, owner: str) -> Record | None:
+        """Return the stream of a resume key, which is this process' now, to be kept; None if this owner has none.
 
         Raises Away, and Elsewhere if another process has it and does not let it go.
 

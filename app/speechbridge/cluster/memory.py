@@ -151,7 +151,7 @@ class NoJournal:
     async def let_go(self, record: Record) -> None:
         pass
 
-    async def take(self, _key: str) -> Record | None:
+    async def take(self, _key: str, _owner: str) -> Record | None:
         return None
 
 

@@ -38,6 +38,7 @@ class Record:
     about: str = field(repr=False)
     room: int
     unit: int = 1
+    owner: str = ""  # of the API key with which it began; only with a key of the same owner it can be resumed
     received: int = 0  # bytes
     settled: int = 0
     confirmed: int = 0  # finals

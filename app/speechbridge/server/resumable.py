@@ -49,7 +49,6 @@ class About:
     """What another process must know to go on with a stream, beside its record."""
 
     session_id: str
-    owner: str = ""  # of the API key with which it began; only with a key of the same owner it can be resumed
     read: str | None = field(default=None, repr=False)  # the token for readers, if the client shares
     query: str = ""  # of the request, without a key
     holder: str = ""  # of the place at the speech service

@@ -57,9 +57,10 @@ class ResumableConnections:
         self._moves: dict[str, asyncio.Task[None]] = {}
         self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def begin(self, about: About) -> ResumableConnection:
-        """Make the connection of a new session, to be run with `run`."""
-        return self._add(about, Record(self._prefix + secrets.token_urlsafe(18), about.encode(), ROOM, about.frame))
+    def begin(self, about: About, owner: str = "") -> ResumableConnection:
+        """Make the connection of a new session, to be run with `run`. `owner` is that of its API key."""
+        key = self._prefix + secrets.token_urlsafe(18)
+        return self._add(about, Record(key, about.encode(), ROOM, about.frame, owner))
 
     def _add(self, about: About, record: Record) -> ResumableConnection:
         stream = ResumableConnection(about, record, away_seconds=self._away_seconds)
@@ -70,7 +71,7 @@ class ResumableConnections:
     def find(self, key: str, owner: str = "") -> ResumableConnection | None:
         """Return the stream of a resume key; None if there is none here (any more), or if it is another owner's."""
         stream = self._streams.get(key)
-        return stream if stream is not None and stream.about.owner == owner else None
+        return stream if stream is not None and stream.record.owner == owner else None
 
     async def take(self, key: str, owner: str, finals: int, run: Callable[[ResumableConnection], object]) -> bool:
         """Take a stream from another process for its client, which has so many finals. Raises Away, and Elsewhere.
@@ -84,7 +85,7 @@ class ResumableConnections:
                 return True
             if (moving := self._moves.get(key)) is not None:
                 await asyncio.shield(moving)
-            record = await self.journal.take(key)
+            record = await self.journal.take(key, owner)
             if record is None:
                 return False
             about = About.parse(record.about)
@@ -93,9 +94,7 @@ class ResumableConnections:
                 record.recount(finals)
             stream = self._add(about, record)
             self._keep(stream)
-            if about.owner != owner:
-                self._move(stream, TAKEN_OVER)
-            elif record.verdict:
+            if record.verdict:
                 stream.end(Close(*json.loads(record.verdict)))
                 self._retire(stream)
             else:

@@ -109,10 +109,10 @@ class RedisJournal:
             finally:
                 self.forget(record)
 
-    async def take(self, key: str) -> Record | None:
+    async def take(self, key: str, owner: str) -> Record | None:
         name, clock = _name(key), asyncio.get_running_loop().time
         gives_up_at = clock() + TAKE_SECONDS
-        while (found := await self._call("take", name, self._process, self._beats, self._channels, name))[0] == "wait":
+        while (found := await self._take(name, owner))[0] == "wait":
             if clock() >= gives_up_at:
                 raise Elsewhere
             await asyncio.sleep(ASK_SECONDS)
@@ -122,6 +122,7 @@ class RedisJournal:
         record = Record(
             key,
             about,
+            owner=owner,
             room=0,  # its owner knows
             received=int(received),
             settled=int(settled),
@@ -221,6 +222,7 @@ class RedisJournal:
         values: list[str | float | bytes] = [
             kept.number,
             self._keep_ms,
+            record.owner,
             record.about if kept.is_whole else "",
             begin,
             audio,
@@ -262,6 +264,9 @@ class RedisJournal:
     async def _disown(self, name: str) -> None:
         with suppress(Away):  # it is asked for again
             await self._call("disown", name, self._process)
+
+    async def _take(self, name: str, owner: str) -> Any:
+        return await self._call("take", name, self._process, owner, self._beats, self._channels, name)
 
     async def _call(self, name: str, stream: str, *arguments: str) -> Any:
         return await self._redis.run(self._script, self._keys(stream), [name, *arguments])

@@ -101,7 +101,7 @@ class _Streams:
         self, connection: WebSocketConnection, request: StreamRequest, place: Place, token: str | None, lease: Lease
     ) -> None:
         query, frame = replace(request, access_token="").query(), request.content_type.frame or 1
-        stream = self._resumable.begin(About(new_id(), lease.owner, token, query, place.holder, time.time(), frame))
+        stream = self._resumable.begin(About(new_id(), token, query, place.holder, time.time(), frame), lease.owner)
         self._resumable.run(stream, self._run(stream, request, place, lease))
         await stream.serve(connection)
 
