@@ -41,7 +41,7 @@ COPY bridge bridge
 COPY app app
 RUN python -m pip wheel --quiet --no-index --find-links wheels --no-deps --wheel-dir wheels . \
     && python -m venv --without-pip /opt/speechbridge \
-    && python -m pip --python /opt/speechbridge/bin/python install --quiet --no-index --find-links wheels live-speech-bridge
+    && python -m pip --python /opt/speechbridge/bin/python install --quiet --no-index --find-links wheels 'live-speech-bridge[workers]'
 # Of the model's wheel only the model is used: the rest of it is 70 MB.
 RUN cd /opt/speechbridge/lib/python3*/site-packages \
     && rm -r moonshine_voice.libs \

@@ -58,4 +58,4 @@ COMPILE := uv pip compile --universal --python-version 3.11 --fork-strategy fewe
 
 lock:
 	$(COMPILE) --group dev --all-extras --output-file requirements-dev.lock
-	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) --group build --extra workers --constraint requirements-dev.lock --output-file requirements.lock
