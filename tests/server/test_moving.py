@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from speechbridge.cluster import FULL
 from speechbridge.engines import Engine, Upstream
 from speechbridge.engines.options import start_of
 from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final
 from speechbridge.protocol.resume import FinalsReceived, Resume
+from speechbridge.server import places
 from tests.helpers.puppet import until
 from tests.helpers.redis import redis_server
 from tests.helpers.service import STREAM, client, ending, service_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
+    from speechbridge.cluster import Answer
     from speechbridge.protocol.request import StreamRequest
     from speechbridge.server.run import Server
 
@@ -137,6 +140,34 @@ async def test_a_process_that_drains_hands_its_streams_over_and_says_so(tmp_path
             messages, close = await ending(again)
         assert words(messages) == ["2@1"]
         assert close == Close(1000, END_OF_INPUT)
+
+
+async def test_one_that_comes_to_a_process_that_cannot_serve_it_is_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then goes on, wherever it comes."""
+    monkeypatch.setattr(places, "ADOPT_SECONDS", 0.0)
+    async with replicas(tmp_path, account_streams=1) as (first, second):
+        async with client(first, RESUMABLE) as socket:
+            greeting = await heard(socket, "connected")
+            await socket.send(said(1) + said(2, SECOND // 2))
+            await heard(socket, "final")
+            socket.transport.abort()
+        with monkeypatch.context() as no_place:
+            no_place.setattr(places.Places, "ask", _full)
+            async with client(second, resuming(greeting["resume"], 1)) as socket:
+                assert (await ending(socket))[1].code == 1013
+        async with client(second, resuming(greeting["resume"], 1)) as socket:
+            await heard(socket, "connected")
+            await socket.send(said(2, SECOND // 2))
+            await socket.send(EOS)
+            messages, close = await ending(socket)
+        assert words(messages) == ["2@1"]
+        assert close == Close(1000, END_OF_INPUT)
+
+
+async def _full(*_: object) -> tuple[Answer, None]:
+    return FULL, None
 
 
 async def test_those_who_read_along_miss_nothing(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from speechbridge.cluster import Away
 from speechbridge.cluster.memory import NoJournal
 from speechbridge.cluster.record import Record
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.resume import COME_BACK_CODES
 from speechbridge.server.resumable import TAKEN_OVER, About, ResumableConnection
 from speechbridge.server.verdicts import DRAINED
 from speechbridge.tasks import cancel_and_wait
@@ -113,12 +114,18 @@ class ResumableConnections:
                 verdict = await session
             finally:
                 if not stream.is_moving:
-                    stream.end(verdict)
-                    stream.record.end(verdict=json.dumps([verdict.code, verdict.reason]))
-                    self._retire(stream)
+                    self._ended(stream, verdict)
 
         task = self._sessions[key] = asyncio.create_task(live(), name="resumable-session")
         task.add_done_callback(lambda _: self._sessions.pop(key, None))
+
+    def _ended(self, stream: ResumableConnection, verdict: Close) -> None:
+        if stream.record.is_kept and verdict.code in COME_BACK_CODES:  # it is this process that cannot go on
+            self._move(stream, verdict)
+            return
+        stream.end(verdict)
+        stream.record.end(verdict=json.dumps([verdict.code, verdict.reason]))
+        self._retire(stream)
 
     async def drain(self) -> None:
         """Let other processes go on with the streams that can be moved. Return once that is so, after a few seconds.
