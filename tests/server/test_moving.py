@@ -166,6 +166,29 @@ async def test_one_that_comes_to_a_process_that_cannot_serve_it_is_told_to_come_
         assert close == Close(1000, END_OF_INPUT)
 
 
+async def test_so_is_one_that_comes_where_all_streams_are_taken(tmp_path: Path) -> None:
+    async with replicas(tmp_path, max_sessions=1, max_connections=9) as (first, second):
+        async with client(first, RESUMABLE) as socket:
+            greeting = await heard(socket, "connected")
+            await socket.send(said(1))
+            await heard(socket, "final")
+            socket.transport.abort()
+        pool = second.app.state.sessions.pool
+        slot = pool.try_acquire()
+        assert slot is not None
+        async with client(second, resuming(greeting["resume"], 1)) as socket:
+            assert (await ending(socket))[1].code == 1013
+        slot.run(lambda: None, name="free again", done=lambda: None)
+        await until(lambda: pool.active == 0)
+        async with client(second, resuming(greeting["resume"], 1)) as socket:
+            await heard(socket, "connected")
+            await socket.send(said(2))
+            await socket.send(EOS)
+            messages, close = await ending(socket)
+        assert words(messages) == ["2@1"]
+        assert close == Close(1000, END_OF_INPUT)
+
+
 async def _full(*_: object) -> tuple[Answer, None]:
     return FULL, None
 

@@ -114,7 +114,8 @@ class ResumableConnection:
             self._before.append(EOS)
         self._message: bytes | str | None = None  # on its way from a connection to the session, one at a time
         self._arrived, self._taken, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._receives = asyncio.Event()  # the session
+        self.has_begun = False  # the session has asked for audio
+        self._receives = asyncio.Event()  # it waits for more than what was there before
         self._left = False  # the client has left for good
         self._kept_characters = sum(map(len, record.finals))
         self._partial: str | None = None
@@ -131,6 +132,7 @@ class ResumableConnection:
 
         Cancellation: no message is lost.
         """
+        self.has_begun = True
         if self._before:
             return self._before.popleft()
         self._receives.set()

@@ -158,9 +158,10 @@ class ResumableConnections:
             stream.is_moving = True
             stream.moves()
             await cancel_and_wait(session)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HANG_UP_SECONDS):
-                    await stream.has_hung_up.wait()
+            if stream.has_begun:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HANG_UP_SECONDS):
+                        await stream.has_hung_up.wait()
         try:
             await self.journal.let_go(stream.record)
         except Away as away:

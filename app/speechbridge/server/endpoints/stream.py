@@ -17,7 +17,7 @@ from speechbridge.protocol.queue import Queue as WaitFor
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
-from speechbridge.server.places import NoPlace, Place
+from speechbridge.server.places import COME_BACK, NoPlace, Place
 from speechbridge.server.queueing import Left, Queue
 from speechbridge.server.resumable import UNKNOWN, About, Covered, ResumableConnection
 from speechbridge.server.session import Sessions, new_id
@@ -127,7 +127,11 @@ class _Streams:
             before: Sequence[Entry] = ()
             if stream.about.read is not None:
                 before = await self._before(stream.about.read, stream.record.total)
-            return await self._run(stream, StreamRequest.parse(stream.about.query), place, lease, before)
+            close = await self._run(stream, StreamRequest.parse(stream.about.query), place, lease, before)
+            is_refused = (
+                close.code == CloseCode.TOO_MANY and not stream.has_begun
+            )  # a dead process' streams count still
+            return COME_BACK if is_refused else close
 
         self._resumable.run(stream, go_on())
 
