@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,8 @@ from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final
 from speechbridge.protocol.resume import FinalsReceived, Resume
-from speechbridge.server import places
+from speechbridge.server import places, resumable_connections
+from tests.helpers.encoded import EXACT_WEBM, encoded
 from tests.helpers.puppet import until
 from tests.helpers.redis import redis_server
 from tests.helpers.service import STREAM, client, ending, service_of
@@ -70,7 +71,7 @@ def said(number: int, length: int = SECOND) -> bytes:
     return bytes([number]) * length
 
 
-async def heard(socket: ClientConnection, kind: str) -> dict[str, object]:
+async def heard(socket: ClientConnection, kind: str) -> dict[str, Any]:
     """Read up to the next message of a kind."""
     while (message := json.loads(await socket.recv()))["type"] != kind:
         pass
@@ -106,6 +107,45 @@ async def test_a_client_that_was_cut_off_goes_on_at_another_process_while_the_fi
         assert close == Close(1000, END_OF_INPUT)
         assert (first.app.state.resumable.let_go, second.app.state.resumable.taken) == (1, 1)
         assert not first.app.state.sessions.alive
+
+
+@pytest.mark.parametrize("media", ["audio/webm", ""])
+async def test_so_does_one_whose_audio_is_decoded(media: str, tmp_path: Path) -> None:
+    """All of it is decoded once more, and what was settled is not said again."""
+    sent = encoded(b"".join(said(number) for number in range(1, 6)), EXACT_WEBM)
+    path = RESUMABLE.replace("content_type=audio%2Fx-raw", "x=") + (f"&content_type={media}" if media else "")
+    async with replicas(tmp_path) as (first, second):
+        async with client(first, path) as socket:
+            greeting = await heard(socket, "connected")
+            await socket.send(sent[: len(sent) // 2])
+            await heard(socket, "final")
+            socket.transport.abort()
+        async with client(second, resuming(greeting["resume"], 1)) as socket:
+            position = (await heard(socket, "connected"))["position"]
+            assert position == len(sent) // 2
+            await socket.send(sent[position:])
+            await socket.send(EOS)
+            messages, close = await ending(socket)
+        assert words(messages) == ["2@1", "3@2", "4@3", "5@4"]
+        assert close == Close(1000, END_OF_INPUT)
+
+
+async def test_one_of_which_too_much_would_have_to_be_kept_cannot_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumable_connections, "ROOM", 1000)
+    sent = encoded(said(1) + said(2), EXACT_WEBM)
+    path = RESUMABLE.replace("content_type=audio%2Fx-raw", "x=")
+    async with replicas(tmp_path) as (first, second), client(first, path) as socket:
+        greeting = await heard(socket, "connected")
+        for start in range(0, len(sent), 500):
+            await socket.send(sent[start : start + 500])
+        await heard(socket, "final")
+        await until(lambda: not first.app.state.resumable.find(greeting["resume"]).record.is_kept)
+        async with client(second, resuming(greeting["resume"], 1)) as elsewhere:
+            assert (await ending(elsewhere))[1].code == 4002
+        await socket.send(EOS)
+        assert (await ending(socket))[1] == Close(1000, END_OF_INPUT)
 
 
 async def test_one_that_comes_back_after_the_end_gets_the_rest_anywhere(tmp_path: Path) -> None:

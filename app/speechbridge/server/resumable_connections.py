@@ -61,11 +61,12 @@ class ResumableConnections:
     def begin(self, about: About, owner: str = "") -> ResumableConnection:
         """Make the connection of a new session, to be run with `run`. `owner` is that of its API key."""
         key = self._prefix + secrets.token_urlsafe(18)
-        return self._add(about, Record(key, about.encode(), ROOM, about.frame, owner))
+        return self._add(about, Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner))
 
     def _add(self, about: About, record: Record) -> ResumableConnection:
         stream = ResumableConnection(about, record, away_seconds=self._away_seconds)
         stream.kept = partial(self._keep, stream)
+        record.outgrown = partial(self.journal.drop, record)
         self._streams[record.key] = stream
         return stream
 
@@ -90,7 +91,7 @@ class ResumableConnections:
             if record is None:
                 return False
             about = About.parse(record.about)
-            record.room, record.audio.unit = ROOM, about.frame
+            record.room, record.audio.unit, record.is_whole = ROOM, about.frame or 1, about.frame is None
             if finals > record.total:  # they were shown in an outage, and could not be stored
                 record.recount(finals)
             stream = self._add(about, record)
