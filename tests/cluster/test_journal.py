@@ -86,7 +86,7 @@ async def test_another_process_goes_on_with_all_that_a_client_was_told(server: R
         record.end()
         await stored(record)
     async with process(server, prefix) as second:
-        taken = await second.take("key")
+        taken = await second.take("key", "")
         assert taken is not None
         assert (taken.about, taken.received, taken.settled, taken.begin) == ("about", 22, 10, 10)
         assert audio(taken) == b"\x00\xff" * 6
@@ -95,7 +95,14 @@ async def test_another_process_goes_on_with_all_that_a_client_was_told(server: R
 
 async def test_what_is_not_known_is_none(server: RedisServer, prefix: str) -> None:
     async with process(server, prefix) as kept:
-        assert await kept.take("another") is None
+        assert await kept.take("another", "") is None
+
+
+async def test_nor_is_a_stream_of_another_owner(server: RedisServer, prefix: str) -> None:
+    async with process(server, prefix) as first, process(server, prefix) as second:
+        owner = await begun(first)
+        assert await second.take("key", "another") is None
+        assert not owner.losses
 
 
 async def test_an_owner_that_lives_is_asked_and_lets_go_of_the_very_last(server: RedisServer, prefix: str) -> None:
@@ -104,7 +111,7 @@ async def test_an_owner_that_lives_is_asked_and_lets_go_of_the_very_last(server:
         owner.record.receive(b"1234")
         put(owner.record, "last", settled=4)
         async with asyncio.timeout(PATIENCE):
-            taken = await second.take("key")
+            taken = await second.take("key", "")
         assert taken is not None
         assert owner.losses
         assert (audio(taken), [*taken.finals]) == (b"34", ["last"])
@@ -116,8 +123,21 @@ async def test_an_owner_that_has_forgotten_a_stream_says_so(server: RedisServer,
         begin_another = Owner(first, Record("another", "about", 10))  # the process goes on to beat
         first.forget(owner.record)
         async with asyncio.timeout(PATIENCE):
-            assert await second.take("key") is not None
+            assert await second.take("key", "") is not None
         assert not begin_another.losses
+
+
+async def test_a_stream_that_is_dropped_is_gone_and_its_client_waits_for_nothing(
+    server: RedisServer, prefix: str
+) -> None:
+    async with process(server, prefix) as first, process(server, prefix) as second:
+        owner = await begun(first)
+        owner.record.receive(b"more")
+        first.drop(owner.record)
+        assert (owner.record.told, audio(owner.record)) == (6, b"")
+        while await second.take("key", "") is not None:
+            pass
+        assert not owner.losses
 
 
 async def test_one_that_lost_its_stream_writes_no_more(server: RedisServer, prefix: str) -> None:
@@ -126,7 +146,7 @@ async def test_one_that_lost_its_stream_writes_no_more(server: RedisServer, pref
         async with process(server, prefix) as first:
             owner = await begun(first)
         async with process(server, prefix) as first_again:
-            taken = await second.take("key")
+            taken = await second.take("key", "")
             assert taken is not None
             taken.room = 100
             new = Owner(second, taken)
@@ -139,7 +159,7 @@ async def test_one_that_lost_its_stream_writes_no_more(server: RedisServer, pref
             assert late.record.told == 2
         async with process(server, prefix) as third:
             async with asyncio.timeout(PATIENCE):
-                found = await third.take("key")
+                found = await third.take("key", "")
             assert found is not None
             assert audio(found) == b"new"
 
@@ -153,7 +173,7 @@ async def test_an_owner_that_stands_still_keeps_its_stream(
         owner.journal.keep(owner.record, lambda: None)  # nothing happens when it is asked
         await until(lambda: owner.record.told == owner.record.received)
         with pytest.raises(Elsewhere):
-            await second.take("key")
+            await second.take("key", "")
 
 
 async def test_while_redis_stands_still_finals_go_out_and_no_audio_is_confirmed(tmp_path: Path, prefix: str) -> None:
@@ -169,11 +189,11 @@ async def test_while_redis_stands_still_finals_go_out_and_no_audio_is_confirmed(
             async with asyncio.timeout(3.0):
                 await until(lambda: record.shown == 1)
             assert record.told == 8
-            assert first.unjournalled == 1
+            assert first.unstored == 1
             redis.thaw()
             await stored(record)
         async with process(redis, prefix) as second:
-            taken = await second.take("key")
+            taken = await second.take("key", "")
             assert taken is not None
             assert (audio(taken), [*taken.finals]) == (b"beforemeanwhile", ["one"])
 
@@ -189,7 +209,7 @@ async def test_a_redis_that_has_forgotten_everything_gets_it_once_more(tmp_path:
             record.receive(b"after")
             await stored(record)
         async with process(redis, prefix) as second:
-            taken = await second.take("key")
+            taken = await second.take("key", "")
             assert taken is not None
             assert (audio(taken), [*taken.finals], taken.settled) == (b"foreafter", ["one"], 4)
 
@@ -231,4 +251,4 @@ async def test_a_redis_that_cannot_be_reached_is_away(tmp_path: Path, prefix: st
             redis.process.kill()
             redis.process.wait()
             with pytest.raises(Away):
-                await first.take("key")
+                await first.take("key", "")

@@ -363,7 +363,7 @@ async def good_end() -> Close:
 
 def test_a_stream_is_resumed_only_by_the_owner_of_the_key_that_began_it() -> None:
     streams = all_streams()
-    stream = streams.begin(About("id", "alice"))
+    stream = streams.begin(About("id"), "alice")
     assert streams.find(stream.record.key, "alice") is stream
     assert streams.find(stream.record.key, "bob") is None
     assert streams.find(stream.record.key) is None

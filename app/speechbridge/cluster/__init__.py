@@ -147,6 +147,10 @@ class Journal(Protocol):
     def survives(self) -> bool:
         """Whether streams survive their process. Without that, nothing is kept, and nothing can be taken."""
 
+    @property
+    def unstored(self) -> int:
+        """How many finals clients were shown that were not stored, as they could not wait."""
+
     def keep(self, record: Record, lost: Callable[[], object]) -> None:
         """Keep a stream that this process has begun, or taken. Never waits.
 
@@ -156,14 +160,17 @@ class Journal(Protocol):
     def forget(self, record: Record) -> None:
         """Keep it up to date no longer: it has ended. Never waits."""
 
+    def drop(self, record: Record) -> None:
+        """Forget it, and have no process go on with it. Never waits."""
+
     async def let_go(self, record: Record) -> None:
         """Have any process go on with a stream. This one must have hung up on its upstream. Raises Away.
 
         Cancellation: it may have been let go, or not.
         """
 
-    async def take(self, key: str) -> Record | None:
-        """Return the stream of a resume key, which is this process' now, to be kept; None if there is none.
+    async def take(self, key: str, owner: str) -> Record | None:
+        """Return the stream of a resume key, which is this process' now, to be kept; None if this owner has none.
 
         Raises Away, and Elsewhere if another process has it and does not let it go.
 

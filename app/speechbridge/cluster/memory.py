@@ -140,6 +140,7 @@ class NoJournal:
     """Implements `Journal` for a process that shares its streams with nobody: they end with it."""
 
     survives = False
+    unstored = 0
 
     def keep(self, record: Record, lost: Callable[[], object]) -> None:
         pass
@@ -147,10 +148,13 @@ class NoJournal:
     def forget(self, record: Record) -> None:
         pass
 
+    def drop(self, record: Record) -> None:
+        pass
+
     async def let_go(self, record: Record) -> None:
         pass
 
-    async def take(self, _key: str) -> Record | None:
+    async def take(self, _key: str, _owner: str) -> Record | None:
         return None
 
 

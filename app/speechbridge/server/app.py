@@ -94,7 +94,7 @@ def create_app(
     readers = read.Readers(cluster.shares, settings.readers)
     resumable = ResumableConnections(settings, cluster.journal, prefix="" if worker is None else worker.prefix)
     sessions.moved_on, sessions.no_longer_read = resumable.drain, readers.drain
-    metrics.read(sessions, speech)
+    metrics.read(sessions, speech, resumable)
     shared.read(sessions, metrics, speech.trouble)
 
     @asynccontextmanager

@@ -51,6 +51,7 @@ class Owner:
     refused: Callable[[BadRequest], object]  # the audio is none
     failed: Callable[[Exception], object]  # the decoder has a fault, or there is none free
     alive: Callable[[], int]  # sessions
+    skip: int = 0  # bytes of samples, the first ones, that the SDK is not to get
 
 
 class Intake:
@@ -70,6 +71,7 @@ class Intake:
         self._type = source
         self._owner = owner
         self._name = name
+        self._skip = owner.skip
         # The first bytes are kept until they tell what they are.
         is_open = _is_open(source)
         self._begun: bytearray | None = bytearray() if is_open else None
@@ -165,10 +167,17 @@ class Intake:
         if self._decoder is not None:
             await self._pass_on(audio, self._decoder)
             return
+        if self._skip and not (audio := self._unskipped(audio)):
+            return
         linger = self._linger(len(audio))
         self._received += len(audio)
         self._owner.heard(len(audio))
         await self._pass_on(audio, self._bridge, linger)
+
+    def _unskipped(self, samples: bytes) -> bytes:
+        """Return what is left of samples without those that are to be skipped."""
+        skipped, self._skip = self._skip, max(0, self._skip - len(samples))
+        return samples[skipped:]
 
     def _linger(self, size: int) -> float:
         """Return for how many seconds so much audio may wait for more: with many sessions, until a piece is full."""
@@ -203,7 +212,9 @@ class Intake:
     async def _pump(self, decoder: Bridge[bytes, bytes]) -> None:
         """Give the SDK what is decoded, and its end."""
         try:
-            async for pcm in decoder:
+            async for decoded in decoder:
+                if not (pcm := self._unskipped(decoded)):
+                    continue
                 self._owner.heard(len(pcm))
                 await self._bridge.send(pcm, linger=LINGER)
         except BadRequest as error:

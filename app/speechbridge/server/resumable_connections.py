@@ -21,6 +21,7 @@ from speechbridge.cluster import Away
 from speechbridge.cluster.memory import NoJournal
 from speechbridge.cluster.record import Record
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.resume import COME_BACK_CODES
 from speechbridge.server.resumable import TAKEN_OVER, About, ResumableConnection
 from speechbridge.server.verdicts import DRAINED
 from speechbridge.tasks import cancel_and_wait
@@ -42,12 +43,12 @@ ROOM = 3 * 2**20  # bytes of audio that no final covers, kept for another proces
 class ResumableConnections:
     """The streams, by their keys. A stream stays for a while after its session has ended.
 
-    With a `prefix`, by which all keys begin, other processes know whose a stream is. `moved` counts those that were let
-    go, `taken` those that came.
+    With a `prefix`, by which all keys begin, other processes know whose a stream is. `let_go` and `taken` count
+    those that went to another process, and that came.
     """
 
     def __init__(self, settings: SessionSettings, journal: Journal | None = None, *, prefix: str = "") -> None:
-        self.moved = self.taken = 0
+        self.let_go = self.taken = 0
         self.journal = journal or NoJournal()
         self._prefix = prefix
         self._away_seconds = settings.resume_seconds
@@ -57,20 +58,22 @@ class ResumableConnections:
         self._moves: dict[str, asyncio.Task[None]] = {}
         self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def begin(self, about: About) -> ResumableConnection:
-        """Make the connection of a new session, to be run with `run`."""
-        return self._add(about, Record(self._prefix + secrets.token_urlsafe(18), about.encode(), ROOM, about.frame))
+    def begin(self, about: About, owner: str = "") -> ResumableConnection:
+        """Make the connection of a new session, to be run with `run`. `owner` is that of its API key."""
+        key = self._prefix + secrets.token_urlsafe(18)
+        return self._add(about, Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner))
 
     def _add(self, about: About, record: Record) -> ResumableConnection:
         stream = ResumableConnection(about, record, away_seconds=self._away_seconds)
         stream.kept = partial(self._keep, stream)
+        record.outgrown = partial(self.journal.drop, record)
         self._streams[record.key] = stream
         return stream
 
     def find(self, key: str, owner: str = "") -> ResumableConnection | None:
         """Return the stream of a resume key; None if there is none here (any more), or if it is another owner's."""
         stream = self._streams.get(key)
-        return stream if stream is not None and stream.about.owner == owner else None
+        return stream if stream is not None and stream.record.owner == owner else None
 
     async def take(self, key: str, owner: str, finals: int, run: Callable[[ResumableConnection], object]) -> bool:
         """Take a stream from another process for its client, which has so many finals. Raises Away, and Elsewhere.
@@ -84,18 +87,16 @@ class ResumableConnections:
                 return True
             if (moving := self._moves.get(key)) is not None:
                 await asyncio.shield(moving)
-            record = await self.journal.take(key)
+            record = await self.journal.take(key, owner)
             if record is None:
                 return False
             about = About.parse(record.about)
-            record.room, record.audio.unit = ROOM, about.frame
+            record.room, record.audio.unit, record.is_whole = ROOM, about.frame or 1, about.frame is None
             if finals > record.total:  # they were shown in an outage, and could not be stored
                 record.recount(finals)
             stream = self._add(about, record)
             self._keep(stream)
-            if about.owner != owner:
-                self._move(stream, TAKEN_OVER)
-            elif record.verdict:
+            if record.verdict:
                 stream.end(Close(*json.loads(record.verdict)))
                 self._retire(stream)
             else:
@@ -114,12 +115,18 @@ class ResumableConnections:
                 verdict = await session
             finally:
                 if not stream.is_moving:
-                    stream.end(verdict)
-                    stream.record.end(verdict=json.dumps([verdict.code, verdict.reason]))
-                    self._retire(stream)
+                    self._ended(stream, verdict)
 
         task = self._sessions[key] = asyncio.create_task(live(), name="resumable-session")
         task.add_done_callback(lambda _: self._sessions.pop(key, None))
+
+    def _ended(self, stream: ResumableConnection, verdict: Close) -> None:
+        if stream.record.is_kept and verdict.code in COME_BACK_CODES:  # it is this process that cannot go on
+            self._move(stream, verdict)
+            return
+        stream.end(verdict)
+        stream.record.end(verdict=json.dumps([verdict.code, verdict.reason]))
+        self._retire(stream)
 
     async def drain(self) -> None:
         """Let other processes go on with the streams that can be moved. Return once that is so, after a few seconds.
@@ -141,20 +148,21 @@ class ResumableConnections:
         key = stream.record.key
         found = self._moves.get(key)
         if found is None:
-            found = self._moves[key] = asyncio.create_task(self._let_go(stream, close), name="resumable-move")
+            found = self._moves[key] = asyncio.create_task(self._hand_over(stream, close), name="resumable-move")
             found.add_done_callback(lambda _: self._moves.pop(key, None))
         return found
 
-    async def _let_go(self, stream: ResumableConnection, close: Close) -> None:
+    async def _hand_over(self, stream: ResumableConnection, close: Close) -> None:
         key = stream.record.key
         if (session := self._sessions.get(key)) is not None:
-            self.moved += 1
+            self.let_go += 1
             stream.is_moving = True
             stream.moves()
             await cancel_and_wait(session)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HANG_UP_SECONDS):
-                    await stream.has_hung_up.wait()
+            if stream.has_begun:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HANG_UP_SECONDS):
+                        await stream.has_hung_up.wait()
         try:
             await self.journal.let_go(stream.record)
         except Away as away:

@@ -10,9 +10,11 @@
 --
 -- KEYS   of each stream: state, a hash; audio, a list of its bytes; finals, a list
 --        of the call `write`, before them: the beat of the process that writes
--- ARGV   write    process; ms for the beat; for each stream twelve values, as `write` reads them, and its finals
---        take     process; what the keys of beats begin with; what the channels of processes begin with; the stream
+-- ARGV   write    process; ms for the beat; for each stream thirteen values, as `write` reads them, and its finals
+--        take     process; whose the stream must be; what the keys of beats begin with; what the channels of processes
+--                 begin with; the stream
 --        disown   process
+--        drop     process
 
 local BEATS_MS = 1500
 
@@ -23,15 +25,16 @@ end
 
 -- Writes one stream from ARGV[at] on; returns how it went, and where the next one begins.
 local function write(process, state, audio, finals, at)
-  local number, keep_ms, about, from, sound, begin, settled, confirmed, first, has_ended, verdict, count =
-    unpack(ARGV, at, at + 11)
-  local after = at + 12 + count
+  local number, keep_ms, whose, about, from, sound, begin, settled, confirmed, first, has_ended, verdict, count =
+    unpack(ARGV, at, at + 12)
+  local after = at + 13 + count
   local owner, last = unpack(redis.call('HMGET', state, 'owner', 'number'))
   if owner and owner ~= process then return 'lost', after end
   if owner and tonumber(number) <= tonumber(last) then return 'stored', after end
   if about ~= '' then
     redis.call('DEL', state, audio, finals)
-    redis.call('HSET', state, 'owner', process, 'about', about, 'begin', from, 'received', from, 'first', first)
+    redis.call('HSET', state, 'owner', process, 'whose', whose, 'about', about,
+      'begin', from, 'received', from, 'first', first)
   elseif not owner then
     return 'gone', after
   end
@@ -52,7 +55,7 @@ local function write(process, state, audio, finals, at)
   if tonumber(first) > has then return 'gone', after end
   for place = 0, count - 1 do
     if first + place == has then
-      redis.call('RPUSH', finals, ARGV[at + 12 + place])
+      redis.call('RPUSH', finals, ARGV[at + 13 + place])
       has = has + 1
     end
   end
@@ -77,8 +80,8 @@ local state, _, finals = unpack(KEYS)
 local owner = redis.call('HGET', state, 'owner')
 
 if ARGV[1] == 'take' then
-  local _, process, beats, channels, stream = unpack(ARGV)
-  if not owner then return {'none'} end
+  local _, process, whose, beats, channels, stream = unpack(ARGV)
+  if not owner or redis.call('HGET', state, 'whose') ~= whose then return {'none'} end
   if owner ~= '' and owner ~= process then
     local hears = redis.call('PUBLISH', channels .. owner, stream)
     local beat = redis.call('GET', beats .. owner)
@@ -92,6 +95,10 @@ end
 if ARGV[1] == 'disown' then
   if owner == ARGV[2] then redis.call('HSET', state, 'owner', '') end
   return owner == ARGV[2] and 1 or 0
+end
+
+if ARGV[1] == 'drop' then
+  return owner == ARGV[2] and redis.call('DEL', unpack(KEYS)) or 0
 end
 
 return redis.error_reply('there is no such call: ' .. ARGV[1])

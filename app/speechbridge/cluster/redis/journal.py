@@ -70,7 +70,7 @@ class RedisJournal:
     survives = True
 
     def __init__(self, redis: Redis, seconds: float) -> None:
-        self.unjournalled = 0  # finals that clients saw before they were stored
+        self.unstored = 0  # finals that clients saw before they were stored
         self._redis = redis
         self._keep_ms = round((seconds + KEEP_LONGER) * 1000)
         self._process = secrets.token_urlsafe(12)
@@ -80,7 +80,7 @@ class RedisJournal:
         self._changed: dict[str, _Kept] = {}  # in the order in which they changed
         self._change = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._disowning: set[asyncio.Task[None]] = set()
+        self._aside: set[asyncio.Task[None]] = set()
         self._reached_at = math.inf  # when the last call was sent that was answered
         redis.listen(self._channels + self._process, self._asked_for)
 
@@ -98,6 +98,13 @@ class RedisJournal:
             self._changed.pop(name, None)
             record.changed = lambda: None
 
+    def drop(self, record: Record) -> None:
+        self.forget(record)
+        record.is_kept = False
+        record.audio.release(record.audio.end)
+        record.stored()
+        self._call_aside("drop", _name(record.key))
+
     async def let_go(self, record: Record) -> None:
         kept = self._kept.get(_name(record.key))
         if kept is None or kept.record is not record:
@@ -109,10 +116,10 @@ class RedisJournal:
             finally:
                 self.forget(record)
 
-    async def take(self, key: str) -> Record | None:
+    async def take(self, key: str, owner: str) -> Record | None:
         name, clock = _name(key), asyncio.get_running_loop().time
         gives_up_at = clock() + TAKE_SECONDS
-        while (found := await self._call("take", name, self._process, self._beats, self._channels, name))[0] == "wait":
+        while (found := await self._take(name, owner))[0] == "wait":
             if clock() >= gives_up_at:
                 raise Elsewhere
             await asyncio.sleep(ASK_SECONDS)
@@ -122,6 +129,7 @@ class RedisJournal:
         record = Record(
             key,
             about,
+            owner=owner,
             room=0,  # its owner knows
             received=int(received),
             settled=int(settled),
@@ -141,7 +149,7 @@ class RedisJournal:
         try:
             yield
         finally:
-            await cancel_and_wait(writing, *self._disowning)
+            await cancel_and_wait(writing, *self._aside)
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -221,6 +229,7 @@ class RedisJournal:
         values: list[str | float | bytes] = [
             kept.number,
             self._keep_ms,
+            record.owner,
             record.about if kept.is_whole else "",
             begin,
             audio,
@@ -241,8 +250,10 @@ class RedisJournal:
 
     def _is_away(self, away: Away) -> None:
         shown = sum(kept.record.show() for kept in self._kept.values())
-        self.unjournalled += shown
-        logger.warning("%d streams cannot be journalled: %s; clients saw %d finals", len(self._kept), away, shown)
+        self.unstored += shown
+        logger.warning(
+            "%d streams cannot be stored: %s; clients got %d finals all the same", len(self._kept), away, shown
+        )
         if asyncio.get_running_loop().time() - self._reached_at >= HANG_UP_SECONDS:
             for kept in [kept for kept in self._kept.values() if not kept.record.is_attended]:
                 self.forget(kept.record)
@@ -253,13 +264,20 @@ class RedisJournal:
         if (kept := self._kept.get(name)) is not None:
             kept.lost()
             return
-        task = asyncio.create_task(self._disown(name), name="journal-disown")
-        self._disowning.add(task)
-        task.add_done_callback(self._disowning.discard)
+        self._call_aside("disown", name)
 
-    async def _disown(self, name: str) -> None:
-        with suppress(Away):  # it is asked for again
-            await self._call("disown", name, self._process)
+    def _call_aside(self, call: str, name: str) -> None:
+        async def calls() -> None:
+            async with self._writing:  # what is being written comes before
+                with suppress(Away):  # a stream is asked for again, or expires
+                    await self._call(call, name, self._process)
+
+        task = asyncio.create_task(calls(), name=f"journal-{call}")
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    async def _take(self, name: str, owner: str) -> Any:
+        return await self._call("take", name, self._process, owner, self._beats, self._channels, name)
 
     async def _call(self, name: str, stream: str, *arguments: str) -> Any:
         return await self._redis.run(self._script, self._keys(stream), [name, *arguments])
