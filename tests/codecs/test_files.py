@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SAID = clip.pcm(seconds=2.0)
-MP4 = FILES[0]
+MP4, FLV = FILES[0], FILES[4]
 
 
 def heard(data: bytes) -> bytes:
@@ -67,6 +67,13 @@ def test_audio_that_nothing_decodes_is_refused() -> None:
     data = changed(stored(MP4), (Change(0.875, 0, b"\0"),))
     with pytest.raises(BadRequest, match="no audio track"):
         heard(data)
+
+
+def test_a_track_that_appears_in_the_middle_of_a_file_is_not_heard() -> None:
+    """PyAV has no such track at the end: found by the fuzzer."""
+    whole = stored(FLV)
+    data = changed(whole, (Change(0.875, 32, b""), Change(0.79296875, 17, b""), Change(0.26953125, 0, b"\x02")))
+    assert 0 < len(heard(data)) < len(heard(whole))
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ def _decoded(container: InputContainer, track: AudioStream) -> Iterator[bytes]:
             if damaged >= DAMAGED:
                 raise BadRequest(NO_AUDIO) from None
             continue
+        except IndexError:  # at the end, PyAV does not know a track that appeared in the middle of the file
+            break
         if packet is None:
             break
         if frames:

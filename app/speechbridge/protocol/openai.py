@@ -76,8 +76,10 @@ def read(text: str | bytes) -> Event:
             raise _invalid("type", kind, supported) if "type" in message else _missing("type")
         if kind == APPEND:
             return Event(APPEND, event_id, _audio(message))
-        session = message.get("session", {})
-        if kind in (UPDATE, BETA_UPDATE) and not (isinstance(session, dict) and session):
+        if kind not in (UPDATE, BETA_UPDATE):
+            return Event(str(kind), event_id)
+        session = message.get("session")
+        if not (isinstance(session, dict) and session):
             raise _missing("session")
         return Event(str(kind), event_id, session=session)
     except WrongEvent as wrong:
