@@ -120,6 +120,8 @@ class _Streams:
         await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, finals))
 
     def _go_on(self, stream: ResumableConnection, lease: Lease) -> None:
+        lease.take_places()
+
         async def go_on() -> Close:
             try:
                 place = await self._sessions.places.adopt(stream.about.holder)
