@@ -10,6 +10,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +21,9 @@ from speechbridge.server.workers.private_redis import NotStarted, program
 from speechbridge.settings import Settings
 from tests.helpers.processes import children
 from tests.helpers.puppet import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROGRAMS = [
     path
@@ -40,6 +44,13 @@ def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(private_redis, "_of_wheel", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    before = {*children(os.getpid())}  # of tests of other files, too
+    yield
+    assert not {*children(os.getpid())} - before
 
 
 def executable(path: Path, script: str = "#!/bin/sh\nexit 1\n") -> Path:
@@ -114,18 +125,28 @@ async def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
             pass
 
 
-async def test_what_a_killed_service_left_is_removed(
+async def test_what_a_killed_service_left_is_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # with a short name
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        left = Path(folder) / "speechbridge-redis-left"
+        left.mkdir()
+        (left / "redis.sock").touch()
+        async with private_redis.private_redis(path, SETTINGS) as url:
+            assert not left.exists()
+            async with private_redis.private_redis(path, SETTINGS):  # another service's
+                await process(url)
+        assert not [*Path(folder).iterdir()]
+
+
+async def test_where_a_sockets_name_would_be_too_long_it_is_elsewhere(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left = tmp_path / "speechbridge-redis-left"
-    left.mkdir()
-    (left / "redis.sock").touch()
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
     async with private_redis.private_redis(path, SETTINGS) as url:
-        assert not left.exists()
-        async with private_redis.private_redis(path, SETTINGS):  # another service's
-            await process(url)
-    assert not [*tmp_path.iterdir()]
+        await process(url)
+    assert url.startswith("unix:///tmp/speechbridge-redis-")
 
 
 async def test_one_that_never_listens_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +155,6 @@ async def test_one_that_never_listens_is_killed(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(NotStarted, match="it does not listen"):
         async with private_redis.private_redis(mute, SETTINGS):
             pass
-    assert not children(os.getpid())
 
 
 @pytest.mark.parametrize("turns", [0, 1, 5, 20])
@@ -149,4 +169,3 @@ async def test_whenever_it_is_cancelled_nothing_is_left(path: Path, turns: int) 
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert running.cancelled()
-    assert not children(os.getpid())
