@@ -127,6 +127,19 @@ async def test_an_owner_that_has_forgotten_a_stream_says_so(server: RedisServer,
         assert not begin_another.losses
 
 
+async def test_a_stream_that_is_dropped_is_gone_and_its_client_waits_for_nothing(
+    server: RedisServer, prefix: str
+) -> None:
+    async with process(server, prefix) as first, process(server, prefix) as second:
+        owner = await begun(first)
+        owner.record.receive(b"more")
+        first.drop(owner.record)
+        assert (owner.record.told, audio(owner.record)) == (6, b"")
+        while await second.take("key", "") is not None:
+            pass
+        assert not owner.losses
+
+
 async def test_one_that_lost_its_stream_writes_no_more(server: RedisServer, prefix: str) -> None:
     """A process that was taken for dead comes back."""
     async with process(server, prefix) as second:

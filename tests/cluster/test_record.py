@@ -49,6 +49,16 @@ def test_of_what_no_final_covers_only_the_latest_is_kept() -> None:
     assert (record.begin, audio(record)) == (4, b"5678")
 
 
+def test_what_cannot_begin_in_its_middle_is_kept_as_a_whole_or_not_at_all() -> None:
+    record, outgrown = kept(room=8), []
+    record.is_whole, record.outgrown = True, lambda: outgrown.append(True)
+    record.receive(b"12345678")
+    record.settle(6)
+    assert (record.begin, audio(record), outgrown) == (0, b"12345678", [])
+    record.receive(b"9")
+    assert outgrown
+
+
 def test_finals_stay_until_they_are_confirmed() -> None:
     record = kept()
     for final in ("one", "two", "three"):

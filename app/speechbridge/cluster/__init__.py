@@ -160,6 +160,9 @@ class Journal(Protocol):
     def forget(self, record: Record) -> None:
         """Keep it up to date no longer: it has ended. Never waits."""
 
+    def drop(self, record: Record) -> None:
+        """Forget it, and have no process go on with it. Never waits."""
+
     async def let_go(self, record: Record) -> None:
         """Have any process go on with a stream. This one must have hung up on its upstream. Raises Away.
 

@@ -148,6 +148,9 @@ class NoJournal:
     def forget(self, record: Record) -> None:
         pass
 
+    def drop(self, record: Record) -> None:
+        pass
+
     async def let_go(self, record: Record) -> None:
         pass
 

@@ -1,11 +1,12 @@
 """What must be known of a resumable stream, so that any process can go on with it. Pure.
 
-    audio       what the client sent, and no final covers: from `begin` to `received`. A new upstream is given it again
+    audio       what the client sent, and no final covers: from `begin` to `received`. A new upstream is given it again.
+                What has to be decoded cannot begin in its middle: all of it is kept (`is_whole`)
     finals      what the client has not confirmed: the first of them is number `confirmed`
     settled     up to where finals cover the audio; each final stands beside the position that it settles, so that a
                 process that goes on from here neither misses a word nor says one twice
 
-Positions are bytes of the client's audio since the stream began.
+Positions are bytes of the client's audio since the stream began; `settled`, of what it is decoded to.
 
 A journal says with `has_stored` what it has. As long as something of the stream is not there, its client is not told
 that the audio was received, and does not see the final: `told` and `shown`. Where no journal keeps the record, both are
@@ -29,7 +30,7 @@ class Record:
     """One stream.
 
     Its audio is kept in multiples of `unit` bytes, and `room` bytes at most: what no final covers may be silence for
-    hours.
+    hours. A stream of which more than that must be kept cannot be moved any more: `outgrown` is called.
 
     `about` is what the owner of the stream needs to go on, in a form that only it reads.
     """
@@ -38,6 +39,7 @@ class Record:
     about: str = field(repr=False)
     room: int
     unit: int = 1
+    is_whole: bool = False
     owner: str = ""  # of the API key with which it began; only with a key of the same owner it can be resumed
     received: int = 0  # bytes
     settled: int = 0
@@ -47,6 +49,7 @@ class Record:
     finals: deque[str] = field(default_factory=deque, repr=False)
     changed: Callable[[], object] = lambda: None  # called when there is more to store
     stored: Callable[[], object] = lambda: None  # called when a journal has stored more
+    outgrown: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         self.audio = Ring(self.unit)
@@ -87,7 +90,11 @@ class Record:
         self.received += len(audio)
         if self.is_kept:
             self.audio.append(audio)
-            self.audio.release(max(self.settled, self.audio.end - self.room))
+            if not self.is_whole:
+                self.audio.release(max(self.settled, self.audio.end - self.room))
+            elif self.audio.end > self.room:
+                self.outgrown()
+                return
             self.changed()
 
     def add(self, final: str) -> None:
@@ -99,7 +106,8 @@ class Record:
         """Note that the finals so far cover the audio before a position."""
         if position > self.settled:
             self.settled = position
-            self.audio.release(position)
+            if not self.is_whole:
+                self.audio.release(position)
             self.changed()
 
     def confirm(self, finals: int) -> Iterator[str]:

@@ -53,7 +53,7 @@ class About:
     query: str = ""  # of the request, without a key
     holder: str = ""  # of the place at the speech service
     begun: float = 0.0  # seconds since 1970
-    frame: int = 1  # bytes of audio, in multiples of which a stream may begin
+    frame: int | None = None  # bytes of audio, in multiples of which a stream may begin; None: at its begin only
 
     def encode(self) -> str:
         return json.dumps(asdict(self))
@@ -64,19 +64,26 @@ class About:
 
 
 class Covered:
-    """Takes down for a stream what its upstream settles, of audio from a position on. Implements `Follower`."""
+    """Takes down for a stream what its upstream settles, of audio from a position on. Implements `Follower`.
 
-    def __init__(self, stream: ResumableConnection, origin: int) -> None:
+    The session is given the audio from there on, or all of it, of which the first `skip` bytes are settled.
+    """
+
+    def __init__(self, stream: ResumableConnection) -> None:
+        record = stream.record
+        self.origin = record.settled if record.is_whole else record.begin
+        self.skip = record.settled if record.is_whole else 0
         self._stream = stream
-        self._origin = origin
+        self._has_begun = False
 
     def settled(self, position: int) -> None:
         record = self._stream.record
-        if not record.is_kept:
-            self._stream.kept()
-        if position == 0:
+        if not self._has_begun:
+            self._has_begun = True
             self._stream.has_hung_up.clear()
-        record.settle(self._origin + position)
+            if not record.is_kept:
+                self._stream.kept()
+        record.settle(self.origin + position)
 
     def hung_up(self) -> None:
         self._stream.has_hung_up.set()
@@ -114,7 +121,8 @@ class ResumableConnection:
             self._before.append(EOS)
         self._message: bytes | str | None = None  # on its way from a connection to the session, one at a time
         self._arrived, self._taken, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._receives = asyncio.Event()  # the session
+        self.has_begun = False  # the session has asked for audio
+        self._receives = asyncio.Event()  # it waits for more than what was there before
         self._left = False  # the client has left for good
         self._kept_characters = sum(map(len, record.finals))
         self._partial: str | None = None
@@ -131,6 +139,7 @@ class ResumableConnection:
 
         Cancellation: no message is lost.
         """
+        self.has_begun = True
         if self._before:
             return self._before.popleft()
         self._receives.set()

@@ -21,6 +21,7 @@ from speechbridge.cluster import Away
 from speechbridge.cluster.memory import NoJournal
 from speechbridge.cluster.record import Record
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.resume import COME_BACK_CODES
 from speechbridge.server.resumable import TAKEN_OVER, About, ResumableConnection
 from speechbridge.server.verdicts import DRAINED
 from speechbridge.tasks import cancel_and_wait
@@ -60,11 +61,12 @@ class ResumableConnections:
     def begin(self, about: About, owner: str = "") -> ResumableConnection:
         """Make the connection of a new session, to be run with `run`. `owner` is that of its API key."""
         key = self._prefix + secrets.token_urlsafe(18)
-        return self._add(about, Record(key, about.encode(), ROOM, about.frame, owner))
+        return self._add(about, Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner))
 
     def _add(self, about: About, record: Record) -> ResumableConnection:
         stream = ResumableConnection(about, record, away_seconds=self._away_seconds)
         stream.kept = partial(self._keep, stream)
+        record.outgrown = partial(self.journal.drop, record)
         self._streams[record.key] = stream
         return stream
 
@@ -89,7 +91,7 @@ class ResumableConnections:
             if record is None:
                 return False
             about = About.parse(record.about)
-            record.room, record.audio.unit = ROOM, about.frame
+            record.room, record.audio.unit, record.is_whole = ROOM, about.frame or 1, about.frame is None
             if finals > record.total:  # they were shown in an outage, and could not be stored
                 record.recount(finals)
             stream = self._add(about, record)
@@ -113,12 +115,18 @@ class ResumableConnections:
                 verdict = await session
             finally:
                 if not stream.is_moving:
-                    stream.end(verdict)
-                    stream.record.end(verdict=json.dumps([verdict.code, verdict.reason]))
-                    self._retire(stream)
+                    self._ended(stream, verdict)
 
         task = self._sessions[key] = asyncio.create_task(live(), name="resumable-session")
         task.add_done_callback(lambda _: self._sessions.pop(key, None))
+
+    def _ended(self, stream: ResumableConnection, verdict: Close) -> None:
+        if stream.record.is_kept and verdict.code in COME_BACK_CODES:  # it is this process that cannot go on
+            self._move(stream, verdict)
+            return
+        stream.end(verdict)
+        stream.record.end(verdict=json.dumps([verdict.code, verdict.reason]))
+        self._retire(stream)
 
     async def drain(self) -> None:
         """Let other processes go on with the streams that can be moved. Return once that is so, after a few seconds.
@@ -151,9 +159,10 @@ class ResumableConnections:
             stream.is_moving = True
             stream.moves()
             await cancel_and_wait(session)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HANG_UP_SECONDS):
-                    await stream.has_hung_up.wait()
+            if stream.has_begun:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HANG_UP_SECONDS):
+                        await stream.has_hung_up.wait()
         try:
             await self.journal.let_go(stream.record)
         except Away as away:

@@ -296,7 +296,7 @@ class Session:
     async def _stream(self, greet: Greet | None) -> Close:
         sessions = self._sessions
         upstream = sessions.engine(self._request)
-        settling = Settling(upstream, self.follower if self._source == self._request.content_type else None)
+        settling = Settling(upstream, self.follower)
 
         def start(audio: Iterator[bytes]) -> Iterable[str]:  # an upstream with statistics counts what it is given
             return settling.start(audio if upstream.statistics else map(self._fed_with, audio))
@@ -340,8 +340,8 @@ class Session:
         return Close(CloseCode.NORMAL, END_OF_INPUT)
 
     def _taking(self, bridge: Bridge[bytes, str]) -> Intake:
-        sessions = self._sessions
-        owner = Owner(sessions.decoders, self._hears, self._refuse, self._fail, lambda: sessions.alive)
+        sessions, skip = self._sessions, self.follower.skip if self.follower else 0
+        owner = Owner(sessions.decoders, self._hears, self._refuse, self._fail, lambda: sessions.alive, skip)
         return Intake(bridge, self._source, self._request.content_type, owner, name=self.id)
 
     async def _listen(self, intake: Intake) -> None:

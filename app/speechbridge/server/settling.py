@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 class Follower(Protocol):
-    """One who is told what an upstream has settled. Called on the event loop."""
+    """One who is told what an upstream has settled. Called on the event loop.
+
+    `skip` is how many bytes of samples are settled already, of those that the session will be given.
+    """
+
+    skip: int
 
     def settled(self, position: int) -> None:
         """Note that the responses that were sent settle so many bytes of audio. Called with 0 at the begin."""

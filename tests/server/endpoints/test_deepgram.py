@@ -216,3 +216,12 @@ async def test_without_a_key_it_is_401() -> None:
                     pass
             assert caught.value.response.status_code == 401
             assert json.loads(caught.value.response.body)["err_code"] == "INVALID_AUTH"
+
+
+async def test_a_message_that_is_too_large_is_an_error_that_names_the_limit_and_a_close() -> None:
+    async with service(counts, max_message_bytes=2**10) as server, client(server, PATH) as socket:
+        await socket.send(bytes(1025))
+        messages, close = await ending(socket)
+    assert json.loads(messages[-1])["type"] == "Error"
+    assert "1024 bytes" in json.loads(messages[-1])["description"]
+    assert close.code == 1009

@@ -14,6 +14,7 @@
 --        take     process; whose the stream must be; what the keys of beats begin with; what the channels of processes
 --                 begin with; the stream
 --        disown   process
+--        drop     process
 
 local BEATS_MS = 1500
 
@@ -94,6 +95,10 @@ end
 if ARGV[1] == 'disown' then
   if owner == ARGV[2] then redis.call('HSET', state, 'owner', '') end
   return owner == ARGV[2] and 1 or 0
+end
+
+if ARGV[1] == 'drop' then
+  return owner == ARGV[2] and redis.call('DEL', unpack(KEYS)) or 0
 end
 
 return redis.error_reply('there is no such call: ' .. ARGV[1])

@@ -80,7 +80,7 @@ class RedisJournal:
         self._changed: dict[str, _Kept] = {}  # in the order in which they changed
         self._change = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._disowning: set[asyncio.Task[None]] = set()
+        self._aside: set[asyncio.Task[None]] = set()
         self._reached_at = math.inf  # when the last call was sent that was answered
         redis.listen(self._channels + self._process, self._asked_for)
 
@@ -97,6 +97,13 @@ class RedisJournal:
             del self._kept[name]
             self._changed.pop(name, None)
             record.changed = lambda: None
+
+    def drop(self, record: Record) -> None:
+        self.forget(record)
+        record.is_kept = False
+        record.audio.release(record.audio.end)
+        record.stored()
+        self._call_aside("drop", _name(record.key))
 
     async def let_go(self, record: Record) -> None:
         kept = self._kept.get(_name(record.key))
@@ -142,7 +149,7 @@ class RedisJournal:
         try:
             yield
         finally:
-            await cancel_and_wait(writing, *self._disowning)
+            await cancel_and_wait(writing, *self._aside)
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -257,13 +264,17 @@ class RedisJournal:
         if (kept := self._kept.get(name)) is not None:
             kept.lost()
             return
-        task = asyncio.create_task(self._disown(name), name="journal-disown")
-        self._disowning.add(task)
-        task.add_done_callback(self._disowning.discard)
+        self._call_aside("disown", name)
 
-    async def _disown(self, name: str) -> None:
-        with suppress(Away):  # it is asked for again
-            await self._call("disown", name, self._process)
+    def _call_aside(self, call: str, name: str) -> None:
+        async def calls() -> None:
+            async with self._writing:  # what is being written comes before
+                with suppress(Away):  # a stream is asked for again, or expires
+                    await self._call(call, name, self._process)
+
+        task = asyncio.create_task(calls(), name=f"journal-{call}")
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     async def _take(self, name: str, owner: str) -> Any:
         return await self._call("take", name, self._process, owner, self._beats, self._channels, name)

@@ -17,7 +17,8 @@ from speechbridge.protocol.queue import Queue as WaitFor
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
-from speechbridge.server.places import NoPlace, Place
+from speechbridge.server.intake import asked_of
+from speechbridge.server.places import COME_BACK, NoPlace, Place
 from speechbridge.server.queueing import Left, Queue
 from speechbridge.server.resumable import UNKNOWN, About, Covered, ResumableConnection
 from speechbridge.server.session import Sessions, new_id
@@ -100,7 +101,7 @@ class _Streams:
     async def begin(
         self, connection: WebSocketConnection, request: StreamRequest, place: Place, token: str | None, lease: Lease
     ) -> None:
-        query, frame = replace(request, access_token="").query(), request.content_type.frame or 1
+        query, frame = replace(request, access_token="").query(), request.content_type.frame
         stream = self._resumable.begin(About(new_id(), token, query, place.holder, time.time(), frame), lease.owner)
         self._resumable.run(stream, self._run(stream, request, place, lease))
         await stream.serve(connection)
@@ -119,6 +120,8 @@ class _Streams:
         await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, finals))
 
     def _go_on(self, stream: ResumableConnection, lease: Lease) -> None:
+        lease.take_places()
+
         async def go_on() -> Close:
             try:
                 place = await self._sessions.places.adopt(stream.about.holder)
@@ -127,7 +130,10 @@ class _Streams:
             before: Sequence[Entry] = ()
             if stream.about.read is not None:
                 before = await self._before(stream.about.read, stream.record.total)
-            return await self._run(stream, StreamRequest.parse(stream.about.query), place, lease, before)
+            close = await self._run(stream, StreamRequest.parse(stream.about.query), place, lease, before)
+            if close.code == CloseCode.TOO_MANY and not stream.has_begun:  # a dead process' streams are counted still
+                return COME_BACK
+            return close
 
         self._resumable.run(stream, go_on())
 
@@ -149,9 +155,9 @@ class _Streams:
     ) -> Close:
         """Run a stream's session, also while its client is cut off. One that goes on begins at its settled audio."""
         about, sessions = stream.about, self._sessions
-        origin, rate = stream.record.begin, request.content_type.byte_rate
-        if origin and rate:
-            start_ts = float(request.options.get("start_ts", 0.0)) + origin / rate
+        covered, rate = Covered(stream), asked_of(sessions.takes, request).content_type.byte_rate
+        if covered.origin and rate:
+            start_ts = float(request.options.get("start_ts", 0.0)) + covered.origin / rate
             request = replace(request, options={**request.options, "start_ts": start_ts})
         left = max(1.0, sessions.session_seconds - (time.time() - about.begun)) if sessions.session_seconds else 0.0
         with lease.held(), _shared(self._shares, about.read, stream, before) as (client, move):
@@ -161,7 +167,7 @@ class _Streams:
                 move()
 
             stream.moves = moves
-            follower = Covered(stream, origin) if self._resumable.journal.survives else None
+            follower = covered if self._resumable.journal.survives else None
             return await sessions.run(
                 client, request, session_id=about.session_id, place=place, longest=left, follower=follower
             )

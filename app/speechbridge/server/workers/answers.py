@@ -54,6 +54,8 @@ class Answers:
         """Take what a worker says, and answer what it asks."""
         if "ask" in message:
             self._asked(child, message)
+        elif "take_places" in message:
+            self.desk.take_places(child.name, message["take_places"])
         elif "release" in message:
             self.desk.release(child.name, message["release"])
         elif "free" in message:
