@@ -58,6 +58,11 @@ def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_no_mark_of_a_merge_is_left(page: Path) -> None:
+    assert not re.search(r"^(<<<<<<<|=======|>>>>>>>)( |$)", page.read_text(), re.MULTILINE)
+
+
 def test_the_readme_leads_to_every_page_of_the_docs() -> None:
     linked = {link.partition("#")[0] for link in LINK.findall(prose(ROOT / "README.md"))}
     assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
