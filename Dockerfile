@@ -1,6 +1,8 @@
-# Two images: speechbridge, which runs the service and the recognizer, and caddy, with its configuration.
+# Three images: speechbridge, which runs the service and the recognizer; caddy, with its configuration; and redis, which
+# replicas of the service share.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG CADDY_IMAGE=caddy:2.10-alpine
+ARG REDIS_IMAGE=redis:7.4-alpine
 
 
 FROM ${CADDY_IMAGE} AS caddy
@@ -15,6 +17,18 @@ HEALTHCHECK --interval=10s --timeout=5s CMD ["caddy", "reload", "--config", "/et
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile"]
 
 
+FROM ${REDIS_IMAGE} AS redis
+RUN install -d -o 10001 -g 10001 /var/lib/speechbridge-redis
+USER 10001:10001
+EXPOSE 6379
+HEALTHCHECK --interval=2s --timeout=5s CMD ["redis-cli", "ping"]
+ENTRYPOINT []
+# Append-only: a Redis that forgot would give places of the account a second time. It refuses what is too much for its
+# memory, and evicts nothing.
+CMD ["redis-server", "--bind", "*", "--protected-mode", "no", "--dir", "/var/lib/speechbridge-redis", \
+    "--save", "", "--appendonly", "yes", "--maxmemory", "600mb", "--maxmemory-policy", "noeviction"]
+
+
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
@@ -27,7 +41,7 @@ COPY bridge bridge
 COPY app app
 RUN python -m pip wheel --quiet --no-index --find-links wheels --no-deps --wheel-dir wheels . \
     && python -m venv --without-pip /opt/speechbridge \
-    && python -m pip --python /opt/speechbridge/bin/python install --quiet --no-index --find-links wheels speechbridge
+    && python -m pip --python /opt/speechbridge/bin/python install --quiet --no-index --find-links wheels 'live-speech-bridge[workers]'
 # Of the model's wheel only the model is used: the rest of it is 70 MB.
 RUN cd /opt/speechbridge/lib/python3*/site-packages \
     && rm -r moonshine_voice.libs \

@@ -28,7 +28,9 @@ def settings() -> str:
 
 def metrics() -> str:
     redaction = "speechbridge.server.processors.redaction:Redaction"
-    app = create_app(Settings.read(engine="embedded", processors=redaction, account_streams=10))
+    app = create_app(
+        Settings.read(engine="embedded", processors=redaction, account_streams=10, redis_url="redis://host")
+    )
     app.state.metrics.closed(1000)
     rows = [row for family in text_string_to_metric_families(app.state.metrics.text().decode()) for row in of(family)]
     return table(("name", "type", "labels", "what it is"), rows)

@@ -53,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "syncbridge": set(),
     "protocol": set(),
     "settings": {"protocol"},
-    "cluster": {"protocol", "settings"},
+    "cluster": {"protocol", "syncbridge", "settings"},
     "client": {"protocol", "syncbridge"},
     "speechbridge": {"protocol", "client"},  # the package itself: its public names
     "codecs": {"protocol"},

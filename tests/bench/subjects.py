@@ -90,18 +90,20 @@ def keep_to(pid: int, core: int | None) -> None:
 
 @contextmanager
 def service(
-    upstream: str, *, cores: Sequence[int | None] = (None,), path: str = STREAM, name: str = "service"
+    upstream: str,
+    *,
+    cores: Sequence[int | None] = (None,),
+    path: str = STREAM,
+    name: str = "service",
+    redis_url: str = "",
 ) -> Iterator[Subject]:
-    """Run the service as in production, with room: a process, with a port of its own, for each of `cores`.
-
-    Behind one address (a proxy, or SO_REUSEPORT) each process would serve what it is given, too; only a client that
-    comes back with `resume=KEY` must reach the process that it left.
-    """
+    """Run the service as in production, with room: a process, with a port of its own, for each of `cores`."""
     variables = {
         "SPEECHBRIDGE_REVAI_URL": upstream,
         "SPEECHBRIDGE_RELAY_URL": f"{upstream}{PATH}?metadata=3200",
         "SPEECHBRIDGE_MAX_SESSIONS": "5000",
         "SPEECHBRIDGE_LOG_LEVEL": "error",
+        "SPEECHBRIDGE_REDIS_URL": redis_url,
     }
     with ExitStack() as stack:
         urls, pids = [], []

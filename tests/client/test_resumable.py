@@ -17,12 +17,13 @@ from speechbridge.client import resumable
 from speechbridge.client.dial import NoConnection
 from speechbridge.client.resumable import connect_resumable
 from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable
+from speechbridge.cluster.record import Record
 from speechbridge.engines import UpstreamClosed
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import Element, Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.protocol.resume import Greeting
-from speechbridge.server.resumable import UNKNOWN, ResumableConnection
+from speechbridge.server.resumable import UNKNOWN, About, ResumableConnection
 from tests.helpers.cutting import cut_wire
 from tests.helpers.puppet import until
 from tests.helpers.service import STREAM, client, ending, service
@@ -325,7 +326,7 @@ async def test_a_client_that_is_away_too_long_has_left() -> None:
 
 async def test_one_that_comes_back_too_late_is_not_told_that_all_was_heard() -> None:
     """Its audio was not ended, so the good end of the upstream is none for the client."""
-    line = ResumableConnection("id", away_seconds=60)
+    line = ResumableConnection(About("id"), Record("key", "", 0), away_seconds=60)
     line._leave()
     line.end(Close(1000, "End of input. Closing"))
     assert line._verdict == UNKNOWN

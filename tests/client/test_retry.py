@@ -6,7 +6,7 @@ import pytest
 
 from speechbridge.client.retry import BACKOFF, REPEATS, STEADY_SECONDS, TOO_OFTEN_SECONDS, Next, Retry
 from speechbridge.protocol.close import NO_DATA, Close, CloseCode
-from speechbridge.protocol.resume import NEW_STREAM_CODES, RECONNECT_CODES, UNKNOWN_STREAM
+from speechbridge.protocol.resume import COME_BACK_CODES, NEW_STREAM_CODES, RECONNECT_CODES, UNKNOWN_STREAM
 
 AWAY = 60.0  # seconds
 FINAL = set(CloseCode) - {*RECONNECT_CODES, *NEW_STREAM_CODES}
@@ -28,11 +28,17 @@ def test_a_lost_connection_is_resumed(code: CloseCode | None) -> None:
     assert begun().after(None if code is None else Close(code), 1.0, is_resuming=False) is Next.RESUME
 
 
-@pytest.mark.parametrize("code", set(RECONNECT_CODES) - {CloseCode.ABNORMAL})
+@pytest.mark.parametrize("code", set(RECONNECT_CODES) - {CloseCode.ABNORMAL, *COME_BACK_CODES})
 def test_the_same_close_again_begins_a_new_stream_and_then_ends_it(code: CloseCode) -> None:
     retry = begun()
     decisions = [retry.after(Close(code, "why"), float(n), is_resuming=True) for n in range(REPEATS)]
     assert decisions == [Next.RESUME, Next.RESTART, Next.END]
+
+
+@pytest.mark.parametrize("code", COME_BACK_CODES)
+def test_a_service_that_asks_for_it_is_come_back_to_any_number_of_times(code: CloseCode) -> None:
+    retry = begun()
+    assert {retry.after(Close(code), 0.0, is_resuming=True) for _ in range(10 * REPEATS)} == {Next.RESUME}
 
 
 def test_another_close_or_a_final_in_between_makes_it_the_first_again() -> None:
@@ -65,7 +71,7 @@ def test_any_other_close_is_the_end(code: CloseCode) -> None:
     assert begun().after(Close(code, NO_DATA), 0.0, is_resuming=False) is Next.END
 
 
-@pytest.mark.parametrize("close", [Close(4010), Close(UNKNOWN_STREAM)])
+@pytest.mark.parametrize("close", [Close(4013), Close(UNKNOWN_STREAM)])
 def test_what_cannot_be_begun_anew_ends_there(close: Close) -> None:
     assert begun(can_restart=False).after(close, 0.0, is_resuming=True) is Next.END
 
@@ -112,7 +118,7 @@ def test_restarts_of_the_service_are_followed_however_far_apart() -> None:
     for hour in range(10):
         retry.greeted(hour * 3600.0)
         retry.acknowledged()
-        assert retry.after(Close(4010), (hour + 1) * 3600.0, is_resuming=False) is Next.RESTART
+        assert retry.after(Close(4010), (hour + 1) * 3600.0, is_resuming=False) is Next.RESUME
 
 
 def test_pauses_grow_with_failures_in_a_row() -> None:

@@ -30,11 +30,11 @@ def test_without_redis_nothing_of_it_is_imported() -> None:
 
 
 def test_without_a_limit_nothing_is_counted() -> None:
-    assert join(ClusterSettings.model_validate({})).leases is None
+    assert join(ClusterSettings.model_validate({}), 60.0).leases is None
 
 
 def test_without_redis_a_process_counts_for_itself_and_its_leases_never_expire() -> None:
-    leases = join(ClusterSettings.model_validate({"account_streams": 10})).leases
+    leases = join(ClusterSettings.model_validate({"account_streams": 10}), 60.0).leases
     assert isinstance(leases, MemoryLeases)
     assert (leases.terms.leases, leases.terms.lease_seconds) == (10, float("inf"))
 
@@ -42,7 +42,7 @@ def test_without_redis_a_process_counts_for_itself_and_its_leases_never_expire()
 @pytest.mark.parametrize("url", ["http://:S3CRET@host", "redis://:S3CRET@host:port"])
 def test_a_url_of_no_use_is_one_line_without_the_password(url: str) -> None:
     with pytest.raises(WrongSetting, match=r"^SPEECHBRIDGE_REDIS_URL: write redis://") as refused:
-        join(Settings.read(redis_url=url))
+        join(Settings.read(redis_url=url), 60.0)
     assert "S3CRET" not in str(refused.value)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 from pathlib import Path
 
 
@@ -21,3 +23,10 @@ def children(process: int) -> list[int]:
     """Return the processes that a process started."""
     tasks = Path(f"/proc/{process}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def ended(descriptor: int) -> bool:
+    """Wait for a process' end, by its pidfd, which is closed."""
+    found, _, _ = select.select([descriptor], [], [], 30.0)
+    os.close(descriptor)
+    return bool(found)

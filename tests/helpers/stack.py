@@ -10,6 +10,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ["caddy", "recognizer", "service"]
+REPLICAS = ["service", "service-2", "service-3"]  # with the profile `cluster`
+CLUSTER = [*SERVICES, *REPLICAS[1:], "recognizer-2", "redis"]  # likewise
 PROJECT = "speechbridge-test"
+COMPOSE = ["docker", "compose"]
+IMAGES = {
+    "PYTHON_IMAGE": "python:3.11-slim-bookworm",
+    "CADDY_IMAGE": "caddy:2.10-alpine",
+    "REDIS_IMAGE": "redis:7.4-alpine",
+}
 BUILD_SECONDS = 600.0  # with nothing in the cache
 SECONDS = 120.0  # for anything else; a busy machine needs 30
 HEALTHY_SECONDS = 120  # a healthcheck comes every 10 s
@@ -33,25 +42,20 @@ def docker(*arguments: str, check: bool = True) -> str:
     return ran.stdout if ran.returncode == 0 else ""
 
 
+@cache
 def what_is_missing() -> str:
     """Say why containers cannot be run here; nothing if they can."""
     if not shutil.which("docker"):
         return "docker is not installed"
     if not docker("info", "--format", "{{.ServerVersion}}", check=False).strip():
         return "no Docker engine answers"
-    if not _compose():
-        return "neither `docker compose` nor docker-compose is installed"
-    for variable, default in (("PYTHON_IMAGE", "python:3.11-slim-bookworm"), ("CADDY_IMAGE", "caddy:2.10-alpine")):
+    if not docker("compose", "version", check=False):
+        return "`docker compose` is not installed: docker-compose 1 does not know what the file says"
+    for variable, default in IMAGES.items():
         image = os.environ.get(variable, default)
         if not docker("image", "inspect", image, check=False) and not docker("pull", "--quiet", image, check=False):
             return f"the base image {image} cannot be had; {variable} names another"
     return ""
-
-
-def _compose() -> list[str]:
-    if docker("compose", "version", check=False):
-        return ["docker", "compose"]
-    return ["docker-compose"] if shutil.which("docker-compose") else []
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Stack:
     https_port: int
     http_port: int
     settings: dict[str, str]
+    services: list[str]
+    options: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -68,7 +74,7 @@ class Stack:
         """Run a command of compose's; a failure is in the answer."""
         kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
         return subprocess.run(
-            [*_compose(), "--project-name", PROJECT, "--env-file", "deploy/empty", *arguments],
+            [*COMPOSE, "--project-name", PROJECT, "--env-file", "deploy/empty", *self.options, *arguments],
             cwd=ROOT,
             env=kept | self.settings | variables,
             capture_output=True,
@@ -102,19 +108,20 @@ class Stack:
                 service, _, action = line.strip().partition(" ")
                 if action == "health_status: healthy":
                     healthy.add(service)
-                if healthy == set(SERVICES):
+                if healthy == set(self.services):
                     break
             process.kill()
-        assert healthy == set(SERVICES), self.compose("logs").stdout
+        assert healthy == set(self.services), self.compose("logs").stdout
 
 
 @contextmanager
-def running(**settings: str) -> Iterator[Stack]:
-    """Build it and run it on free ports of loopback; afterwards remove everything but the images."""
+def running(services: list[str] = SERVICES, /, **settings: str) -> Iterator[Stack]:
+    """Build these and run them on free ports of loopback; afterwards remove everything but the images."""
     with socket.create_server(("127.0.0.1", 0)) as https, socket.create_server(("127.0.0.1", 0)) as http:
         https_port, http_port = https.getsockname()[1], http.getsockname()[1]
     ports = {"HTTPS_PORT": str(https_port), "HTTP_PORT": str(http_port)}
-    stack = Stack(https_port, http_port, settings | ports)
+    options = ("--profile", "cluster") if services == CLUSTER else ()
+    stack = Stack(https_port, http_port, settings | ports, services, options)
     try:
         built = stack.compose("build", seconds=BUILD_SECONDS)
         assert built.returncode == 0, built.stdout + built.stderr

@@ -33,6 +33,7 @@ def test_each_event_is_read() -> None:
     assert read(append) == Event(APPEND, "mine", bytes(range(200)))
     assert read(append.encode()) == read(append)
     assert read(json.dumps({"type": COMMIT})) == Event(COMMIT)
+    assert read(json.dumps({"type": COMMIT, "session": None})) == Event(COMMIT)
     assert read(json.dumps({"type": CLEAR})) == Event(CLEAR)
     assert read(json.dumps({"type": COMMIT, "session": None})) == Event(COMMIT)  # found by the fuzzer
     for kind in (UPDATE, BETA_UPDATE):

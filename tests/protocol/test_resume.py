@@ -14,6 +14,7 @@ import speechbridge
 from speechbridge.protocol.messages import Connected, Final, Partial
 from speechbridge.protocol.request import PATH
 from speechbridge.protocol.resume import (
+    COME_BACK_CODES,
     NEW_STREAM_CODES,
     RECONNECT_CODES,
     UNKNOWN_STREAM,
@@ -105,7 +106,10 @@ def test_any_other_text_confirms_nothing(text: str) -> None:
     assert FinalsReceived.parse(text) is None
 
 
-@pytest.mark.parametrize(("name", "codes"), [("RECONNECT", RECONNECT_CODES), ("NEW_STREAM", NEW_STREAM_CODES)])
+LISTS = [("RECONNECT", RECONNECT_CODES), ("COME_BACK", COME_BACK_CODES), ("NEW_STREAM", NEW_STREAM_CODES)]
+
+
+@pytest.mark.parametrize(("name", "codes"), LISTS)
 def test_the_page_comes_back_on_the_same_codes(name: str, codes: tuple[int, ...]) -> None:
     """What it cannot import it repeats."""
     page = (STATIC / "codes.mjs").read_text()
@@ -122,4 +126,5 @@ def test_the_page_knows_a_forgotten_stream_by_the_same_code_and_asks_at_the_same
 
 def test_no_code_means_both() -> None:
     assert not set(RECONNECT_CODES) & set(NEW_STREAM_CODES)
+    assert set(COME_BACK_CODES) < set(RECONNECT_CODES)
     assert UNKNOWN_STREAM not in {*RECONNECT_CODES, *NEW_STREAM_CODES}

@@ -525,5 +525,5 @@ async def test_an_open_circuit_and_no_sessions_are_told(monkeypatch: pytest.Monk
     failing = SpeechService(engine, Settings.read())
     async with service() as server:
         metrics = Metrics()
-        metrics.read(state(server).sessions, failing)
+        metrics.read(state(server).sessions, failing, state(server).resumable)
         assert figures(metrics.text())["upstream_circuit_open{engine=revai}"] == 1

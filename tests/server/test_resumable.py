@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from speechbridge.cluster.record import Record
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS
 from speechbridge.protocol.resume import FinalsReceived
 from speechbridge.server import resumable
-from speechbridge.server.resumable import (
-    NOT_KEPT,
-    TAKEN_OVER,
-    TOO_SLOW,
-    UNKNOWN,
-    ResumableConnection,
-    ResumableConnections,
-)
+from speechbridge.server.resumable import NOT_KEPT, TAKEN_OVER, TOO_SLOW, UNKNOWN, About, ResumableConnection
+from speechbridge.server.resumable_connections import ResumableConnections
 from speechbridge.settings import SessionSettings
 from speechbridge.testing.script import final, partial
 from tests.helpers.peer import Peer
@@ -33,7 +28,9 @@ GOOD_END = Close(1000, END_OF_INPUT)
 
 
 def new(*, away_seconds: float = PATIENCE) -> ResumableConnection:
-    return ResumableConnection("id", away_seconds=away_seconds)
+    stream = ResumableConnection(About("id"), Record("key", "", 0), away_seconds=away_seconds)
+    stream._receives.set()  # its session has begun
+    return stream
 
 
 def finals(peer: Peer) -> list[str]:
@@ -105,7 +102,7 @@ async def test_a_message_that_waits_for_the_session_is_lost_with_its_connection_
     stream = new()
     async with serving(stream) as first:
         first.say(b"one", b"two")  # the first waits for the session, and the second for the first
-        await until(lambda: stream.received == 3)
+        await until(lambda: stream.record.received == 3)
         async with serving(stream) as second:
             assert positions(second) == [3]
             second.say(b"two")
@@ -163,7 +160,7 @@ async def test_finals_that_were_not_confirmed_come_again_and_the_others_do_not()
     async with serving(stream) as first:
         await until(lambda: finals(first) == ["one", "two", "three"])
         first.say(FinalsReceived(1).encode())
-        await until(lambda: stream._confirmed == 1)
+        await until(lambda: stream.record.confirmed == 1)
     async with serving(stream, finals=2) as second:
         await until(lambda: finals(second) == ["three"])
     await finish(stream)
@@ -229,7 +226,7 @@ async def test_what_is_kept_for_a_client_is_bounded_in_characters_too(monkeypatc
         await stream.send(final("two").text)
         await until(lambda: finals(peer) == ["one", "two"])
         peer.say(FinalsReceived(1).encode())
-        await until(lambda: stream._confirmed == 1)
+        await until(lambda: stream.record.confirmed == 1)
         await stream.send(final("six").text)  # there is room again
         await until(lambda: finals(peer) == ["one", "two", "six"])
         await stream.send(final("ten").text)
@@ -316,12 +313,12 @@ async def test_what_is_sent_after_the_session_has_ended_is_dropped() -> None:
         peer.reads.clear()  # so that the connection outlives the session
         await stream.send(final("last").text)
         peer.say(b"one", b"two")
-        await until(lambda: stream.received == 3)
+        await until(lambda: stream.record.received == 3)
         stream.end(GOOD_END)
         peer.say(b"three")
         await until(peer._messages.empty)
         assert stream._message is None
-        assert stream.received == 3
+        assert stream.record.received == 3
         peer.reads.set()
         await until(lambda: peer.close_frame)
     await finish(stream)
@@ -366,49 +363,49 @@ async def good_end() -> Close:
 
 def test_a_stream_is_resumed_only_by_the_owner_of_the_key_that_began_it() -> None:
     streams = all_streams()
-    stream = streams.begin("id", "alice")
-    assert streams.find(stream.key, "alice") is stream
-    assert streams.find(stream.key, "bob") is None
-    assert streams.find(stream.key) is None
+    stream = streams.begin(About("id"), "alice")
+    assert streams.find(stream.record.key, "alice") is stream
+    assert streams.find(stream.record.key, "bob") is None
+    assert streams.find(stream.record.key) is None
 
 
 async def test_a_stream_is_found_by_its_key_until_its_client_was_away_too_long() -> None:
     streams = all_streams(resume_seconds=0)
-    stream = streams.begin("id")
-    assert streams.find(stream.key) is stream
+    stream = streams.begin(About("id"))
+    assert streams.find(stream.record.key) is stream
     assert streams.find("another") is None
     streams.run(stream, good_end())
     await stream.over.wait()
-    await until(lambda: streams.find(stream.key) is None)
+    await until(lambda: streams.find(stream.record.key) is None)
 
 
 async def test_of_many_that_have_ended_the_oldest_are_evicted_and_none_that_runs() -> None:
     streams = all_streams(max_sessions=2, resume_seconds=0.2)
-    running = streams.begin("running")
-    ended = [streams.begin(str(number)) for number in range(4)]
+    running = streams.begin(About("running"))
+    ended = [streams.begin(About(str(number))) for number in range(4)]
     for stream in ended:
         streams.run(stream, good_end())
         await stream.over.wait()
-    await until(lambda: not streams._tasks)
-    assert [streams.find(stream.key) for stream in ended] == [None, None, ended[2], ended[3]]
-    assert streams.find(running.key) is running
+    await until(lambda: not streams._sessions)
+    assert [streams.find(stream.record.key) for stream in ended] == [None, None, ended[2], ended[3]]
+    assert streams.find(running.record.key) is running
 
 
 async def test_a_session_that_is_cancelled_ends_its_stream() -> None:
     streams = all_streams(resume_seconds=0)
-    stream = streams.begin("id")
+    stream = streams.begin(About("id"))
 
     async def session() -> Close:
         await asyncio.Event().wait()
         return GOOD_END
 
     streams.run(stream, session())
-    [task] = streams._tasks
+    [task] = streams._sessions.values()
     await asyncio.sleep(0)
     task.cancel()
     await until(stream.over.is_set)
     async with serving(stream) as peer:
         await until(lambda: peer.close_frame)
     assert peer.close_frame == Close(1011, "the stream was cut")
-    await until(lambda: streams.find(stream.key) is None)
+    await until(lambda: streams.find(stream.record.key) is None)
     await finish(stream)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import select
 import signal
 import socket
 import time
@@ -20,7 +19,7 @@ from websockets.asyncio.client import connect
 
 from speechbridge.protocol.close import CloseCode
 from tests.helpers.command import COUNTS, HEARS_HELLO, STUB, speechbridge
-from tests.helpers.processes import children
+from tests.helpers.processes import children, ended
 from tests.helpers.service import PATIENCE, STREAM, ending
 from tests.helpers.workers import service
 
@@ -167,13 +166,6 @@ def test_workers_end_with_a_parent_that_is_killed() -> None:
             assert ended(descriptor)
 
 
-def ended(descriptor: int) -> bool:
-    """Wait for a process' end, by its pidfd."""
-    found, _, _ = select.select([descriptor], [], [], 30.0)
-    os.close(descriptor)
-    return bool(found)
-
-
 # ---- totals ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,8 +240,8 @@ async def test_a_client_that_resumes_finds_its_stream_whichever_worker_it_reache
     assert len(handed_on) > sent / 4
 
 
-async def test_a_stream_of_a_worker_that_died_is_unknown_to_the_others() -> None:
-    with service(SPEECHBRIDGE_START=COUNTS) as running:
+async def test_without_a_redis_a_stream_of_a_worker_that_died_is_unknown_to_the_others() -> None:
+    with service(SPEECHBRIDGE_START=COUNTS, SPEECHBRIDGE_PRIVATE_REDIS="off") as running:
         async with connect(f"{running.url}{STREAM}&resume=true") as client:
             key = json.loads(await client.recv())["resume"]
             name = key.partition(".")[0]

@@ -217,7 +217,7 @@ class ResumableStream:
 
     def _keeps_place(self, close: Close | None) -> bool:
         """Tell whether the connection was cut in the queue, so that the next one may have the same place."""
-        is_cut = close is None or close.code in (*RECONNECT_CODES, CloseCode.SHUTTING_DOWN)
+        is_cut = close is None or close.code in RECONNECT_CODES
         keeps = is_cut and self._clock() < self._keeps_place_until
         if not keeps and self._queue is not None:
             self._queue, self._keeps_place_until = Queue(), 0.0

@@ -1,7 +1,8 @@
 """What a resumable stream does after a connection: resume its stream, begin a new one, or end. Pure.
 
     how it ended                                        what is done
-    no connection, or a code of RECONNECT_CODES         resume; the second time in a row begin a new stream, the third
+    a code of COME_BACK_CODES                           resume
+    no connection, or another of RECONNECT_CODES        resume; the second time in a row begin a new stream, the third
                                                         time end
     a code of NEW_STREAM_CODES                          begin a new stream
     UNKNOWN_STREAM in answer to a resume key            begin a new stream
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.backoff import Backoff
 from speechbridge.protocol.close import Close, CloseCode
-from speechbridge.protocol.resume import NEW_STREAM_CODES, RECONNECT_CODES, UNKNOWN_STREAM
+from speechbridge.protocol.resume import COME_BACK_CODES, NEW_STREAM_CODES, RECONNECT_CODES, UNKNOWN_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +89,8 @@ class Retry:
             self.acknowledged()
         if not self._has_begun or self._is_hopeless(close, now):
             return Next.END
+        if close.code in COME_BACK_CODES:
+            return Next.RESUME
         if close.code in NEW_STREAM_CODES or (is_resuming and close.code == UNKNOWN_STREAM):
             return self._restart()
         if close.code not in RECONNECT_CODES or self._times >= REPEATS:
@@ -101,7 +104,7 @@ class Retry:
 
     def _is_hopeless(self, close: Close, now: float) -> bool:
         self._away_since = now if self._away_since is None else self._away_since
-        if close.code in NEW_STREAM_CODES and close.code != CloseCode.SHUTTING_DOWN:
+        if close.code in NEW_STREAM_CODES:
             self._refused_since = now if self._refused_since is None else self._refused_since
         since = min(self._away_since, now if self._refused_since is None else self._refused_since)
         return now - since > self._away_seconds

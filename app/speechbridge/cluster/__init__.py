@@ -1,4 +1,4 @@
-"""What the processes of one service share, as a port: leases, the queue for them, and transcripts that others read.
+"""What the processes of one service share, as a port: leases, a queue, a journal, transcripts for readers, and limits.
 
 Two implementations: `cluster.memory`, for one process, and `cluster.redis`, for any number on any number of machines.
 `cluster.joined` chooses. One suite of tests holds for both.
@@ -26,7 +26,25 @@ asking again; one whose client was cut off keeps its place, and its turn, for `T
 One who does not wait gets HELD or FULL by the first line's condition: nobody overtakes the queue. A lease that is free
 while the first of the queue is cut off stays free for that one until its ticket expires. So a place only falls.
 
+**The journal.** A resumable stream belongs to one process at a time. That one journals what another needs to go on
+with it (`cluster.record`), and each write says that it has the stream still. A client that comes back to another
+process has its stream taken from the first one:
+
+    the process that has the stream    what the one that takes it does
+    ---------------------------------  -------------------------------------------------------------------------
+    has let it go, or is dead          takes it at once; what the old one writes after that is refused
+    lives                              asks for it, and waits: the old one hangs up, writes the rest, lets it go
+    stands still, or cannot be heard   waits until it counts as dead; it has hung up by then, or the kernel ended it
+
+So a stream never has two upstreams, as long as each process keeps what is said of leases above.
+
 **Transcripts.** What one speaker says may be read by others, at any process: `cluster.transcript` says how.
+
+**Use.** A replica is one service: one process, or a parent with its workers. It counts what its own clients use, by
+name: an address, a key, all connections, all streams. Over several replicas `Use` adds that up, and answers whether one
+more is within the limit. A replica says what it has as a number, not as a difference, so a call may be carried out
+twice; calls are numbered, so one that comes late is dropped. What it has counts for `ALIVE_SECONDS` after its last
+call. One process alone asks nobody: `server.limits` is what this port is in memory.
 """
 
 from __future__ import annotations
@@ -36,14 +54,20 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from speechbridge.cluster.record import Record
     from speechbridge.cluster.transcript import Transcript
+    from speechbridge.protocol.reading import Entry
 
 
 class Away(Exception):
     """What is shared cannot be reached. The text says why, and holds no secret."""
+
+
+class Elsewhere(Exception):
+    """A stream is at another process still, which neither lets it go nor counts as dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +140,52 @@ class Leases(Protocol):
         """Wait until somebody who waits may have another place. It may also return without a reason."""
 
 
+class Journal(Protocol):
+    """The resumable streams of a service, whichever process has them."""
+
+    @property
+    def survives(self) -> bool:
+        """Whether streams survive their process. Without that, nothing is kept, and nothing can be taken."""
+
+    @property
+    def unstored(self) -> int:
+        """How many finals clients were shown that were not stored, as they could not wait."""
+
+    def keep(self, record: Record, lost: Callable[[], object]) -> None:
+        """Keep a stream that this process has begun, or taken. Never waits.
+
+        `lost` is called, perhaps several times, when another process wants to have it, or has it.
+        """
+
+    def forget(self, record: Record) -> None:
+        """Keep it up to date no longer: it has ended. Never waits."""
+
+    def drop(self, record: Record) -> None:
+        """Forget it, and have no process go on with it. Never waits."""
+
+    async def let_go(self, record: Record) -> None:
+        """Have any process go on with a stream. This one must have hung up on its upstream. Raises Away.
+
+        Cancellation: it may have been let go, or not.
+        """
+
+    async def take(self, key: str, owner: str) -> Record | None:
+        """Return the stream of a resume key, which is this process' now, to be kept; None if this owner has none.
+
+        Raises Away, and Elsewhere if another process has it and does not let it go.
+
+        Cancellation: it may have been taken; this process may take it again.
+        """
+
+
 class Shares(Protocol):
     """The transcripts that are shared, by their tokens."""
 
-    def sharing(self, token: str) -> AbstractContextManager[Transcript]:
-        """Share a transcript for the time of a `with`; it has ended then, and stays for a while. Never waits."""
+    def sharing(self, token: str, before: Sequence[Entry] = ()) -> AbstractContextManager[Transcript]:
+        """Share a transcript for the time of a `with`; it has ended then, and stays for a while. Never waits.
+
+        `before` are the finals so far, of a stream that another process began.
+        """
 
     async def find(self, token: str) -> Transcript | None:
         """Return a transcript to read, whichever process its speaker is at; None if there is none. Raises Away.
@@ -128,4 +193,37 @@ class Shares(Protocol):
         It is kept up to date for as long as it is read: `Transcript.readers`.
 
         Cancellation: safe.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """One more who comes: the names whose handshakes it counts towards, and those of which it takes a place each.
+
+    Each place comes with the most that there may be, 0 for no limit.
+    """
+
+    handshakes: Sequence[str] = ()
+    places: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Why one more may not come: which name has how many places, or comes too often and has to wait how long."""
+
+    name: str
+    places: int = 0
+    seconds: float = 0.0
+
+
+class Use(Protocol):
+    """What all replicas use together."""
+
+    async def enter(self, own: Mapping[str, int], newcomers: Sequence[Newcomer]) -> list[Excess | None]:
+        """Say what this replica has, and let these enter; return what was too much for each, None if nothing was.
+
+        `own` holds places that it has, by name, those of the newcomers left out. What it does not name stays as it was
+        said before. Raises Away.
+
+        Cancellation: it may have been done, or not.
         """

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speechbridge.cluster import Terms
-from speechbridge.cluster.memory import MemoryLeases, MemoryShares
+from speechbridge.cluster.memory import MemoryLeases, MemoryShares, NoJournal
 from speechbridge.settings import WrongSetting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from speechbridge.cluster import Leases, Shares
-    from speechbridge.settings import ClusterSettings
+    from speechbridge.cluster import Journal, Leases, Shares, Use
+    from speechbridge.cluster.redis.connection import Redis
+    from speechbridge.settings import ClusterSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,39 +28,67 @@ class Cluster:
 
     leases: Leases | None
     shares: Shares
+    journal: Journal
     running: Callable[[], AbstractAsyncContextManager[None]]
 
 
-def join(settings: ClusterSettings) -> Cluster:
-    """Return what this process shares: with all that use the same Redis, or with nobody. Raises WrongSetting."""
+def join(settings: ClusterSettings, resume_seconds: float) -> Cluster:
+    """Return what this process shares: with all that use the same Redis, or with nobody. Raises WrongSetting.
+
+    `resume_seconds` is how long a client of a resumable stream may be away.
+    """
     url = settings.redis_url.get_secret_value()
     if not url:
         # The leases of one process end with it, so none need expire before.
         terms = Terms(settings.account_streams, lease_seconds=math.inf)
         leases = MemoryLeases(terms) if settings.account_streams else None
-        return Cluster(leases, MemoryShares(settings.share_seconds), nullcontext)
-    return _joined(url, settings)
+        return Cluster(leases, MemoryShares(settings.share_seconds), NoJournal(), nullcontext)
+    return _joined(url, settings, resume_seconds)
 
 
-def _joined(url: str, settings: ClusterSettings) -> Cluster:
-
-    from speechbridge.cluster.redis.connection import Redis  # noqa: PLC0415 # it takes 60 ms to import
+def _joined(url: str, settings: ClusterSettings, resume_seconds: float) -> Cluster:
+    from speechbridge.cluster.redis.journal import RedisJournal  # noqa: PLC0415 # it takes 60 ms to import
     from speechbridge.cluster.redis.leases import RedisLeases  # noqa: PLC0415 # likewise
     from speechbridge.cluster.redis.shares import RedisShares  # noqa: PLC0415 # likewise
 
-    try:
-        redis = Redis(url, settings.redis_prefix)
-    except ValueError as error:
-        raise WrongSetting(f"SPEECHBRIDGE_REDIS_URL: {error}") from None
+    redis = _redis(url, settings)
     leases = RedisLeases(redis, Terms(settings.account_streams)) if settings.account_streams else None
     shares = RedisShares(redis, settings.share_seconds)
+    journal = RedisJournal(redis, resume_seconds)
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
-        async with redis.running():
+        async with redis.running(), journal.running():
             try:
                 yield
             finally:
                 await shares.end()
 
-    return Cluster(leases, shares, running)
+    return Cluster(leases, shares, journal, running)
+
+
+def _redis(url: str, settings: ClusterSettings) -> Redis:
+    from speechbridge.cluster.redis.connection import Redis  # noqa: PLC0415 # it takes 60 ms to import
+
+    try:
+        return Redis(url, settings.redis_prefix)
+    except ValueError as error:
+        raise WrongSetting(f"SPEECHBRIDGE_REDIS_URL: {error}") from None
+
+
+@asynccontextmanager
+async def sharing_limits(settings: Settings) -> AsyncIterator[Use | None]:
+    """Share with all replicas what limits bound, for as long as the context lasts; None without Redis.
+
+    Raises Away and WrongSetting.
+    """
+    url = settings.redis_url.get_secret_value()
+    if not url:
+        yield None
+        return
+
+    from speechbridge.cluster.redis.limits import RedisUse  # noqa: PLC0415 # it takes 60 ms to import
+
+    redis = _redis(url, settings)
+    async with redis.running():
+        yield RedisUse(redis, settings.handshakes_per_minute)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from speechbridge.cluster import Claim, Terms
+    from speechbridge.cluster.record import Record
+    from speechbridge.protocol.reading import Entry
 
 
 ENDED = 1000  # transcripts that stay after their end, at most: the oldest go first. A minute's has 2 KB, an hour's 1 MB
@@ -134,6 +136,28 @@ class MemoryLeases:
         return now
 
 
+class NoJournal:
+    """Implements `Journal` for a process that shares its streams with nobody: they end with it."""
+
+    survives = False
+    unstored = 0
+
+    def keep(self, record: Record, lost: Callable[[], object]) -> None:
+        pass
+
+    def forget(self, record: Record) -> None:
+        pass
+
+    def drop(self, record: Record) -> None:
+        pass
+
+    async def let_go(self, record: Record) -> None:
+        pass
+
+    async def take(self, _key: str, _owner: str) -> Record | None:
+        return None
+
+
 class MemoryShares:
     """Implements `Shares` for the speakers of one process. A transcript stays for `seconds` after its end."""
 
@@ -143,16 +167,22 @@ class MemoryShares:
         self._ended: deque[str] = deque()
 
     @contextmanager
-    def sharing(self, token: str) -> Iterator[Transcript]:
-        transcript = self._transcripts[token] = Transcript()
+    def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
+        transcript = self._transcripts[token] = Transcript(before)
         try:
             yield transcript
         finally:
-            transcript.end()
-            self._ended.append(token)
-            if len(self._ended) > ENDED:
-                self._transcripts.pop(self._ended.popleft(), None)
-            asyncio.get_running_loop().call_later(self._seconds, self._transcripts.pop, token, None)
+            if transcript.is_moved:
+                self._transcripts.pop(token, None)
+            else:
+                self._end(token, transcript)
+
+    def _end(self, token: str, transcript: Transcript) -> None:
+        transcript.end()
+        self._ended.append(token)
+        if len(self._ended) > ENDED:
+            self._transcripts.pop(self._ended.popleft(), None)
+        asyncio.get_running_loop().call_later(self._seconds, self._transcripts.pop, token, None)
 
     async def find(self, token: str) -> Transcript | None:
         return self._transcripts.get(token)

@@ -12,9 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from speechbridge.protocol.messages import kind_of
 from speechbridge.protocol.reading import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SLICE = 16  # readers woken in one turn: about 1 ms
 BATCH = 64  # finals that a reader takes at once
@@ -31,10 +35,11 @@ class Position:
 class Transcript:
     """The finals so far, the latest partial, and whether the stream has ended. For the event loop only."""
 
-    def __init__(self) -> None:
-        self.finals: list[Entry] = []
+    def __init__(self, before: Iterable[Entry] = ()) -> None:
+        self.finals = [*before]
         self.is_over = False
         self.is_left = False  # readers are to leave, though it goes on
+        self.is_moved = False
         self.readers = 0
         self._partial: Entry | None = None
         self._partials = 0  # so many have there been
@@ -66,6 +71,11 @@ class Transcript:
         self.is_left = True
         self._version += 1
         self._notify()
+
+    def move(self) -> None:
+        """Have all readers leave likewise: its speaker goes on at another process."""
+        self.is_moved = True
+        self.leave()
 
     def take(self, position: Position) -> list[Entry]:
         """Return what a reader has not had yet, and move it on: finals first, then the latest partial."""

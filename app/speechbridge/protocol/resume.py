@@ -31,11 +31,16 @@ RECONNECT_CODES = (
     CloseCode.SERVICE_RESTART,
     CloseCode.TRY_AGAIN_LATER,
     CloseCode.BAD_GATEWAY,
+    CloseCode.SHUTTING_DOWN,
 )
-"""The connection was cut, by a network, a proxy or a restart: the client reconnects, and resumes the same stream."""
+"""The connection was cut, by a network, a proxy or a restart: the client reconnects, and resumes the same stream.
+
+If the process has ended, and no other goes on with the stream, the answer is `UNKNOWN_STREAM`."""
+
+COME_BACK_CODES = (CloseCode.SHUTTING_DOWN, CloseCode.TRY_AGAIN_LATER)
+"""Of these, those by which a service asks the client to resume, which it does however often it is asked."""
 
 NEW_STREAM_CODES = (
-    CloseCode.SHUTTING_DOWN,
     CloseCode.UNAVAILABLE,
     CloseCode.TOO_MANY,
     CloseCode.CROWDED,

@@ -170,17 +170,23 @@ class Admission:
         """Tell whether a browser's page may read what we answer to its requests."""
         return bool(handshake.origins) and self.origins.allow(handshake.origins, handshake.host, has_cookie=False)
 
-    def admit(self, handshake: Handshake) -> Lease:
-        """Check a handshake; return a lease, to be held before anything else happens. Raises Refused."""
+    def admit(self, handshake: Handshake, counted: list[str] | None = None) -> Lease:
+        """Check a handshake; return a lease, to be held before anything else happens. Raises Refused.
+
+        The names of the accounts whose handshakes were counted are added to `counted`, also if it is refused.
+        """
         address, name = limited_address(handshake.address), ""
+        counted = [] if counted is None else counted
         if not self.origins.allow(handshake.origins, handshake.host, has_cookie=handshake.has_cookie):
             text = "pages of this origin may not connect: add it to SPEECHBRIDGE_ORIGINS"
             raise Refused(CloseCode.FOREIGN, text)
         if address:
             self.limits.count_handshake("address", address)
+            counted.append(f"address {address}")
         if self.keys:
             name = self._owner(handshake)
             self.limits.count_handshake("key", name)
+            counted.append(f"key {name}")
         return self.limits.lease(address, name, is_resuming=handshake.is_resuming)
 
     def _owner(self, handshake: Handshake) -> str:

@@ -34,7 +34,8 @@ from speechbridge.server.metrics import Metrics
 from speechbridge.server.places import Places
 from speechbridge.server.processors import Processors
 from speechbridge.server.queueing import Queue
-from speechbridge.server.resumable import ResumableConnections
+from speechbridge.server.replica import unreachable
+from speechbridge.server.resumable_connections import ResumableConnections
 from speechbridge.server.session import Sessions
 from speechbridge.server.shared import Alone
 from speechbridge.server.speech import SpeechService, choose, choose_fallback
@@ -71,12 +72,12 @@ def create_app(
     if engine is None:
         given = stream_client_start
         engine = choose(settings, recognizer) if given is None else function_engine(given)
-    cluster = join(settings)
+    cluster = join(settings, settings.resume_seconds)
     places = Places(cluster.leases)
     fallback = choose_fallback(settings, engine, fallback, recognizer)
     speech = SpeechService(engine, settings, metrics.connected, fallback)
     admission = Admission(settings)
-    shared = Alone(admission) if worker is None else worker
+    shared = Alone(admission, settings) if worker is None else worker
     processors = Processors.choose(settings, threads=settings.max_sessions)
     sessions = Sessions(
         speech.open,
@@ -91,9 +92,9 @@ def create_app(
     queue = Queue(places, settings.queue_seconds)
     sessions.no_longer_queued = queue.drain
     readers = read.Readers(cluster.shares, settings.readers)
-    sessions.no_longer_read = readers.drain
-    resumable = ResumableConnections(settings, prefix="" if worker is None else worker.prefix)
-    metrics.read(sessions, speech)
+    resumable = ResumableConnections(settings, cluster.journal, prefix="" if worker is None else worker.prefix)
+    sessions.moved_on, sessions.no_longer_read = resumable.drain, readers.drain
+    metrics.read(sessions, speech, resumable)
     shared.read(sessions, metrics, speech.trouble)
 
     @asynccontextmanager
@@ -103,12 +104,13 @@ def create_app(
                 metrics.watching_loop(),
                 processors.running(),
                 cluster.running(),
+                shared.running(),
                 places.running(),
                 speech.running(),
             ):
                 yield
         except Away as away:
-            app.state.failure = f"SPEECHBRIDGE_REDIS_URL: {away}: start it, or check the address"
+            app.state.failure = unreachable(away)
             raise
         except RecognizerFailed as failure:
             app.state.failure = failure if failure.is_explained else None

@@ -6,12 +6,15 @@ partial that only corrects the one before it, and says no more, has no delay of 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from speechbridge.protocol.request import StreamRequest
 
 Kind = Literal["partial", "final"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -38,6 +41,12 @@ class Mean:
 
 class Delays:
     """The delays of one stream's captions. `observe` is told each one."""
+
+    @classmethod
+    def of(cls, request: StreamRequest, observe: Callable[[Kind, float], object]) -> Delays | None:
+        """Return those of a stream whose seconds can be told from its bytes. For the event loop."""
+        rate, start_ts = request.content_type.byte_rate, float(request.options.get("start_ts", 0.0))
+        return cls(rate, start_ts, clock=asyncio.get_running_loop().time, observe=observe) if rate else None
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ another stream, and an SDK that takes no audio at the moment holds up its own cl
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,7 @@ class Owner:
     refused: Callable[[BadRequest], object]  # the audio is none
     failed: Callable[[Exception], object]  # the decoder has a fault, or there is none free
     alive: Callable[[], int]  # sessions
+    skip: int = 0  # bytes of samples, the first ones, that the SDK is not to get
 
 
 class Intake:
@@ -70,6 +71,7 @@ class Intake:
         self._type = source
         self._owner = owner
         self._name = name
+        self._skip = owner.skip
         # The first bytes are kept until they tell what they are.
         is_open = _is_open(source)
         self._begun: bytearray | None = bytearray() if is_open else None
@@ -162,26 +164,29 @@ class Intake:
             self._has_ended = True
             self._refuse(error)
             return
-        if self._decoder is not None:
-            await self._pass_on(audio, self._decoder)
+        bridge, linger = self._decoder, 0.0
+        if bridge is None:
+            if self._skip and not (audio := self._unskipped(audio)):
+                return
+            linger = self._linger(len(audio))
+            self._received += len(audio)
+            self._owner.heard(len(audio))
+        try:
+            for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
+                await (bridge or self._bridge).send(audio[start : start + CHUNK], linger=linger)
+        except (Closed, Broken):  # `suppress` is three calls, and this is for each message
             return
-        linger = self._linger(len(audio))
-        self._received += len(audio)
-        self._owner.heard(len(audio))
-        await self._pass_on(audio, self._bridge, linger)
+
+    def _unskipped(self, samples: bytes) -> bytes:
+        """Return what is left of samples without those that are to be skipped."""
+        skipped, self._skip = self._skip, max(0, self._skip - len(samples))
+        return samples[skipped:]
 
     def _linger(self, size: int) -> float:
         """Return for how many seconds so much audio may wait for more: with many sessions, until a piece is full."""
         if self._piece == 0 or self._owner.alive() < COALESCE_FROM:
             return 0.0
         return COALESCE_SECONDS if self._received // self._piece == (self._received + size) // self._piece else 0.0
-
-    async def _pass_on(
-        self, audio: bytes, bridge: Bridge[bytes, str] | Bridge[bytes, bytes], linger: float = 0.0
-    ) -> None:
-        with suppress(Closed, Broken):
-            for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
-                await bridge.send(audio[start : start + CHUNK], linger=linger)
 
     # ---- the decoder -------------------------------------------------------------------------------------------------
 
@@ -203,7 +208,9 @@ class Intake:
     async def _pump(self, decoder: Bridge[bytes, bytes]) -> None:
         """Give the SDK what is decoded, and its end."""
         try:
-            async for pcm in decoder:
+            async for decoded in decoder:
+                if not (pcm := self._unskipped(decoded)):
+                    continue
                 self._owner.heard(len(pcm))
                 await self._bridge.send(pcm, linger=LINGER)
         except BadRequest as error:

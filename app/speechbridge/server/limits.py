@@ -23,7 +23,7 @@ with hidden("redis"):  # throttled can count there, too, and imports it where it
     from throttled import MemoryStore, RateLimiterType, Throttled, per_min
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from speechbridge.settings import LimitSettings
 
@@ -51,6 +51,12 @@ def excess(kind: Kind, size: int, messages: int, limits: LimitSettings) -> Close
     return None
 
 
+def crowded(kind: str, connections: int) -> Refused:
+    """Return what is told to one whose key or address, or for whom the whole service, has too many connections."""
+    text = f"this {kind} has {connections} connections: try again when one has ended"
+    return Refused(CloseCode.TOO_MANY if kind == "service" else CloseCode.CROWDED, text)
+
+
 def pause(size: int, now: float, limits: LimitSettings) -> float:
     """Return for how many seconds to take no more of an upload that brought these bytes too fast."""
     return max(1 - now % 1, size / (limits.bytes_per_second or size))
@@ -68,6 +74,10 @@ class Account:
     _bytes: int = 0
     _messages: int = 0
 
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.who}"
+
     def count(self, size: int, messages: int, second: int, limits: LimitSettings) -> Close | None:
         """Count bytes and messages; return what their sender is told if that was too much for one second."""
         if second != self._second:
@@ -80,7 +90,8 @@ class Account:
 class Lease:
     """The right to one connection. It takes up a place in the accounts for as long as anybody holds it.
 
-    Its connection holds it, and so does a resumable stream, which outlives that connection.
+    Its connection holds it, and so does a resumable stream, which outlives that connection. `ended` is called when the
+    last of them has let go of it.
     """
 
     def __init__(
@@ -91,6 +102,8 @@ class Lease:
         self._limits = limits
         self._places = int(takes_place)
         self._holders = 0
+        self.ended: Callable[[], object] = lambda: None
+        self.took: Callable[[], object] = lambda: None  # called when it has taken places that it had not
         self.metered = [account for account in accounts if account.kind != "service"]
         self.is_metered = bool(self.metered and (limits.bytes_per_second or limits.messages_per_second))
 
@@ -110,6 +123,19 @@ class Lease:
             return 0.0
         return pause(size, now, self._limits)
 
+    @property
+    def places(self) -> tuple[Account, ...]:
+        """The accounts of which it takes up a place."""
+        return self._accounts if self._places else ()
+
+    def take_places(self) -> None:
+        """Take up a place, whatever the limits are: a stream has come that had one at another process. Idempotent."""
+        if not self._places:
+            self._places = 1
+            for account in self._accounts:
+                account.connections += self._holders > 0
+            self.took()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lease for the time of a `with`. Several may; it ends with the last of them."""
@@ -123,6 +149,8 @@ class Lease:
         was_held, self._holders = self._holders > 0, self._holders + more
         for account in self._accounts:
             account.connections += self._places * ((self._holders > 0) - was_held)
+        if not self._holders:
+            self.ended()
 
 
 class Limits:
@@ -147,9 +175,12 @@ class Limits:
         if self._handshakes:
             result = self._handshakes.limit(f"{kind} {who}")
             if result.limited:
-                wait = math.ceil(result.state.retry_after)
-                text = f"more than {self._settings.handshakes_per_minute} connections a minute from this {kind}"
-                raise Refused(CloseCode.TOO_OFTEN, f"{text}: try again in {wait} s")
+                raise self.too_often(kind, result.state.retry_after)
+
+    def too_often(self, kind: str, seconds: float) -> Refused:
+        """Return what is told to one whose key or address has connected too often: when to try again."""
+        text = f"more than {self._settings.handshakes_per_minute} connections a minute from this {kind}"
+        return Refused(CloseCode.TOO_OFTEN, f"{text}: try again in {math.ceil(seconds)} s")
 
     def lease(self, address: str, key_name: str, *, is_resuming: bool) -> Lease:
         """Return a lease for an address and a key, each "" for none. Raises Refused if there are too many connections.
@@ -161,11 +192,15 @@ class Limits:
             accounts.append(self._account("address", address, self._settings.sessions_per_address))
         if key_name:
             accounts.append(self._account("key", key_name, self._settings.sessions_per_key))
-        for account in accounts:
-            if not is_resuming and 0 < account.most <= account.connections:
-                text = f"this {account.kind} has {account.connections} connections: try again when one has ended"
-                raise Refused(CloseCode.TOO_MANY if account is self.total else CloseCode.CROWDED, text)
-        return Lease(tuple(accounts), self._settings, key_name, takes_place=not is_resuming)
+        lease = Lease(tuple(accounts), self._settings, key_name, takes_place=not is_resuming)
+        self.check(lease)
+        return lease
+
+    def check(self, lease: Lease) -> None:
+        """Raise Refused if there are too many connections for one more with this lease."""
+        for account in lease.places:
+            if 0 < account.most <= account.connections:
+                raise crowded(account.kind, account.connections)
 
     def _account(self, kind: Kind, who: str, most: int) -> Account:
         return self._accounts.setdefault(f"{kind} {who}", Account(kind, most, who))

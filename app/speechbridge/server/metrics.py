@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from speechbridge.server.delays import Kind
+    from speechbridge.server.resumable_connections import ResumableConnections
     from speechbridge.server.session import Sessions
     from speechbridge.server.speech import SpeechService
     from speechbridge.server.totals import SessionStatistics, Totals
@@ -144,12 +145,12 @@ class Metrics:
         finally:
             await cancel_and_wait(watching)
 
-    def read(self, sessions: Sessions, speech: SpeechService) -> None:
+    def read(self, sessions: Sessions, speech: SpeechService, resumable: ResumableConnections) -> None:
         """Have every scrape read these, from now on."""
         for engine in speech.health:
             self._connect_failures.labels(engine)  # so that the first scrape has it
             self._connect.labels(engine)
-        self._registry.register(_Snapshots(sessions, speech))
+        self._registry.register(_Snapshots(sessions, speech, resumable))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format, of type CONTENT_TYPE_LATEST."""
@@ -193,8 +194,9 @@ class _Given(Collector):
 
 
 class _Snapshots(Collector):
-    def __init__(self, sessions: Sessions, speech: SpeechService) -> None:
+    def __init__(self, sessions: Sessions, speech: SpeechService, resumable: ResumableConnections) -> None:
         self._sessions = sessions
+        self._resumable = resumable
         self._speech = speech
         self._build = {"version": __version__, "python": python_version(), "engine": speech.name}
 
@@ -209,6 +211,7 @@ class _Snapshots(Collector):
         yield from self._of_streams(now.totals)
         yield from self._of_threads()
         yield from self._of_places()
+        yield from self._of_moves()
         yield from self._of_processors()
 
     def _of_sessions(self, now: SessionStatistics) -> Iterator[Metric]:
@@ -268,6 +271,17 @@ class _Snapshots(Collector):
         yield _gauge("queue_clients", f"Clients that wait for a stream of the account, {here}.", places.waiting)
         lost = "Streams that were cut, as their place in the account could not be kept: Redis was away for too long."
         yield _count("account_streams_lost", lost, places.lost)
+
+    def _of_moves(self) -> Iterator[Metric]:
+        resumable = self._resumable
+        if not resumable.journal.survives:
+            return
+        yield _count("streams_taken", "Resumable streams that came from another process.", resumable.taken)
+        yield _count("streams_let_go", "Resumable streams that another process goes on with.", resumable.let_go)
+        unstored = (
+            "Finals that clients got though Redis was away: they come again if this process dies before it is back."
+        )
+        yield _count("finals_unstored", unstored, resumable.journal.unstored)
 
     def _of_processors(self) -> Iterator[Metric]:
         processors = self._sessions.processors

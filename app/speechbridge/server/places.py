@@ -46,6 +46,10 @@ KILL_BEFORE = 0.5  # seconds
 NOTICE_SECONDS = 0.5
 GIVE_BACK_SECONDS = 0.5  # that a client waits for its close, at most, so that its place is free when it comes again
 
+ADOPT_SECONDS = 10.0  # that a client waits which has come back to another process, and whose lease has expired
+ADOPT_PAUSE = 0.5  # seconds
+
+COME_BACK = Close(CloseCode.TRY_AGAIN_LATER, "no stream of the account is free for this one now: try again")
 NOT_COUNTED = Close(CloseCode.UNAVAILABLE, "the streams of the account cannot be counted now: try again later")
 LOST = Close(CloseCode.UNAVAILABLE, "the stream's place in the account could not be kept: connect again shortly")
 
@@ -66,6 +70,7 @@ class Place:
         self.confirmed = confirmed
         self.on_lost: Callable[[], object] = lambda: None
         self.is_lost = False
+        self.is_passed_on = False
         self._places = places
         self._is_used = False  # by a thread that may have a connection
         self._was_cut: bool | None = None  # None as long as the place is held
@@ -99,6 +104,10 @@ class Place:
             giving = self._places.give_back(self, NOTICE_SECONDS if was_cut else 0.0)
             if not was_cut:
                 await asyncio.wait({giving}, timeout=GIVE_BACK_SECONDS)
+
+    def pass_on(self) -> None:
+        """Leave the lease to another process, which goes on with the stream, once the place is released here."""
+        self.is_passed_on = True
 
     def lose(self) -> None:
         """Note that the lease is, or soon will be, another's."""
@@ -150,6 +159,28 @@ class Places:
             raise NoPlace(Close(CloseCode.TOO_MANY, text))
         return place
 
+    async def adopt(self, holder: str) -> Place:
+        """Return the place of a stream that another process had. If its lease has expired, wait a moment for another.
+
+        Raises NoPlace: its client should come back.
+
+        Cancellation: no place was taken.
+        """
+        if self.leases is None:
+            return Place()
+        loop = asyncio.get_running_loop()
+        gives_up_at = loop.time() + ADOPT_SECONDS
+        while True:
+            try:
+                _, place = await self.ask(Claim(holder or secrets.token_urlsafe(16)))
+            except Away:
+                place = None
+            if place is not None:
+                return place
+            if loop.time() >= gives_up_at:
+                raise NoPlace(COME_BACK)
+            await asyncio.sleep(ADOPT_PAUSE)
+
     async def ask(self, claim: Claim) -> tuple[Answer, Place | None]:
         """Ask for a place. Those who ask at one moment ask in one call. Raises Away.
 
@@ -191,13 +222,14 @@ class Places:
                 self._begin(self._release(claim.holder), "places-release")
 
     def give_back(self, place: Place, seconds: float) -> asyncio.Task[None]:
-        """Give a place back after so many seconds. Never waits."""
+        """Give a place back after so many seconds, or let another process renew it. Never waits."""
 
         async def give() -> None:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(0.0 if place.is_passed_on else seconds)
             self._held.pop(place.holder, None)
             self._mind()
-            await self._release(place.holder)
+            if not place.is_passed_on:
+                await self._release(place.holder)
 
         return self._begin(give(), "places-release")
 

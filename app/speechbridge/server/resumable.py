@@ -1,22 +1,24 @@
-"""Resumable streams, the server's side: a client that was cut off reconnects, and neither side loses anything.
+"""A resumable stream, the server's side: a client that was cut off reconnects, and neither side loses anything.
 
 A session has one `ResumableConnection` from its beginning to its end. Behind it the client's connections come and go,
 one at a time; `serve` is the life of one of them. Nothing is lost, because each side keeps what the other has not
 acknowledged:
 
 - The service counts the bytes of audio that it has received, and acknowledges them now and then. The client drops what
-  is acknowledged. When it resumes, it is told the count, and sends what comes after.
+  is acknowledged. When it resumes, it is told what was acknowledged at most, and sends what comes after.
 - The service keeps the finals that the client has not confirmed. When the client resumes, it says how many it has, and
   gets the rest. Of the partials only the latest is kept: a client that reads slowly, or was away, gets fewer of them.
 
-The messages are defined in `speechbridge.protocol.resume`.
+What another process would need to go on with the stream is in its `Record`. Where a journal keeps that, only what the
+journal has is acknowledged, and only such finals are sent. The messages are defined in `speechbridge.protocol.resume`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import json
 from collections import deque
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from speechbridge.protocol.close import Close, CloseCode
@@ -26,10 +28,9 @@ from speechbridge.server.client import ClientConnection
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
+    from collections.abc import Callable
 
-    from speechbridge.settings import SessionSettings
+    from speechbridge.cluster.record import Record
 
 KEPT_FINALS = 1000  # not confirmed: half an hour of speech. A client that confirms has a few at most
 KEPT_CHARACTERS = 2**20  # of these finals together
@@ -39,9 +40,53 @@ ACKNOWLEDGE = 8000  # bytes between two acknowledgements: 250 ms of 16 kHz mono
 TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection has taken this stream over")
 UNKNOWN = Close(UNKNOWN_STREAM, "resume: no such stream: it has ended, or its client was away for too long")
 NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: you confirmed more before, or were never sent so many")
-CUT = Close(CloseCode.INTERNAL, "the stream was cut")
 TOO_MANY = Close(CloseCode.POLICY, f"more than {CONFIRMATIONS} confirmations of finals a second")
 TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals are not confirmed: confirm them as they come")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What another process must know to go on with a stream, beside its record."""
+
+    session_id: str
+    read: str | None = field(default=None, repr=False)  # the token for readers, if the client shares
+    query: str = ""  # of the request, without a key
+    holder: str = ""  # of the place at the speech service
+    begun: float = 0.0  # seconds since 1970
+    frame: int | None = None  # bytes of audio, in multiples of which a stream may begin; None: at its begin only
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> About:
+        return cls(**json.loads(text))
+
+
+class Covered:
+    """Takes down for a stream what its upstream settles, of audio from a position on. Implements `Follower`.
+
+    The session is given the audio from there on, or all of it, of which the first `skip` bytes are settled.
+    """
+
+    def __init__(self, stream: ResumableConnection) -> None:
+        record = stream.record
+        self.origin = record.settled if record.is_whole else record.begin
+        self.skip = record.settled if record.is_whole else 0
+        self._stream = stream
+        self._has_begun = False
+
+    def settled(self, position: int) -> None:
+        record = self._stream.record
+        if not self._has_begun:
+            self._has_begun = True
+            self._stream.has_hung_up.clear()
+            if not record.is_kept:
+                self._stream.kept()
+        record.settle(self.origin + position)
+
+    def hung_up(self) -> None:
+        self._stream.has_hung_up.set()
 
 
 class Connection(ClientConnection, Protocol):
@@ -57,27 +102,32 @@ class Connection(ClientConnection, Protocol):
 class ResumableConnection:
     """What a session sees of a client that may be cut off and resume. Implements `ClientConnection`.
 
-    `away_seconds` is how long the client may be without a connection. The key begins with `prefix`.
+    `away_seconds` is how long the client may be without a connection. A record of a stream that another process began
+    has audio that is not settled: the session gets that first.
     """
 
-    def __init__(
-        self, session_id: str, owner: str = "", read: str | None = None, *, away_seconds: float, prefix: str = ""
-    ) -> None:
-        self.session_id = session_id
-        self.read = read  # the token for readers, if the client shares
-        self.owner = owner  # of the API key with which it began; only with a key of the same owner it can be resumed
-        self.key = prefix + secrets.token_urlsafe(18)
-        self.received = 0  # bytes of audio
+    def __init__(self, about: About, record: Record, *, away_seconds: float) -> None:
+        self.about = about
+        self.record = record
         self.over = asyncio.Event()  # the session has ended, and its verdict is known
+        self.has_hung_up = asyncio.Event()  # on the upstream
+        self.has_hung_up.set()
+        self.kept: Callable[[], object] = lambda: None  # called once it is known that the stream can be moved
+        self.moves: Callable[[], object] = lambda: None  # called before its session is cut, as it is moved
+        self.is_moving = False  # its session is cut, and goes on at another process
         self._away_seconds = away_seconds
+        self._before = deque[bytes | str](piece for _, piece in record.audio.pieces())
+        if record.has_ended:
+            self._before.append(EOS)
         self._message: bytes | str | None = None  # on its way from a connection to the session, one at a time
         self._arrived, self._taken, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.has_begun = False  # the session has asked for audio
+        self._receives = asyncio.Event()  # it waits for more than what was there before
         self._left = False  # the client has left for good
-        self._ended = False  # the client has ended its input
-        self._finals: deque[str] = deque()  # not confirmed; the first of them is number `_confirmed`
-        self._confirmed = self._kept_characters = 0
+        self._kept_characters = sum(map(len, record.finals))
         self._partial: str | None = None
         self._verdict: Close | None = None
+        record.stored = self._changed.set
         self._serving: asyncio.Task[None] | None = None
         self._handover = asyncio.Lock()
         self._away: asyncio.TimerHandle | None = None
@@ -89,6 +139,10 @@ class ResumableConnection:
 
         Cancellation: no message is lost.
         """
+        self.has_begun = True
+        if self._before:
+            return self._before.popleft()
+        self._receives.set()
         while self._message is None and not self._left:
             self._arrived.clear()
             await self._arrived.wait()
@@ -104,8 +158,8 @@ class ResumableConnection:
         text.encode()
         if kind_of(text) != "final":
             self._partial = text
-        elif len(self._finals) < KEPT_FINALS and self._kept_characters + len(text) <= KEPT_CHARACTERS:
-            self._finals.append(text)
+        elif len(self.record.finals) < KEPT_FINALS and self._kept_characters + len(text) <= KEPT_CHARACTERS:
+            self.record.add(text)
             self._kept_characters += len(text)
             self._partial = None
         else:
@@ -118,8 +172,14 @@ class ResumableConnection:
         self._verdict = self._verdict or verdict
         self._message = None
         self.over.set()
+        self._receives.set()
         self._taken.set()
         self._changed.set()
+
+    @property
+    def verdict(self) -> Close | None:
+        """How the stream ends, once that is known."""
+        return self._verdict
 
     def forget(self) -> None:
         """Wait for the client no longer."""
@@ -134,12 +194,12 @@ class ResumableConnection:
         Cancellation: this connection is no longer served; the client may resume on another.
         """
         async with self._handover:  # several may resume at once; each takes over from the one before it
-            if not self._confirmed <= finals <= self._confirmed + len(self._finals):
+            if not self.record.confirmed <= finals <= self.record.total:
                 await connection.close(NOT_KEPT)
                 return
             if self._serving is not None:
                 await cancel_and_wait(self._serving)
-            serving = asyncio.create_task(self._serve(connection, finals), name=f"{self.session_id}-connection")
+            serving = asyncio.create_task(self._serve(connection, finals), name=f"{self.about.session_id}-connection")
             self._serving = serving
         try:
             await asyncio.shield(serving)
@@ -153,20 +213,23 @@ class ResumableConnection:
         if self._away is not None:
             self._away.cancel()
         self._confirm(finals)
-        position = self.received
-        await connection.send(Greeting(self.session_id, self.key, position, self.read).encode())
-        reading = asyncio.create_task(self._read(connection))
+        self.record.is_attended = True
+        position = self.record.told
+        await connection.send(Greeting(self.about.session_id, self.record.key, position, self.about.read).encode())
+        reading = asyncio.create_task(self._read(connection, self.record.received - position))
         writing = asyncio.create_task(self._write(connection, finals, position))
         both = {reading, writing}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(*both)
+            self.record.is_attended = False
             if connection.closed_cleanly and not self.over.is_set():
                 self._leave()
             self._away = asyncio.get_running_loop().call_later(self._away_seconds, self._leave)
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: Connection, known: int) -> None:
+        """Take what a client sends. So many bytes of it are known: they were received, but not acknowledged."""
         clock, second, confirmations = asyncio.get_running_loop().time, 0, 0
         while (message := await connection.receive()) is not None:
             confirmed = FinalsReceived.parse(message) if isinstance(message, str) else None
@@ -178,6 +241,11 @@ class ResumableConnection:
                     return
                 self._confirm(confirmed.finals)
                 continue
+            if known and isinstance(message, bytes):
+                known, message = max(0, known - len(message)), message[known:]
+                if not message:
+                    continue
+            await self._receives.wait()
             while self._message is not None:
                 self._taken.clear()
                 await self._taken.wait()
@@ -188,9 +256,9 @@ class ResumableConnection:
             # No await since it was handed over. So it is either handed over and counted, or neither: then it is sent
             # again when the client resumes.
             if isinstance(message, bytes):
-                self.received += len(message)
+                self.record.receive(message)
             elif message == EOS:
-                self._ended = True
+                self.record.end()
             self._changed.set()
             del message  # or it would stay in memory while the next one is waited for
 
@@ -199,85 +267,32 @@ class ResumableConnection:
 
         The client has `sent` finals, and was told that `acknowledged` bytes of audio were received.
         """
-        shown: str | None = None
+        record, shown = self.record, None
         while True:
             self._changed.clear()
-            sent = max(sent, self._confirmed)
-            if sent < self._confirmed + len(self._finals):
-                await connection.send(self._finals[sent - self._confirmed])
+            sent = max(sent, record.confirmed)
+            if sent < record.shown:
+                await connection.send(record.finals[sent - record.confirmed])
                 sent += 1
-            elif self._partial is not None and self._partial is not shown:
+            elif self._partial is not None and self._partial is not shown and sent == record.total:
                 shown = self._partial
                 await connection.send(shown)
-            elif self.received - acknowledged >= ACKNOWLEDGE or (self._ended and self.received > acknowledged):
-                acknowledged = self.received
+            elif record.told - acknowledged >= ACKNOWLEDGE or (record.has_ended and record.told > acknowledged):
+                acknowledged = record.told
                 await connection.send(AudioReceived(acknowledged).encode())
-            elif self._verdict is not None and self.over.is_set():
+            elif self._verdict is not None and self.over.is_set() and sent == record.total:
                 await connection.close(self._verdict)
                 return
             else:
                 await self._changed.wait()
 
     def _confirm(self, finals: int) -> None:
-        while self._finals and self._confirmed < finals:
-            self._kept_characters -= len(self._finals.popleft())
-            self._confirmed += 1
+        for final in self.record.confirm(finals):
+            self._kept_characters -= len(final)
 
     def _leave(self) -> None:
         """Note that the client has left for good. If it resumes nevertheless, it learns that audio was lost."""
         self._left = True
-        if not self._ended:
+        if not self.record.has_ended:
             self._verdict = self._verdict or UNKNOWN
         self._arrived.set()
-
-
-class ResumableConnections:
-    """The resumable streams, by their keys. A stream stays for a while after its session has ended.
-
-    With a `prefix`, by which all keys begin, other processes know whose a stream is.
-    """
-
-    def __init__(self, settings: SessionSettings, *, prefix: str = "") -> None:
-        self._prefix = prefix
-        self._away_seconds = settings.resume_seconds
-        self._most_ended = settings.max_sessions
-        self._streams: dict[str, ResumableConnection] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def begin(self, session_id: str, owner: str = "", read: str | None = None) -> ResumableConnection:
-        """Make the connection of a new session, to be run with `run`."""
-        stream = ResumableConnection(session_id, owner, read, away_seconds=self._away_seconds, prefix=self._prefix)
-        self._streams[stream.key] = stream
-        return stream
-
-    def find(self, key: str, owner: str = "") -> ResumableConnection | None:
-        """Return the stream of a resume key; None if there is none (any more), or if it is another owner's."""
-        stream = self._streams.get(key)
-        return stream if stream is not None and stream.owner == owner else None
-
-    def run(self, stream: ResumableConnection, session: Coroutine[Any, Any, Close]) -> None:
-        """Run a stream's session in a task of its own: it outlives the connection on which it began."""
-
-        async def live() -> None:
-            verdict = CUT
-            try:
-                verdict = await session
-            finally:
-                stream.end(verdict)
-                self._retire(stream)
-
-        task = asyncio.create_task(live(), name="resumable-session")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _retire(self, stream: ResumableConnection) -> None:
-        """Keep a stream that ended for a client that was cut off before its last results; evict the oldest of many."""
-        ended = [key for key, known in self._streams.items() if known.over.is_set()]
-        for key in ended[: max(0, len(ended) - self._most_ended)]:
-            self._forget(key)
-        asyncio.get_running_loop().call_later(self._away_seconds, self._forget, stream.key)
-
-    def _forget(self, key: str) -> None:
-        stream = self._streams.pop(key, None)
-        if stream is not None:
-            stream.forget()

@@ -25,6 +25,7 @@ from speechbridge.server.held import Held
 from speechbridge.server.intake import Intake, Owner, asked_of
 from speechbridge.server.places import LOST, NoPlace, Place, Places
 from speechbridge.server.processors import Processors
+from speechbridge.server.settling import Settling
 from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
 from speechbridge.server.verdicts import DRAINED, TOO_LONG, verdict_of
 from speechbridge.tasks import cancel_and_wait
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from speechbridge.protocol.request import BadRequest, StreamRequest
     from speechbridge.server.client import ClientConnection
     from speechbridge.server.delays import Kind
+    from speechbridge.server.settling import Follower
     from speechbridge.server.verdicts import Verdict
     from speechbridge.settings import SessionSettings
     from syncbridge import Direction, Statistics
@@ -93,6 +95,7 @@ class Sessions:
         self.places = places or Places()  # at the speech service
         self.waited = waited
         self.delayed = delayed
+        self.moved_on: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self.no_longer_queued: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self.no_longer_read: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self.began_draining = asyncio.Event()  # a connection on which no session runs at the moment waits for it
@@ -128,13 +131,14 @@ class Sessions:
         session_id: str | None = None,
         place: Place | None = None,
         longest: float | None = None,
+        follower: Follower | None = None,
         ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
         """Run one session; return how the connection is to be closed.
 
         `greet` is awaited with the session's id, `ended` is called with what the session has done. `place` is what its
         client waited for; it is given back. Without one, a place is taken. `longest` are the seconds that it may last,
-        where that is not what the settings say.
+        where that is not what the settings say. `follower` is told up to where the audio is settled.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
@@ -146,7 +150,7 @@ class Sessions:
             if self.draining:  # its client connected before: on one connection, streams may follow each other
                 return DRAINED[1]
             session = Session(self, connection, request, session_id or new_id(), place)
-            session.longest = self.session_seconds if longest is None else longest
+            session.longest, session.follower = self.session_seconds if longest is None else longest, follower
             with self.held.one():
                 return await self._run(session, greet, ended)
         finally:
@@ -174,7 +178,7 @@ class Sessions:
             ended(totals)
 
     async def drain(self, seconds: float | None = None) -> None:
-        """End every session's input; wait until each has sent its last results, at most so many seconds.
+        """End every session that no other process goes on with; wait for their last results, at most so many seconds.
 
         A session whose client does not read may stay behind: the server has to drop that connection.
 
@@ -182,6 +186,7 @@ class Sessions:
         """
         self.began_draining.set()
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
+        await self.moved_on()
         for session in self._alive:
             session.end(DRAINED, seconds)
         with suppress(TimeoutError):
@@ -210,6 +215,7 @@ class Session:
         self.id = session_id
         self.place = place
         self.longest = 0.0  # seconds; 0: no limit
+        self.follower: Follower | None = None
         self._sessions = sessions
         self._connection = connection
         self._source = request.content_type  # what the client sends
@@ -222,7 +228,7 @@ class Session:
         self._ended = self._left = False  # the client has ended its input; has closed or vanished
         self._received = self._heard = self._fed = 0  # bytes; the last two for the SDK: decoded audio's of samples
         self._responses = Counter(partial=0, final=0, other=0)
-        self._delays = self._time_captions()
+        self._delays = Delays.of(self._request, sessions.delayed)
         self.outcome: Outcome = "cancelled"  # until there is another
 
     async def run(self, greet: Greet | None) -> Close:
@@ -290,10 +296,10 @@ class Session:
     async def _stream(self, greet: Greet | None) -> Close:
         sessions = self._sessions
         upstream = sessions.engine(self._request)
+        settling = Settling(upstream, self.follower)
 
-        def start(audio: Iterator[bytes]) -> Iterable[str]:
-            # An upstream with statistics counts the audio that it is given.
-            return upstream.start(audio if upstream.statistics else map(self._fed_with, audio))
+        def start(audio: Iterator[bytes]) -> Iterable[str]:  # an upstream with statistics counts what it is given
+            return settling.start(audio if upstream.statistics else map(self._fed_with, audio))
 
         self.place.on_lost = lambda: self._cut("upstream", LOST)
         async with (
@@ -324,6 +330,7 @@ class Session:
                     self._count(response)
                     for message in await process(response):
                         await self._connection.send(message)
+                    settling.sent()  # a resumable stream's `send` never waits: so a journal gets both, or neither
                     if len(response) > LARGE:
                         await asyncio.sleep(0)
             finally:
@@ -333,8 +340,8 @@ class Session:
         return Close(CloseCode.NORMAL, END_OF_INPUT)
 
     def _taking(self, bridge: Bridge[bytes, str]) -> Intake:
-        sessions = self._sessions
-        owner = Owner(sessions.decoders, self._hears, self._refuse, self._fail, lambda: sessions.alive)
+        sessions, skip = self._sessions, self.follower.skip if self.follower else 0
+        owner = Owner(sessions.decoders, self._hears, self._refuse, self._fail, lambda: sessions.alive, skip)
         return Intake(bridge, self._source, self._request.content_type, owner, name=self.id)
 
     async def _listen(self, intake: Intake) -> None:
@@ -387,12 +394,6 @@ class Session:
         self._responses[kind if kind in self._responses else "other"] += 1
         if self._delays is not None and kind in KINDS and (end_ts := end_of_words(response)) is not None:
             self._delays.answered(kind, end_ts)
-
-    def _time_captions(self) -> Delays | None:
-        """Time the captions of audio whose seconds can be told from its bytes."""
-        rate, start_ts = self._request.content_type.byte_rate, float(self._request.options.get("start_ts", 0.0))
-        clock = asyncio.get_running_loop().time
-        return Delays(rate, start_ts, clock=clock, observe=self._sessions.delayed) if rate else None
 
     def _fed_with(self, chunk: bytes) -> bytes:
         self._fed += len(chunk)

@@ -1,18 +1,20 @@
 """What the processes of one service share, as a port: admission, the number of streams, and what is said of them all.
 
-One process alone shares it with nobody: `Alone`. Of several workers each asks its parent: `workers.link`. Whatever
-counts over more machines stands behind the same port.
+One process alone shares it with nobody: `Alone`. Of several workers each asks its parent: `workers.link`. Both count
+over all replicas, on whatever machines, where there is a Redis: `replica`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from speechbridge.server.replica import replica_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from speechbridge.protocol.close import Close
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from speechbridge.server.admission import Admission, Handshake
     from speechbridge.server.client_secrets import ClientSecret
     from speechbridge.server.metrics import Metrics
+    from speechbridge.server.replica import Replica
     from speechbridge.server.session import Sessions
+    from speechbridge.settings import Settings
 
 SCRAPE_SECONDS = 0.1  # for which the metrics are not written anew: that takes 3 ms, and anybody may ask on and on
 
@@ -37,6 +41,8 @@ class Lease(Protocol):
     def count(self, size: int, messages: int, now: float) -> Close | None: ...
 
     def pause(self, size: int, now: float) -> float: ...
+
+    def take_places(self) -> None: ...
 
     def held(self) -> AbstractContextManager[None]: ...
 
@@ -55,6 +61,9 @@ class Readiness:
 
 class Shared(Protocol):
     """What the processes of one service share."""
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """Share it, for as long as the context lasts. Raises Away if it cannot be reached at first."""
 
     async def admit(self, handshake: Handshake) -> Lease:
         """Check a handshake; return a lease, to be held before anything else happens. Raises Refused.
@@ -93,20 +102,27 @@ class Worker(Shared, Protocol):
 
 
 class Alone:
-    """One process. Its pool of threads has as many slots as there may be streams, so no place is taken beside it."""
+    """One process. Its pool of threads has as many slots as there may be streams; `replica` counts those of others."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, settings: Settings) -> None:
         self._admission = admission
+        self._settings = settings
+        self._replica: Replica | None = None
         self._sessions: Sessions
         self._metrics: Metrics
         self._trouble: Callable[[], str | None]
         self._scraped, self._scraped_at = b"", -SCRAPE_SECONDS
 
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with replica_of(self._admission, self._settings) as self._replica:
+            yield
+
     def read(self, sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | None]) -> None:
         self._sessions, self._metrics, self._trouble = sessions, metrics, trouble
 
     async def admit(self, handshake: Handshake) -> Lease:
-        return self._admission.admit(handshake)
+        return self._admission.admit(handshake) if self._replica is None else await self._replica.admit(handshake)
 
     async def make_secret(self, owner: str, seconds: int, settings: OpenAiSettings) -> tuple[str, ClientSecret]:
         return self._admission.secrets.make(owner, seconds, settings)
@@ -114,8 +130,17 @@ class Alone:
     async def find_secret(self, value: str) -> ClientSecret | None:
         return self._admission.secrets.find(value)
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        replica = self._replica
+        if replica is None:
+            yield
+            return
+        await replica.take_stream()
+        try:
+            yield
+        finally:
+            replica.free_streams()
 
     async def readiness(self) -> Readiness:
         pool = self._sessions.pool

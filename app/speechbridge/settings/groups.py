@@ -112,7 +112,12 @@ class MessageSettings(Group):
 class CapacitySettings(Group):
     """How much the service as a whole takes."""
 
-    max_sessions: int = Field(200, ge=1, le=100_000, description="streams at once; one more is refused with 4029")
+    max_sessions: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="streams at once, with Redis over all replicas; one more is refused with 4029",
+    )
     max_connections: int = Field(
         0,
         ge=0,

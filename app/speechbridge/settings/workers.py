@@ -23,6 +23,11 @@ class WorkerSettings(Group):
     workers: Annotated[str, AfterValidator(_workers)] = Field(
         "1", description="processes that serve on the port, a core each; auto: as many as there are cores"
     )
+    private_redis: Literal["on", "off"] = Field(
+        "on",
+        description="on: several workers without SPEECHBRIDGE_REDIS_URL share a Redis of their own, if its program is"
+        " installed; off: they share none",
+    )
     pin: Literal["on", "off"] = Field(
         "on",
         description="on: each worker keeps to a core of its own, where the platform can; off, for a speech SDK that"

@@ -103,6 +103,9 @@ def reading(  # noqa: PLR0913 # whatever was counted becomes one record
     return Reading(answered, lost, 1e6 * cpu / answered, cpu / seconds, p50, p99, worst, threads, resident, 1000 * late)
 
 
+RECEIVED = b'{"type": "received"'  # what a resumable stream is told beside its answers
+
+
 class Window:
     """What all clients count into, while it is open."""
 
@@ -140,7 +143,7 @@ class Client(asyncio.Protocol):
             self._head = None
         now = time.perf_counter()
         for opcode, payload in self._frames.feed(data):
-            if opcode == TEXT:
+            if opcode == TEXT and not payload.startswith(RECEIVED):
                 self._answered(now)
             elif opcode == PING:
                 self._transport.write(encode(PONG, payload, masked=True))

@@ -40,7 +40,7 @@ def run(command: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module", autouse=True)
 def image() -> None:
-    built = run(commands("make image")[0], BUILD_SECONDS)
+    built = run(commands("make image\n")[0], BUILD_SECONDS)
     assert built.returncode == 0, built.stderr
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis as Client
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.client import NEVER_DECODE
 from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import TimeoutError as TookTooLong
@@ -66,11 +67,18 @@ class Redis:
         """Return a script, for `run`."""
         return self._client.register_script(path.read_text())
 
-    async def run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
+    async def run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[str | float | bytes]) -> Any:
         """Run a script, all of it at one moment. Raises Away, within PATIENCE."""
         with self._reached():
             async with asyncio.timeout(PATIENCE):  # connecting anew, and trying again, included
                 return await script(keys=keys, args=arguments)
+
+    async def read(self, key: str) -> list[bytes]:
+        """Return what is in a list, undecoded. Raises Away, within PATIENCE."""
+        with self._reached():
+            async with asyncio.timeout(PATIENCE):
+                command: Any = self._client.execute_command  # its own types are none
+                return list(await command("LRANGE", key, 0, -1, **{NEVER_DECODE: True}))
 
     def _reached(self) -> _Reached:
         return _Reached(self.shown)

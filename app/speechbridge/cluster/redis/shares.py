@@ -22,11 +22,12 @@ from speechbridge.cluster.memory import MemoryShares
 from speechbridge.cluster.transcript import Position, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from redis.commands.core import AsyncScript
 
     from speechbridge.cluster.redis.connection import Redis
+    from speechbridge.protocol.reading import Entry
 
 SCRIPT = Path(__file__).with_name("shares.lua")
 KEYS = ("finals", "state", "alive", "readers")
@@ -57,8 +58,8 @@ class RedisShares:
         return await self.redis.run(self._script, keys, arguments)
 
     @contextmanager
-    def sharing(self, token: str) -> Iterator[Transcript]:
-        with self._own.sharing(token) as transcript:
+    def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
+        with self._own.sharing(token, before) as transcript:
             self._begin(_Writer(self, _name(token), transcript).run(), "share-writer")
             yield transcript
 
@@ -127,6 +128,8 @@ class _Writer:
                 self._position = before
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
+            if self._transcript.is_moved and not self._transcript.has_more(self._position):
+                return  # another process adds what follows
             if not self._transcript.is_over:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(BEAT_SECONDS):

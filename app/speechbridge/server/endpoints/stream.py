@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, WebSocket
 
+from speechbridge.cluster import Away, Elsewhere
 from speechbridge.protocol import reading
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
@@ -15,21 +18,28 @@ from speechbridge.protocol.queue import Queue as WaitFor
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
-from speechbridge.server.places import NoPlace, Place
+from speechbridge.server.intake import asked_of
+from speechbridge.server.places import COME_BACK, NoPlace, Place
 from speechbridge.server.queueing import Left, Queue
-from speechbridge.server.resumable import UNKNOWN, ResumableConnection, ResumableConnections
+from speechbridge.server.resumable import UNKNOWN, About, Covered, ResumableConnection
 from speechbridge.server.session import Sessions, new_id
 from speechbridge.server.sharing import Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from speechbridge.cluster import Shares
+    from speechbridge.protocol.reading import Entry
     from speechbridge.server.client import ClientConnection
+    from speechbridge.server.resumable_connections import ResumableConnections
+    from speechbridge.server.shared import Lease
 
 PLAIN = "/ws_a"
 PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path: a base URL that ends in a slash makes two of them
 UNDECLARED = ContentType.undeclared(ContentType.raw())  # where there is no `content_type` to name it
+
+ELSEWHERE = Close(CloseCode.TRY_AGAIN_LATER, "resume: the stream is at another process still: try again")
+OUT_OF_REACH = Close(CloseCode.TRY_AGAIN_LATER, "resume: the stream cannot be looked up now: try again")
 
 
 def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, shares: Shares) -> APIRouter:
@@ -38,6 +48,7 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
     In `queue` wait those who find all streams of the account in use; `shares` has what clients share.
     """
     routes = APIRouter()
+    streams = _Streams(sessions, resumable, shares)
 
     @routes.websocket(PLAIN)
     async def plain(socket: WebSocket) -> None:
@@ -59,12 +70,11 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
     async def revai(socket: WebSocket) -> None:
         """Rev.ai's streaming protocol. A refusal is a close frame after the handshake, so that clients see why."""
         await socket.accept()
-        connection = WebSocketConnection(socket)
+        connection, lease = WebSocketConnection(socket), socket.scope["lease"]
         query = socket.scope["query_string"].decode("latin-1")
         resume = Resume.parse(query)
         if resume is not None and resume.key is not None:
-            stream = resumable.find(resume.key, socket.scope["lease"].owner)
-            await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, resume.finals))
+            await streams.resume(connection, resume.key, resume.finals, lease)
             return
         try:
             request = StreamRequest.parse(query, ContentType.undeclared())
@@ -76,20 +86,13 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
             return
         token = reading.new_token() if reading.shares(query) else None
         if resume is not None:
-            stream = resumable.begin(new_id(), socket.scope["lease"].owner, token)
-
-            async def run(stream: ResumableConnection) -> Close:
-                with socket.scope["lease"].held(), _shared(shares, token, stream) as client:  # also while it is cut off
-                    return await sessions.run(client, request, session_id=stream.session_id, place=place)
-
-            resumable.run(stream, run(stream))
-            await stream.serve(connection)
+            await streams.begin(connection, request, place, token, lease)
             return
 
         async def greet(session_id: str) -> None:
             await connection.send(Connected(session_id, token).encode())
 
-        with _shared(shares, token, connection) as client:
+        with _shared(shares, token, connection) as (client, _):
             close = await sessions.run(client, request, greet, place=place)
         await connection.close(close)
 
@@ -103,14 +106,102 @@ def _named_type(query: str) -> ContentType:
     return UNDECLARED if content_type == ContentType.undeclared() else content_type
 
 
+class _Streams:
+    """Begins resumable streams, and goes on with those of other processes."""
+
+    def __init__(self, sessions: Sessions, resumable: ResumableConnections, shares: Shares) -> None:
+        self._sessions = sessions
+        self._resumable = resumable
+        self._shares = shares
+
+    async def begin(
+        self, connection: WebSocketConnection, request: StreamRequest, place: Place, token: str | None, lease: Lease
+    ) -> None:
+        query, frame = replace(request, access_token="").query(), request.content_type.frame
+        stream = self._resumable.begin(About(new_id(), token, query, place.holder, time.time(), frame), lease.owner)
+        self._resumable.run(stream, self._run(stream, request, place, lease))
+        await stream.serve(connection)
+
+    async def resume(self, connection: WebSocketConnection, key: str, finals: int, lease: Lease) -> None:
+        """Serve a client that comes back, whichever process it left its stream at."""
+        if self._resumable.find(key, lease.owner) is None:
+            try:
+                if not await self._resumable.take(key, lease.owner, finals, lambda stream: self._go_on(stream, lease)):
+                    await connection.close(UNKNOWN)
+                    return
+            except (Away, Elsewhere) as failure:
+                await connection.close(OUT_OF_REACH if isinstance(failure, Away) else ELSEWHERE)
+                return
+        stream = self._resumable.find(key, lease.owner)
+        await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, finals))
+
+    def _go_on(self, stream: ResumableConnection, lease: Lease) -> None:
+        lease.take_places()
+
+        async def go_on() -> Close:
+            try:
+                place = await self._sessions.places.adopt(stream.about.holder)
+            except NoPlace as refusal:
+                return refusal.close
+            before: Sequence[Entry] = ()
+            if stream.about.read is not None:
+                before = await self._before(stream.about.read, stream.record.total)
+            close = await self._run(stream, StreamRequest.parse(stream.about.query), place, lease, before)
+            if close.code == CloseCode.TOO_MANY and not stream.has_begun:  # a dead process' streams are counted still
+                return COME_BACK
+            return close
+
+        self._resumable.run(stream, go_on())
+
+    async def _before(self, token: str, total: int) -> Sequence[Entry]:
+        """Return the finals that readers have, of so many."""
+        try:
+            transcript = await self._shares.find(token)
+        except Away:
+            return ()
+        return () if transcript is None else transcript.finals[:total]
+
+    async def _run(
+        self,
+        stream: ResumableConnection,
+        request: StreamRequest,
+        place: Place,
+        lease: Lease,
+        before: Sequence[Entry] = (),
+    ) -> Close:
+        """Run a stream's session, also while its client is cut off. One that goes on begins at its settled audio."""
+        about, sessions = stream.about, self._sessions
+        covered, rate = Covered(stream), asked_of(sessions.takes, request).content_type.byte_rate
+        if covered.origin and rate:
+            start_ts = float(request.options.get("start_ts", 0.0)) + covered.origin / rate
+            request = replace(request, options={**request.options, "start_ts": start_ts})
+        left = max(1.0, sessions.session_seconds - (time.time() - about.begun)) if sessions.session_seconds else 0.0
+        with lease.held(), _shared(self._shares, about.read, stream, before) as (client, move):
+
+            def moves() -> None:
+                place.pass_on()
+                move()
+
+            stream.moves = moves
+            follower = covered if self._resumable.journal.survives else None
+            return await sessions.run(
+                client, request, session_id=about.session_id, place=place, longest=left, follower=follower
+            )
+
+
 @contextmanager
-def _shared(shares: Shares, token: str | None, connection: ClientConnection) -> Iterator[ClientConnection]:
-    """Return a connection whose readers hear what its client is told, if there is a token for them."""
+def _shared(
+    shares: Shares, token: str | None, connection: ClientConnection, before: Sequence[Entry] = ()
+) -> Iterator[tuple[ClientConnection, Callable[[], object]]]:
+    """Return a connection whose readers hear what its client is told, if there is a token for them.
+
+    Also what is to be called if the stream goes on at another process.
+    """
     if token is None:
-        yield connection
+        yield connection, lambda: None
         return
-    with shares.sharing(token) as transcript:
-        yield Sharing(connection, transcript)
+    with shares.sharing(token, before) as transcript:
+        yield Sharing(connection, transcript), transcript.move
 
 
 async def _place(connection: WebSocketConnection, query: str, sessions: Sessions, queue: Queue) -> Place | None:

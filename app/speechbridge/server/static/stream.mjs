@@ -13,7 +13,7 @@
 // whose connection was lost.
 
 import { asFinal, hypothesis } from "./captions.mjs";
-import { ABNORMAL, NEW_STREAM, RECONNECT, SHUTTING_DOWN, TOO_OFTEN, UNKNOWN_STREAM } from "./codes.mjs";
+import { ABNORMAL, COME_BACK, NEW_STREAM, RECONNECT, TOO_OFTEN, UNKNOWN_STREAM } from "./codes.mjs";
 import { NO_JOURNAL } from "./journal.mjs";
 import { Ring } from "./ring.mjs";
 
@@ -315,15 +315,15 @@ export class ResumableStream {
     const { code, reason, times } = this.#repeated;
     const isSame = close.code === code && close.reason === reason && code !== ABNORMAL;
     this.#repeated = { ...close, times: isSame ? times + 1 : 1 };
-    const isLost = RECONNECT.includes(close.code) && this.#repeated.times < REPEATS;
+    const comesBack = COME_BACK.includes(close.code) && (this.#hasBegun || this.#ticket !== null);
+    const isLost = comesBack || (RECONNECT.includes(close.code) && this.#repeated.times < REPEATS);
     const isUnknown = close.code === UNKNOWN_STREAM && this.#isResuming;
-    const isRetryable =
-      (NEW_STREAM.includes(close.code) && this.#hasBegun) || (close.code === SHUTTING_DOWN && this.#ticket !== null);
+    const isRetryable = NEW_STREAM.includes(close.code) && this.#hasBegun;
     if (!isLost && !isUnknown && !isRetryable) {
       this.#finish(close);
       return;
     }
-    if (!isLost || this.#repeated.times > 1) this.#startNewStream();
+    if (!isLost || (!comesBack && this.#repeated.times > 1)) this.#startNewStream();
     const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#failuresInARow++);
     const pause = close.code === TOO_OFTEN ? TOO_OFTEN_PAUSE : Math.random() * longest;
     this.#later("retry", pause, () => this.#connect());

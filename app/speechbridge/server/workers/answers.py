@@ -11,10 +11,12 @@ from speechbridge.server.metrics import counter, gauge, text_of
 from speechbridge.server.shared import SCRAPE_SECONDS, Readiness
 from speechbridge.server.workers.desk import Desk
 from speechbridge.server.workers.sums import Sums
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from speechbridge.server.replica import Replica
     from speechbridge.server.workers.channel import Message
     from speechbridge.server.workers.child import Child
     from speechbridge.settings import Settings
@@ -31,7 +33,8 @@ class Answers:
         self.restarts = 0
         self._running = running
         self._number = number
-        self._desk = Desk(settings)
+        self.desk = Desk(settings)
+        self._asking: dict[asyncio.Task[None], Child] = {}  # the other replicas, for a worker
         self._sums = Sums()
         self._ids = itertools.count(1)
         self._scraped, self._scraped_at = b"", -SCRAPE_SECONDS
@@ -41,17 +44,22 @@ class Answers:
         """Take what a worker says, and answer what it asks."""
         if "ask" in message:
             self._asked(child, message)
+        elif "take_places" in message:
+            self.desk.take_places(child.name, message["take_places"])
         elif "release" in message:
-            self._desk.release(child.name, message["release"])
+            self.desk.release(child.name, message["release"])
         elif "free" in message:
-            self._desk.free_slot(child.name)
+            self.desk.free_slot(child.name)
         elif "reported" in message:
             self._sums.reported(child.name, message["families"])
-            self._desk.abandoned(child.name, message["abandoned"])
+            self.desk.abandoned(child.name, message["abandoned"])
 
     def died(self, child: Child) -> None:
         """Release what a worker had, and keep what it had counted."""
-        self._desk.died(child.name)
+        for task, asker in self._asking.items():
+            if asker is child:
+                task.cancel()
+        self.desk.died(child.name)
         self._sums.died(child.name)
 
     async def reports(self, seconds: float) -> None:
@@ -72,18 +80,24 @@ class Answers:
         if self._scrape is not None:
             self._scrape.cancel()
             await asyncio.gather(self._scrape, return_exceptions=True)
+        await cancel_and_wait(*self._asking)
 
     def _asked(self, child: Child, message: Message) -> None:
         number, what = message["ask"], message["what"]
         answer: dict[str, Any]
+        if self.desk.replica is not None and what in {"admit", "slot"}:
+            task = asyncio.create_task(self._answer_over(self.desk.replica, child, message), name="ask-replicas")
+            self._asking[task] = child
+            task.add_done_callback(self._asking.pop)
+            return
         if what == "admit":
-            answer = self._desk.admit(child.name, message["handshake"])
+            answer = self.desk.admit(child.name, message["handshake"])
         elif what == "slot":
-            answer = self._desk.take_slot(child.name)
+            answer = self.desk.take_slot(child.name)
         elif what == "make_secret":
-            answer = self._desk.make_secret(message["owner"], message["seconds"], message["settings"])
+            answer = self.desk.make_secret(message["owner"], message["seconds"], message["settings"])
         elif what == "find_secret":
-            answer = self._desk.find_secret(message["value"])
+            answer = self.desk.find_secret(message["value"])
         elif what == "readiness":
             answer = {"readiness": asdict(self._readiness())}
         else:
@@ -91,11 +105,19 @@ class Answers:
             return
         child.send({"answer": number, **answer})
 
+    async def _answer_over(self, replica: Replica, child: Child, message: Message) -> None:
+        """Answer once all replicas have been asked."""
+        if message["what"] == "admit":
+            answer = await self.desk.admit_over(replica, child.name, message["handshake"])
+        else:
+            answer = await self.desk.take_slot_over(replica, child.name)
+        child.send({"answer": message["ask"], **answer})
+
     def _readiness(self) -> Readiness:
         running = self._running()
         troubles = [child.trouble for child in running]
         upstream = troubles[0] if all(troubles) else ""  # a stream goes to any of them
-        slots, free = self._desk.slots, self._desk.slots_free
+        slots, free = self.desk.slots, self.desk.slots_free
         return Readiness(slots, free, upstream, self.is_draining, len(running), self._number)
 
     def _asked_metrics(self, child: Child, number: int) -> None:
@@ -118,7 +140,7 @@ class Answers:
             gauge("workers", "Worker processes that run.", len(running)),
             gauge("workers_late", "Of these, workers that have not answered for a second.", len(late)),
             counter("worker_restarts", "Workers that died and were restarted.", self.restarts),
-            gauge("slots_free", "Slots that are free.", self._desk.slots_free),
+            gauge("slots_free", "Slots that are free.", self.desk.slots_free),
         ]
         total = [family for family in self._sums.total() if family[0] != own[-1][0]]
         self._scraped, self._scraped_at = text_of([*total, *own]), now()

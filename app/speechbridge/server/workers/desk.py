@@ -11,26 +11,32 @@ from speechbridge.server.admission import Admission, Handshake
 from speechbridge.server.limits import Refused
 from speechbridge.server.workers.channel import packed, unpacked
 from speechbridge.server.workers.rates import Rows, rows_of
+from syncbridge import Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from speechbridge.server.limits import Lease
+    from speechbridge.server.replica import Replica
     from speechbridge.settings import Settings
 
 
 class Desk:
     """The leases of connections and the places of streams, each by the worker that has it.
 
-    What a worker has is released when it dies.
+    What a worker has is released when it dies. With a `replica` these are totals over all replicas: `admit_over` and
+    `take_slot_over` take the place of `admit` and `take_slot`.
     """
 
     def __init__(self, settings: Settings) -> None:
         """Raise WrongSetting, as Admission does."""
-        self._admission = Admission(settings)
+        self.admission = Admission(settings)
         self._most = settings.max_sessions
         self._rows = Rows(rows_of(settings))
-        self._leases: defaultdict[str, dict[int, ExitStack]] = defaultdict(dict)
+        self._leases: defaultdict[str, dict[int, tuple[Lease, ExitStack]]] = defaultdict(dict)
         self._streams: Counter[str] = Counter()
+        self._beginning = 0  # streams for which the other replicas are asked
+        self.replica: Replica | None = None
         self._abandoned: dict[str, int] = {}
         self._last = 0
 
@@ -41,16 +47,29 @@ class Desk:
     @property
     def slots_free(self) -> int:
         """How many streams may still begin. A thread that did not stop takes a slot, as in one process."""
-        return max(0, self._most - self._streams.total() - sum(self._abandoned.values()))
+        return max(0, self._most - self._streams.total() - self._beginning - sum(self._abandoned.values()))
 
     def admit(self, worker: str, handshake: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a worker that asks for a lease."""
         try:
-            lease = self._admission.admit(Handshake(**handshake))
+            return self._grant(worker, self.admission.admit(Handshake(**handshake)))
         except Refused as refusal:
             return {"refused": [int(refusal.close.code), refusal.close.reason]}
+
+    async def admit_over(self, replica: Replica, worker: str, handshake: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a worker that asks for a lease, where other replicas count, too.
+
+        Cancellation: nothing is granted.
+        """
+        try:
+            return self._grant(worker, await replica.admit(Handshake(**handshake)))
+        except Refused as refusal:
+            return {"refused": [int(refusal.close.code), refusal.close.reason]}
+
+    def _grant(self, worker: str, lease: Lease) -> dict[str, Any]:
         self._last += 1
-        held = self._leases[worker][self._last] = ExitStack()
+        held = ExitStack()
+        self._leases[worker][self._last] = lease, held
         held.enter_context(lease.held())
         answer: dict[str, Any] = {"lease": self._last, "owner": lease.owner}
         if lease.is_metered:
@@ -66,21 +85,25 @@ class Desk:
     def make_secret(self, owner: str, seconds: int, settings: str) -> dict[str, Any]:
         """Answer a worker that asks for a new client secret."""
         try:
-            value, secret = self._admission.secrets.make(owner, seconds, unpacked(settings))
+            value, secret = self.admission.secrets.make(owner, seconds, unpacked(settings))
         except Refused as refusal:
             return {"refused": [int(refusal.close.code), refusal.close.reason]}
         return {"value": value, "secret": packed(secret)}
 
     def find_secret(self, value: str) -> dict[str, Any]:
         """Answer a worker that asks for a client secret."""
-        secret = self._admission.secrets.find(value)
+        secret = self.admission.secrets.find(value)
         return {"secret": None if secret is None else packed(secret)}
 
     def release(self, worker: str, lease: int) -> None:
         """End a lease; one that has ended already stays so."""
-        held = self._leases[worker].pop(lease, None)
-        if held is not None:
-            held.close()
+        if (found := self._leases[worker].pop(lease, None)) is not None:
+            found[1].close()
+
+    def take_places(self, worker: str, lease: int) -> None:
+        """Have a lease take up places: see `limits.Lease`. One that has ended stays so."""
+        if (found := self._leases[worker].get(lease)) is not None:
+            found[0].take_places()
 
     def take_slot(self, worker: str) -> dict[str, Any]:
         """Answer a worker that asks for the place of a stream."""
@@ -89,8 +112,27 @@ class Desk:
         self._streams[worker] += 1
         return {"slot": True}
 
+    async def take_slot_over(self, replica: Replica, worker: str) -> dict[str, Any]:
+        """Answer a worker that asks for the place of a stream, where other replicas count, too.
+
+        Cancellation: nothing is taken.
+        """
+        if self.slots_free == 0:
+            return {"slot": False}
+        self._beginning += 1
+        try:
+            await replica.take_stream()
+        except Overloaded:
+            return {"slot": False}
+        finally:
+            self._beginning -= 1
+        self._streams[worker] += 1
+        return {"slot": True}
+
     def free_slot(self, worker: str) -> None:
         self._streams[worker] -= 1
+        if self.replica is not None:
+            self.replica.free_streams()
 
     def abandoned(self, worker: str, threads: int) -> None:
         """Note how many threads of a worker did not stop in time."""
@@ -98,7 +140,9 @@ class Desk:
 
     def died(self, worker: str) -> None:
         """Release all that a worker had."""
-        for held in self._leases.pop(worker, {}).values():
+        for _, held in self._leases.pop(worker, {}).values():
             held.close()
-        self._streams.pop(worker, None)
+        streams = self._streams.pop(worker, 0)
+        if self.replica is not None:
+            self.replica.free_streams(streams)
         self._abandoned.pop(worker, None)

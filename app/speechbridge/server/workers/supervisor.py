@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge import cores
 from speechbridge.backoff import Backoff
+from speechbridge.cluster import Away
 from speechbridge.engines.embedded_process import RecognizerFailed
+from speechbridge.server.replica import replica_of, unreachable
 from speechbridge.server.run import ServiceFailed
 from speechbridge.server.speech import embedded_recognizer
+from speechbridge.server.workers import private_redis
 from speechbridge.server.workers.answers import Answers
 from speechbridge.server.workers.child import Child
 from speechbridge.server.workers.door import Door
@@ -39,6 +42,10 @@ BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row i
 STEADY_SECONDS = 2.0  # for which a worker must have been ready, or it has died at once
 END_SECONDS = 8.0  # for a worker to end after its drain: uvicorn's 2 s, the SDKs' grace, the last sends
 FORCED_SECONDS = 2.0  # for a worker to end after a second Ctrl-C
+UNCOUNTED = (
+    "several workers count it in a Redis that they share: set SPEECHBRIDGE_REDIS_URL, or install redis-server,"
+    " valkey-server or live-speech-bridge[workers]"
+)
 
 
 class Supervisor:
@@ -46,11 +53,11 @@ class Supervisor:
 
     def __init__(self, settings: Settings, listeners: Sequence[socket.socket], number: int) -> None:
         """Raise WrongSetting for what can be told before any worker is started."""
-        if settings.account_streams and not settings.redis_url.get_secret_value():
-            raise WrongSetting(
-                "SPEECHBRIDGE_ACCOUNT_STREAMS: several workers count it in a Redis that they share: set"
-                " SPEECHBRIDGE_REDIS_URL, or --workers 1"
-            )
+        self._redis_url = settings.redis_url.get_secret_value()
+        is_wanted = not self._redis_url and settings.private_redis == "on"
+        self._redis = private_redis.program() if is_wanted else None
+        if settings.account_streams and not self._redis_url and self._redis is None:
+            raise WrongSetting(f"SPEECHBRIDGE_ACCOUNT_STREAMS: {UNCOUNTED}, or --workers 1")
         self.has_started = asyncio.Event()
         self._settings = settings
         self._listeners = listeners
@@ -83,8 +90,36 @@ class Supervisor:
                 stack.callback(self._rates.close)
             stack.push_async_callback(self._answers.close)
             self._take_signals(stack)
+            await self._start_redis(stack)
+            await self._join_replicas(stack)
             if await self._start_recognizer(stack):
                 await self._run_workers()
+
+    async def _start_redis(self, stack: AsyncExitStack) -> None:
+        """Start a Redis for the workers, if the settings name none. Raises ServiceFailed if they cannot do without."""
+        if self._redis_url:
+            return
+        why = private_redis.WITHOUT
+        if self._redis is not None:
+            try:
+                running = private_redis.private_redis(self._redis, self._settings)
+                self._redis_url = await stack.enter_async_context(running)
+            except (private_redis.NotStarted, OSError) as error:
+                why = f"{self._redis} does not start ({error}): {why}"
+            else:
+                return
+        if self._settings.account_streams:
+            raise ServiceFailed(f"SPEECHBRIDGE_ACCOUNT_STREAMS: {why}")
+        if self._settings.private_redis == "on":
+            logger.warning(why)
+
+    async def _join_replicas(self, stack: AsyncExitStack) -> None:
+        """Have limits hold over all replicas, if there is a Redis. Raises ServiceFailed."""
+        desk = self._answers.desk
+        try:
+            desk.replica = await stack.enter_async_context(replica_of(desk.admission, self._settings))
+        except Away as away:
+            raise ServiceFailed(unreachable(away)) from None
 
     async def _start_recognizer(self, stack: AsyncExitStack) -> bool:
         """Start the embedded recognizer, if there is to be one. False if we were told to end meanwhile."""
@@ -202,12 +237,13 @@ class Supervisor:
             self._door.open()
 
     def _environment(self) -> dict[str, str]:
-        """Return what the command line has set, which comes before the environment."""
+        """Return what the command line has set, which comes before the environment, and where the Redis is."""
         known = self._settings
         return {
             "SPEECHBRIDGE_HOST": known.host,
             "SPEECHBRIDGE_PORT": str(known.port),
             "SPEECHBRIDGE_LOG_LEVEL": known.log_level,
+            "SPEECHBRIDGE_REDIS_URL": self._redis_url,
         }
 
     async def _look(self) -> None:

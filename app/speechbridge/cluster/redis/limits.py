@@ -1,0 +1,54 @@
+"""What all replicas of a service use together, in Redis. `limits.lua` decides; here it is only called."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechbridge.cluster import Excess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from speechbridge.cluster import Newcomer
+    from speechbridge.cluster.redis.connection import Redis
+
+SCRIPT = Path(__file__).with_name("limits.lua")
+KEYS = ("replicas", "calls", "has", "rates")
+ALIVE_SECONDS = 15.0  # for which what a replica has counts, without a call
+
+
+class RedisUse:
+    """Implements `Use`. `clock` gives seconds; None: Redis' own clock, which is the same for all processes."""
+
+    def __init__(self, redis: Redis, handshakes_per_minute: int, clock: Callable[[], float] | None = None) -> None:
+        self._redis = redis
+        self._rate = handshakes_per_minute
+        self._clock = clock
+        self._name = secrets.token_hex(8)
+        self._calls = itertools.count(1)
+        self._keys = [redis.key(f"limits:{name}") for name in KEYS]
+        self._script = redis.script(SCRIPT)
+
+    async def enter(self, own: Mapping[str, int], newcomers: Sequence[Newcomer]) -> list[Excess | None]:
+        now = "" if self._clock is None else round(self._clock() * 1000)
+        about = (now, self._name, next(self._calls), round(ALIVE_SECONDS * 1000), self._rate, len(own))
+        counts = [part for pair in own.items() for part in pair]
+        asked = [part for newcomer in newcomers for part in _parts(newcomer)]
+        answers = await self._redis.run(self._script, self._keys, [*about, *counts, *asked])
+        return [_excess(newcomer, answer) for newcomer, answer in zip(newcomers, answers, strict=True)]
+
+
+def _parts(newcomer: Newcomer) -> list[str | int]:
+    places = [part for place in newcomer.places for part in place]
+    return [len(newcomer.handshakes), *newcomer.handshakes, len(newcomer.places), *places]
+
+
+def _excess(newcomer: Newcomer, answer: Sequence[int]) -> Excess | None:
+    if not answer:
+        return None
+    index, milliseconds, *there = answer
+    names = [*newcomer.handshakes, *(name for name, _ in newcomer.places)]
+    return Excess(names[index - 1], there[0] if there else 0, milliseconds / 1000)

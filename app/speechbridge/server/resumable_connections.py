@@ -1,0 +1,185 @@
+"""The resumable streams of this process: those that it began, and those that it took from another.
+
+A stream's session runs in a task of its own, so that it outlives the connection on which it began. It moves to another
+process when its client has come back there, or when this process drains: the session is cut, which hangs up on its
+upstream; the journal gets the rest; then it is let go. Nothing of it is lost, as all that its upstream has not settled
+is in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from speechbridge.cluster import Away
+from speechbridge.cluster.memory import NoJournal
+from speechbridge.cluster.record import Record
+from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.protocol.resume import COME_BACK_CODES
+from speechbridge.server.resumable import TAKEN_OVER, About, ResumableConnection
+from speechbridge.server.verdicts import DRAINED
+from speechbridge.tasks import cancel_and_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from speechbridge.cluster import Journal
+    from speechbridge.settings import SessionSettings
+
+logger = logging.getLogger(__name__)
+
+CUT = Close(CloseCode.INTERNAL, "the stream was cut")
+HANG_UP_SECONDS = 6.0  # a connection that is being made cannot be cut: it ends by its own timeout
+ROOM = 3 * 2**20  # bytes of audio that no final covers, kept for another process: as much as an engine keeps
+
+
+class ResumableConnections:
+    """The streams, by their keys. A stream stays for a while after its session has ended.
+
+    With a `prefix`, by which all keys begin, other processes know whose a stream is. `let_go` and `taken` count
+    those that went to another process, and that came.
+    """
+
+    def __init__(self, settings: SessionSettings, journal: Journal | None = None, *, prefix: str = "") -> None:
+        self.let_go = self.taken = 0
+        self.journal = journal or NoJournal()
+        self._prefix = prefix
+        self._away_seconds = settings.resume_seconds
+        self._most_ended = settings.max_sessions
+        self._streams: dict[str, ResumableConnection] = {}
+        self._sessions: dict[str, asyncio.Task[None]] = {}
+        self._moves: dict[str, asyncio.Task[None]] = {}
+        self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def begin(self, about: About, owner: str = "") -> ResumableConnection:
+        """Make the connection of a new session, to be run with `run`. `owner` is that of its API key."""
+        key = self._prefix + secrets.token_urlsafe(18)
+        return self._add(about, Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner))
+
+    def _add(self, about: About, record: Record) -> ResumableConnection:
+        stream = ResumableConnection(about, record, away_seconds=self._away_seconds)
+        stream.kept = partial(self._keep, stream)
+        record.outgrown = partial(self.journal.drop, record)
+        self._streams[record.key] = stream
+        return stream
+
+    def find(self, key: str, owner: str = "") -> ResumableConnection | None:
+        """Return the stream of a resume key; None if there is none here (any more), or if it is another owner's."""
+        stream = self._streams.get(key)
+        return stream if stream is not None and stream.record.owner == owner else None
+
+    async def take(self, key: str, owner: str, finals: int, run: Callable[[ResumableConnection], object]) -> bool:
+        """Take a stream from another process for its client, which has so many finals. Raises Away, and Elsewhere.
+
+        Returns whether it is here now. `run` is called with one that came and goes on. Of several that ask at once the
+        first takes it.
+        """
+        lock = self._taking.setdefault(key, asyncio.Lock())
+        async with lock:
+            if key in self._streams:
+                return True
+            if (moving := self._moves.get(key)) is not None:
+                await asyncio.shield(moving)
+            record = await self.journal.take(key, owner)
+            if record is None:
+                return False
+            about = About.parse(record.about)
+            record.room, record.audio.unit, record.is_whole = ROOM, about.frame or 1, about.frame is None
+            if finals > record.total:  # they were shown in an outage, and could not be stored
+                record.recount(finals)
+            stream = self._add(about, record)
+            self._keep(stream)
+            if record.verdict:
+                stream.end(Close(*json.loads(record.verdict)))
+                self._retire(stream)
+            else:
+                self.taken += 1
+                logger.info("took the stream %s over", about.session_id)
+                run(stream)
+            return True
+
+    def run(self, stream: ResumableConnection, session: Coroutine[Any, Any, Close]) -> None:
+        """Run a stream's session in a task of its own: it outlives the connection on which it began."""
+        key = stream.record.key
+
+        async def live() -> None:
+            verdict = CUT
+            try:
+                verdict = await session
+            finally:
+                if not stream.is_moving:
+                    self._ended(stream, verdict)
+
+        task = self._sessions[key] = asyncio.create_task(live(), name="resumable-session")
+        task.add_done_callback(lambda _: self._sessions.pop(key, None))
+
+    def _ended(self, stream: ResumableConnection, verdict: Close) -> None:
+        if stream.record.is_kept and verdict.code in COME_BACK_CODES:  # it is this process that cannot go on
+            self._move(stream, verdict)
+            return
+        stream.end(verdict)
+        stream.record.end(verdict=json.dumps([verdict.code, verdict.reason]))
+        self._retire(stream)
+
+    async def drain(self) -> None:
+        """Let other processes go on with the streams that can be moved. Return once that is so, after a few seconds.
+
+        Cancellation: some may stay.
+        """
+        moved = [self._move(stream, DRAINED[1]) for stream in [*self._streams.values()] if self._is_movable(stream)]
+        await asyncio.gather(*moved, return_exceptions=True)
+
+    @staticmethod
+    def _is_movable(stream: ResumableConnection) -> bool:
+        return stream.record.is_kept and not stream.over.is_set()
+
+    def _keep(self, stream: ResumableConnection) -> None:
+        self.journal.keep(stream.record, lambda: self._move(stream, TAKEN_OVER))
+
+    def _move(self, stream: ResumableConnection, close: Close) -> asyncio.Task[None]:
+        """Let a stream go, if that has not begun: its client is told so, if it is here still."""
+        key = stream.record.key
+        found = self._moves.get(key)
+        if found is None:
+            found = self._moves[key] = asyncio.create_task(self._hand_over(stream, close), name="resumable-move")
+            found.add_done_callback(lambda _: self._moves.pop(key, None))
+        return found
+
+    async def _hand_over(self, stream: ResumableConnection, close: Close) -> None:
+        key = stream.record.key
+        if (session := self._sessions.get(key)) is not None:
+            self.let_go += 1
+            stream.is_moving = True
+            stream.moves()
+            await cancel_and_wait(session)
+            if stream.has_begun:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HANG_UP_SECONDS):
+                        await stream.has_hung_up.wait()
+        try:
+            await self.journal.let_go(stream.record)
+        except Away as away:
+            logger.warning("the stream %s is let go without its last changes: %s", stream.about.session_id, away)
+        stream.record.show()
+        self._forget(key)
+        stream.end(close)
+
+    def _retire(self, stream: ResumableConnection) -> None:
+        """Keep a stream that ended for a client that was cut off before its last results; evict the oldest of many."""
+        ended = [key for key, known in self._streams.items() if known.over.is_set()]
+        for key in ended[: max(0, len(ended) - self._most_ended)]:
+            self._forget(key)
+        asyncio.get_running_loop().call_later(self._away_seconds, self._forget, stream.record.key)
+
+    def _forget(self, key: str) -> None:
+        stream = self._streams.pop(key, None)
+        if stream is not None:
+            stream.forget()
+            self.journal.forget(stream.record)
