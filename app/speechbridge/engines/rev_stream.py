@@ -82,6 +82,7 @@ class RevStream:
         finally:
             self._over = True
             self._socket.release()
+            self._client = None  # or the two would keep each other, until the garbage collector finds them
 
     def abort(self) -> None:
         """End the stream: wake whatever waits on the socket, now or as soon as there is one. Thread-safe."""

@@ -106,6 +106,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
         self.app = answering
         await super().run_asgi()
+        self.app = app  # or the two would keep each other, until the garbage collector finds them
         if not self.transport.is_closing():
             self._unadmitted.add(self)
         self._go_on()  # the client's close frame may be in what was not parsed
