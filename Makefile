@@ -25,7 +25,8 @@ develop:
 # Half of their start is saved if Python may keep the compiled tests.
 check: export PYTHONDONTWRITEBYTECODE :=
 check: lint
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile --durations=5 -m "not slow and not browser and not chaos"
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --durations=5 -p no:schemathesis \
+	  -m "not slow and not browser and not chaos"
 
 # Four at a time they take each other's CPU, and a time limit may pass: the few that fail are run again, alone.
 test: develop

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import threading
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MARKED = {  # all tests of these rooms
-    HERE / "chaos": pytest.mark.chaos,
-    HERE / "system" / "page": pytest.mark.browser,
-    HERE / "cluster": pytest.mark.slow,  # with a Redis, most of them
+    HERE / "attacks": "slow",
+    HERE / "bench": "slow",
+    HERE / "chaos": "chaos",
+    HERE / "cluster": "slow",  # with a Redis, most of them
+    HERE / "compat": "slow",
+    HERE / "system" / "page": "browser",
 }
 FEW = 10  # failed tests that may have failed because the machine was busy
 PATIENCE = 5.0  # seconds within which what was told to end must have ended
@@ -50,9 +54,10 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         thread.join(PATIENCE)
     left = set(threading.enumerate()) - threads
     assert not left, f"threads left: {left}"
-    if open_files() - files:  # they may be held by garbage in a cycle: collected, it warns, and that fails the test
-        gc.collect()
     opened = open_files() - files
+    if opened:  # they may be held by garbage in a cycle: collected, it warns, and that fails the test
+        gc.collect()
+        opened = open_files() - files
     assert not opened, f"descriptors left: {opened}"
 
 
@@ -109,13 +114,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(told, red=True)
 
 
+@cache
+def mark_of(folder: Path) -> str | None:
+    """Return the mark that all tests in a folder have, if there is one."""
+    return next((mark for room, mark in MARKED.items() if folder.is_relative_to(room)), None)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a room whose mark is left out: to import what its tests need takes longer than many tests."""
+    mark = MARKED.get(collection_path)
+    return True if mark and f"not {mark}" in config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("anyio"):
             item.add_marker(pytest.mark.usefixtures("no_task_is_left"))
-        for folder, mark in MARKED.items():
-            if folder in item.path.parents:
-                item.add_marker(mark)
+        if mark := mark_of(item.path.parent):
+            item.add_marker(mark)
 
 
 def pytest_collection_finish() -> None:

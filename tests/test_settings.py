@@ -153,6 +153,7 @@ def test_a_wrong_line_in_the_key_file_is_told_by_its_number_there(
     assert str(refused.value) == f"SPEECHBRIDGE_API_KEYS: line 2 {form}"
 
 
+@pytest.mark.slow
 def test_pydantic_s_own_words_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is set: the error, if there is one, names the setting and says in our words what is allowed."""
     values = ("x", "-1", "1e400", "nan", "true", "[]", '"8000"', "8_000", "\udcff", "a\nb", " ", "ws://[", "//", "::")

@@ -45,7 +45,6 @@ class Channel(Generic[T]):
         self._sync, self._async = self._queue.sync_q, self._queue.async_q
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_waiters: list[asyncio.Future[None]] = []  # touched on the loop only
-        self._since_yield = 0  # items handled on the loop
         self._waited = waited
         self.awaited = False  # somebody waits on the loop: the thread must notify it
         self._thread_waiter = threading.Lock()  # the thread waits by acquiring it; to release it wakes the thread
@@ -53,8 +52,9 @@ class Channel(Generic[T]):
         self._lingering: asyncio.TimerHandle | None = None
         self._is_over = False
         self.thread_waiting = False  # the thread waits: the loop must wake it
-        self.entered = 0  # items put in; only the putting side counts, so a plain integer is exact
-        self.left = 0  # items taken out; likewise the getting side's
+        # Items put in, which the putting side alone counts, before each; and taken out, which the getting side counts,
+        # after each. So plain integers are exact, and what is between them has room for all that is in the queue.
+        self.entered = self.left = 0
         self.peak = 0  # the greatest depth there was
         self._timed = 0  # the number of the item whose wait is measured: set by the putter, cleared by the getter
         self._put_at = 0.0
@@ -69,7 +69,7 @@ class Channel(Generic[T]):
 
         A thread that waits is woken `linger` seconds after the first item that lingers, or when one finds no room.
         """
-        if self._should_yield():
+        if (self.entered + 1) % YIELD_EVERY == 0:  # nothing else lets the loop run while there is room
             await asyncio.sleep(0)
         while self._is_full():
             await self._wait_on_loop(self._is_full)
@@ -88,7 +88,7 @@ class Channel(Generic[T]):
 
     async def receive(self) -> T:
         """Get on the loop, waiting for an item. Cancellation: no item was taken."""
-        if self._should_yield():
+        if (self.left + 1) % YIELD_EVERY == 0:  # nothing else lets the loop run while there are items
             await asyncio.sleep(0)
         while self._is_empty():
             await self._wait_on_loop(self._is_empty)
@@ -98,17 +98,11 @@ class Channel(Generic[T]):
             self.wake()
         return item
 
-    def _should_yield(self) -> bool:
-        """Tell whether the loop must run now: nothing else lets it while there is room, or an item."""
-        self._since_yield = (self._since_yield + 1) % YIELD_EVERY
-        return self._since_yield == 0
-
     async def _wait_on_loop(self, is_stuck: Callable[[], bool]) -> None:
         """Wait until the thread has changed something, if the queue is stuck.
 
         The thread does not notify of a change that comes before `awaited` is set, but `is_stuck` is called after that.
         """
-        self._since_yield = 0
         self.wake()  # nothing lingers while the loop waits
         self._loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -164,7 +158,7 @@ class Channel(Generic[T]):
     # ---- either side -------------------------------------------------------------------------------------------------
 
     def _is_full(self) -> bool:
-        return self._sync.qsize() >= self._room and not self._is_over
+        return self.entered - self.left >= self._room and not self._is_over
 
     def _is_empty(self) -> bool:
         return not self._sync.qsize() and not self._is_over
@@ -174,7 +168,7 @@ class Channel(Generic[T]):
         self.entered += 1
         if self.entered % TIMED == 0 and not self._timed:
             self._put_at, self._timed = time.perf_counter(), self.entered
-        return self._sync.qsize() + 1
+        return self.entered - self.left
 
     def _count_out(self) -> None:
         self.left += 1

@@ -106,6 +106,7 @@ def test_a_pipe_without_sound_is_told(content: bytes, said: str) -> None:
         piped(content)
 
 
+@pytest.mark.slow
 def test_stdin_that_is_a_device_is_told() -> None:
     command = [sys.executable, "-m", "speechbridge", "transcribe", "-"]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

@@ -7,9 +7,6 @@ here and with an older one, which is installed into a folder.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,12 +19,11 @@ import numpy as np
 import soxr  # type: ignore[import-untyped] # it has no types
 
 from tests.helpers import clip
-from tests.helpers.command import environment, serving, url_in
-from tests.helpers.wheel import PIP
+from tests.helpers import packages as packaged
+from tests.helpers.command import serving, url_in
 
-OLDER = "2.8.1"  # of November 2025
+OLDER = "openai[realtime]==2.8.1"  # of November 2025
 CLIENT = Path(__file__).parent / "openai_client.py"
-SECONDS = 180.0  # for a process of clients
 
 
 @dataclass(frozen=True)
@@ -85,26 +81,9 @@ def a_law(samples: Any) -> bytes:
     return bytes(((codes | np.where(samples < 0, 0, 128)) ^ 0x55).astype(np.uint8))
 
 
-def installed(version: str, folder: Path) -> Path:
-    """Install a version of the package, with what it needs, into a folder."""
-    subprocess.run([*PIP, "install", "--target", folder, f"openai[realtime]=={version}"], check=True, timeout=SECONDS)
-    return folder
-
-
 def run(job: Job, packages: Path | None = None) -> list[dict[str, Any]]:
-    """Run a process of clients with the packages of a folder, or with those installed here; return what each saw."""
-    variables = {} if packages is None else {"PYTHONPATH": str(packages)}
-    ran = subprocess.run(
-        [sys.executable, CLIENT, json.dumps(asdict(job))],
-        env=environment(**variables),
-        cwd=os.path.sep,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return [json.loads(line) for line in ran.stdout.splitlines()]
+    """Run a process of clients; return what each connection saw."""
+    return packaged.run(CLIENT, asdict(job), packages)
 
 
 def faults(seen: dict[str, Any], job: Job) -> list[str]:
@@ -154,7 +133,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, serving(**quiet) as (_, announced):
         folder = Path(name)
         url = url_in(announced).replace("ws://", "http://") + "/v1"
-        versions = [None, installed(OLDER, folder / "older")]
+        versions = [None, packaged.installed(OLDER, folder / "older")]
         shares = [(kind, packages) for kind in KINDS for packages in versions]
         for nth, (kind, packages) in enumerate(shares):
             connections = (options.connections + len(shares) - 1 - nth) // len(shares)

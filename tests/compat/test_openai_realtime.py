@@ -13,8 +13,9 @@ from openai import AsyncOpenAI
 from websockets.exceptions import ConnectionClosedError
 
 from speechbridge.server.admission import make_key
-from tests.compat.openai_realtime import KINDS, OLDER, Job, faults, installed, run, speech
+from tests.compat.openai_realtime import KINDS, OLDER, Job, faults, run, speech
 from tests.helpers.command import hears_hello, serving, url_in
+from tests.helpers.packages import installed
 from tests.helpers.secrets import KNOWN
 from tests.helpers.service import drop_streams, service
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def docker(*arguments: str, check: bool = True) -> str:
     return ran.stdout if ran.returncode == 0 else ""
 
 
+@cache
 def what_is_missing() -> str:
     """Say why containers cannot be run here; nothing if they can."""
     if not shutil.which("docker"):

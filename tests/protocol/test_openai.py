@@ -35,6 +35,7 @@ def test_each_event_is_read() -> None:
     assert read(json.dumps({"type": COMMIT})) == Event(COMMIT)
     assert read(json.dumps({"type": COMMIT, "session": None})) == Event(COMMIT)
     assert read(json.dumps({"type": CLEAR})) == Event(CLEAR)
+    assert read(json.dumps({"type": COMMIT, "session": None})) == Event(COMMIT)  # found by the fuzzer
     for kind in (UPDATE, BETA_UPDATE):
         assert read(json.dumps({"type": kind, "session": {"include": None}})).session == {"include": None}
 

@@ -188,6 +188,19 @@ def test_one_that_comes_back_takes_no_second_place() -> None:
         assert refusal(admission, address=ADDRESS) is None
 
 
+def test_one_whose_stream_comes_from_another_process_takes_a_place_whatever_the_limit() -> None:
+    admission = door(sessions_per_address=1)
+    with admission.admit(Handshake(address=ADDRESS)).held():
+        lease = admission.admit(Handshake(address=ADDRESS, is_resuming=True))
+        with lease.held():
+            lease.take_places()
+            lease.take_places()  # once is enough
+        assert refusal(admission, address=ADDRESS) == CloseCode.CROWDED
+    with lease.held():
+        assert refusal(admission, address=ADDRESS) == CloseCode.CROWDED
+    assert refusal(admission, address=ADDRESS) is None
+
+
 @given(st.lists(st.sampled_from(["come", "keep", "leave", "end"]), max_size=40))
 def test_places_are_counted_right_whatever_comes_and_goes(steps: list[str]) -> None:
     """Each lease is held by its connection, and by a stream that may end before it or after it."""

@@ -57,6 +57,7 @@ async def test_mounted_without_its_lifespan_it_says_at_once_what_to_do() -> None
     assert len(NOT_RUN.reason) <= 123
 
 
+@pytest.mark.slow
 async def test_the_lines_of_the_docs_mount_it_with_its_recognizer(monkeypatch: pytest.MonkeyPatch) -> None:
     (lines,) = [text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if ".mount(" in text]
     names: dict[str, FastAPI] = {}

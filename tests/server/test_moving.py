@@ -233,6 +233,26 @@ async def _full(*_: object) -> tuple[Answer, None]:
     return FULL, None
 
 
+async def test_one_that_has_moved_counts_where_it_is(tmp_path: Path) -> None:
+    async with replicas(tmp_path, max_connections=2, max_sessions=2) as (first, second):
+        async with client(first, RESUMABLE) as socket:
+            greeting = await heard(socket, "connected")
+            await socket.send(said(1))
+            await heard(socket, "final")
+            socket.transport.abort()
+        async with AsyncExitStack() as stack:
+            socket = await stack.enter_async_context(client(second, resuming(greeting["resume"], 1)))
+            await heard(socket, "connected")
+            another = await stack.enter_async_context(client(first, RESUMABLE))
+            await heard(another, "connected")
+            for server in (first, second):
+                refused = await stack.enter_async_context(client(server, RESUMABLE))
+                assert (await ending(refused))[1].code == 4029
+            for open_one in (socket, another):
+                await open_one.send(EOS)
+                await ending(open_one)
+
+
 async def test_those_who_read_along_miss_nothing(tmp_path: Path) -> None:
     async with replicas(tmp_path) as (first, second):
         async with client(first, f"{RESUMABLE}&share=true") as socket:

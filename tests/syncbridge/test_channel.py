@@ -103,8 +103,10 @@ async def test_a_cancelled_send_has_put_nothing_and_a_cancelled_receive_has_take
     """Every few items, send and receive let the loop run first, and may be cancelled there."""
     for is_send in (True, False):
         channel = Channel[int](2)
+        for item in range(items_before):
+            await channel.send(item)
+            await channel.receive()
         await channel.send(0)
-        channel._since_yield = items_before
         wait: Coroutine[Any, Any, object] = channel.send(1) if is_send else channel.receive()
         waiting = asyncio.create_task(wait)
         await asyncio.sleep(0)

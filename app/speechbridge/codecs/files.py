@@ -73,11 +73,13 @@ def _decoded(container: InputContainer, track: AudioStream) -> Iterator[bytes]:
         try:
             packet = next(packets, None)
             frames = packet.decode() if packet is not None else []
-        except (*UNDECODABLE, IndexError):  # IndexError: a track of which PyAV does not know
+        except UNDECODABLE:
             damaged += 1
             if damaged >= DAMAGED:
                 raise BadRequest(NO_AUDIO) from None
             continue
+        except IndexError:  # at the end, PyAV does not know a track that appeared in the middle of the file
+            break
         if packet is None:
             break
         if frames:

@@ -76,11 +76,12 @@ def read(text: str | bytes) -> Event:
             raise _invalid("type", kind, supported) if "type" in message else _missing("type")
         if kind == APPEND:
             return Event(APPEND, event_id, _audio(message))
-        session = message.get("session", {})
-        is_given = isinstance(session, dict) and bool(session)
-        if kind in (UPDATE, BETA_UPDATE) and not is_given:
+        if kind not in (UPDATE, BETA_UPDATE):
+            return Event(str(kind), event_id)
+        session = message.get("session")
+        if not (isinstance(session, dict) and session):
             raise _missing("session")
-        return Event(str(kind), event_id, session=session if is_given else {})
+        return Event(str(kind), event_id, session=session)
     except WrongEvent as wrong:
         wrong.event_id = event_id
         raise

@@ -5,22 +5,24 @@ RFC 6455, section 5.2: two bytes, a longer length in 2 or 8 more, a mask in 4 mo
 
 from __future__ import annotations
 
-CLOSE = 0x8  # opcode; from here on they are of control frames
+CONTINUATION = 0x0  # opcodes: of the next fragment of a message
+CLOSE = 0x8  # from here on they are of control frames
 LONGEST_HEADER = 14
 
 
 class FrameWalk:
     """Follows a stream of bytes from frame to frame, however it is cut into pieces.
 
-    After each `step`, `began` tells whether a frame's header was completed in it. If so, `opcode` and `is_idle` are of
-    that frame: a control frame, or an empty one, is idle. `payload` is how many bytes of payload the step passed.
+    After each `step`, `began` tells whether a frame's header was completed in it. If so, `opcode`, `length` and
+    `is_idle` are of that frame: a control frame, or an empty one, is idle. `payload` is how many bytes of payload the
+    step passed.
     """
 
-    __slots__ = ("_header", "_left", "began", "is_idle", "opcode", "payload")
+    __slots__ = ("_header", "_left", "began", "is_idle", "length", "opcode", "payload")
 
     def __init__(self) -> None:
         self.began = self.is_idle = False
-        self.opcode = self.payload = 0
+        self.opcode = self.length = self.payload = 0
         self._header = b""  # the beginning of one that is not complete
         self._left = 0  # of the current frame's payload
 
@@ -46,6 +48,7 @@ class FrameWalk:
                 return len(data)
             begin += size - len(known)
             self._header = b""
+            self.length = left
             self.opcode = header[0] & 0x0F
             self.is_idle = left == 0 or self.opcode >= CLOSE
         passed = len(data) - begin

@@ -17,13 +17,14 @@ gate stops reading for a while. Pages of other origins may read the answer if th
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import TYPE_CHECKING
 
 from speechbridge.protocol import reading
 from speechbridge.protocol.api_errors import ApiError
 from speechbridge.protocol.close import Close, CloseCode
-from speechbridge.protocol.deepgram import LISTEN
+from speechbridge.protocol.deepgram import LISTEN, wrong
 from speechbridge.protocol.openai import CLIENT_SECRETS, REALTIME, ending
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.admission import Handshake
@@ -31,6 +32,7 @@ from speechbridge.server.body import Body, refuse
 from speechbridge.server.credentials import Credentials
 from speechbridge.server.endpoints import deepgram, openai, stream
 from speechbridge.server.limits import Refused
+from speechbridge.server.meter import LARGER
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 READ = f"{reading.PATH}/"
+TIMES_LARGER = {REALTIME: LARGER, LISTEN: 1}
+"""How much larger a message may be, on the paths whose protocol has a message that tells of one that is too large."""
 PREFLIGHT = [
     (b"access-control-allow-methods", b"POST"),
     (b"access-control-allow-headers", b"authorization, *"),
@@ -78,7 +82,7 @@ class Gate:
         credentials = _credentials(scope)
         handshake = _handshake(scope, credentials)
         scope["subprotocols"] = list(credentials.others)
-        connection = _Connection(receive, send, credentials.selected)
+        connection = _Connection(receive, send, credentials.selected, _telling(_own_path(scope)))
         try:
             lease = scope["lease"] = await self._shared.admit(handshake)
         except Refused as refusal:
@@ -86,8 +90,7 @@ class Gate:
             if _own_path(scope) == LISTEN and deepgram.can_deny(scope):
                 await connection.deny(*deepgram.denial(refusal.close))
                 return
-            is_openai = _own_path(scope) == REALTIME
-            await connection.refuse(refusal.close, openai.encode(ending(refusal.close)) if is_openai else None)
+            await connection.refuse(refusal.close)
             return
         with lease.held():
             scope["client_secret"] = await self._shared.find_secret(credentials.key)
@@ -182,9 +185,12 @@ def _own_path(scope: Scope) -> str:
 class _Connection:
     """A WebSocket between the server and its endpoint."""
 
-    def __init__(self, receive: Receive, send: Send, subprotocol: str | None) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, subprotocol: str | None, telling: Callable[[Close], str] | None
+    ) -> None:
         self._receive = receive
         self._send = send
+        self._telling = telling
         self._subprotocol = subprotocol
         self._lease: Lease | None = None
         self._meter: Meter | None = None
@@ -196,11 +202,10 @@ class _Connection:
         self._closed = False
         self.verdict: Close | None = None  # ours, if a limit was exceeded
 
-    async def refuse(self, close: Close, before: str | None) -> None:
+    async def refuse(self, close: Close) -> None:
         await self._receive()  # its handshake
         await self.send({"type": "websocket.accept"})
-        if before is not None:
-            await self.send({"type": "websocket.send", "text": before})
+        self.verdict = close
         await self.send(_frame(close))
 
     async def deny(self, *messages: Message) -> None:
@@ -212,8 +217,11 @@ class _Connection:
     async def run(self, app: ASGIApp, scope: Scope, lease: Lease, idle_seconds: float) -> None:
         self._lease = lease
         self._meter = scope.get("meter")
-        if self._meter is not None and lease.is_metered:
-            self._meter.limit = lease.count
+        if self._meter is not None:
+            if times := TIMES_LARGER.get(_own_path(scope)):
+                self._meter.allow_larger(times)
+            if lease.is_metered:
+                self._meter.limit = lease.count
         self._idle_seconds = idle_seconds
         try:
             await app(scope, self.receive, self.send)
@@ -244,9 +252,11 @@ class _Connection:
             message = {**message, "subprotocol": message.get("subprotocol") or self._subprotocol}
             if self._idle_seconds:  # not before: while /relay connects, its own timeout holds
                 self._end_if_idle()
-        elif message["type"] == "websocket.close":
-            self._closed = True
-            message = message if self.verdict is None else _frame(self.verdict)
+        elif message["type"] == "websocket.close" and self.verdict is not None:
+            if self._telling is not None and not self._closed:
+                await self._send({"type": "websocket.send", "text": self._telling(self.verdict)})
+            message = _frame(self.verdict)
+        self._closed = self._closed or message["type"] == "websocket.close"
         await self._send(message)
 
     def _end_if_idle(self) -> None:
@@ -258,6 +268,15 @@ class _Connection:
         reason = f"no traffic for {self._idle_seconds:g} s: connect when there is something to send"
         self.verdict = Close(CloseCode.IDLE, reason)
         self._idle_close = asyncio.create_task(self.send(_frame(self.verdict)), name="idle-close")
+
+
+def _telling(path: str) -> Callable[[Close], str] | None:
+    """Return what writes the message that a path's protocol has for an end, before its close frame."""
+    tellings: dict[str, Callable[[Close], str]] = {
+        REALTIME: lambda close: openai.encode(ending(close)),
+        LISTEN: lambda close: json.dumps(wrong(close.reason)),
+    }
+    return tellings.get(path)
 
 
 def _size(message: Message) -> int:

@@ -8,7 +8,7 @@ another stream, and an SDK that takes no audio at the moment holds up its own cl
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -164,15 +164,18 @@ class Intake:
             self._has_ended = True
             self._refuse(error)
             return
-        if self._decoder is not None:
-            await self._pass_on(audio, self._decoder)
+        bridge, linger = self._decoder, 0.0
+        if bridge is None:
+            if self._skip and not (audio := self._unskipped(audio)):
+                return
+            linger = self._linger(len(audio))
+            self._received += len(audio)
+            self._owner.heard(len(audio))
+        try:
+            for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
+                await (bridge or self._bridge).send(audio[start : start + CHUNK], linger=linger)
+        except (Closed, Broken):  # `suppress` is three calls, and this is for each message
             return
-        if self._skip and not (audio := self._unskipped(audio)):
-            return
-        linger = self._linger(len(audio))
-        self._received += len(audio)
-        self._owner.heard(len(audio))
-        await self._pass_on(audio, self._bridge, linger)
 
     def _unskipped(self, samples: bytes) -> bytes:
         """Return what is left of samples without those that are to be skipped."""
@@ -184,13 +187,6 @@ class Intake:
         if self._piece == 0 or self._owner.alive() < COALESCE_FROM:
             return 0.0
         return COALESCE_SECONDS if self._received // self._piece == (self._received + size) // self._piece else 0.0
-
-    async def _pass_on(
-        self, audio: bytes, bridge: Bridge[bytes, str] | Bridge[bytes, bytes], linger: float = 0.0
-    ) -> None:
-        with suppress(Closed, Broken):
-            for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
-                await bridge.send(audio[start : start + CHUNK], linger=linger)
 
     # ---- the decoder -------------------------------------------------------------------------------------------------
 

@@ -103,6 +103,7 @@ class Lease:
         self._places = int(takes_place)
         self._holders = 0
         self.ended: Callable[[], object] = lambda: None
+        self.took: Callable[[], object] = lambda: None  # called when it has taken places that it had not
         self.metered = [account for account in accounts if account.kind != "service"]
         self.is_metered = bool(self.metered and (limits.bytes_per_second or limits.messages_per_second))
 
@@ -126,6 +127,14 @@ class Lease:
     def places(self) -> tuple[Account, ...]:
         """The accounts of which it takes up a place."""
         return self._accounts if self._places else ()
+
+    def take_places(self) -> None:
+        """Take up a place, whatever the limits are: a stream has come that had one at another process. Idempotent."""
+        if not self._places:
+            self._places = 1
+            for account in self._accounts:
+                account.connections += self._holders > 0
+            self.took()
 
     @contextmanager
     def held(self) -> Iterator[None]:

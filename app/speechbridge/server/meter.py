@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speechbridge.protocol.close import Close, CloseCode
+from speechbridge.server.frames import CONTINUATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from speechbridge.server.frames import FrameWalk
 
+LARGER = 4  # times larger than others the messages of an endpoint may be
 IDLE_FRAMES = 100  # a second. A well-behaved client sends a ping, or answers one, every few seconds
 
 TOO_MANY_IDLE = Close(CloseCode.POLICY, f"more than {IDLE_FRAMES} pings, pongs or empty frames a second")
@@ -28,11 +30,29 @@ class Meter:
     returned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int) -> None:
+        self._largest = largest  # bytes of a message
+        self._message = 0  # bytes of the current one, as far as its frames have begun
+        self._is_told = False
         self.limit: Callable[[int, int, float], Close | None] | None = None
         self.verdict: Close | None = None
         self._second = 0
         self._idle = 0
+
+    def allow_larger(self, times: int) -> None:
+        """Let messages be so many times larger, `LARGER` at most. The gate tells a client of one that is too large."""
+        self._largest *= times
+        self._is_told = True
+
+    def measure(self, step: FrameWalk) -> Close | None:
+        """Look at the header of a text or binary frame; return what the client is told if its message is too large."""
+        self._message = step.length + (self._message if step.opcode == CONTINUATION else 0)
+        if self._message <= self._largest:
+            return None
+        close = Close(CloseCode.TOO_BIG, f"a message may have {self._largest} bytes here: send smaller ones")
+        if self._is_told:
+            self.verdict = close
+        return close
 
     def count(self, step: FrameWalk, now: float) -> Close | None:
         """Count what was walked in one step; return what the client is told if it was too much for one second.

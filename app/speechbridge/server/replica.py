@@ -63,6 +63,10 @@ async def replica_of(admission: Admission, settings: Settings) -> AsyncIterator[
             yield replica
 
 
+def _places_of(lease: Lease) -> list[tuple[str, int]]:
+    return [(account.name, account.most) for account in lease.places]
+
+
 class Replica:
     """This replica, with its own `admission`. All replicas together have at most `most_streams` streams."""
 
@@ -104,7 +108,8 @@ class Replica:
                 if counted and (excess := await self._ask(Newcomer(counted))) is not None:
                     raise self._refusal(excess) from None
             raise
-        places = [(account.name, account.most) for account in lease.places]
+        lease.took = partial(self._took, lease)
+        places = _places_of(lease)
         if not places and not counted:
             return lease
         try:
@@ -140,6 +145,11 @@ class Replica:
     def _refusal(self, excess: Excess) -> Refused:
         kind = excess.name.partition(" ")[0]
         return crowded(kind, excess.places) if excess.places else self._admission.limits.too_often(kind, excess.seconds)
+
+    def _took(self, lease: Lease) -> None:
+        places = _places_of(lease)
+        self._take(places)
+        lease.ended = partial(self._free, places)
 
     def _take(self, places: Places) -> None:
         """Take places without having asked."""

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from speechbridge.server.http import HttpProtocol
+from speechbridge.server.meter import LARGER
 from speechbridge.server.turns import MOST_UNADMITTED, Turns, Unadmitted
 from speechbridge.server.websocket import Config, NotStarted, UvicornServer, WebSocketProtocol
 from speechbridge.settings import split
@@ -83,7 +84,7 @@ class Server:
             port=settings.port,
             http=http,  # type: ignore[arg-type] # it is called as a class is
             ws=ws,  # type: ignore[arg-type] # likewise
-            ws_max_size=settings.max_message_bytes,
+            ws_max_size=LARGER * settings.max_message_bytes,  # of which an endpoint may allow all
             ws_per_message_deflate=False,  # speech does not compress, and trying would take most of a session's CPU
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,

@@ -13,7 +13,7 @@ changes it: read what is said here about that name again, and then the release's
                      keepalive_timeout, handle_parser_exception, run_asgi, connection_lost
         attributes   loop, transport, conn, scope, queue, frames, curr_msg_data_type, read_paused, writable,
                      ping_timeout, pong_timer, close_timer, close_timeout, handshake_initiated, handshake_complete,
-                     close_sent
+                     close_sent, config.ws_max_size
     uvicorn.Server
         overridden   startup, main_loop, shutdown, handle_exit, capture_signals
         called       on_tick
@@ -40,7 +40,7 @@ from websockets.protocol import State
 from speechbridge.protocol.close import CloseCode
 from speechbridge.server.frames import CLOSE, FrameWalk
 from speechbridge.server.inbox import Inbox
-from speechbridge.server.meter import Meter
+from speechbridge.server.meter import LARGER, Meter
 
 if TYPE_CHECKING:
     import socket
@@ -91,7 +91,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self.queue = Inbox()
         self.close_timeout = CLOSE_SECONDS
-        self.meter = Meter()
+        self.meter = Meter(self.config.ws_max_size // LARGER)
         self._walk = FrameWalk()
         self._closed, self._over, self._turns, self._unadmitted = closed, over, turns, unadmitted
 
@@ -135,10 +135,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         size, end, after, frames = len(data), begin, begin, 0
         while after < size and frames < SLICE_FRAMES:
             after = walk.step(data, after)
-            if walk.is_idle or meter.limit is not None:
+            if walk.began and walk.opcode < CLOSE:
+                verdict = meter.measure(walk)
+            if verdict is None and (walk.is_idle or meter.limit is not None):
                 verdict = meter.count(walk, self.heard_at)
-                if verdict is not None:
-                    break
+            if verdict is not None:
+                break
             end = after
             frames += 1
         self._unparsed, self._parsed = (b"", 0) if after == size else (data, after)

@@ -94,6 +94,16 @@ async def test_each_finalize_is_answered_once_and_audio_goes_on() -> None:
         assert (await on.next())["duration"] == 6.0
 
 
+@pytest.mark.parametrize("path", [PATH, LISTEN])
+async def test_a_finalize_before_any_audio_is_answered_at_once(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepgram, "PATIENCE", 3600.0)
+    async with connected(counts, path) as on:
+        for _ in range(3):
+            await on.send(FINALIZE)
+            told = await on.next()
+            assert (transcript(told), told["from_finalize"], told["start"]) == ("", True, 0.0)
+
+
 async def test_the_last_of_several_finals_answers_the_finalize() -> None:
     def start(audio: Iterator[bytes]) -> Iterator[str]:
         for _ in audio:
@@ -216,3 +226,12 @@ async def test_without_a_key_it_is_401() -> None:
                     pass
             assert caught.value.response.status_code == 401
             assert json.loads(caught.value.response.body)["err_code"] == "INVALID_AUTH"
+
+
+async def test_a_message_that_is_too_large_is_an_error_that_names_the_limit_and_a_close() -> None:
+    async with service(counts, max_message_bytes=2**10) as server, client(server, PATH) as socket:
+        await socket.send(bytes(1025))
+        messages, close = await ending(socket)
+    assert json.loads(messages[-1])["type"] == "Error"
+    assert "1024 bytes" in json.loads(messages[-1])["description"]
+    assert close.code == 1009

@@ -324,3 +324,32 @@ async def test_what_a_secret_cannot_have_is_refused_by_name(body: dict[str, Any]
 async def test_a_request_for_a_secret_is_bounded() -> None:
     async with service(counts) as server:
         assert (await make_secret(server, session={"x": "x" * 5000})).status_code == 413
+
+
+async def test_a_long_append_is_heard_whole() -> None:
+    """A mebibyte of audio in one event: more than a message of other endpoints may have."""
+    async with service(counts) as server, connected(server) as on:
+        await on.send(UPDATE, session=NO_VAD)
+        await on.append(bytes(2**20))
+        await on.send(COMMIT)
+        assert (await on.until("completed"))["transcript"] == f"{2**20} bytes."
+
+
+@pytest.mark.parametrize("fragments", [1, 3])
+async def test_an_append_that_is_too_long_is_an_error_that_names_the_limit_and_a_close(fragments: int) -> None:
+    async with service(counts, max_message_bytes=2**10) as server, connected(server) as on:
+        await on.append(bytes(960))
+        event = json.dumps({"type": APPEND, "audio": "A" * 4096})
+        size = -(-len(event) // fragments)
+        await on.socket.send([event[at : at + size] for at in range(0, len(event), size)])
+        told = (await on.until("error"))["error"]
+        assert (told["type"], told["code"]) == ("invalid_request_error", "event_too_large")
+        assert "4096 bytes" in told["message"]
+        assert (await ending(on.socket))[1] == Close(1009, told["message"])
+        assert "completed" in on.kinds()
+
+
+async def test_an_idle_connection_is_told_why_it_is_closed() -> None:
+    async with service(counts, idle_seconds=0.05) as server, connected(server) as on:
+        told = (await on.until("error"))["error"]
+        assert (await ending(on.socket))[1].reason == told["message"]

@@ -32,6 +32,16 @@ def test_connections_of_an_address_count_over_all_workers() -> None:
     assert one.admit("1", asked())["refused"][0] == CloseCode.CROWDED
 
 
+def test_a_stream_that_comes_from_elsewhere_counts() -> None:
+    one = desk(sessions_per_address=1)
+    coming = one.admit("1", asdict(Handshake(address=ADDRESS, is_resuming=True)))
+    one.take_places("1", coming["lease"])
+    assert one.admit("2", asked())["refused"][0] == CloseCode.CROWDED
+    one.release("1", coming["lease"])
+    one.take_places("1", coming["lease"])  # too late
+    assert "lease" in one.admit("2", asked())
+
+
 def test_streams_count_over_all_workers_with_threads_that_did_not_stop() -> None:
     one = desk(max_sessions=2)
     assert one.take_slot("1") == {"slot": True}

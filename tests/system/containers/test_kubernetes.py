@@ -87,6 +87,7 @@ def test_the_pods_and_redis_find_each_other_and_nobody_else_does() -> None:
     assert given.keys() <= {name for name, _, _ in describe()}
 
 
+@pytest.mark.slow
 def test_kustomize_adds_redis_to_the_rest() -> None:
     kubectl = shutil.which("kubectl") or pytest.skip("kubectl is not installed")
     built = subprocess.run([kubectl, "kustomize", REDIS], capture_output=True, text=True, check=False)
@@ -111,6 +112,7 @@ def test_every_manifest_is_listed() -> None:
     assert sorted(read(BASE / "kustomization.yaml")["resources"]) == sorted(path.name for path in RESOURCES.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [BASE, REVAI])
 def test_kustomize_puts_them_together(folder: Path) -> None:
     kubectl = shutil.which("kubectl") or pytest.skip("kubectl is not installed")

@@ -25,6 +25,7 @@ Each worker has one channel to its parent (`channel`). These messages go over it
     worker   {"ask": ID, "what": ...}        admit, slot, make_secret, find_secret, readiness, metrics: answered by
     parent   {"answer": ID, ...}
     worker   {"release": LEASE}, {"free": true}   a connection's lease, a stream's place
+    worker   {"take_places": LEASE}          its stream has come from elsewhere: it counts here from now on
     parent   {"report": ID}                  answered by
     worker   {"reported": ID, "families": ..} its metrics. It also reports by itself, a moment after a session has ended
     parent   {"recognizer": URL}             where the embedded recognizer listens; null while it is restarted

@@ -33,7 +33,7 @@ class Desk:
         self.admission = Admission(settings)
         self._most = settings.max_sessions
         self._rows = Rows(rows_of(settings))
-        self._leases: defaultdict[str, dict[int, ExitStack]] = defaultdict(dict)
+        self._leases: defaultdict[str, dict[int, tuple[Lease, ExitStack]]] = defaultdict(dict)
         self._streams: Counter[str] = Counter()
         self._beginning = 0  # streams for which the other replicas are asked
         self.replica: Replica | None = None
@@ -68,7 +68,8 @@ class Desk:
 
     def _grant(self, worker: str, lease: Lease) -> dict[str, Any]:
         self._last += 1
-        held = self._leases[worker][self._last] = ExitStack()
+        held = ExitStack()
+        self._leases[worker][self._last] = lease, held
         held.enter_context(lease.held())
         answer: dict[str, Any] = {"lease": self._last, "owner": lease.owner}
         if lease.is_metered:
@@ -96,9 +97,13 @@ class Desk:
 
     def release(self, worker: str, lease: int) -> None:
         """End a lease; one that has ended already stays so."""
-        held = self._leases[worker].pop(lease, None)
-        if held is not None:
-            held.close()
+        if (found := self._leases[worker].pop(lease, None)) is not None:
+            found[1].close()
+
+    def take_places(self, worker: str, lease: int) -> None:
+        """Have a lease take up places: see `limits.Lease`. One that has ended stays so."""
+        if (found := self._leases[worker].get(lease)) is not None:
+            found[0].take_places()
 
     def take_slot(self, worker: str) -> dict[str, Any]:
         """Answer a worker that asks for the place of a stream."""
@@ -135,7 +140,7 @@ class Desk:
 
     def died(self, worker: str) -> None:
         """Release all that a worker had."""
-        for held in self._leases.pop(worker, {}).values():
+        for _, held in self._leases.pop(worker, {}).values():
             held.close()
         streams = self._streams.pop(worker, 0)
         if self.replica is not None:

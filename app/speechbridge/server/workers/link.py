@@ -130,7 +130,7 @@ class Link:
         metered = None
         if "rows" in answer and self._rates is not None:
             metered = Metered(self._rates, int(self.name) - 1, answer["rows"], self.limits)
-        return _Lease(answer["owner"], metered, lambda: self._send({"release": answer["lease"]}))
+        return _Lease(answer["owner"], metered, lambda what: self._send({what: answer["lease"]}))
 
     async def make_secret(self, owner: str, seconds: int, settings: OpenAiSettings) -> tuple[str, ClientSecret]:
         """Have the parent make a client secret: any worker may be asked for it."""
@@ -249,11 +249,11 @@ class Link:
 class _Lease:
     """A lease that the parent has granted. It is released there once nobody holds it any more."""
 
-    def __init__(self, owner: str, metered: Metered | None, release: Callable[[], object]) -> None:
+    def __init__(self, owner: str, metered: Metered | None, tell: Callable[[str], object]) -> None:
         self.owner = owner
         self.is_metered = metered is not None
         self._metered = metered
-        self._release = release
+        self._tell = tell
         self._holders = 0
 
     def count(self, size: int, messages: int, now: float) -> Close | None:
@@ -261,6 +261,10 @@ class _Lease:
 
     def pause(self, size: int, now: float) -> float:
         return 0.0 if self._metered is None else self._metered.pause(size, now)
+
+    def take_places(self) -> None:
+        """Take up places: see `limits.Lease`."""
+        self._tell("take_places")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -271,4 +275,4 @@ class _Lease:
         finally:
             self._holders -= 1
             if not self._holders:
-                self._release()
+                self._tell("release")
