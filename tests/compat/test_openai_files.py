@@ -13,7 +13,9 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from speechbridge.server.admission import make_key
+from tests.compat.openai_realtime import OLDER
 from tests.helpers import clip
+from tests.helpers import packages as packaged
 from tests.helpers.command import serving, url_in
 from tests.helpers.encoded import FORMS, OGG, WEBM, Form, encoded
 from tests.helpers.processes import descriptors, status
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.shared_server]
 
 ROOT = Path(__file__).parents[2]
+CLIENT = Path(__file__).parent / "openai_files.py"
 KEY, LINE = make_key("dave")
 KNOWN.add(KEY)
 M4A = Form("audio/mp4", "ipod", "aac", 44100, sample="fltp", options={"movflags": "rtphint"})  # its index comes last
@@ -106,6 +109,25 @@ async def test_events_append_to_each_other(service: tuple[subprocess.Popen[str],
     assert "".join(event.delta for event in heard[:-1] if event.type == "transcript.text.delta") == heard[-1].text  # type: ignore[union-attr] # the last one has it
     assert words_right(heard[-1].text) > 0.9  # type: ignore[union-attr] # likewise
     assert all(event.logprobs for event in heard)  # type: ignore[union-attr] # both kinds have them
+
+
+@pytest.mark.parametrize("version", ["installed", OLDER])
+def test_a_version_that_is_a_year_old_reads_each_format_as_well(
+    version: str, service: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    packages = None if version == "installed" else packaged.installed(version, tmp_path)
+    [seen] = packaged.run(CLIENT, {"url": service[1], "key": KEY, "audio": str(clip.READING)}, packages)
+    assert version == "installed" or version.endswith(seen["version"])
+    assert all(words_right(seen[form]) > 0.9 for form in ("json", "text", "srt", "vtt"))
+    assert (seen["srt"][:10], seen["vtt"][:15]) == ("1\n00:00:00", "WEBVTT\n\n00:00:0")
+    verbose = seen["verbose_json"]
+    assert words_right(" ".join(word["word"] for word in verbose["words"])) > 0.9
+    assert "".join(segment["text"] for segment in verbose["segments"]) == verbose["text"]
+    *deltas, done = seen["events"]
+    assert {event["type"] for event in deltas} == {"transcript.text.delta"}
+    assert "".join(event["delta"] for event in deltas) == done["text"]
+    assert words_right(done["text"]) > 0.9
+    assert seen["error"][:3] == [400, "invalid_request_error", "file"]
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,16 @@ async def test_each_finalize_is_answered_once_and_audio_goes_on() -> None:
         assert (await on.next())["duration"] == 6.0
 
 
+@pytest.mark.parametrize("path", [PATH, LISTEN])
+async def test_a_finalize_before_any_audio_is_answered_at_once(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepgram, "PATIENCE", 3600.0)
+    async with connected(counts, path) as on:
+        for _ in range(3):
+            await on.send(FINALIZE)
+            told = await on.next()
+            assert (transcript(told), told["from_finalize"], told["start"]) == ("", True, 0.0)
+
+
 async def test_the_last_of_several_finals_answers_the_finalize() -> None:
     def start(audio: Iterator[bytes]) -> Iterator[str]:
         for _ in audio:

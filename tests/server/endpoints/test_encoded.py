@@ -131,6 +131,20 @@ async def test_on_ws_a_what_is_no_container_is_raw_samples(begun: bytes) -> None
         assert listener.heard == begun + SAID + begun
 
 
+@pytest.mark.parametrize("form", [FORMS[39], FORMS[36], WEBM], ids=str)
+async def test_on_ws_a_a_query_may_name_the_type(form: Form) -> None:
+    """Mu-law was heard as 16 kHz samples there."""
+    async with listening() as (server, listener):
+        close = await transcribed(server, f"/ws_a?content_type={quote(form.media)}", chunks(reading(form, 2.0), 999))
+        assert close.code == 1000
+        assert listener.heard == decoded([reading(form, 2.0)], ContentType.parse(form.media))
+        close = await transcribed(server, "/ws_a?content_type=application/octet-stream", [SAID])
+        assert close.code == 1000
+        async with client(server, "/ws_a?content_type=audio/midi") as socket:
+            _, close = await ending(socket)
+        assert close.code == 4002
+
+
 @pytest.mark.parametrize(
     ("form", "path", "opened", "closed"),
     [

@@ -164,6 +164,9 @@ class DeepgramConnection:
         if self._finalizes:
             await self._answer()
         self._finalizes = True
+        if not self._received:  # a container's results would be waited for
+            await self._answer()
+            return False
         self._late = asyncio.create_task(self._answer_late(), name=f"{self._id}-finalize")
         return bool(self._asked.bytes_per_second)
 

@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, WebSocket
 
@@ -51,10 +52,18 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
 
     @routes.websocket(PLAIN)
     async def plain(socket: WebSocket) -> None:
-        """16 kHz mono S16LE in, or a container; each response out, unchanged. `EOS` or a close ends the input."""
+        """16 kHz mono S16LE in, or a container; each response out, unchanged. `EOS` or a close ends the input.
+
+        A query may name another type, as for mu-law, and is not needed.
+        """
         await socket.accept()
         connection = WebSocketConnection(socket)
-        await connection.close(await sessions.run(connection, StreamRequest(UNDECLARED)))
+        try:
+            content_type = _named_type(socket.scope["query_string"].decode("latin-1"))
+        except BadRequest as error:
+            await connection.close(Close(CloseCode.BAD_REQUEST, str(error)))
+            return
+        await connection.close(await sessions.run(connection, StreamRequest(content_type)))
 
     @routes.websocket(PATHS[1])
     @routes.websocket(PATHS[0])
@@ -88,6 +97,13 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
         await connection.close(close)
 
     return routes
+
+
+def _named_type(query: str) -> ContentType:
+    """Return the content type that a query names, and UNDECLARED if it names none. Raises BadRequest."""
+    named = dict(parse_qsl(query, errors="replace")).get("content_type")
+    content_type = ContentType.undeclared() if named is None else ContentType.parse(named)
+    return UNDECLARED if content_type == ContentType.undeclared() else content_type
 
 
 class _Streams:
