@@ -12,7 +12,7 @@ run: install
 # One image that runs the service and the recognizer. DOCKER=podman builds it, too; IMAGE names it.
 DOCKER ?= docker
 IMAGE ?= speechbridge
-BASES := $(foreach base,PYTHON_IMAGE CADDY_IMAGE,$(if $($(base)),--build-arg $(base)=$($(base))))
+BASES := $(foreach base,PYTHON_IMAGE CADDY_IMAGE REDIS_IMAGE,$(if $($(base)),--build-arg $(base)=$($(base))))
 
 image:
 	$(DOCKER) build --target speechbridge --tag $(IMAGE) $(BASES) .
