@@ -19,6 +19,7 @@ import typer
 
 from speechbridge.cli import exits
 from speechbridge.cli.capacity.climb import climb
+from speechbridge.cli.capacity.others import NOTED, busy_cores
 from speechbridge.cli.capacity.running import measure, running, service
 from speechbridge.cli.doctor.resources import recognizer_streams
 from speechbridge.cli.exits import BadInput, Failed
@@ -91,10 +92,15 @@ def _measure(effort: Effort) -> None:
     name = choose(settings).name
     with Screen.on_stderr("capacity") as screen:
         screen.bar(None, "starting")
+        others = busy_cores()
         streams = carried_by_service(name, effort, screen)
         limits = [f"SPEECHBRIDGE_MAX_SESSIONS={max(1, int(SHARE * streams))}"]
         if name == "embedded":
             limits = carried_by_recognizer(min(recognizer_streams(settings), effort.most), effort, screen)
+    if others > NOTED:
+        write(
+            f"\nOther programs kept {others:.1f} cores busy before it began: without them this machine carries more.\n"
+        )
     write("\nTo leave room for what else this machine does, set:\n" + "".join(f"  {limit}\n" for limit in limits))
 
 
