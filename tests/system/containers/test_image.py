@@ -73,7 +73,7 @@ def fetched(port: int, path: str) -> str:
 
 
 def test_one_container_serves_the_page_and_hears_speech(port: int) -> None:
-    started = run(published(commands("make image")[1], port))
+    started = run(published(commands("make image\n")[1], port))
     assert started.returncode == 0, started.stderr
     await_start()
     assert fetched(port, "/livez") == "alive\n"
