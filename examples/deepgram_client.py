@@ -1,17 +1,17 @@
-"""Deepgram's own client, with the address changed: python examples/deepgram_client.py WAV [URL]"""
+"""Deepgram's own client, with the address changed: python examples/deepgram_client.py FILE [URL]"""
 
 import sys
 import threading
 import time
-import wave
 
+import soundfile
 from deepgram import DeepgramClient
 from deepgram.environment import DeepgramClientEnvironment
 
 
-def speak(connection, file):
-    while samples := file.readframes(file.getframerate() // 10):
-        connection.send_media(samples)
+def speak(connection, path):
+    for samples in soundfile.blocks(path, soundfile.info(path).samplerate // 10, dtype="int16"):
+        connection.send_media(samples.tobytes())
         time.sleep(0.1)
     connection.send_close_stream()
 
@@ -19,14 +19,14 @@ def speak(connection, file):
 def main(path, url="ws://127.0.0.1:8000"):
     places = dict.fromkeys(("base", "production", "agent", "agent_rest"), url)
     client = DeepgramClient(api_key="none", environment=DeepgramClientEnvironment(**places))
-    with wave.open(path) as file:  # S16LE
-        form = {"encoding": "linear16", "sample_rate": str(file.getframerate()), "channels": str(file.getnchannels())}
-        asked = {"model": "any", "interim_results": "true", "smart_format": "true"}
-        with client.listen.v1.connect(**form, **asked) as connection:
-            threading.Thread(target=speak, args=(connection, file)).start()
-            for message in connection:
-                if message.type == "Results":
-                    print(message.channel.alternatives[0].transcript, end="\n" if message.is_final else "\r")
+    file = soundfile.info(path)
+    form = {"encoding": "linear16", "sample_rate": str(file.samplerate), "channels": str(file.channels)}
+    asked = {"model": "any", "interim_results": "true", "smart_format": "true"}
+    with client.listen.v1.connect(**form, **asked) as connection:
+        threading.Thread(target=speak, args=(connection, path)).start()
+        for message in connection:
+            if message.type == "Results":
+                print(message.channel.alternatives[0].transcript, end="\n" if message.is_final else "\r")
 
 
 main(*sys.argv[1:])

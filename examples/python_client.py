@@ -16,11 +16,11 @@ async def speak(stream, path):
 
 
 async def main(path, url="ws://127.0.0.1:8000"):
-    async with connect_resumable(url, StreamRequest(ContentType.undeclared())) as stream:
-        speaking = asyncio.create_task(speak(stream, Path(path)))
+    request = StreamRequest(ContentType.undeclared())
+    async with connect_resumable(url, request) as stream, asyncio.TaskGroup() as tasks:  # if one half fails, both end
+        tasks.create_task(speak(stream, Path(path)))
         async for message in stream:
             print(message.text, end="\n" if isinstance(message, Final) else "\r")
-        await speaking
 
 
 asyncio.run(main(*sys.argv[1:]))

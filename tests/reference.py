@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from speechbridge.server import create_app
+from speechbridge.server.metrics import text_of
+from speechbridge.server.workers.answers import of_workers
 from speechbridge.settings import Settings, describe
 from tests.helpers.tables import table
 
@@ -32,7 +34,8 @@ def metrics() -> str:
         Settings.read(engine="embedded", processors=redaction, account_streams=10, redis_url="redis://host")
     )
     app.state.metrics.closed(1000)
-    rows = [row for family in text_string_to_metric_families(app.state.metrics.text().decode()) for row in of(family)]
+    text = (app.state.metrics.text() + text_of(of_workers(2, 0, 0))).decode()
+    rows = [row for family in text_string_to_metric_families(text) for row in of(family)]
     return table(("name", "type", "labels", "what it is"), rows)
 
 

@@ -20,6 +20,7 @@ from speechbridge.cli.commands import cli
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.settings import describe
 from syncbridge.resumable.watchdog import TRANSITIONS
+from syncbridge.testing import Behaviour
 from tests import reference
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,11 @@ def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_no_mark_of_a_merge_is_left(page: Path) -> None:
+    assert not re.search(r"^(<<<<<<<|=======|>>>>>>>)( |$)", page.read_text(), re.MULTILINE)
+
+
 def test_the_readme_leads_to_every_page_of_the_docs() -> None:
     linked = {link.partition("#")[0] for link in LINK.findall(prose(ROOT / "README.md"))}
     assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
@@ -84,6 +90,11 @@ def test_every_close_code_is_described() -> None:
     assert described.keys() == {int(code) for code in CloseCode if code not in never_sent}
     permanent = {code for code in described if not Close(code).is_retryable}
     assert permanent == {code for code in permanent if described[code].startswith("no")}
+
+
+def test_every_behaviour_of_a_fake_is_described() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "engines.md").read_text(), re.MULTILINE)
+    assert rows == [behaviour.name for behaviour in Behaviour]
 
 
 def test_the_picture_of_the_watchdog_is_its_table() -> None:
@@ -152,6 +163,11 @@ def test_every_command_of_ours_in_a_shell_has_the_options_that_it_is_given() -> 
             assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)) <= options, f"{page}: {line}"
             met.add(name)
     assert {"serve", "transcribe", "key", "doctor", "capacity"} <= met
+
+
+def test_every_example_is_listed() -> None:
+    listed = set(re.findall(r"^\| \[`(\S+)`\]", (ROOT / "examples" / "README.md").read_text(), re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "examples").iterdir() if path.suffix in {".py", ".html"}}
 
 
 def test_every_target_and_module_in_the_docs_is_there() -> None:

@@ -110,3 +110,22 @@ async def test_a_connection_ends_whenever_it_is_told_to(server: RedisServer) -> 
         async with asyncio.timeout(PATIENCE), redis.running():
             for _ in range(turns % 12):
                 await asyncio.sleep(0)
+
+
+async def test_a_task_that_calls_on_and_on_ends_when_it_is_cancelled_once(server: RedisServer) -> None:
+    """The client loses a cancellation that comes while it sends; then nothing would end the task."""
+    redis = Redis(server.url, "prefix")
+    leases = RedisLeases(redis, Terms(1))
+
+    async def call_on_and_on() -> None:
+        while True:
+            await leases.renew(["a"])
+
+    async with redis.running():
+        for turns in range(200):
+            calling = asyncio.create_task(call_on_and_on())
+            for _ in range(turns % 50):
+                await asyncio.sleep(0)
+            calling.cancel()
+            await asyncio.wait({calling}, timeout=PATIENCE)
+            assert calling.cancelled(), turns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from fastapi.testclient import TestClient
 from websockets.sync.client import connect
 
 from speechbridge.protocol.messages import Element, Final
-from tests.helpers.command import serving, url_in
+from tests.helpers.clip import READING
+from tests.helpers.command import serving, speechbridge, url_in
 from tests.helpers.service import service
 
 if TYPE_CHECKING:
@@ -113,6 +115,29 @@ def test_the_program_of_the_tutorial_prints_captions(client: str, tmp_path: Path
 def test_the_sdk_of_the_tutorial_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "counting.py").write_text(example("docs/tutorial.md", "def start"))
     monkeypatch.chdir(tmp_path)
-    with serving(SPEECHBRIDGE_START="counting:start") as (_, said), connect(f"{url_in(said)}/ws_a") as socket:
-        socket.send(bytes(32000))
-        assert socket.recv() == "32000 bytes so far"
+    with serving(SPEECHBRIDGE_START="counting:start") as (_, said):
+        with connect(f"{url_in(said)}/ws_a") as socket:
+            socket.send(bytes(32000))
+            assert json.loads(socket.recv())["elements"][0]["value"] == "32000 bytes so far"
+        ran = speechbridge("transcribe", "--pace", "fast", "--url", url_in(said), str(READING))
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "502080 bytes so far")
+
+
+@pytest.mark.slow
+def test_the_program_of_the_tutorial_ends_if_there_is_no_file(tmp_path: Path) -> None:
+    with serving() as (_, said):
+        code = example("docs/tutorial.md", "async def speak").replace("ws://127.0.0.1:8000", url_in(said))
+        (tmp_path / "captions.py").write_text(code)
+        command = [sys.executable, str(tmp_path / "captions.py")]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert "FileNotFoundError" in ran.stderr
+
+
+@pytest.mark.slow
+async def test_an_openai_client_prints_the_transcript(capsys: pytest.CaptureFixture[str]) -> None:
+    async with service(counter) as server:
+        code = example("docs/openai.md", "AsyncOpenAI").replace("ws://127.0.0.1:8000", server.url)
+        names = await run(code, chunks=[bytes(4800)] * 3)
+        await names["client"].close()
+    assert capsys.readouterr().out == "14400 bytes\n"  # 24 kHz, as it was sent

@@ -216,3 +216,18 @@ async def revs_sdk(behaviour: Behaviour) -> AsyncIterator[Engine]:
 @EACH
 async def test_revs_sdk_conforms(check: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
     await check(revs_sdk)
+
+
+@pytest.mark.anyio
+async def test_a_fake_whose_finals_count_no_bytes_is_told_what_to_say() -> None:
+    def hello(audio: Iterator[bytes]) -> Iterator[str]:
+        for _ in audio:
+            pass
+        yield Final(0.0, 0.1, (Element("Hello"),)).encode()
+
+    @asynccontextmanager
+    async def subject(_behaviour: Behaviour) -> AsyncIterator[Engine]:
+        yield function_engine(hello)
+
+    with pytest.raises(AssertionError, match="says 'Hello': let it say what it was given, as '32000 bytes'"):
+        await CHECKS[0](subject)

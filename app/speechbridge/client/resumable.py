@@ -321,4 +321,6 @@ def _read(received: str | bytes) -> Message | Greeting | AudioReceived | None:
     try:
         return parse_message(received)
     except ValueError as error:
-        raise Unreadable("a message is no JSON of Rev.ai's protocol: check the address") from error
+        raise Unreadable(
+            "a message is no JSON of Rev.ai's protocol: check the address, or what the speech SDK yields"
+        ) from error

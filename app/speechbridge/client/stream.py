@@ -222,5 +222,6 @@ def _read(received: str | bytes) -> Message | None:
         return parse_message(received)
     except ValueError as error:
         raise Unreadable(
-            f"a message of {len(received)} characters is no JSON of Rev.ai's protocol: check the address",
+            f"a message of {len(received)} characters is no JSON of Rev.ai's protocol: check the address, or what the"
+            " speech SDK behind it yields"
         ) from error

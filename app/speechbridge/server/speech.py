@@ -68,10 +68,13 @@ def choose(settings: UpstreamSettings, recognizer: Callable[[], str] | None = No
 
 def embedded_recognizer(settings: UpstreamSettings) -> EmbeddedRecognizer | None:
     """Make the embedded recognizer, not started, if one of the engines that the settings name needs it."""
+    return embedded.embedded_recognizer(_recognizer_options(settings)) if needs_recognizer(settings) else None
+
+
+def needs_recognizer(settings: UpstreamSettings) -> bool:
+    """Whether one of the engines that the settings name is the embedded recognizer."""
     is_chosen = settings.engine == "auto" and not settings.start and not settings.upstream_url
-    if not is_chosen and "embedded" not in (settings.engine, settings.fallback):
-        return None
-    return embedded.embedded_recognizer(_recognizer_options(settings))
+    return is_chosen or "embedded" in (settings.engine, settings.fallback)
 
 
 def choose_fallback(

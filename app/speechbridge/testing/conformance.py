@@ -82,7 +82,13 @@ def _subject(engine: Engine) -> Subject[str]:
 
 def _heard(response: str) -> int | None:
     message = parse_message(response)
-    return int(message.text.split()[0]) if isinstance(message, Final) else None
+    if not isinstance(message, Final):
+        return None
+    number = message.text.partition(" ")[0]
+    assert number.isdigit(), (
+        f"a final of the fake says {message.text!r}: let it say what it was given, as '32000 bytes'"
+    )
+    return int(number)
 
 
 def _of_an_engine(check: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], Coroutine[Any, Any, None]]:

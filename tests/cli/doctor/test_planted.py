@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-PORTAUDIO_MISSING = "raise OSError('PortAudio library not found')"
-"""What sounddevice does where PortAudio is not installed."""
-
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -130,12 +127,6 @@ async def test_a_port_that_another_web_server_has() -> None:
     async with web_server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") as url:
         found = await doctor(only=["port"], SPEECHBRIDGE_PORT=url.rpartition(":")[2])
     assert "the port is taken, not by a speechbridge: " in found.only_mistake
-
-
-async def test_portaudio_that_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "sounddevice.py").write_text(PORTAUDIO_MISSING)
-    found = await doctor(only=["microphone"], PYTHONPATH=str(tmp_path))
-    assert found.only_mistake.startswith("microphone: PortAudio is missing: install it, with apt-get install")
 
 
 async def test_portaudio_that_crashes_or_hangs_is_told_too(tmp_path: Path) -> None:
@@ -253,6 +244,39 @@ async def test_an_upstream_where_nothing_listens() -> None:
     found = await doctor(only=["upstream"], SPEECHBRIDGE_REVAI_URL=url)
     said = f"upstream: {url}: the speech service cannot be reached: start it, or check SPEECHBRIDGE_REVAI_URL"
     assert found.only_mistake == said
+
+
+async def test_a_fallback_is_dialled_beside_the_first_engine() -> None:
+    url = f"ws://127.0.0.1:{free_port()}"
+    found = await doctor(only=["upstream"], SPEECHBRIDGE_REVAI_URL=url, SPEECHBRIDGE_FALLBACK="embedded")
+    assert found.only_mistake.startswith(f"upstream: {url}: the speech service cannot be reached: ")
+    assert found.told("ok")[0].startswith("the fallback, the embedded recognizer answers after ")
+
+
+async def test_a_fallback_that_fails() -> None:
+    url = f"ws://127.0.0.1:{free_port()}"
+    found = await doctor(
+        only=["upstream"],
+        SPEECHBRIDGE_ENGINE="embedded",
+        SPEECHBRIDGE_FALLBACK="revai",
+        SPEECHBRIDGE_REVAI_URL=url,
+    )
+    said = f"upstream: the fallback, {url}: the speech service cannot be reached: start it, or check"
+    assert found.only_mistake.startswith(said)
+    assert found.told("ok")[0].startswith("the embedded recognizer answers after ")
+
+
+@pytest.mark.parametrize(
+    ("fallback", "mistake"),
+    [
+        ("embedded", "embedded is the engine itself: name another"),
+        ("nowhere:engine", "'nowhere:engine' cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+async def test_a_fallback_that_cannot_be_one(fallback: str, mistake: str) -> None:
+    found = await doctor(only=["upstream"], SPEECHBRIDGE_ENGINE="embedded", SPEECHBRIDGE_FALLBACK=fallback)
+    assert found.only_mistake.startswith(f"upstream: SPEECHBRIDGE_FALLBACK: {mistake}")
+    assert found.told("ok")[0].startswith("the embedded recognizer answers after ")
 
 
 async def test_an_upstream_whose_host_is_not_known() -> None:
@@ -444,7 +468,7 @@ async def test_a_timeout_is_found_behind_a_rewritten_host() -> None:
 @pytest.mark.parametrize("certificate", [SELF_SIGNED, None])
 async def test_no_mistake_hides_another(certificate: Path | None, tmp_path: Path) -> None:
     """Also a setting that cannot be read, as what the others need is taken at its default then."""
-    (tmp_path / "sounddevice.py").write_text(PORTAUDIO_MISSING)
+    (tmp_path / "sounddevice.py").write_text("import os; os.abort()")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         async with service() as server, proxy(server.url, dropping("upgrade"), certificate=certificate) as url:
             found = await doctor(

@@ -39,6 +39,13 @@ async def test_memory_is_enough_scarce_at_worst_or_too_little(monkeypatch: pytes
     assert (await memory(None, monkeypatch))[0] is Mark.NOTE
 
 
+async def test_a_recognizer_that_is_only_the_fallback_takes_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, alone = await memory(900 * MIB, monkeypatch)
+    _, with_fallback = await memory(900 * MIB, monkeypatch, fallback="embedded", recognizer_streams=10)
+    assert "recognizer" not in alone
+    assert "and 10 in the recognizer take 480 MB" in with_fallback
+
+
 async def test_the_embedded_recognizer_s_streams_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     _, found = await memory(9000 * MIB, monkeypatch, max_sessions=10, recognizer_streams=3)
     assert "in the recognizer" not in found

@@ -39,7 +39,7 @@ def _subjects(hold: float) -> list[Check]:
         Check("descriptors", 5, resources.descriptors),
         Check("threads", 5, resources.threads),
         Check("microphone", 20, machine.microphone),
-        Check("upstream", START_SECONDS + 30, upstream.upstream),
+        Check("upstream", START_SECONDS + 60, upstream.upstream),
         Check("relay", 30, upstream.others),
         Check("tls", 30, servers.tls),
         Check("clock", 30, servers.clock),

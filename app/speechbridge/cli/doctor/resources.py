@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechbridge.server.speech import needs_recognizer
+
 if TYPE_CHECKING:
     from speechbridge.cli.doctor.findings import Case, Report
     from speechbridge.settings import Settings
@@ -46,7 +48,7 @@ async def memory(case: Case, report: Report) -> None:
     needed = SERVICE + known.max_sessions * STREAM
     at_worst = SERVICE + known.max_sessions * STREAM_AT_WORST
     what = f"{known.max_sessions} streams (SPEECHBRIDGE_MAX_SESSIONS)"
-    if not known.start and not known.upstream_url:
+    if needs_recognizer(known):
         streams = recognizer_streams(known)
         needed += RECOGNIZER + streams * RECOGNIZED_STREAM
         at_worst += RECOGNIZER + streams * RECOGNIZED_STREAM

@@ -16,12 +16,13 @@ from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.protocol.address import Address
 from speechbridge.protocol.close import NO_DATA, CloseCode, explain
 from speechbridge.protocol.request import ContentType, StreamRequest
-from speechbridge.server.speech import choose
+from speechbridge.server.speech import choose, choose_fallback
 from speechbridge.settings import WrongSetting
 
 if TYPE_CHECKING:
     from speechbridge.cli.doctor.findings import Case, Report
     from speechbridge.engines import Engine
+    from speechbridge.settings import Settings
 
 ANSWER_SECONDS = 10.0  # for the close frame. A guess: ours takes milliseconds
 NAMES = {
@@ -32,24 +33,40 @@ SHOWN = {"embedded": "the embedded recognizer", "google": "Google Cloud Speech",
 
 
 async def upstream(case: Case, report: Report) -> None:
-    """Choose the speech service as `serve` does, and open a stream."""
+    """Choose the speech service as `serve` does, and its fallback, and open a stream at each."""
     quick = case.settings.model_copy(update={"answer_seconds": min(case.settings.answer_seconds, ANSWER_SECONDS)})
     try:
         engine = await in_own_thread(lambda: choose(quick), "doctor-load")
     except WrongSetting as error:
-        found, _, cure = str(error).partition(": ")
-        report.wrong(found, cure)
+        _wrong_setting(error, report)
         return
+    try:
+        fallback = await in_own_thread(lambda: choose_fallback(quick, engine), "doctor-load")
+    except WrongSetting as error:
+        _wrong_setting(error, report)
+        fallback = None
+    await _dial(engine, case.settings, report, "")
+    if fallback is not None:
+        await _dial(fallback, case.settings, report, "the fallback, ")
+
+
+def _wrong_setting(error: WrongSetting, report: Report) -> None:
+    found, _, cure = str(error).partition(": ")
+    report.wrong(found, cure)
+
+
+async def _dial(engine: Engine, settings: Settings, report: Report, role: str) -> None:
+    """Run an engine and open a stream; `role` begins what is told of it."""
     if engine.name == "function":
-        report.ok(f"{case.settings.start} is called for each stream; nothing is dialled")
+        report.ok(f"{settings.start} is called for each stream; nothing is dialled")
         return
-    where = case.settings.upstream_url
-    shown = Address.parse(where).shown if engine.name in NAMES else SHOWN.get(engine.name, engine.name)
+    where = settings.upstream_url
+    shown = role + (Address.parse(where).shown if engine.name in NAMES else SHOWN.get(engine.name, engine.name))
     try:
         async with engine.running():
             await _open(engine, shown, report)
     except RecognizerFailed as error:
-        report.wrong(str(error), "see docs/recognizer.md, or set SPEECHBRIDGE_REVAI_URL to another server")
+        report.wrong(f"{role}{error}", "see docs/recognizer.md, or set SPEECHBRIDGE_REVAI_URL to another server")
 
 
 async def _open(engine: Engine, shown: str, report: Report) -> None:

@@ -121,17 +121,30 @@ class Redis:
 
 
 class _Reached:
-    """Turns the errors of redis into `Away`."""
+    """Turns the errors of redis into `Away`, and cancels a task whose cancellation redis has lost.
+
+    It sends within `asyncio.wait_for`, which loses one that comes as the sending is done (Python 3.11). Whoever cancels
+    a task that makes one call after the other would wait for its end for ever.
+    """
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
+        self._cancelled = 0  # how often the task had been cancelled before
 
     def __enter__(self) -> None:
-        pass
+        self._cancelled = _cancelled()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if _cancelled() > self._cancelled and not isinstance(error, asyncio.CancelledError):
+            raise asyncio.CancelledError
         if isinstance(error, RedisError | OSError):
             raise Away(f"Redis at {self._shown} {_why(error)}") from None
+
+
+def _cancelled() -> int:
+    """Return how many cancellations of this task have not been dealt with."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _why(error: Exception) -> str:

@@ -16,12 +16,22 @@ from speechbridge.tasks import cancel_and_wait
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from speechbridge.server.metrics import Family
     from speechbridge.server.replica import Replica
     from speechbridge.server.workers.channel import Message
     from speechbridge.server.workers.child import Child
     from speechbridge.settings import Settings
 
 REPORT_SECONDS = 0.5  # for the workers to report, when somebody asks for the metrics: then what is known counts
+
+
+def of_workers(running: int, late: int, restarts: int) -> list[Family]:
+    """Make the metrics that tell of the workers themselves."""
+    return [
+        gauge("workers", "Worker processes that run.", running),
+        gauge("workers_late", "Of these, workers that have not answered for a second.", late),
+        counter("worker_restarts", "Workers that died and were restarted.", restarts),
+    ]
 
 
 class Answers:
@@ -137,9 +147,7 @@ class Answers:
         await self.reports(REPORT_SECONDS)
         running, late = self._running(), [child for child in self._running() if child.is_late()]
         own = [
-            gauge("workers", "Worker processes that run.", len(running)),
-            gauge("workers_late", "Of these, workers that have not answered for a second.", len(late)),
-            counter("worker_restarts", "Workers that died and were restarted.", self.restarts),
+            *of_workers(len(running), len(late), self.restarts),
             gauge("slots_free", "Slots that are free.", self.desk.slots_free),
         ]
         total = [family for family in self._sums.total() if family[0] != own[-1][0]]
