@@ -22,7 +22,6 @@ OF_CLOSE: Mapping[int, tuple[int, str, str]] = {
     CloseCode.UNAUTHORIZED: (401, INVALID, "invalid_api_key"),
     CloseCode.FOREIGN: (403, INVALID, "origin_not_allowed"),
     CloseCode.BAD_REQUEST: (400, INVALID, "invalid_value"),
-    CloseCode.TOO_BIG: (413, INVALID, "event_too_large"),
     CloseCode.TOO_LONG: (400, INVALID, "audio_too_long"),
     CloseCode.NO_CREDITS: (429, "insufficient_quota", "insufficient_quota"),
     CloseCode.TOO_MANY: (429, LIMITED, "rate_limit_exceeded"),

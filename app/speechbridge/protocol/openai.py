@@ -349,5 +349,7 @@ def error(
 def ending(close: Close) -> dict[str, Any]:
     """Return the `error` event that comes before a close frame other than 1000."""
     _, kind, code = OF_CLOSE.get(close.code, (500, FAILED, "server_error"))
+    if close.code == CloseCode.TOO_BIG:  # no request over HTTP ends so
+        kind, code = INVALID, "event_too_large"
     code = "session_expired" if close.code == CloseCode.TOO_LONG else code
     return error(kind, close.reason or f"the connection is closed with {close}", code)
