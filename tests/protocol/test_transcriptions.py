@@ -90,8 +90,7 @@ def test_each_close_code_has_a_status(code: CloseCode) -> None:
 
 def test_a_status_that_clients_retry_is_one_that_may_succeed_later() -> None:
     for code, (status, _, _) in OF_CLOSE.items():
-        # OpenAI's status for NO_CREDITS is 429. What is TOO_BIG for an upstream, it may get in smaller messages.
-        if code not in (CloseCode.NO_CREDITS, CloseCode.TOO_BIG):
+        if code != CloseCode.NO_CREDITS:  # OpenAI's status for it is 429
             assert Close(code).is_retryable == (status == 429 or status >= 500)
 
 
