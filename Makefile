@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: run install develop check test browsers lint bench docs lock image
+.PHONY: run install develop check test versions browsers lint bench docs lock image
 
 # What runs the service, and no more. Python 3.11 or newer is taken from the PATH, or from PYTHON=/path/to/python.
 install:
@@ -31,8 +31,12 @@ check: lint
 # Four at a time they take each other's CPU, and a time limit may pass: the few that fail are run again, alone.
 test: develop
 	@rm -f .failed
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not other_browser" --failed-to=.failed || \
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not other_browser and not other_version" --failed-to=.failed || \
 	  { test -s .failed && echo "again, alone:" && $(BIN)/python -m pytest @.failed; }
+
+# Older versions of clients' packages, each installed in an environment of its own.
+versions: develop
+	$(BIN)/python -m pytest -m other_version tests/compat
 
 # The page in Firefox and WebKit, where they are installed. One at a time: each draws with all the cores there are.
 browsers: develop

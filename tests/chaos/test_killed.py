@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from speechbridge.audio import RATE
 from speechbridge.protocol.messages import EOS, Final, parse_message
 from tests.helpers.clip import TWO_VOICES, pcm
-from tests.helpers.processes import children
+from tests.helpers.processes import children, runs
 from tests.helpers.service import STREAM, service
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ async def killed_under(streams: int) -> tuple[str, list[str]]:
 
         async def kill() -> None:
             if await barrier.wait() == 0:  # one does it, when all are in the middle
-                (recognizer,) = children(os.getpid())
+                (recognizer,) = [child for child in children(os.getpid()) if runs(child, "speechbridge.recognizer")]
                 os.kill(recognizer, signal.SIGKILL)
 
         return whole, await asyncio.gather(*(heard(server.url, kill) for _ in range(streams)))

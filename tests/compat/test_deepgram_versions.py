@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.shared_server]
+pytestmark = [pytest.mark.slow, pytest.mark.shared_server, pytest.mark.other_version]
 
 KEY, LINE = make_key("ivan")
 KNOWN.add(KEY)

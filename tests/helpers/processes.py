@@ -25,6 +25,11 @@ def children(process: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+def runs(process: int, module: str) -> bool:
+    """Tell whether a process was started with this module of Python's."""
+    return module.encode() in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+
+
 def ended(descriptor: int) -> bool:
     """Wait for a process' end, by its pidfd, which is closed."""
     found, _, _ = select.select([descriptor], [], [], 30.0)

@@ -170,7 +170,26 @@ test("if the service does not know the stream, a new one starts after the last f
   assert.deepEqual(seen.over, []);
 });
 
-for (const code of [4010, 4013, 4029, 4030, 4031]) {
+for (const code of [4010, 1013]) {
+  test(`${code} in mid-stream asks to resume, however often; at the start it is reported`, () => {
+    const { stream, seen } = started();
+    last().greet();
+    speak(stream, 0, 10);
+    last().say(final(0.5));
+    for (let again = 0; again < 5; again++) {
+      last().end(code);
+      pass(10_001);
+      assert.equal(last().query.resume, "KEY");
+    }
+    assert.deepEqual(seen.over, []);
+
+    const other = started();
+    last().end(code);
+    assert.deepEqual(other.seen.over, [code]);
+  });
+}
+
+for (const code of [4013, 4029, 4030, 4031]) {
   test(`${code} in mid-stream leads to a new stream; at the start it is reported`, () => {
     const { stream, seen } = started();
     last().greet();

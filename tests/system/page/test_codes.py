@@ -6,7 +6,7 @@ import json
 import subprocess
 
 from speechbridge.protocol.close import CloseCode
-from speechbridge.protocol.resume import NEW_STREAM_CODES, RECONNECT_CODES, UNKNOWN_STREAM
+from speechbridge.protocol.resume import COME_BACK_CODES, NEW_STREAM_CODES, RECONNECT_CODES, UNKNOWN_STREAM
 from speechbridge.server.endpoints.page import FILES
 from tests.helpers.needs import node
 
@@ -17,6 +17,7 @@ def test_the_page_reconnects_after_the_same_codes_as_the_python_client() -> None
     ran = subprocess.run([node(), "--eval", EXPORTS], capture_output=True, text=True, check=True)
     codes = json.loads(ran.stdout)
     assert set(codes.pop("RECONNECT")) == set(RECONNECT_CODES)
+    assert set(codes.pop("COME_BACK")) == set(COME_BACK_CODES)
     assert set(codes.pop("NEW_STREAM")) == set(NEW_STREAM_CODES)
     assert codes == {
         "ABNORMAL": CloseCode.ABNORMAL,

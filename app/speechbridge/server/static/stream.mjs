@@ -315,15 +315,17 @@ export class ResumableStream {
     const { code, reason, times } = this.#repeated;
     const isSame = close.code === code && close.reason === reason && code !== ABNORMAL;
     this.#repeated = { ...close, times: isSame ? times + 1 : 1 };
-    const comesBack = COME_BACK.includes(close.code) && (this.#hasBegun || this.#ticket !== null);
-    const isLost = comesBack || (RECONNECT.includes(close.code) && this.#repeated.times < REPEATS);
+    const isAsked = COME_BACK.includes(close.code);
+    const isLost = isAsked
+      ? this.#hasBegun || this.#ticket !== null
+      : RECONNECT.includes(close.code) && this.#repeated.times < REPEATS;
     const isUnknown = close.code === UNKNOWN_STREAM && this.#isResuming;
     const isRetryable = NEW_STREAM.includes(close.code) && this.#hasBegun;
     if (!isLost && !isUnknown && !isRetryable) {
       this.#finish(close);
       return;
     }
-    if (!isLost || (!comesBack && this.#repeated.times > 1)) this.#startNewStream();
+    if (!isLost || (!isAsked && this.#repeated.times > 1)) this.#startNewStream();
     const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#failuresInARow++);
     const pause = close.code === TOO_OFTEN ? TOO_OFTEN_PAUSE : Math.random() * longest;
     this.#later("retry", pause, () => this.#connect());
