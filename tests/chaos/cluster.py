@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 # Those of which the upstream notices that its client has left. Others would count as open connections for seconds.
 NOTICED = tuple(kind for kind in KINDS if kind not in ("deaf", "blocked send"))
 SETTINGS = {"CONNECT_SECONDS": "1", "ANSWER_SECONDS": "30", "UPSTREAM_SILENCE": "2", "LOG_LEVEL": "error"}
-NOTICED_SECONDS = 0.5  # in which a busy upstream on a busy machine has noticed that a connection has ended
+NOTICED_SECONDS = 0.1  # in which a busy upstream has noticed that a connection has ended
 FROZEN_SECONDS = 5.0  # of Redis
 STOPPED_SECONDS = 30.0  # of a replica that stands still
 KILLS, STOPS, RESTARTS = "kill", "stop", "restart"

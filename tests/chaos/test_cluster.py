@@ -18,3 +18,4 @@ async def test_nothing_is_lost_or_doubled_whichever_process_ends(how: str, capfd
     told = capfd.readouterr().out
     assert is_good, told
     assert "; 0 replicas" not in told
+    assert "0 streams begun anew" in told
