@@ -87,6 +87,16 @@ def resuming(key: object, finals: int) -> str:
     return f"{STREAM.partition('?')[0]}?{Resume(str(key), finals).query()}"
 
 
+async def goes_on(server: Server, key: str, rest: bytes) -> tuple[list[str], Close]:
+    """Resume a stream with one final at a server, and end it; return the other finals, and how it closed."""
+    async with client(server, resuming(key, 1)) as socket:
+        await heard(socket, "connected")
+        await socket.send(rest)
+        await socket.send(EOS)
+        messages, close = await ending(socket)
+    return words(messages), close
+
+
 async def test_a_client_that_was_cut_off_goes_on_at_another_process_while_the_first_lives(tmp_path: Path) -> None:
     async with replicas(tmp_path) as (first, second):
         async with client(first, RESUMABLE) as socket:
@@ -197,13 +207,7 @@ async def test_one_that_comes_to_a_process_that_cannot_serve_it_is_told_to_come_
             no_place.setattr(places.Places, "ask", _full)
             async with client(second, resuming(greeting["resume"], 1)) as socket:
                 assert (await ending(socket))[1].code == 1013
-        async with client(second, resuming(greeting["resume"], 1)) as socket:
-            await heard(socket, "connected")
-            await socket.send(said(2, SECOND // 2))
-            await socket.send(EOS)
-            messages, close = await ending(socket)
-        assert words(messages) == ["2@1"]
-        assert close == Close(1000, END_OF_INPUT)
+        assert await goes_on(second, greeting["resume"], said(2, SECOND // 2)) == (["2@1"], Close(1000, END_OF_INPUT))
 
 
 async def test_so_is_one_that_comes_where_all_streams_are_taken(tmp_path: Path) -> None:
@@ -220,13 +224,7 @@ async def test_so_is_one_that_comes_where_all_streams_are_taken(tmp_path: Path) 
             assert (await ending(socket))[1].code == 1013
         slot.run(lambda: None, name="free again", done=lambda: None)
         await until(lambda: pool.active == 0)
-        async with client(second, resuming(greeting["resume"], 1)) as socket:
-            await heard(socket, "connected")
-            await socket.send(said(2))
-            await socket.send(EOS)
-            messages, close = await ending(socket)
-        assert words(messages) == ["2@1"]
-        assert close == Close(1000, END_OF_INPUT)
+        assert await goes_on(second, greeting["resume"], said(2)) == (["2@1"], Close(1000, END_OF_INPUT))
 
 
 async def _full(*_: object) -> tuple[Answer, None]:

@@ -176,11 +176,6 @@ class ResumableConnection:
         self._taken.set()
         self._changed.set()
 
-    @property
-    def verdict(self) -> Close | None:
-        """How the stream ends, once that is known."""
-        return self._verdict
-
     def forget(self) -> None:
         """Wait for the client no longer."""
         if self._away is not None:

@@ -195,8 +195,7 @@ class RedisJournal:
             values, mark = self._values(kept)
             arguments += values
             marks.append(mark)
-        clock = asyncio.get_running_loop().time
-        sent = clock()
+        sent = asyncio.get_running_loop().time()
         try:
             results = await self._redis.run(self._script, keys, arguments)
         except Away:
