@@ -26,6 +26,9 @@ asking again; one whose client was cut off keeps its place, and its turn, for `T
 One who does not wait gets HELD or FULL by the first line's condition: nobody overtakes the queue. A lease that is free
 while the first of the queue is cut off stays free for that one until its ticket expires. So a place only falls.
 
+What is shared may forget everything, as a Redis does that is restarted without its data. Then no lease is given for a
+few seconds, in which holders renew theirs, and those who wait ask with their turns and have their places again.
+
 **The journal.** A resumable stream belongs to one process at a time. That one journals what another needs to go on
 with it (`cluster.record`), and each write says that it has the stream still. A client that comes back to another
 process has its stream taken from the first one:
@@ -49,7 +52,7 @@ call. One process alone asks nobody: `server.limits` is what this port is in mem
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
@@ -92,6 +95,7 @@ class Claim:
     holder: str
     ticket: str | None = None
     joins: bool = False
+    turn: str = ""  # of the answer before: with it one who waits has its place still if everything was forgotten
 
 
 class Standing(Enum):
@@ -101,18 +105,24 @@ class Standing(Enum):
     WAITING = auto()  # it has a place in the queue
     FULL = auto()  # it does not wait, and no lease is free
     TAKEN_OVER = auto()  # another connection came with its ticket, or the ticket has expired
+    NOT_KNOWN = auto()  # it does not wait, and what is held was forgotten: holders are to tell of their leases first
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Where one who asks stands. `place` counts from 1, `wait` is a guess in seconds; both are 0 without a place."""
+    """Where one who asks stands. `place` counts from 1, `wait` is a guess in seconds.
+
+    Both are 0 for one who does not wait; and for one who does, as long as it is not known who waits before it.
+    """
 
     standing: Standing
     place: int = 0
     wait: float = 0.0
+    turn: str = field(default="", compare=False)
 
 
-HELD, FULL, TAKEN_OVER = Answer(Standing.HELD), Answer(Standing.FULL), Answer(Standing.TAKEN_OVER)
+HELD, FULL = Answer(Standing.HELD), Answer(Standing.FULL)
+TAKEN_OVER, NOT_KNOWN = Answer(Standing.TAKEN_OVER), Answer(Standing.NOT_KNOWN)
 
 
 class Leases(Protocol):
