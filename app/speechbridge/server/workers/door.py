@@ -30,7 +30,7 @@ class Door:
         self._listeners = listeners
         self._running = running
         self._is_open = False
-        self._waiting: list[socket.socket] = []  # accepted, and no worker runs
+        self._waiting: list[tuple[socket.socket, str]] = []  # accepted, and no worker runs
         self._pause: asyncio.TimerHandle | None = None
         for listener in listeners:
             listener.setblocking(False)
@@ -44,15 +44,15 @@ class Door:
             for listener in self._listeners:
                 asyncio.get_running_loop().add_reader(listener, self._accept, listener)
         waiting, self._waiting = self._waiting, []
-        for connection in waiting:
-            self._hand_out(connection)
+        for connection, head in waiting:
+            self._hand_out(connection, head)
 
     def close(self) -> None:
         """Close the listeners."""
         self._wait()
         if self._pause is not None:
             self._pause.cancel()
-        for each in (*self._listeners, *self._waiting):
+        for each in (*self._listeners, *(connection for connection, _ in self._waiting)):
             each.close()
 
     def died(self, child: Child) -> None:
@@ -60,8 +60,8 @@ class Door:
         orphans = child.orphans()
         if not self._running():
             self._wait()
-        for connection in orphans:
-            self._hand_out(connection)
+        for connection, head in orphans:
+            self._hand_out(connection, head)
 
     def hand_on(self, child: Child, message: Message, connection: socket.socket) -> None:
         """Give a connection to the worker that has its stream; back, if that one is gone: its client is told so."""
@@ -90,10 +90,10 @@ class Door:
                 return
             self._hand_out(connection)
 
-    def _hand_out(self, connection: socket.socket) -> None:
+    def _hand_out(self, connection: socket.socket, head: str = "") -> None:
         """Give a connection to the worker that has the fewest, of those that answer; of several, to each in turn."""
         workers = self._running()
         if workers:
-            min(workers, key=lambda each: (each.is_late(), each.connections, each.given_at)).give(connection)
+            min(workers, key=lambda each: (each.is_late(), each.connections, each.given_at)).give(connection, head)
         else:  # the last one has just died
-            self._waiting.append(connection)
+            self._waiting.append((connection, head))
