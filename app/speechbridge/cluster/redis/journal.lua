@@ -10,7 +10,8 @@
 --
 -- KEYS   of each stream: state, a hash; audio, a list of its bytes; finals, a list
 --        of the call `write`, before them: the beat of the process that writes
--- ARGV   write    process; ms for the beat; for each stream thirteen values, as `write` reads them, and its finals
+-- ARGV   write    process; ms for the beat; for each stream thirteen values, as `write` reads them, and its finals.
+--                 Returns whether there was a beat already, and how it went with each stream
 --        take     process; whose the stream must be; what the keys of beats begin with; what the channels of processes
 --                 begin with; the stream
 --        disown   process
@@ -68,8 +69,8 @@ local function write(process, state, audio, finals, at)
 end
 
 if ARGV[1] == 'write' then
-  local process, results, at = ARGV[2], {}, 4
-  redis.call('SET', KEYS[1], now(), 'PX', ARGV[3])
+  local process, at = ARGV[2], 4
+  local results = {redis.call('SET', KEYS[1], now(), 'PX', ARGV[3], 'GET') and 'again' or 'first'}
   for key = 2, #KEYS, 3 do
     results[#results + 1], at = write(process, KEYS[key], KEYS[key + 1], KEYS[key + 2], at)
   end

@@ -2,14 +2,16 @@
 
 `journal.lua` keeps them; here is what a process does with its own. All that changed is written every WRITE_SECONDS, in
 one call for all streams. What a call could not bring is part of the next one: a record remembers what is stored, and
-what is not stored is kept by the stream anyway. If Redis has lost what was there, all of it is written once more.
+what is not stored is kept by the stream anyway. If Redis has lost what was there, and with it the beat of this process,
+all of it is written once more.
 
 While Redis is away, streams go on. No audio is confirmed, so their clients keep it; finals wait for one call, at most
 `PATIENCE`, and are shown then, though they are not stored. If the process dies before Redis is back, those come twice.
 
 A process that is not heard of for BEAT_LASTS counts as dead, though it may be cut off from Redis only. So it lets go of
 a stream before that, HANG_UP_SECONDS after Redis answered last, if the client is not connected to it: that one may have
-its stream elsewhere soon. A stream whose client is connected goes on.
+its stream elsewhere soon. A stream whose client is connected goes on. A process that stands still cannot let go of
+anything: the kernel ends it, KILL_BEFORE it counts as dead (`cluster.switch`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge.cluster import Away, Elsewhere
 from speechbridge.cluster.record import Record
+from speechbridge.cluster.switch import Switch
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ KEYS = ("state", "audio", "finals")
 WRITE_SECONDS = 0.05  # between two calls
 BEAT_SECONDS = 0.5  # between two calls of a process that has nothing to write
 BEAT_LASTS = 18.0  # seconds without a call, after which a process has no streams any more: as long as leases last
+KILL_BEFORE = 0.5  # seconds
 HANG_UP_SECONDS = 11.0  # as for a lease that cannot be renewed
 TOUCH_SECONDS = 10.0  # between two writes of a stream in which nothing changes: it expires otherwise
 KEEP_LONGER = 30.0  # seconds that a stream stays beyond the time in which its client may come back
@@ -82,6 +86,7 @@ class RedisJournal:
         self._writing = asyncio.Lock()
         self._aside: set[asyncio.Task[None]] = set()
         self._reached_at = math.inf  # when the last call was sent that was answered
+        self._switch: Switch | None = None
         redis.listen(self._channels + self._process, self._asked_for)
 
     def keep(self, record: Record, lost: Callable[[], object]) -> None:
@@ -145,11 +150,14 @@ class RedisJournal:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write what changes, for as long as the context lasts."""
+        self._switch = Switch()
         writing = asyncio.create_task(self._run(), name="journal-writer")
         try:
             yield
         finally:
             await cancel_and_wait(writing, *self._aside)
+            self._switch.close()
+            self._switch = None
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -157,10 +165,11 @@ class RedisJournal:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_SECONDS):
                     await self._change.wait()
+            now = clock()
             if not self._kept:
+                self._mind(now)
                 self._change.clear()
                 continue
-            now = clock()
             for kept in self._kept.values():
                 if now - kept.written_at >= TOUCH_SECONDS:
                     self._changed[kept.name] = kept
@@ -170,6 +179,16 @@ class RedisJournal:
                 except Away as away:
                     self._is_away(away)
             await asyncio.sleep(WRITE_SECONDS)
+
+    def _mind(self, since: float) -> None:
+        """Have the kernel end this process if it stands still from a time on, and has streams."""
+        if self._switch is None:
+            return
+        if self._kept:
+            now = asyncio.get_running_loop().time()
+            self._switch.set(max(0.0, since + BEAT_LASTS - KILL_BEFORE - now))
+        else:
+            self._switch.clear()
 
     def _batch(self) -> list[_Kept]:
         """Take the streams that are written next: those that have waited longest."""
@@ -197,12 +216,17 @@ class RedisJournal:
             marks.append(mark)
         sent = asyncio.get_running_loop().time()
         try:
-            results = await self._redis.run(self._script, keys, arguments)
+            beat, *results = await self._redis.run(self._script, keys, arguments)
         except Away:
             for kept in batch:
                 self._note(kept)
             raise
         self._reached_at = sent
+        self._mind(sent)
+        if beat == "first":
+            for kept in [kept for kept in self._kept.values() if kept not in batch]:
+                kept.is_whole = True
+                self._note(kept)
         for kept, result, (received, total) in zip(batch, results, marks, strict=True):
             if result == "stored":
                 kept.received, kept.total, kept.is_whole, kept.written_at = received, total, False, sent
@@ -248,6 +272,7 @@ class RedisJournal:
             self._change.set()
 
     def _is_away(self, away: Away) -> None:
+        self._mind(asyncio.get_running_loop().time())  # this process does not stand still
         shown = sum(kept.record.show() for kept in self._kept.values())
         self.unstored += shown
         logger.warning(

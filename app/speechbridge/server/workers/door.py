@@ -32,6 +32,7 @@ class Door:
         self._is_open = False
         self._waiting: list[tuple[socket.socket, str]] = []  # accepted, and no worker runs
         self._pause: asyncio.TimerHandle | None = None
+        self.can_move = False  # a stream, to another worker than its own
         for listener in listeners:
             listener.setblocking(False)
             bound_stalls(listener)
@@ -64,9 +65,9 @@ class Door:
             self._hand_out(connection, head)
 
     def hand_on(self, child: Child, message: Message, connection: socket.socket) -> None:
-        """Give a connection to the worker that has its stream; back, if that one is gone: its client is told so."""
+        """Give a connection to the worker that has its stream; back, if that one is gone, or cannot be waited for."""
         owner = next((each for each in self._running() if each.name == message["hand_on"]), child)
-        owner.give(connection, message["head"])
+        (child if owner.is_late() and self.can_move else owner).give(connection, message["head"])
 
     def _wait(self) -> None:
         """Leave connections in the listeners' backlog."""
