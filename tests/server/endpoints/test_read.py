@@ -278,9 +278,34 @@ async def test_finals_come_once_and_in_order_also_after_redis_has_forgotten_ever
             assert await ending(reader) == (FINALS[2:], Close(1000, END_OF_INPUT))
 
 
+@pytest.mark.parametrize("lost", ["everything", "that the speaker's process lives"])
+async def test_readers_stay_until_a_redis_that_forgot_is_told_again(
+    lost: str, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart without its data, or an outage that lasted longer than a key."""
+    monkeypatch.setattr(shares, "LOOK_SECONDS", 0.05)
+    sdk, given = Puppet(), {"redis_url": redis.url, "redis_prefix": secrets.token_hex(4)}
+    async with at(sdk, **given) as speaking_at, at(sdk, **given) as reading_at:
+        stage = Stage(sdk, speaking_at, reading_at)
+        async with stage.speaker() as speaker, stage.reader() as reader:
+            await stage.say(speaker, FINALS[0])
+            assert await reader.recv() == FINALS[0]
+            (copy,) = reading_at.app.state.readers._shares._copies.values()
+            keys = f"{{{given['redis_prefix']}}}:shares:{copy.name}:"
+            names = ("alive",) if lost != "everything" else shares.KEYS
+            run("redis-cli", "-s", redis.url.removeprefix("unix://"), "del", *(keys + name for name in names))
+            await until(lambda: copy._quiet_since is not None)
+            await stage.say(speaker, *FINALS[1:])
+            assert [await reader.recv() for _ in FINALS[1:]] == FINALS[1:]
+            await until(lambda: copy._quiet_since is None)
+            await stage.finish(speaker)
+            assert await ending(reader) == ([], Close(1000, END_OF_INPUT))
+
+
 async def test_the_transcript_of_a_process_that_died_ends(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its readers must not wait for ever; nobody says that it is over, but nobody says that it lives, either."""
     monkeypatch.setattr(shares, "ALIVE_SECONDS", 0.5)
+    monkeypatch.setattr(shares, "QUIET_SECONDS", 0.2)
     monkeypatch.setattr(shares, "LOOK_SECONDS", 0.1)
     died = Redis(redis.url, "died")
     async with died.running():

@@ -7,7 +7,8 @@
 --        readers   a mark that expires, unless a process with readers renews it: then messages are published, too
 -- ARGV   add   the channel; the transcript's name; ms after which all is gone; ms for `alive`; "live" or "over"; the
 --              partial, or ""; the number of the first final that follows, from 0 on; finals
---        look  ms for `readers`; the number of finals that are known; how many more at most
+--        look  ms for `readers`; the number of finals that are known; how many more at most. Returns "live" or "over"; or
+--              "lost", if there is no such transcript, or "quiet", if its speaker's process is not heard of; and finals
 
 local finals, state, alive, readers = unpack(KEYS)
 
@@ -34,9 +35,9 @@ end
 
 if ARGV[1] == 'look' then
   local now = redis.call('GET', state)
-  if not now then return {'none'} end
+  if not now then return {'lost'} end
   redis.call('SET', readers, 1, 'PX', ARGV[2])
-  if now == 'live' and redis.call('EXISTS', alive) == 0 then now = 'over' end
+  if now == 'live' and redis.call('EXISTS', alive) == 0 then now = 'quiet' end
   local from, most = tonumber(ARGV[3]), tonumber(ARGV[4])
   local found = redis.call('LRANGE', finals, from, from + most - 1)
   if from + #found < redis.call('LLEN', finals) then now = 'live' end

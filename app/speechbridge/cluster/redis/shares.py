@@ -4,6 +4,9 @@ The process of a speaker has the transcript itself, and adds what Redis lacks (`
 that a call that was carried out twice, or not, or by a Redis that has forgotten everything, does no harm. A process
 with readers keeps a copy (`_Copy`): it hears what is published, and looks up what it missed every LOOK_SECONDS.
 
+A speaker's process that is not heard of may be dead; or Redis was away, or has forgotten everything, and is told in a
+moment. So a transcript has ended only if nothing is heard of it for QUIET_SECONDS in which Redis does answer.
+
 Keys hold a hash of the token, and no token: who sees the keys cannot read along.
 """
 
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("shares.lua")
 KEYS = ("finals", "state", "alive", "readers")
 BEAT_SECONDS = 5.0  # between two calls of a speaker's process that has nothing to say
-ALIVE_SECONDS = 20.0  # without a call, after which it counts as dead, and its transcript as ended
+ALIVE_SECONDS = 12.0  # without a call, after which it is not heard of any more
+QUIET_SECONDS = 8.0  # then, after which it counts as dead: it has tried again by now, whatever happened to Redis
 LOOK_SECONDS = 2.0  # between two calls of a process with readers, which may have missed a message
 READ_SECONDS = 10.0  # without a call, after which nothing is published for it any more
 PAUSE_SECONDS = 0.5  # after a call that failed
@@ -142,7 +146,7 @@ class _Writer:
         finals = [entry.text for entry in entries if entry.number]
         partial = "".join(entry.text for entry in entries if not entry.number)
         is_last = transcript.is_over and not transcript.has_more(position)
-        keep = shares.seconds if is_last else shares.seconds + ALIVE_SECONDS
+        keep = shares.seconds if is_last else shares.seconds + ALIVE_SECONDS + QUIET_SECONDS
         state = "over" if is_last else "live"
         known = position.finals - len(finals)
         about = (shares.channel, self._name, round(keep * 1000), round(ALIVE_SECONDS * 1000), state, partial, known)
@@ -158,6 +162,7 @@ class _Copy:
         self.transcript = Transcript()
         self.looks = asyncio.Event()  # something was missed, or has ended
         self._shares = shares
+        self._quiet_since: float | None = None  # since when nothing is heard of its speaker's process
 
     async def look(self) -> bool:
         """Look up what was missed. Returns whether there is such a transcript. Raises Away."""
@@ -166,10 +171,19 @@ class _Copy:
             now, *found = await self._shares.call(self.name, "look", round(READ_SECONDS * 1000), known, BATCH)
             for number, text in enumerate(found, known + 1):
                 self._add(number, text)
-            if now == "over":
+            if now == "over" or self._is_dead(is_quiet=now in ("lost", "quiet")):
                 self.transcript.end()
             if len(found) < BATCH:
-                return bool(now != "none")
+                return bool(now != "lost")
+
+    def _is_dead(self, *, is_quiet: bool) -> bool:
+        """Note whether the speaker's process is not heard of; whether that has been so for too long."""
+        now = asyncio.get_running_loop().time()
+        if not is_quiet:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = now
+        return self._quiet_since is not None and now - self._quiet_since >= QUIET_SECONDS
 
     def hear(self, what: str, text: str) -> None:
         """Take a message that was published."""
@@ -195,9 +209,10 @@ class _Copy:
             self.looks.clear()
             if self.transcript.readers:
                 read_at = clock()
-            with suppress(Away):  # what is missed now is looked up later
-                if not await self.look():
-                    self.transcript.end()
+            try:
+                await self.look()
+            except Away:  # what is missed now is looked up later
+                self._quiet_since = None
 
 
 def _name(token: str) -> str:
