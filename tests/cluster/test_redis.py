@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Away, Claim, Terms
+from speechbridge.cluster import FULL, HELD, Away, Claim, Terms
 from speechbridge.cluster.redis.connection import PATIENCE, Redis
 from speechbridge.cluster.redis.leases import KEYS, RedisLeases
 from tests.helpers.redis import RedisServer, redis_server
@@ -68,6 +68,16 @@ async def test_a_redis_that_stands_still_holds_nobody_up_for_long(tmp_path: Path
                     await leases.ask([Claim("b")])
             server.thaw()
             assert await leases.renew(["a"]) == set()
+
+
+async def test_of_many_who_call_at_once_each_gets_an_answer(server: RedisServer) -> None:
+    """As when all clients of a process that died come to another one."""
+    redis = Redis(server.url, secrets.token_hex(4))
+    leases = RedisLeases(redis, Terms(1))
+    async with redis.running():
+        answers = await asyncio.gather(*(leases.ask([Claim(str(number))]) for number in range(200)))
+    assert answers.count([HELD]) == 1
+    assert answers.count([FULL]) == 199
 
 
 async def test_every_key_has_an_expiry_and_the_prefix(server: RedisServer) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PATIENCE = 2.0  # seconds. On one machine a call takes 0.2 ms; a Redis that takes this long stands still
 BACKOFF = Backoff(0.1, 2.0)  # seconds, between two tries to subscribe
 CANCEL_AGAIN = 0.5  # seconds
-CONNECTIONS = 64  # at once. Calls are batched; a guess at how many are under way while Redis stands still
+CALLS = 64  # at once, on a connection each; more wait. Calls are batched; a guess at how many there are in a crowd
 
 
 class Redis:
@@ -50,12 +50,13 @@ class Redis:
                 socket_timeout=PATIENCE,
                 socket_connect_timeout=PATIENCE,
                 retry=Retry(NoBackoff(), 1, (Lost,)),  # a connection of the pool may have ended while nobody used it
-                max_connections=CONNECTIONS,
+                max_connections=CALLS + 1,  # and one that listens
                 decode_responses=True,
                 client_name="speechbridge",
             )
         except (ValueError, TypeError):  # TypeError: of a parameter in its query
             raise ValueError("write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path") from None
+        self._calls = asyncio.Semaphore(CALLS)
         self._listeners: dict[str, list[Callable[[str], object]]] = {}
         self._subscribed = asyncio.Event()
 
@@ -70,13 +71,13 @@ class Redis:
     async def run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[str | float | bytes]) -> Any:
         """Run a script, all of it at one moment. Raises Away, within PATIENCE."""
         with self._reached():
-            async with asyncio.timeout(PATIENCE):  # connecting anew, and trying again, included
+            async with asyncio.timeout(PATIENCE), self._calls:  # connecting anew, and trying again, included
                 return await script(keys=keys, args=arguments)
 
     async def read(self, key: str) -> list[bytes]:
         """Return what is in a list, undecoded. Raises Away, within PATIENCE."""
         with self._reached():
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE), self._calls:
                 command: Any = self._client.execute_command  # its own types are none
                 return list(await command("LRANGE", key, 0, -1, **{NEVER_DECODE: True}))
 
