@@ -46,6 +46,7 @@ class Record:
     confirmed: int = 0  # finals
     has_ended: bool = False  # the client has ended its input
     verdict: str = ""  # how the stream ended, in a form that only its owner reads; empty while it goes on
+    is_complete: bool = False  # whoever had the stream has stored all of it: no client has seen more finals
     finals: deque[str] = field(default_factory=deque, repr=False)
     changed: Callable[[], object] = lambda: None  # called when there is more to store
     stored: Callable[[], object] = lambda: None  # called when a journal has stored more

@@ -92,7 +92,9 @@ class ResumableConnections:
                 return False
             about = About.parse(record.about)
             record.room, record.audio.unit, record.is_whole = ROOM, about.frame or 1, about.frame is None
-            if finals > record.total:  # they were shown in an outage, and could not be stored
+            if (
+                finals > record.total and not record.is_complete
+            ):  # they were shown in an outage, and could not be stored
                 record.recount(finals)
             stream = self._add(about, record)
             self._keep(stream)

@@ -89,7 +89,7 @@ if ARGV[1] == 'take' then
     if beat and (hears > 0 or now() - beat < BEATS_MS) then return {'wait'} end
   end
   redis.call('HSET', state, 'owner', process, 'number', 0)
-  return {'taken', redis.call('HMGET', state, 'about', 'begin', 'from', 'settled', 'received', 'first', 'ended', 'verdict'),
+  return {owner == '' and 'let go' or 'taken', redis.call('HMGET', state, 'about', 'begin', 'from', 'settled', 'received', 'first', 'ended', 'verdict'),
     redis.call('LRANGE', finals, 0, -1)}
 end
 

@@ -141,6 +141,7 @@ class RedisJournal:
             confirmed=int(confirmed),
             has_ended=ended == "1",
             verdict=verdict,
+            is_complete=found[0] == "let go",
         )
         record.finals.extend(found[2])
         record.restore(int(base), await self._redis.read(self._keys(name)[1]))
