@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -269,6 +270,29 @@ async def test_a_process_that_stands_still_ends_before_it_counts_as_dead(
             await first.let_go(owner.record)
             async with asyncio.timeout(PATIENCE):
                 await until(lambda: ends.seconds is None)
+
+
+async def test_a_redis_that_refuses_everything_is_told_of_once(
+    tmp_path: Path, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=journal.__name__)
+    with redis_server(tmp_path) as redis:
+        async with process(redis, prefix) as first:
+            record = (await begun(first)).record
+            client = first._redis._client
+            await client.config_set("maxmemory", "1")
+            for number in range(1, 4):
+                put(record, "final")
+                await until(lambda number=number: record.shown == number)  # type: ignore[misc] # its default
+            await client.config_set("maxmemory", "0")
+            record.receive(b"audio")
+            await stored(record)
+    told = [entry.getMessage() for entry in caplog.records if entry.name == journal.__name__]
+    away = f"Redis at {tmp_path}/redis.sock has no memory left"
+    assert told == [
+        f"1 streams cannot be stored: {away}; clients get their finals all the same",
+        "streams are stored again; clients got 3 finals before they were",
+    ]
 
 
 async def test_a_stream_whose_client_is_away_is_let_go_when_redis_is(

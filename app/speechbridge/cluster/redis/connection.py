@@ -18,7 +18,7 @@ from redis.asyncio import Redis as Client
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.client import NEVER_DECODE
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import TimeoutError as TookTooLong
 
@@ -35,6 +35,11 @@ PATIENCE = 2.0  # seconds. On one machine a call takes 0.2 ms; a Redis that take
 BACKOFF = Backoff(0.1, 2.0)  # seconds, between two tries to subscribe
 CANCEL_AGAIN = 0.5  # seconds
 CALLS = 64  # at once, on a connection each; more wait. Calls are batched; a guess at how many there are in a crowd
+REASONS: dict[type[Exception], str] = {
+    AuthenticationError: "does not accept the password",
+    OutOfMemoryError: "has no memory left",
+    gaierror: "cannot be reached (there is no such host)",
+}
 
 
 class Redis:
@@ -151,10 +156,9 @@ def _cancelled() -> int:
 def _why(error: Exception) -> str:
     """Say what is wrong, without redis' own text: it may show the URL. The error below the first one is more exact."""
     cause = error.__context__ if isinstance(error.__context__, Exception) else error
-    if isinstance(cause, AuthenticationError):
-        return "does not accept the password"
-    if isinstance(cause, gaierror):
-        return "cannot be reached (there is no such host)"
+    for kind, text in REASONS.items():
+        if isinstance(cause, kind) or isinstance(error, kind):
+            return text
     if isinstance(cause, SSLError):
         return f"cannot be reached (TLS failed: {cause.reason})"
     if isinstance(error, TimeoutError | TookTooLong):

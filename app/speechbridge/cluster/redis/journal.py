@@ -87,6 +87,7 @@ class RedisJournal:
         self._aside: set[asyncio.Task[None]] = set()
         self._reached_at = math.inf  # when the last call was sent that was answered
         self._switch: Switch | None = None
+        self._away_from: int | None = None  # `unstored` when Redis went away; None as long as it answers
         redis.listen(self._channels + self._process, self._asked_for)
 
     def keep(self, record: Record, lost: Callable[[], object]) -> None:
@@ -222,8 +223,7 @@ class RedisJournal:
             for kept in batch:
                 self._note(kept)
             raise
-        self._reached_at = sent
-        self._mind(sent)
+        self._is_reached(sent)
         if beat == "first":
             for kept in [kept for kept in self._kept.values() if kept not in batch]:
                 kept.is_whole = True
@@ -272,13 +272,21 @@ class RedisJournal:
             self._changed[kept.name] = kept
             self._change.set()
 
+    def _is_reached(self, sent: float) -> None:
+        self._reached_at = sent
+        self._mind(sent)
+        if self._away_from is not None:
+            unstored, self._away_from = self.unstored - self._away_from, None
+            logger.info("streams are stored again; clients got %d finals before they were", unstored)
+
     def _is_away(self, away: Away) -> None:
         self._mind(asyncio.get_running_loop().time())  # this process does not stand still
-        shown = sum(kept.record.show() for kept in self._kept.values())
-        self.unstored += shown
-        logger.warning(
-            "%d streams cannot be stored: %s; clients got %d finals all the same", len(self._kept), away, shown
-        )
+        if self._away_from is None:  # once: a call that is refused is made again at once
+            self._away_from = self.unstored
+            logger.warning(
+                "%d streams cannot be stored: %s; clients get their finals all the same", len(self._kept), away
+            )
+        self.unstored += sum(kept.record.show() for kept in self._kept.values())
         if asyncio.get_running_loop().time() - self._reached_at >= HANG_UP_SECONDS:
             for kept in [kept for kept in self._kept.values() if not kept.record.is_attended]:
                 self.forget(kept.record)

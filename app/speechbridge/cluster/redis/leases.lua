@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- The leases of an account, and the queue for them: one script, so that each call is one step for everybody.
 -- The states are those of the table in speechbridge/cluster/__init__.py. Times are in milliseconds of Redis' clock.
 --

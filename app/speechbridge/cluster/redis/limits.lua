@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- What all replicas of a service use together: one script, so that each call is one step for everybody.
 -- Times are in milliseconds of Redis' clock. A call that is carried out twice counts its handshakes twice, nothing else.
 --
