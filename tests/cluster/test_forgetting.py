@@ -48,6 +48,7 @@ async def test_no_lease_is_given_until_holders_have_told_of_theirs(shared: Share
         await forget(shared)
         assert await another.ask([Claim("c"), Claim("d", "d", joins=True)]) == [NOT_KNOWN, UNPLACED]
         assert await one.renew(["a", "b"]) == set()
+        assert await another.ask([Claim("c")]) == [FULL]
         shared.clock.now += SETTLE_SECONDS
         assert await another.ask([Claim("c")]) == [FULL]
         assert (await another.ask([Claim("d", "d")]))[0].place == 1

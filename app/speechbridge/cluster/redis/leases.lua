@@ -91,8 +91,8 @@ end
 local function answer(holder, ticket)
   if redis.call('ZSCORE', leases, holder) then return HELD end
   if ticket == '' then
-    if is_settling then return UNKNOWN end
     if redis.call('ZCARD', queue) >= free() then return FULL end
+    if is_settling then return UNKNOWN end
   elseif redis.call('HGET', owners, ticket) ~= holder then
     return TAKEN_OVER
   elseif is_settling or redis.call('ZRANK', queue, ticket) >= free() then
