@@ -191,6 +191,12 @@ class Journal(Protocol):
 class Shares(Protocol):
     """The transcripts that are shared, by their tokens."""
 
+    async def announce(self, token: str) -> None:
+        """Have any process find a transcript that is shared from now on: whoever is told the token may read at once.
+
+        If that cannot be, it is found a moment after the first word. Cancellation: it may be found, or not.
+        """
+
     def sharing(self, token: str, before: Sequence[Entry] = ()) -> AbstractContextManager[Transcript]:
         """Share a transcript for the time of a `with`; it has ended then, and stays for a while. Never waits.
 

@@ -166,6 +166,9 @@ class MemoryShares:
         self._transcripts: dict[str, Transcript] = {}
         self._ended: deque[str] = deque()
 
+    async def announce(self, _token: str) -> None:
+        pass
+
     @contextmanager
     def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
         transcript = self._transcripts[token] = Transcript(before)

@@ -224,6 +224,21 @@ async def test_readers_need_no_key_and_have_no_other_limit() -> None:
             sdk.finish()
 
 
+async def test_a_token_is_good_at_any_process_as_soon_as_it_is_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before the speaker's process has brought anything of the transcript to Redis."""
+
+    async def never(_writer: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(shares._Writer, "run", never)
+    async with stage.speaker(), stage.reader() as reader:
+        await reader.send("")
+        assert await ending(reader) == ([], SILENT)
+        stage.sdk.finish()
+
+
 async def test_a_transcript_is_gone_some_time_after_its_end(redis: RedisServer) -> None:
     for given in ({}, {"redis_url": redis.url, "redis_prefix": "gone"}):
         sdk = Puppet()

@@ -61,6 +61,13 @@ class RedisShares:
         keys = [self.redis.key(f"shares:{name}:{key}") for key in KEYS]
         return await self.redis.run(self._script, keys, arguments)
 
+    async def announce(self, token: str) -> None:
+        name, keep = _name(token), ALIVE_SECONDS + QUIET_SECONDS
+        with suppress(Away):
+            await self.call(
+                name, "add", self.channel, name, round(keep * 1000), round(ALIVE_SECONDS * 1000), "live", "", 0
+            )
+
     @contextmanager
     def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
         with self._own.sharing(token, before) as transcript:

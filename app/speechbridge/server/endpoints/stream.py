@@ -84,7 +84,7 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
         place = await _place(connection, query, sessions, queue)
         if place is None:
             return
-        token = reading.new_token() if reading.shares(query) else None
+        token = await _token(query, shares, place)
         if resume is not None:
             await streams.begin(connection, request, place, token, lease)
             return
@@ -202,6 +202,19 @@ def _shared(
         return
     with shares.sharing(token, before) as transcript:
         yield Sharing(connection, transcript), transcript.move
+
+
+async def _token(query: str, shares: Shares, place: Place) -> str | None:
+    """Return a token for readers, if the client shares. If it is cancelled, the place is given back."""
+    if not reading.shares(query):
+        return None
+    token = reading.new_token()
+    try:
+        await shares.announce(token)
+    except BaseException:
+        await place.release(was_cut=False)
+        raise
+    return token
 
 
 async def _place(connection: WebSocketConnection, query: str, sessions: Sessions, queue: Queue) -> Place | None:
