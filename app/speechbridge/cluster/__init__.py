@@ -211,6 +211,15 @@ class Shares(Protocol):
         Cancellation: safe.
         """
 
+    async def enter(self, token: str, transcript: Transcript, most: int) -> bool:
+        """Count one more reader of a transcript, unless it has so many at all processes; whether it may read.
+
+        Cancellation: it is not counted here; elsewhere for a while, perhaps.
+        """
+
+    def leave(self, token: str, transcript: Transcript) -> None:
+        """Count one reader less. Never waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:

@@ -189,3 +189,12 @@ class MemoryShares:
 
     async def find(self, token: str) -> Transcript | None:
         return self._transcripts.get(token)
+
+    async def enter(self, _token: str, transcript: Transcript, most: int) -> bool:
+        if transcript.readers >= most:
+            return False
+        transcript.readers += 1
+        return True
+
+    def leave(self, _token: str, transcript: Transcript) -> None:
+        transcript.readers -= 1

@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
+from speechbridge.cluster import Away
 from speechbridge.cluster.redis import shares
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.protocol.close import END_OF_INPUT, Close
@@ -210,6 +212,50 @@ async def test_no_more_may_read_than_are_allowed(stage: Stage) -> None:
         async with stage.reader() as fourth:
             assert await ending(fourth) == ([], TOO_MANY)
         assert (await stage.get())[0] == 429
+        stage.sdk.finish()
+
+
+async def test_readers_at_all_processes_count_together(stage: Stage) -> None:
+    elsewhere = Stage(stage.sdk, stage.speaking_at, stage.speaking_at)
+    async with stage.speaker() as speaker, stage.reader() as first, stage.reader() as second:
+        elsewhere.token = stage.token
+        await stage.say(speaker, FINALS[0])
+        async with elsewhere.reader() as third:
+            assert [await reader.recv() for reader in (first, second, third)] == [FINALS[0]] * 3
+            for place in (stage, elsewhere):
+                async with place.reader() as fourth:
+                    assert await ending(fourth) == ([], TOO_MANY)
+            await first.close()
+            async with asyncio.timeout(PATIENCE):
+                while await is_full(elsewhere):  # noqa: ASYNC110 # another process has no event to wait for
+                    await asyncio.sleep(0.02)
+        stage.sdk.finish()
+
+
+async def is_full(stage: Stage) -> bool:
+    """Tell whether no more may read."""
+    async with stage.reader() as reader:
+        try:
+            return bool(await reader.recv() != FINALS[0])
+        except ConnectionClosed:
+            assert reader.close_code == TOO_MANY.code
+            return True
+
+
+async def test_while_redis_is_away_each_process_counts_its_own_readers(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_arguments: object) -> None:
+        raise Away("for this test")
+
+    async with stage.speaker() as speaker, stage.reader() as first:
+        await stage.say(speaker, FINALS[0])
+        assert await first.recv() == FINALS[0]
+        monkeypatch.setattr(Redis, "run", away)
+        async with stage.reader() as second, stage.reader() as third, stage.reader() as fourth:
+            assert [await reader.recv() for reader in (second, third)] == [FINALS[0]] * 2
+            assert await ending(fourth) == ([], TOO_MANY)
+        monkeypatch.undo()
         stage.sdk.finish()
 
 

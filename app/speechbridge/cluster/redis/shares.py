@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge.cluster import Away
 from speechbridge.cluster.memory import MemoryShares
+from speechbridge.cluster.redis.seats import Seats
 from speechbridge.cluster.transcript import Position, Transcript
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class RedisShares:
         self._own = MemoryShares(seconds)  # of speakers at this process
         self._copies: dict[str, _Copy] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._seats = Seats(redis, self._begin)
         redis.listen(self.channel, self._hear)
 
     async def call(self, name: str, *arguments: str | float) -> Any:
@@ -88,6 +90,12 @@ class RedisShares:
             self._copies[name] = copy
             self._begin(self._keep(copy), "share-copy")
         return copy.transcript
+
+    async def enter(self, token: str, transcript: Transcript, most: int) -> bool:
+        return await self._seats.enter(_name(token), transcript, most)
+
+    def leave(self, token: str, transcript: Transcript) -> None:
+        self._seats.leave(_name(token), transcript)
 
     async def _keep(self, copy: _Copy) -> None:
         try:
