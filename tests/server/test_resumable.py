@@ -63,6 +63,13 @@ async def finish(stream: ResumableConnection) -> None:
     stream.forget()
 
 
+def test_what_a_newer_version_wrote_can_be_gone_on_with() -> None:
+    """As while the processes of a service are replaced one by one."""
+    about = About("id", read="token", query="a=b", holder="holder", begun=1.5, frame=2)
+    assert About.parse(about.encode()) == about
+    assert About.parse('{"session_id": "id", "of_a_newer_version": 1}') == About("id")
+
+
 async def test_the_session_gets_messages_of_whichever_connection_in_order() -> None:
     stream = new()
     async with serving(stream) as first:

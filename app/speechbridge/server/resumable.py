@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
 
 from speechbridge.protocol.close import Close, CloseCode
@@ -60,7 +60,9 @@ class About:
 
     @classmethod
     def parse(cls, text: str) -> About:
-        return cls(**json.loads(text))
+        """Read what a process of this version wrote, or of a newer one: what that has in addition is left out."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
 
 
 class Covered:
