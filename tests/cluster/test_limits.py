@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Away, Excess, Newcomer
+from speechbridge.cluster import Excess, Newcomer, Unavailable
 from speechbridge.cluster.redis.connection import PATIENCE as REDIS_PATIENCE
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.cluster.redis.limits import ALIVE_SECONDS, RedisUse
@@ -239,7 +239,7 @@ async def test_a_call_that_comes_late_changes_nothing(server: RedisServer) -> No
         one._calls = iter([7])  # type: ignore[assignment] # one that was made later, and arrived first
         assert await one.enter({"address x": 0}, []) == []
         one._calls = late
-        with pytest.raises(Away):
+        with pytest.raises(Unavailable):
             await one.enter({"address x": 1}, [])
         assert await two.enter({}, [place]) == [None]
 

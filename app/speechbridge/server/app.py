@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.joined import join
 from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
@@ -109,7 +109,7 @@ def create_app(
                 speech.running(),
             ):
                 yield
-        except Away as away:
+        except Unavailable as away:
             app.state.failure = unreachable(away)
             raise
         except RecognizerFailed as failure:

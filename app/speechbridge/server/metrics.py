@@ -277,7 +277,7 @@ class _Snapshots(Collector):
         if not resumable.journal.survives:
             return
         yield _count("streams_taken", "Resumable streams that came from another process.", resumable.taken)
-        yield _count("streams_let_go", "Resumable streams that another process goes on with.", resumable.let_go)
+        yield _count("streams_let_go", "Resumable streams that another process goes on with.", resumable.released)
         unstored = (
             "Finals that clients got though Redis was away: they come again if this process dies before it is back."
         )

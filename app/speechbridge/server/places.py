@@ -5,7 +5,7 @@ connection to the speech service is closed before its lease expires. So a lease 
 that renewed it last, `confirmed`:
 
     every RENEW_SECONDS          it is renewed. One call renews all leases of this process
-    HANG_UP_SECONDS              it could not be renewed: the stream is cut, and its client is told to come back
+    DISCONNECT_AFTER              it could not be renewed: the stream is cut, and its client is told to come back
     lease_seconds - KILL_BEFORE  the stream could not be cut, or nothing of this process runs: the kernel ends it
     lease_seconds                another process may have the lease
 
@@ -24,7 +24,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from speechbridge.cluster import Away, Claim, Standing
+from speechbridge.cluster import Claim, Standing, Unavailable
 from speechbridge.cluster.switch import Switch
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.tasks import cancel_and_wait
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 2.0
-HANG_UP_SECONDS = 11.0  # Redis may stand still for 5 s and more. To hang up takes 5 s, if the stream is connecting
+DISCONNECT_AFTER = 11.0  # Redis may stand still for 5 s and more. To hang up takes 5 s, if the stream is connecting
 KILL_BEFORE = 0.5  # seconds
 # For the speech service to notice that a connection was cut, before another one is opened: a guess. Where it ended the
 # stream itself, it knows.
@@ -150,7 +150,7 @@ class Places:
             return Place()
         try:
             answer, place = await self.ask(Claim(secrets.token_urlsafe(16)))
-        except Away as away:
+        except Unavailable as away:
             logger.warning("a stream is refused: %s", away)
             raise NoPlace(NOT_COUNTED) from None
         if place is None or answer.standing is not Standing.HELD:
@@ -173,7 +173,7 @@ class Places:
         while True:
             try:
                 _, place = await self.ask(Claim(holder or secrets.token_urlsafe(16)))
-            except Away:
+            except Unavailable:
                 place = None
             if place is not None:
                 return place
@@ -182,7 +182,7 @@ class Places:
             await asyncio.sleep(ADOPT_PAUSE)
 
     async def ask(self, claim: Claim) -> tuple[Answer, Place | None]:
-        """Ask for a place. Those who ask at one moment ask in one call. Raises Away.
+        """Ask for a place. Those who ask at one moment ask in one call. Raises Unavailable.
 
         Cancellation: no place was taken.
         """
@@ -208,10 +208,10 @@ class Places:
         asked, self._asked = self._asked, []
         try:
             answers = await self._leases.ask([claim for claim, _ in asked])
-        except Away as away:
+        except Unavailable as away:
             for claim, future in asked:
                 if not future.done():
-                    future.set_exception(Away(str(away)))
+                    future.set_exception(Unavailable(str(away)))
                 if claim.ticket is None:  # it may have got one all the same, and will not ask again
                     self._begin(self._release(claim.holder), "places-release")
             return
@@ -240,7 +240,7 @@ class Places:
 
     async def leave(self, claim: Claim) -> None:
         """Give up a ticket, if that can be: otherwise it expires."""
-        with suppress(Away):
+        with suppress(Unavailable):
             await self._leases.leave(claim)
 
     @asynccontextmanager
@@ -279,7 +279,7 @@ class Places:
                     for holder in [*self._unreleased]:
                         await self._leases.release(holder)
                         self._unreleased.discard(holder)
-                except Away as away:
+                except Unavailable as away:
                     logger.warning("%d places in the account cannot be renewed: %s", len(holders), away)
                     continue
             for place in [self._held[holder] for holder in holders if holder in self._held]:
@@ -300,7 +300,7 @@ class Places:
         first = min((place.confirmed for place in self._held.values()), default=None)
         kept = min((place.confirmed for place in self._held.values() if not place.is_lost), default=None)
         if kept is not None:
-            self._overdue = loop.call_later(max(0.0, kept + HANG_UP_SECONDS - now), self._hang_up)
+            self._overdue = loop.call_later(max(0.0, kept + DISCONNECT_AFTER - now), self._hang_up)
         if self._switch is None:
             return
         if first is None:
@@ -311,7 +311,7 @@ class Places:
     def _hang_up(self) -> None:
         now = time.monotonic()
         for place in [*self._held.values()]:
-            if not place.is_lost and now - place.confirmed >= HANG_UP_SECONDS:
+            if not place.is_lost and now - place.confirmed >= DISCONNECT_AFTER:
                 self._lose(place)
         self._mind()
 
@@ -329,7 +329,7 @@ class Places:
         async with self._calling:
             try:
                 await self._leases.release(holder)
-            except Away:  # it expires; if there is an answer before, others need not wait so long
+            except Unavailable:  # it expires; if there is an answer before, others need not wait so long
                 self._unreleased.add(holder)
 
     def _begin(self, call: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

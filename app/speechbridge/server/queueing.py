@@ -13,7 +13,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from speechbridge.cluster import Away, Claim, Standing
+from speechbridge.cluster import Claim, Standing, Unavailable
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Queued
 from speechbridge.server.places import NOT_COUNTED, NoPlace
@@ -133,7 +133,7 @@ class _Waiter:
         """
         try:
             answer, place = await self._queue.places.ask(Claim(self.holder, self._ticket, self._joins))
-        except Away as away:
+        except Unavailable as away:
             if not self._place:
                 logger.warning("a client cannot wait: %s", away)
                 raise NoPlace(NOT_COUNTED) from None

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.cluster import Away, Newcomer
+from speechbridge.cluster import Newcomer, Unavailable
 from speechbridge.cluster.joined import sharing_limits
 from speechbridge.server.limits import Refused, crowded
 from speechbridge.tasks import cancel_and_wait
@@ -46,14 +46,14 @@ BATCH = 128  # who enter in one call: about 1 ms of Redis' time
 STREAMS = "streams"  # the name of all streams, beside the names of accounts
 
 
-def unreachable(away: Away) -> str:
+def unreachable(away: Unavailable) -> str:
     """Return the one line for a Redis that cannot be reached when the service starts."""
     return f"SPEECHBRIDGE_REDIS_URL: {away}: start it, or check the address"
 
 
 @asynccontextmanager
 async def replica_of(admission: Admission, settings: Settings) -> AsyncIterator[Replica | None]:
-    """Be a replica for as long as the context lasts; None without Redis. Raises Away if that cannot be reached."""
+    """Take part as a replica within the context; yield None without Redis. Raises Unavailable."""
     async with sharing_limits(settings) as use:
         if use is None:
             yield None
@@ -89,7 +89,7 @@ class Replica:
             yield
         finally:
             await cancel_and_wait(calling)
-            self._decide_alone(self._asked, Away("this replica ends"))
+            self._decide_alone(self._asked, Unavailable("this replica ends"))
             self._untold.update(self._has)
             self._has.clear()
             if not self._is_away:
@@ -104,7 +104,7 @@ class Replica:
         try:
             lease = self._admission.admit(handshake, counted)
         except Refused:  # a key that is not known counts for its address everywhere
-            with suppress(Away):
+            with suppress(Unavailable):
                 if counted and (excess := await self._ask(Newcomer(counted))) is not None:
                     raise self._refusal(excess) from None
             raise
@@ -114,7 +114,7 @@ class Replica:
             return lease
         try:
             excess = await self._enter(Newcomer(counted, places))
-        except Away:
+        except Unavailable:
             self._admission.limits.check(lease)  # others may have come while we waited
             self._take(places)
         else:
@@ -131,7 +131,7 @@ class Replica:
         places = [(STREAMS, self._most_streams)]
         try:
             excess = await self._enter(Newcomer((), places))
-        except Away:
+        except Unavailable:
             self._take(places)
         else:
             if excess is not None:
@@ -169,7 +169,7 @@ class Replica:
     # ---- the calls ---------------------------------------------------------------------------------------------------
 
     async def _enter(self, entry: Newcomer) -> Excess | None:
-        """Ask for places, twice if there is none. Return what is too much. Raises Away.
+        """Ask for places, twice if there is none. Return what is too much. Raises Unavailable.
 
         Cancellation: nothing is taken.
         """
@@ -181,7 +181,7 @@ class Replica:
 
     async def _ask(self, entry: Newcomer) -> Excess | None:
         if self._is_away:
-            raise Away("there was no answer to the last call")
+            raise Unavailable("there was no answer to the last call")
         answer: asyncio.Future[Excess | None] = asyncio.get_running_loop().create_future()
         self._asked.append((entry, answer))
         self._due.set()
@@ -189,7 +189,7 @@ class Replica:
             async with asyncio.timeout(PATIENCE):
                 return await answer
         except TimeoutError:
-            raise Away("there was no answer in time") from None
+            raise Unavailable("there was no answer in time") from None
         except asyncio.CancelledError:
             if answer.done() and not answer.cancelled() and answer.exception() is None and answer.result() is None:
                 self._free(entry.places)  # it was granted at that moment
@@ -223,7 +223,7 @@ class Replica:
         except BaseException as error:
             self._untold.update(own)
             self._decide_alone(asked, error)
-            if not isinstance(error, Away):
+            if not isinstance(error, Unavailable):
                 raise
             self._decide_alone(self._asked, error)
             if not self._is_away:
@@ -249,6 +249,6 @@ class Replica:
     def _decide_alone(self, asked: list[Asked], error: BaseException) -> None:
         for _, answer in asked:
             if not answer.done():
-                answer.set_exception(Away(str(error)))
+                answer.set_exception(Unavailable(str(error)))
                 answer.exception()  # who asked may have gone
         asked.clear()

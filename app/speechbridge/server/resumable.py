@@ -208,8 +208,8 @@ class ResumableConnection:
         if self._away is not None:
             self._away.cancel()
         self._confirm(finals)
-        self.record.is_attended = True
-        position = self.record.told
+        self.record.is_connected = True
+        position = self.record.acknowledgeable
         await connection.send(Greeting(self.about.session_id, self.record.key, position, self.about.read).encode())
         reading = asyncio.create_task(self._read(connection, self.record.received - position))
         writing = asyncio.create_task(self._write(connection, finals, position))
@@ -218,7 +218,7 @@ class ResumableConnection:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(*both)
-            self.record.is_attended = False
+            self.record.is_connected = False
             if connection.closed_cleanly and not self.over.is_set():
                 self._leave()
             self._away = asyncio.get_running_loop().call_later(self._away_seconds, self._leave)
@@ -266,14 +266,16 @@ class ResumableConnection:
         while True:
             self._changed.clear()
             sent = max(sent, record.confirmed)
-            if sent < record.shown:
+            if sent < record.deliverable:
                 await connection.send(record.finals[sent - record.confirmed])
                 sent += 1
             elif self._partial is not None and self._partial is not shown and sent == record.total:
                 shown = self._partial
                 await connection.send(shown)
-            elif record.told - acknowledged >= ACKNOWLEDGE or (record.has_ended and record.told > acknowledged):
-                acknowledged = record.told
+            elif record.acknowledgeable - acknowledged >= ACKNOWLEDGE or (
+                record.has_ended and record.acknowledgeable > acknowledged
+            ):
+                acknowledged = record.acknowledgeable
                 await connection.send(AudioReceived(acknowledged).encode())
             elif self._verdict is not None and self.over.is_set() and sent == record.total:
                 await connection.close(self._verdict)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.memory import NoJournal
 from speechbridge.cluster.record import Record
 from speechbridge.protocol.close import Close, CloseCode
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CUT = Close(CloseCode.INTERNAL, "the stream was cut")
-HANG_UP_SECONDS = 6.0  # a connection that is being made cannot be cut: it ends by its own timeout
+DISCONNECT_SECONDS = 6.0  # a connection that is being made cannot be cut: it ends by its own timeout
 ROOM = 3 * 2**20  # bytes of audio that no final covers, kept for another process: as much as an engine keeps
 
 
@@ -48,7 +48,7 @@ class ResumableConnections:
     """
 
     def __init__(self, settings: SessionSettings, journal: Journal | None = None, *, prefix: str = "") -> None:
-        self.let_go = self.taken = 0
+        self.released = self.taken = 0
         self.journal = journal or NoJournal()
         self._prefix = prefix
         self._away_seconds = settings.resume_seconds
@@ -76,7 +76,7 @@ class ResumableConnections:
         return stream if stream is not None and stream.record.owner == owner else None
 
     async def take(self, key: str, owner: str, finals: int, run: Callable[[ResumableConnection], object]) -> bool:
-        """Take a stream from another process for its client, which has so many finals. Raises Away, and Elsewhere.
+        """Take over a stream from another process for its client, which has `finals` finals.
 
         Returns whether it is here now. `run` is called with one that came and goes on. Of several that ask at once the
         first takes it.
@@ -155,19 +155,19 @@ class ResumableConnections:
     async def _hand_over(self, stream: ResumableConnection, close: Close) -> None:
         key = stream.record.key
         if (session := self._sessions.get(key)) is not None:
-            self.let_go += 1
+            self.released += 1
             stream.is_moving = True
             stream.moves()
             await cancel_and_wait(session)
             if stream.has_begun:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(HANG_UP_SECONDS):
+                    async with asyncio.timeout(DISCONNECT_SECONDS):
                         await stream.has_hung_up.wait()
         try:
-            await self.journal.let_go(stream.record)
-        except Away as away:
+            await self.journal.release(stream.record)
+        except Unavailable as away:
             logger.warning("the stream %s is let go without its last changes: %s", stream.about.session_id, away)
-        stream.record.show()
+        stream.record.deliver_unstored()
         self._forget(key)
         stream.end(close)
 

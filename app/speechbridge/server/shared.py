@@ -63,7 +63,7 @@ class Shared(Protocol):
     """What the processes of one service share."""
 
     def running(self) -> AbstractAsyncContextManager[object]:
-        """Share it, for as long as the context lasts. Raises Away if it cannot be reached at first."""
+        """Share it, for as long as the context lasts. Raises Unavailable if it cannot be reached at first."""
 
     async def admit(self, handshake: Handshake) -> Lease:
         """Check a handshake; return a lease, to be held before anything else happens. Raises Refused.

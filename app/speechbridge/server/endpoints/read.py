@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, HTTPException, Request, Response, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.transcript import Position
 from speechbridge.protocol.captions import to_json, to_srt, to_text, to_vtt
 from speechbridge.protocol.close import Close, CloseCode
@@ -83,7 +83,7 @@ class Readers:
         """Return a transcript. Raises Refused."""
         try:
             transcript = await self._shares.find(token)
-        except Away as away:
+        except Unavailable as away:
             logger.warning("a reader is refused: %s", away)
             raise Refused(AWAY) from None
         if transcript is None:

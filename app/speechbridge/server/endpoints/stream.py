@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, WebSocket
 
-from speechbridge.cluster import Away, Elsewhere
+from speechbridge.cluster import Elsewhere, Unavailable
 from speechbridge.protocol import reading
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
@@ -129,8 +129,8 @@ class _Streams:
                 if not await self._resumable.take(key, lease.owner, finals, lambda stream: self._go_on(stream, lease)):
                     await connection.close(UNKNOWN)
                     return
-            except (Away, Elsewhere) as failure:
-                await connection.close(OUT_OF_REACH if isinstance(failure, Away) else ELSEWHERE)
+            except (Unavailable, Elsewhere) as failure:
+                await connection.close(OUT_OF_REACH if isinstance(failure, Unavailable) else ELSEWHERE)
                 return
         stream = self._resumable.find(key, lease.owner)
         await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, finals))
@@ -157,7 +157,7 @@ class _Streams:
         """Return the finals that readers have, of so many."""
         try:
             transcript = await self._shares.find(token)
-        except Away:
+        except Unavailable:
             return ()
         return () if transcript is None else transcript.finals[:total]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge import cores
 from speechbridge.backoff import Backoff
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.server.replica import replica_of, unreachable
 from speechbridge.server.run import ServiceFailed
@@ -118,7 +118,7 @@ class Supervisor:
         desk = self._answers.desk
         try:
             desk.replica = await stack.enter_async_context(replica_of(desk.admission, self._settings))
-        except Away as away:
+        except Unavailable as away:
             raise ServiceFailed(unreachable(away)) from None
 
     async def _start_recognizer(self, stack: AsyncExitStack) -> bool:
