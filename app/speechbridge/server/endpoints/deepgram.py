@@ -156,7 +156,7 @@ class DeepgramConnection:
         await self._pass_time()
 
     async def _pass_time(self) -> None:
-        if self._loop.time() - self._answered_at >= QUIET and (events := self._results.passed(self._now - LAG)):
+        if self._loop.time() - self._answered_at >= QUIET and (events := self._results.utterance_end(self._now - LAG)):
             await self.tell(*events)
 
     async def _finalize(self) -> bool:
@@ -187,11 +187,11 @@ class DeepgramConnection:
         self._answered_at = self._loop.time()
         self._said = max(self._said, message.end_ts)
         if not (self._finalizes and isinstance(message, Final)):
-            await self.tell(*self._results.heard(message))
+            await self.tell(*self._results.messages_for(message))
             return
         if self._held is not None:
             held, self._held = self._held, message
-            await self.tell(*self._results.heard(held))
+            await self.tell(*self._results.messages_for(held))
         self._held = message
         if not self._asked.bytes_per_second:
             await self._answer()
@@ -207,9 +207,9 @@ class DeepgramConnection:
         if self._late is not None and self._late is not asyncio.current_task():
             self._late.cancel()
         if held is None:
-            await self.tell(self._results.nothing(self._now))
+            await self.tell(self._results.empty(self._now))
         else:
-            await self.tell(*self._results.heard(held, from_finalize=True))
+            await self.tell(*self._results.messages_for(held, from_finalize=True))
 
     async def _answer_late(self) -> None:
         await asyncio.sleep(PATIENCE)

@@ -208,7 +208,7 @@ class OpenAiConnection:
             message = parse_message(text)
         except ValueError:
             return
-        if isinstance(message, Partial | Final) and (events := self._items.heard(message)):
+        if isinstance(message, Partial | Final) and (events := self._items.add(message)):
             await self.tell(*events)
 
     async def flushed(self) -> None:

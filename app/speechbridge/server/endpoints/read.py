@@ -21,7 +21,7 @@ from speechbridge.cluster.transcript import Position
 from speechbridge.protocol.captions import to_json, to_srt, to_text, to_vtt
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Final, parse_message
-from speechbridge.protocol.reading import COMMENT, ENDED, PATH, SILENT, TOO_MANY, UNKNOWN, end_event
+from speechbridge.protocol.reading import COMMENT, ENDED, PATH, READ_ONLY, TOO_MANY, UNKNOWN, end_event
 from speechbridge.server.endpoints.connection import WebSocketConnection
 from speechbridge.tasks import cancel_and_wait
 
@@ -170,7 +170,7 @@ async def _tell(connection: WebSocketConnection, transcript: Transcript, after: 
     try:
         await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
         if receiving.done():
-            return SILENT
+            return READ_ONLY
         sending.result()
         return ENDED if transcript.is_over else LEAVING
     finally:

@@ -29,7 +29,7 @@ from speechbridge.protocol.api_errors import FAILED, ApiError
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, parse_message
 from speechbridge.protocol.request import BadRequest, ContentType, StreamRequest
-from speechbridge.protocol.transcriptions import PATH, Form, Heard, delta, done, said
+from speechbridge.protocol.transcriptions import PATH, Form, Transcription, delta, done, texts_of
 from speechbridge.server.body import Body, Left, announced, refuse, too_large
 from speechbridge.server.multipart import FORM_BYTES, Multipart
 from speechbridge.server.verdicts import DRAINED
@@ -177,11 +177,11 @@ class _Transcription(Response):
             raise ApiError(502, f"the speech service refuses our token: {close.reason}", kind=FAILED)
         if close.code != CloseCode.NORMAL:
             raise ApiError.of(close)
-        heard = Heard(hearing.finals, hearing.seconds, language or self._language)
+        transcription = Transcription(hearing.finals, hearing.seconds, language or self._language)
         if upload.asked.is_streamed:
-            await answer.finish(heard, upload.asked)
+            await answer.finish(transcription, upload.asked)
         else:
-            await answer.whole(*heard.answer(upload.asked))
+            await answer.whole(*transcription.answer(upload.asked))
 
 
 class _Upload:
@@ -310,13 +310,13 @@ class _Answer:
     async def deltas(self, finals: Sequence[Final], asked: Form) -> None:
         """Send what is new."""
         new, self._seen = finals[self._seen :], len(finals)
-        for final, text in said(new, is_first=not self.has_begun):
+        for final, text in texts_of(new, is_first=not self.has_begun):
             await self._event(delta(final, text, has_logprobs=asked.has_logprobs))
 
-    async def finish(self, heard: Heard, asked: Form) -> None:
+    async def finish(self, transcription: Transcription, asked: Form) -> None:
         """Send what is new, and that it was all."""
-        await self.deltas(heard.finals, asked)
-        await self._event(done(heard, has_logprobs=asked.has_logprobs))
+        await self.deltas(transcription.finals, asked)
+        await self._event(done(transcription, has_logprobs=asked.has_logprobs))
         await self._send({"type": "http.response.body", "body": b""})
 
     async def fail(self, error: ApiError) -> None:
