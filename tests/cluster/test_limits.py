@@ -171,7 +171,7 @@ async def test_a_redis_that_stands_still_refuses_nobody_and_holds_nobody_up_for_
             server.thaw()
             assert one._replica is not None
             told = one._replica
-            await until(lambda: not told._is_away)  # and it is told what has happened meanwhile
+            await until(lambda: not told._is_unreachable)  # and it is told what has happened meanwhile
             assert [await crowd.comes(at) for at in (one, two)] == [CloseCode.CROWDED] * 2
             await crowd.leaves(0)
             assert await crowd.comes(two) == 0

@@ -83,9 +83,9 @@ if ARGV[1] == 'take' then
   local _, process, whose, beats, channels, stream = unpack(ARGV)
   if not owner or redis.call('HGET', state, 'whose') ~= whose then return {'none'} end
   if owner ~= '' and owner ~= process then
-    local hears = redis.call('PUBLISH', channels .. owner, stream)
+    local subscribers = redis.call('PUBLISH', channels .. owner, stream)
     local beat = redis.call('GET', beats .. owner)
-    if beat and (hears > 0 or now() - beat < BEATS_MS) then return {'wait'} end
+    if beat and (subscribers > 0 or now() - beat < BEATS_MS) then return {'wait'} end
   end
   redis.call('HSET', state, 'owner', process, 'number', 0)
   return {'taken', redis.call('HMGET', state, 'about', 'begin', 'from', 'settled', 'received', 'first', 'ended', 'verdict'),
