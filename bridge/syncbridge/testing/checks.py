@@ -29,16 +29,16 @@ async def stop(opened: Opened) -> None:
         item = stream.subject.item
         await stream.send(item, item)
         stream.end()
-        assert await stream.heard() == [2 * len(item)], "it lost input, or its last responses"
+        assert await stream.received() == [2 * len(item)], "it lost input, or its last responses"
 
 
 async def responses_come_while_input_is_sent(opened: Opened) -> None:
     """A response is not held back until there are more, or the input ends."""
     async with one(opened, Behaviour.ANSWERS) as stream:
         await stream.send(stream.subject.item)
-        assert stream.subject.heard(await anext(stream.bridge)) is None, "the first response is the last one"
+        assert stream.subject.received(await anext(stream.bridge)) is None, "the first response is the last one"
         stream.end()
-        await stream.heard()
+        await stream.received()
 
 
 async def chunks_of_any_size(opened: Opened) -> None:
@@ -48,7 +48,7 @@ async def chunks_of_any_size(opened: Opened) -> None:
         source = stream.subject.item * (300_000 // len(stream.subject.item) + 1)
         await stream.send(*(source[:size] for size in sizes))
         stream.end()
-        assert await stream.heard() == [sum(sizes)], "bytes were lost, or given twice"
+        assert await stream.received() == [sum(sizes)], "bytes were lost, or given twice"
 
 
 async def a_slow_consumer(opened: Opened) -> None:
@@ -58,7 +58,7 @@ async def a_slow_consumer(opened: Opened) -> None:
         await stream.send(*[item] * 8)
         stream.end()
         await asyncio.sleep(0.3)  # longer than the SDK needs to give all responses
-        assert await stream.heard() == [8 * len(item)], "a response was lost"
+        assert await stream.received() == [8 * len(item)], "a response was lost"
 
 
 async def cancel_in_every_state(opened: Opened) -> None:
@@ -95,7 +95,7 @@ async def an_early_end_is_no_success(opened: Opened) -> None:
     async with one(opened, Behaviour.ENDS_EARLY) as stream:
         try:
             await stream.send(stream.subject.item)
-            await stream.heard()
+            await stream.received()
         except Exception as error:  # noqa: BLE001 # whatever the SDK raises
             assert isinstance(error, Early) or stream.subject.again(error), "`again` does not allow another try"
             return
@@ -107,7 +107,7 @@ async def an_error_is_raised_and_refuses_what_comes_later(opened: Opened) -> Non
     async with one(opened, Behaviour.BREAKS) as stream:
         await stream.send(stream.subject.item)
         try:
-            await stream.heard()
+            await stream.received()
         except BridgeError:
             raise
         except Exception as error:  # noqa: BLE001 # whatever the SDK raises
@@ -127,7 +127,7 @@ async def a_refusal_is_not_tried_again(opened: Opened) -> None:
         with suppress(BridgeError):  # the connection may be refused already
             await stream.send(stream.subject.item)
         try:
-            await stream.heard()
+            await stream.received()
         except Exception as error:  # noqa: BLE001 # whatever the SDK raises
             assert not isinstance(error, Early), "a refusal ends the responses without an error"
             assert not stream.subject.again(error), "a refusal is tried again"
@@ -141,7 +141,7 @@ async def a_mute_service_after_the_end_is_given_up(opened: Opened) -> None:
         await stream.send(stream.subject.item)
         stream.end()
         try:
-            await stream.heard()
+            await stream.received()
         except Stuck:
             return
         raise AssertionError("the stream ended without an error, though the last responses did not arrive")
@@ -180,8 +180,8 @@ async def a_broken_connection_is_replaced(opened: Opened) -> None:
             await stream.send(item, item)
             await asyncio.sleep(0.1)  # time to connect, and to take the first input
             stream.end()
-            heard = await stream.heard()
-        assert heard == [2 * len(item)], f"{behaviour}: the second connection was given {heard} bytes"
+            received = await stream.received()
+        assert received == [2 * len(item)], f"{behaviour}: the second connection was given {received} bytes"
 
 
 async def a_blocked_send_is_replaced(opened: Opened) -> None:
@@ -191,7 +191,7 @@ async def a_blocked_send_is_replaced(opened: Opened) -> None:
     async with whole(opened, Behaviour.DEAF) as stream:
         item = stream.subject.item
         count = MUCH // len(item)
-        reading = asyncio.create_task(stream.heard())  # otherwise the queue of responses would fill, and block the SDK
+        reading = asyncio.create_task(stream.received())  # otherwise unread responses would block the SDK
         try:
             await stream.send(*[item] * count)
             stream.end()
@@ -207,7 +207,7 @@ async def a_rotation_loses_nothing(opened: Opened) -> None:
     async with whole(opened, Behaviour.ANSWERS, lifetime=0.3, quiet=lambda _chunk: True) as stream:
         assert stream.resumable is not None
         source, total = stream.subject.item * (40_001 // len(stream.subject.item) + 1), 0
-        reading = asyncio.create_task(stream.heard())
+        reading = asyncio.create_task(stream.received())
         try:
             begun = time.monotonic()
             while time.monotonic() < begun + 1.0:
@@ -216,12 +216,12 @@ async def a_rotation_loses_nothing(opened: Opened) -> None:
                     total += size
                 await asyncio.sleep(0.02)
             stream.end()
-            heard, counts = sum(await reading), stream.resumable.statistics()
+            received, counts = sum(await reading), stream.resumable.statistics()
         finally:
             reading.cancel()
         assert counts.attempts > 1, "no connection was replaced"
         assert (counts.breaks, counts.given) == (0, total), "a connection broke, or input was not given"
-        assert heard == total + counts.replayed, "bytes were lost, or given twice"
+        assert received == total + counts.replayed, "bytes were lost, or given twice"
 
 
 CHECKS: tuple[Callable[[Any], Coroutine[Any, Any, None]], ...] = (

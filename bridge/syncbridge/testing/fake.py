@@ -99,7 +99,7 @@ async def fake(behaviour: Behaviour) -> AsyncIterator[Subject[Response]]:
 
     yield Subject(
         connect=connect,
-        heard=lambda response: response.size if response.is_last else None,
+        received=lambda response: response.size if response.is_last else None,
         again=lambda error: isinstance(error, ConnectionError),
         settled=lambda response, begun: begun + response.size if response.is_last else None,
     )

@@ -43,9 +43,9 @@ class Stream:
             self.resumable.input_ended()
         self.bridge.end()
 
-    async def heard(self) -> list[int]:
+    async def received(self) -> list[int]:
         """Read to the end. Returns how many bytes each connection was given."""
-        found = [self.subject.heard(response) async for response in self.bridge]
+        found = [self.subject.received(response) async for response in self.bridge]
         return [size for size in found if size is not None]
 
 

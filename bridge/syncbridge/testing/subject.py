@@ -38,7 +38,7 @@ def from_now_on(behaviour: Behaviour) -> Iterator[Behaviour]:
 class Subject(Generic[Out]):
     """An adapter, connected to a service.
 
-    `connect(position)` makes one connection, whose input begins at that position of the stream, in bytes. `heard` is
+    `connect(position)` makes one connection, whose input begins at that position of the stream, in bytes. `received` is
     called with a response. For a connection's last response, after the end of the input, it returns how many bytes the
     connection was given; for all others None. `again` decides whether another try may succeed after an error. `settled`
     is as in `Resumption`; without it, streams are not resumed. `item` is input that deserves an answer, in whole units
@@ -47,7 +47,7 @@ class Subject(Generic[Out]):
     """
 
     connect: Callable[[int], Attempt[bytes, Out]]
-    heard: Callable[[Out], int | None]
+    received: Callable[[Out], int | None]
     again: Callable[[Exception], bool]
     settled: Callable[[Out, int], int | None] | None = None
     item: bytes = b"\x01" * 32000
