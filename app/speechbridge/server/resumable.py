@@ -55,7 +55,7 @@ class About:
     query: str = ""  # of the request, without a key
     holder: str = ""  # the holder of the lease at the speech service
     begun: float = 0.0  # seconds since 1970
-    frame: int | None = None  # a stream's audio can be decoded from each multiple of this on; None: from its start only
+    frame: int | None = None  # bytes; an upstream can begin at multiples of it. None: at the stream's start only
 
     def encode(self) -> str:
         return json.dumps(asdict(self))
@@ -68,8 +68,8 @@ class About:
 class Covered:
     """Records which audio of a stream its upstream has settled. Implements `Follower`.
 
-    `origin` is the position that the upstream counts from: the session is given the audio from the record's beginning
-    on. If that is all of the audio, the first `skip` bytes of it are settled, and are not given to the SDK.
+    The session is given the audio from the record's beginning on. If the record has all of the audio, the first `skip`
+    bytes are settled, and the SDK does not get them. `origin` is the position where the SDK's audio begins.
     """
 
     def __init__(self, stream: ResumableConnection) -> None:

@@ -186,7 +186,7 @@ class Resumable(Generic[Out]):
         if self._rules.lazy and self._counts.attempts > 1 and not tap.wait(attempt):
             return  # all input is settled, and there will be no more
         self._counts.connects += 1
-        attempt.connects()
+        attempt.start_watch()
         try:
             yield from self._run(attempt, tap)
         except Exception as error:
@@ -203,7 +203,7 @@ class Resumable(Generic[Out]):
 
     def _run(self, attempt: LiveAttempt, tap: Tap) -> Iterator[Out]:
         connection = self._connect(attempt.position)
-        attempt.runs(connection)
+        attempt.attach(connection)
         if self._is_to_be_aborted(attempt):  # an abort came when there was no connection yet
             attempt.abort()
             return

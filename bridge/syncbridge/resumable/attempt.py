@@ -53,17 +53,17 @@ class LiveAttempt:
         """Whether the watchdog has aborted it."""
         return self.watchdog.state is State.STUCK
 
-    # ---- its life ----------------------------------------------------------------------------------------------------
+    # ---- the worker's side -------------------------------------------------------------------------------------------
 
-    def connects(self) -> None:
-        """Note that it begins to connect. From now on it is watched."""
+    def start_watch(self) -> None:
+        """Note that it begins to connect, and have the timer watch it from now on."""
         rules = self._rules
         self.born = rules.timer.time()
         if any(limit is not None for limit in (rules.silence, rules.answer, rules.linger)):
             self._watch = rules.timer.watch(self._look)
             self._watch_by_due()
 
-    def runs(self, connection: AttemptOfSdk[bytes, Any]) -> None:
+    def attach(self, connection: AttemptOfSdk[bytes, Any]) -> None:
         """Take the connection's `abort` and `is_to_be_replaced`."""
         self._abort = connection.abort
         self._is_to_be_replaced = connection.is_to_be_replaced
@@ -110,7 +110,7 @@ class LiveAttempt:
         if self._watch is not None:
             self._watch.stop()
 
-    # ---- its input ---------------------------------------------------------------------------------------------------
+    # ---- the input ---------------------------------------------------------------------------------------------------
 
     def feed(self) -> Iterator[bytes]:
         """Yield the input for the SDK, until the attempt is rotated, or over, or the input ends."""
@@ -130,7 +130,7 @@ class LiveAttempt:
                     self._start_lingering(now)
                 self._watch_by_due()
 
-    def gets(self, chunk: bytes) -> None:
+    def note_input(self, chunk: bytes) -> None:
         """Note that it is given a chunk. With the tap's lock held."""
         had, now = self._had, self._rules.timer.time()
         if self.watchdog.given(self.position, now) and self._watch is not None:

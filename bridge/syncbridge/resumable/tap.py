@@ -57,7 +57,7 @@ class Tap:
             if not self._wait(attempt):
                 return None
             chunk = self.ring.read(attempt.position)
-            attempt.gets(chunk)
+            attempt.note_input(chunk)
             return chunk
 
     def wait(self, attempt: LiveAttempt) -> bool:
