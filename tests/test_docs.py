@@ -93,7 +93,7 @@ def test_every_close_code_is_described() -> None:
 
 
 def test_every_behaviour_of_a_fake_is_described() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "engines.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "bridge" / "README.md").read_text(), re.MULTILINE)
     assert rows == [behaviour.name for behaviour in Behaviour]
 
 
