@@ -58,6 +58,14 @@ def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_the_pages_that_errors_and_settings_name_are_there() -> None:
+    """A message that names a page sends its reader there."""
+    code = [path for folder in ("app", "bridge") for path in (ROOT / folder).rglob("*.py")]
+    named = {page for path in code for page in re.findall(r"docs/[\w-]+\.md", path.read_text())}
+    assert {page for page in named if not (ROOT / page).exists()} == set()
+    assert "docs/embedding.md" in named
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_mark_of_a_merge_is_left(page: Path) -> None:
     assert not re.search(r"^(<<<<<<<|=======|>>>>>>>)( |$)", page.read_text(), re.MULTILINE)
