@@ -88,14 +88,15 @@ def test_every_example_compiles(page: Path) -> None:
 
 @pytest.mark.parametrize("page", reference.TABLES)
 def test_a_reference_says_what_is_in_the_code(page: str) -> None:
-    assert reference.written(page, reference.TABLES[page]()) == (ROOT / "docs" / page).read_text()
+    is_true = reference.written(page, reference.TABLES[page]()) == (ROOT / "docs" / page).read_text()
+    assert is_true, f"docs/{page} differs from the code: python -m tests.reference writes it"
 
 
 def test_every_close_code_is_described() -> None:
     rows = re.findall(r"^\| ([\d, ]+)\b.*\| (.*) \|$", (ROOT / "docs" / "close-codes.md").read_text(), re.MULTILINE)
     described = {int(code): retry for codes, retry in rows for code in codes.split(", ")}
     never_sent = {CloseCode.GOING_AWAY, CloseCode.NO_CODE, CloseCode.ABNORMAL, CloseCode.TRY_AGAIN_LATER}
-    assert described.keys() == {int(code) for code in CloseCode if code not in never_sent}
+    assert described.keys() == {int(code) for code in CloseCode if code not in never_sent}, "docs/close-codes.md"
     permanent = {code for code in described if not Close(code).is_retryable}
     assert permanent == {code for code in permanent if described[code].startswith("no")}
 
