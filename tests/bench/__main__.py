@@ -1,10 +1,8 @@
-"""Run every script, one after the other; draw their results and write them into docs/performance.md.
-
-python -m tests.bench
-"""
+"""Run every script, one after the other; draw their results and write them into docs/performance.md."""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import re
 from pathlib import Path
@@ -17,6 +15,7 @@ PART = re.compile(r"(?<=<!-- written by make bench -->\n).*(?=<!-- end -->)", re
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m tests.bench", description=f"{__doc__} Takes a quarter of an hour.").parse_args()
     found = [
         (
             "**What a chunk costs**, 200 sessions, 100 ms each:",

@@ -2,9 +2,10 @@
 
 Method: `speechbridge serve --workers 1` and `--workers 2` in turn, 100 ms chunks at the pace of speech, each answered.
 A count of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two tries of
-five seconds; the count is raised by an eighth of itself until it is not met. The load and the upstream are processes on
-the same machine: where there are no more than two cores, they take them from the workers, so the CPU time of a chunk is
-given too. It says what two whole cores would carry: a second of a core by that time, for a chunk every 0.1 s.
+five seconds. The count is raised by an eighth of itself until it is not met, and then found between the last two. The
+load and the upstream are processes on the same machine: where there are no more than two cores, they take them from the
+workers, so the CPU time of a chunk is given too. It says what two whole cores would carry: a second of a core by that
+time, for a chunk every 0.1 s.
 
     python -m tests.bench.workers [FIRST]
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 FIRST = 200
 WORKERS = (1, 2)
+FINEST = 40  # to this part of itself a count is found
 
 
 @contextmanager
@@ -48,17 +50,23 @@ def running(far: str, number: int) -> Iterator[Subject]:
 
 
 def climb(subject: Subject, first: int) -> dict[int, Reading]:
-    """Measure more and more sessions, until they are too many."""
+    """Measure more and more sessions until they are too many, and then between the last two numbers."""
     readings: dict[int, Reading] = {}
-    count = first
-    while True:
+
+    def carries(count: int) -> bool:
         reading = subject.measure(sessions=count)
         if not is_met(reading):
             reading = min(reading, subject.measure(sessions=count), key=lambda each: each.p99)
         readings[count] = reading
-        if not is_met(reading):
-            return readings
-        count += max(25, count // 8)
+        return is_met(reading)
+
+    carried, count = 0, first
+    while carries(count):
+        carried, count = count, count + max(25, count // 8)
+    while count - carried > count // FINEST:
+        between = (carried + count) // 2
+        carried, count = (between, count) if carries(between) else (carried, between)
+    return dict(sorted(readings.items()))
 
 
 def most(readings: dict[int, Reading]) -> int:

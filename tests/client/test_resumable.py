@@ -241,6 +241,7 @@ async def test_a_connection_on_which_nothing_is_to_come_is_kept(monkeypatch: pyt
         assert stream.cuts == 0
 
 
+@pytest.mark.slow
 async def test_leaving_does_not_wait_for_messages_that_nobody_takes() -> None:
     """The queue of messages is full then, also for the one that says that it is over."""
     async with service(counting) as server, asyncio.timeout(PATIENCE):

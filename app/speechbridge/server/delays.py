@@ -62,17 +62,18 @@ class Delays:
         self._start_ts = start_ts
         self._clock = clock
         self._observe = observe
-        self._arrivals: deque[tuple[float, float]] = deque(
-            maxlen=MOST
-        )  # so many seconds of audio were there, since when
+        self._arrivals: deque[tuple[float, float]] = deque(maxlen=MOST)  # so many bytes were there, since when
+        self._next_arrival = 0.0  # the time from which on one does not count as the last one
         self._covered: dict[Kind, float] = dict.fromkeys(KINDS, 0.0)  # seconds of audio
 
     def received(self, received: int) -> None:
         """Note that so many bytes have arrived so far."""
-        seconds, now = received / self._byte_rate, self._clock()
-        if len(self._arrivals) > 1 and now - self._arrivals[-2][1] < STEP:
-            self._arrivals.pop()
-        self._arrivals.append((seconds, now))
+        now = self._clock()
+        if now >= self._next_arrival or not self._arrivals:
+            self._arrivals.append((received, now))
+            self._next_arrival = now + STEP
+        else:
+            self._arrivals[-1] = received, now
 
     def answered(self, kind: Kind, end_ts: float) -> None:
         """Note a response that goes to `end_ts`, in the stream's own seconds."""
@@ -80,10 +81,11 @@ class Delays:
         if covered <= self._covered[kind]:
             return
         self._covered[kind] = covered
-        arrived = next((at for end, at in self._arrivals if end >= covered), None)
+        received = covered * self._byte_rate
+        arrived = next((at for end, at in self._arrivals if end >= received), None)
         if arrived is not None:
             delay = max(0.0, self._clock() - arrived)
             self.means[kind].add(delay)
             self._observe(kind, delay)
-        while kind == "final" and self._arrivals and self._arrivals[0][0] < covered:
+        while kind == "final" and self._arrivals and self._arrivals[0][0] < received:
             self._arrivals.popleft()

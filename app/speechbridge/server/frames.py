@@ -34,23 +34,27 @@ class FrameWalk:
         left = self._left
         self.began = left == 0
         if left == 0:
-            known = self._header
-            header = known + data[begin : begin + LONGEST_HEADER - len(known)]
-            masked_length = header[1] if len(header) > 1 else 0
+            known, header = self._header, data[begin : begin + LONGEST_HEADER]
+            if known:
+                header = known + header[: LONGEST_HEADER - len(known)]
+            here = len(header)
+            masked_length = header[1] if here > 1 else 0
             left = masked_length & 0x7F
             size = 6 if masked_length & 0x80 else 2
-            if left > 125:
-                extended = 2 if left == 126 else 8
-                left = int.from_bytes(header[2 : 2 + extended], "big")
-                size += extended
-            if len(header) < size:
+            if left == 126:
+                left = header[2] << 8 | header[3] if here > 3 else 0
+                size += 2
+            elif left == 127:
+                left = int.from_bytes(header[2:10], "big")
+                size += 8
+            if here < size:
                 self.began, self._header, self.payload = False, header, 0
                 return len(data)
             begin += size - len(known)
             self._header = b""
             self.length = left
-            self.opcode = header[0] & 0x0F
-            self.is_idle = left == 0 or self.opcode >= CLOSE
+            self.opcode = opcode = header[0] & 0x0F
+            self.is_idle = left == 0 or opcode >= CLOSE
         passed = len(data) - begin
         passed = min(passed, left)
         self.payload = passed

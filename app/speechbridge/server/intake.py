@@ -82,7 +82,8 @@ class Intake:
         self._reader: Decoder | None = None
         self._is_telling = self._has_ended = False
         self._received = 0  # bytes of samples
-        self._piece = int(COALESCE_SECONDS * (content_type.byte_rate or 0))  # bytes of what the SDK gets; 0: not known
+        # Bytes of what the SDK gets in one piece, and where the current one is full. 0: not known.
+        self._piece = self._piece_end = int(COALESCE_SECONDS * (content_type.byte_rate or 0))
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._next_look: asyncio.TimerHandle | None = None
@@ -168,8 +169,8 @@ class Intake:
         if bridge is None:
             if self._skip and not (audio := self._unskipped(audio)):
                 return
-            linger = self._linger(len(audio))
             self._received += len(audio)
+            linger = self._linger()
             self._owner.heard(len(audio))
         try:
             for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
@@ -182,11 +183,13 @@ class Intake:
         skipped, self._skip = self._skip, max(0, self._skip - len(samples))
         return samples[skipped:]
 
-    def _linger(self, size: int) -> float:
-        """Return for how many seconds so much audio may wait for more: with many sessions, until a piece is full."""
-        if self._piece == 0 or self._owner.alive() < COALESCE_FROM:
-            return 0.0
-        return COALESCE_SECONDS if self._received // self._piece == (self._received + size) // self._piece else 0.0
+    def _linger(self) -> float:
+        """Return for how many seconds audio may wait for more: with many sessions, until a piece is full."""
+        if self._received < self._piece_end:
+            return COALESCE_SECONDS if self._owner.alive() >= COALESCE_FROM else 0.0
+        if self._piece:
+            self._piece_end = self._received - self._received % self._piece + self._piece
+        return 0.0
 
     # ---- the decoder -------------------------------------------------------------------------------------------------
 
