@@ -40,7 +40,9 @@ CONFIRMATIONS = 2 * KEPT_FINALS  # a second. A client that resumes may confirm a
 ACKNOWLEDGE = 8000  # bytes between two acknowledgements: 250 ms of 16 kHz mono
 
 TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection has taken this stream over")
-UNKNOWN = Close(UNKNOWN_STREAM, "resume: no such stream: it has ended, or its client was away for too long")
+UNKNOWN = Close(
+    UNKNOWN_STREAM, "resume: no such stream: it has ended, its client was away for too long, or the service restarted"
+)
 NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: you confirmed more before, or were never sent so many")
 TOO_MANY = Close(CloseCode.POLICY, f"more than {CONFIRMATIONS} confirmations of finals a second")
 TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals are not confirmed: confirm them as they come")

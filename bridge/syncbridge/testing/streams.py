@@ -114,4 +114,4 @@ def _join(before: set[threading.Thread], others: tuple[str, ...]) -> None:
     for thread in mine:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = [thread.name for thread in mine if thread.is_alive()]
-    assert not left, f"threads are left: {left}"
+    assert not left, f"threads are left: {left}: end them with their connection, or name them in `others`"
