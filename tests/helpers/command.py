@@ -88,10 +88,10 @@ def announced(process: subprocess.Popen[str], sign: str = "Ctrl-C") -> str:
 
 
 @contextmanager
-def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `speechbridge serve` on a free port; yields the process and what it announced."""
+def serving(port: str = "0", **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `speechbridge serve`, on a free port unless told; yields the process and what it announced."""
     with subprocess.Popen(  # our own command
-        [sys.executable, "-m", "speechbridge", "serve", "--port", "0"],
+        [sys.executable, "-m", "speechbridge", "serve", "--port", port],
         env=environment(**variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -25,7 +25,14 @@ from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, 
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, Partial, Queued
 from speechbridge.protocol.queue import TICKET_SECONDS, Queue
-from speechbridge.protocol.resume import RECONNECT_CODES, AudioReceived, FinalsReceived, Greeting, parse_message
+from speechbridge.protocol.resume import (
+    RECONNECT_CODES,
+    UNKNOWN_STREAM,
+    AudioReceived,
+    FinalsReceived,
+    Greeting,
+    parse_message,
+)
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -41,6 +48,10 @@ AHEAD = 64  # messages read ahead of their use
 AWAY_SECONDS = 60.0  # for which to try to reconnect: a service keeps a stream for as long
 STALLED_SECONDS = 8.0  # without any message while audio is not acknowledged: the connection is dead
 UNACKNOWLEDGED = 16_000  # bytes that are so at any time: the service acknowledges every 8,000
+NOT_BEGUN_ANEW = (
+    "the service was restarted, or this client was away for too long, and only S16LE samples can go on in a new "
+    "stream: send such samples, or open a stream for the audio from its beginning"
+)
 REPLAY_PACE = 8.0  # times real time, for audio that is sent again: the service may limit bytes a second
 
 
@@ -61,6 +72,9 @@ async def connect_resumable(  # noqa: PLR0913 # all but the first two can be lef
 
     With `waiting`, a stream for which the service has no place waits in its queue, and is not refused with 4029; it is
     called with each `Queued`. A connection that is cut in the queue comes back to the same place.
+
+    Only S16LE samples can go on in a new stream. Other audio survives lost connections, but a restart of the service
+    ends it, unless the service shares a Redis with another process.
 
     Raises NoConnection when there is no first connection, Broken when the service refuses the stream, StreamError when
     it cannot resume streams.
@@ -208,7 +222,9 @@ class ResumableStream:
         decision = self._retry.after(close, self._clock(), is_resuming=is_resuming)
         if decision is Next.END:
             self._close = close
-            raise failure or Broken(close or Close(CloseCode.ABNORMAL))
+            is_forgotten = is_resuming and close is not None and close.code == UNKNOWN_STREAM
+            cause_and_cure = NOT_BEGUN_ANEW if is_forgotten and not self._replay.can_restart else ""
+            raise failure or Broken(close or Close(CloseCode.ABNORMAL), cause_and_cure)
         if decision is Next.RESTART:
             self._replay.restart()
             self.restarts += 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # An application that is mounted within another one has no lifespan of its own.
 NOT_RUN = Close(
-    CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as the README shows"
+    CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as docs/embedding.md shows"
 )
 FORMATS = frozenset({"S16LE"})  # of raw audio, which it does not decode itself
 

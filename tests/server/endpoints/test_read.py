@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.redis import shares
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final, Partial
-from speechbridge.protocol.reading import SILENT, TOO_MANY, UNKNOWN, Entry
+from speechbridge.protocol.reading import READ_ONLY, TOO_MANY, UNKNOWN, Entry
 from tests.helpers.puppet import Puppet, until
 from tests.helpers.redis import redis_server
 from tests.helpers.service import PATIENCE, STREAM, client, ending, service
@@ -201,7 +201,7 @@ async def test_a_wrong_token_is_404_and_4004(stage: Stage) -> None:
 async def test_a_reader_that_speaks_is_sent_away(stage: Stage) -> None:
     async with stage.speaker(), stage.reader() as reader:
         await reader.send("hello")
-        assert await ending(reader) == ([], SILENT)
+        assert await ending(reader) == ([], READ_ONLY)
         stage.sdk.finish()
 
 
@@ -246,7 +246,7 @@ async def test_while_redis_is_away_each_process_counts_its_own_readers(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_arguments: object) -> None:
-        raise Away("for this test")
+        raise Unavailable("for this test")
 
     async with stage.speaker() as speaker, stage.reader() as first:
         await stage.say(speaker, FINALS[0])
@@ -281,7 +281,7 @@ async def test_a_token_is_good_at_any_process_as_soon_as_it_is_told(
     monkeypatch.setattr(shares._Writer, "run", never)
     async with stage.speaker(), stage.reader() as reader:
         await reader.send("")
-        assert await ending(reader) == ([], SILENT)
+        assert await ending(reader) == ([], READ_ONLY)
         stage.sdk.finish()
 
 

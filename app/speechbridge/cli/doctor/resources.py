@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from speechbridge.settings import Settings
 
 MIB = 2**20
-SERVICE = 55 * MIB  # and what each live stream takes
+SERVICE = 100 * MIB  # and what each live stream takes
 STREAM = 1 * MIB
 STREAM_AT_WORST = 4 * MIB  # while the speech service is away, and with a client that sends as much as it may
 RECOGNIZER = 205 * MIB  # the embedded one, and what each of its streams takes

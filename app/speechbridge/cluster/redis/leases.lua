@@ -1,22 +1,23 @@
 #!lua flags=allow-oom
--- The leases of an account, and the queue for them: one script, so that each call is one step for everybody.
+-- The leases of an account, and the queue for them. It is one script, so that each call is atomic.
 -- The states are those of the table in speechbridge/cluster/__init__.py. Times are in milliseconds of Redis' clock.
 --
 -- KEYS   leases   sorted set: holder, expiry
---        begun    hash: holder, since when it has its lease
---        queue    sorted set: ticket, its number by order of arrival
+--        begun    hash: holder, the time since which it has its lease
+--        queue    sorted set: ticket, its number in the order of arrival
 --        tickets  sorted set: ticket, expiry
 --        owners   hash: ticket, the holder that asks with it
 --        arrivals the number of the last ticket
---        lasted   list: how long streams lasted, the newest first
---        epoch    from when on leases are given. It names what this Redis knows: if it is gone, so is all the rest
--- ARGV   what to do; the time, or "" for Redis' own; leases; lease ms; ticket ms; streams that `lasted` remembers;
---        ms to wait after all was forgotten; 1 if the caller has had an answer before; then what the call is about
+--        lasted   list: durations of the latest streams, the newest first
+--        epoch    the time from which leases are granted. If it is missing, Redis has lost everything else, too
+-- ARGV   the call; the time, or "" for Redis' own; number of leases; ms that a lease lasts; ms that a ticket lasts;
+--        length of `lasted`; ms for which no leases are granted after a loss; 1 if the caller has had an answer before;
+--        then the call's own arguments
 --
--- A Redis that has forgotten everything (it was restarted without its data, or stood still for longer than EPOCH_MS)
--- finds no epoch, though its caller has had answers before. Then it gives no leases for a while, in which holders tell
--- of theirs and those who wait of their turns. Every process calls at least every two seconds, so it is not forgotten
--- because nobody called.
+-- If Redis has lost its data (it was restarted without it, or was stopped for longer than EPOCH_MS), there is no epoch,
+-- though the caller has had answers before. Then no leases are granted for a while, in which holders renew theirs and
+-- waiting clients get their old places back. Every process calls every two seconds at least, so the epoch does not
+-- expire while they run.
 
 local leases, begun, queue, tickets, owners, arrivals, lasted, epoch = unpack(KEYS)
 local call, most, lease_ms, ticket_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -86,8 +87,8 @@ local function keep(holder, ticket, joins, turn)
   for _, key in ipairs({queue, tickets, owners}) do redis.call('PEXPIRE', key, 2 * ticket_ms) end
 end
 
--- A turn does not depend on who asks first: a lease that is given to one who waits leaves one less to each of those
--- before it, who have one less than that before them.
+-- Whether it is a ticket's turn does not depend on who asks first. If a later ticket gets its lease first, one lease less
+-- is free, but one ticket less is in the queue, too.
 local function answer(holder, ticket)
   if redis.call('ZSCORE', leases, holder) then return HELD end
   if ticket == '' then
@@ -128,7 +129,7 @@ end
 if call == 'renew' then
   local lost = {}
   for place = FIRST, #ARGV do
-    -- One that is not known was forgotten, as a holder hangs up before its lease expires: it may have it again.
+    -- An unknown lease was lost by Redis: its holder would have disconnected before it expired. It may have it again.
     if redis.call('ZSCORE', leases, ARGV[place]) or free() > 0 then
       lease(ARGV[place])
     else

@@ -1,6 +1,6 @@
-"""The leases of an account that many processes use, in Redis. `leases.lua` decides; here it is only called.
+"""The leases of one account, shared in Redis by many processes. `leases.lua` decides; this file only calls it.
 
-A Redis that has forgotten everything is told of it by those who hold leases and those who wait: `leases.lua` says how.
+A Redis that has lost its data gets it again from the holders of leases and from waiting clients: see `leases.lua`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("leases.lua")
 KEYS = ("leases", "begun", "queue", "tickets", "owners", "arrivals", "lasted", "epoch")
-STANDINGS = {1: HELD, 3: FULL, 4: TAKEN_OVER, 5: NOT_KNOWN}  # of leases.lua; 2 is WAITING, which has a place
-# In which all holders have renewed their leases and all who wait have asked again: they do so every 2 s and every 1 s,
-# and a call that gets no answer takes 2 s more.
+STANDINGS = {  # the numbers in leases.lua; 2 is WAITING, which comes with a place
+    1: HELD,
+    3: FULL,
+    4: TAKEN_OVER,
+    5: NOT_KNOWN,
+}
+# In this time all holders have renewed their leases and all waiting clients have asked again: they do so every 2 s and
+# every 1 s, and a call without an answer takes 2 s more.
 SETTLE_SECONDS = 4.5
 
 
 class RedisLeases:
-    """Implements `Leases`. `clock` gives seconds; None: Redis' own clock, which is the same for all processes."""
+    """Implements `Leases`. `clock` returns seconds; None: Redis' own clock, which is the same for all processes."""
 
     def __init__(self, redis: Redis, terms: Terms, clock: Callable[[], float] | None = None) -> None:
         self.terms = terms

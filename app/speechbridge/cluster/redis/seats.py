@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -83,7 +83,7 @@ class Seats:
             try:
                 arguments = (self._process, round(ALIVE_SECONDS * 1000), readers, told)
                 return bool(await self._redis.run(self._script, keys, arguments))
-            except Away:
+            except Unavailable:
                 self._tries_at = clock() + TRY_SECONDS
         return True
 
