@@ -90,6 +90,14 @@ async def test_a_ticket_keeps_its_place_while_its_client_is_away(shared: Shared)
         assert await places(leases, joining("c", "another connection")) == [1]
 
 
+async def test_the_time_that_a_ticket_has_waited_counts_over_all_its_connections(shared: Shared) -> None:
+    async with shared.leases(TWO) as leases:
+        await leases.ask([Claim("a"), Claim("b"), joining("c")])
+        shared.clock.now += 10
+        (answer,) = await leases.ask([joining("c", "another connection")])
+        assert (answer.place, answer.waited) == (1, 10.0)
+
+
 async def test_a_ticket_keeps_its_turn_while_its_client_is_away(shared: Shared) -> None:
     async with shared.leases(TWO) as leases:
         await leases.ask([Claim("a"), Claim("b"), joining("c"), joining("d")])

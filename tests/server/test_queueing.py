@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -233,6 +234,24 @@ async def test_a_wait_has_an_end(redis: RedisServer) -> None:
         assert await place(second) == 1
         text = "no stream of the account was free within 0.2 s: try again later"
         assert await ending(second) == ([], Close(4029, text))
+
+
+async def test_a_wait_ends_likewise_for_one_who_was_cut_off_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has waited before counts, or a client that is cut off again and again would never be refused."""
+    ask = MemoryLeases.ask
+
+    async def asked(leases: MemoryLeases, claims: Sequence[Claim]) -> list[Answer]:
+        return [replace(answer, waited=60.0) if answer.place else answer for answer in await ask(leases, claims)]
+
+    monkeypatch.setattr(MemoryLeases, "ask", asked)
+    async with (
+        services(1, None, "", queue_seconds=60.0) as (server,),
+        client(server, STREAM) as first,
+    ):
+        await place(first)
+        async with client(server, QUEUE) as second:
+            assert await place(second) == 1
+            assert (await ending(second))[1].code == 4029
 
 
 async def test_a_service_that_drains_sends_those_who_wait_away(pair: tuple[Server, Server]) -> None:

@@ -123,6 +123,7 @@ class Answer:
     place: int = 0
     wait: float = 0.0
     turn: str = field(default="", compare=False)
+    waited: float = field(default=0.0, compare=False)  # seconds since the ticket joined, over all its connections
 
 
 HELD, FULL = Answer(Standing.HELD), Answer(Standing.FULL)

@@ -35,6 +35,7 @@ class _Lease:
 class _Ticket:
     holder: str
     until: float
+    since: float
 
 
 class MemoryLeases:
@@ -80,10 +81,12 @@ class MemoryLeases:
         places = {ticket: place for place, ticket in enumerate(self._queue, 1)}
         ages = [now - lease.begun for lease in self._leases.values()]
         guesses = waits(len(places), self.terms.leases, ages, self._lasted) if None in answers else []
-        return [
-            answer or Answer(Standing.WAITING, place := places[claim.ticket or ""], guesses[place - 1])
-            for claim, answer in zip(claims, answers, strict=True)
-        ]
+
+        def waiting(ticket: str) -> Answer:
+            place = places[ticket]
+            return Answer(Standing.WAITING, place, guesses[place - 1], waited=now - self._queue[ticket].since)
+
+        return [answer or waiting(claim.ticket or "") for claim, answer in zip(claims, answers, strict=True)]
 
     def _keep(self, claim: Claim, now: float) -> None:
         """Keep a claim's ticket from expiring; add it if it is new."""
@@ -92,7 +95,8 @@ class MemoryLeases:
         found = self._queue.get(claim.ticket)
         if claim.joins or (found is not None and found.holder == claim.holder):
             # A known ticket keeps its place: a dict keeps the order of a key that is set again.
-            self._queue[claim.ticket] = _Ticket(claim.holder, now + self.terms.ticket_seconds)
+            since = now if found is None else found.since
+            self._queue[claim.ticket] = _Ticket(claim.holder, now + self.terms.ticket_seconds, since)
 
     async def renew(self, holders: Sequence[str]) -> set[str]:
         now, lost = self._purged(), set()

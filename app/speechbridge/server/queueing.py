@@ -142,6 +142,7 @@ class _Waiter:
             return None
         self._joins = False
         self._turn = answer.turn or self._turn
+        self._deadline = min(self._deadline, time.monotonic() + self._queue.seconds - answer.waited)
         if answer.standing is Standing.TAKEN_OVER:
             raise NoPlace(TAKEN_OVER)
         if place is None:

@@ -104,26 +104,29 @@ local function answer(holder, ticket)
   return HELD
 end
 
--- The place of one who waits, 0 if it is not known yet; and its turn, with which it has that place again.
+-- The place of a ticket, 0 if it is not known yet; its turn, with which it gets that place back; and how long it waits.
 local function place(ticket)
-  local turn = opens .. ':' .. string.format('%.0f', redis.call('ZSCORE', queue, ticket))
-  return is_settling and 0 or redis.call('ZRANK', queue, ticket) + 1, turn
+  local number = redis.call('ZSCORE', queue, ticket)
+  local turn = opens .. ':' .. string.format('%.0f', number)
+  return is_settling and 0 or redis.call('ZRANK', queue, ticket) + 1, turn, math.max(0, now - number)
 end
 
 purge()
 
 if call == 'ask' then
-  local answers, places, turns, ages = {}, {}, {}, {}
+  local answers, places, turns, waited, ages = {}, {}, {}, {}, {}
   for first = FIRST, #ARGV, 4 do
     keep(ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3])
     answers[#answers + 1] = answer(ARGV[first], ARGV[first + 1])
   end
   for index, standing in ipairs(answers) do
-    places[index], turns[index] = 0, ''
-    if standing == WAITING then places[index], turns[index] = place(ARGV[FIRST - 3 + 4 * index]) end
+    places[index], turns[index], waited[index] = 0, '', 0
+    if standing == WAITING then
+      places[index], turns[index], waited[index] = place(ARGV[FIRST - 3 + 4 * index])
+    end
   end
   for _, since in ipairs(redis.call('HVALS', begun)) do ages[#ages + 1] = now - since end
-  return {answers, places, turns, ages, redis.call('LRANGE', lasted, 0, -1)}
+  return {answers, places, turns, waited, ages, redis.call('LRANGE', lasted, 0, -1)}
 end
 
 if call == 'renew' then

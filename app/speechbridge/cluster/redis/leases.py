@@ -55,12 +55,15 @@ class RedisLeases:
 
     async def ask(self, claims: Sequence[Claim]) -> list[Answer]:
         parts = [(claim.holder, claim.ticket or "", str(int(claim.joins)), claim.turn) for claim in claims]
-        standings, places, turns, ages, lasted = await self._call("ask", *(part for one in parts for part in one))
+        standings, places, turns, waited, ages, lasted = await self._call(
+            "ask", *(part for one in parts for part in one)
+        )
         in_seconds = [[int(value) / 1000 for value in values] for values in (ages, lasted)]
         guesses = waits(max(places, default=0), self.terms.leases, *in_seconds)
         return [
-            STANDINGS.get(standing) or Answer(Standing.WAITING, place, guesses[place - 1] if place else 0.0, turn)
-            for standing, place, turn in zip(standings, places, turns, strict=True)
+            STANDINGS.get(standing)
+            or Answer(Standing.WAITING, place, guesses[place - 1] if place else 0.0, turn, int(since) / 1000)
+            for standing, place, turn, since in zip(standings, places, turns, waited, strict=True)
         ]
 
     async def renew(self, holders: Sequence[str]) -> set[str]:
