@@ -15,7 +15,9 @@ PART = re.compile(r"(?<=<!-- written by make bench -->\n).*(?=<!-- end -->)", re
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m tests.bench", description=f"{__doc__} Takes a quarter of an hour.").parse_args()
+    argparse.ArgumentParser(
+        prog="python -m tests.bench", description=f"{__doc__} Takes a quarter of an hour."
+    ).parse_args()
     found = [
         (
             "**What a chunk costs**, 200 sessions, 100 ms each:",

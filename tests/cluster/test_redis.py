@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Away, Claim, Terms
+from speechbridge.cluster import Claim, Terms, Unavailable
 from speechbridge.cluster.redis.connection import PATIENCE, Redis
 from speechbridge.cluster.redis.leases import KEYS, RedisLeases
 from tests.helpers.redis import RedisServer, redis_server
@@ -34,23 +34,23 @@ def test_a_url_of_no_use_is_refused_and_not_shown(url: str) -> None:
 
 
 async def test_a_redis_that_is_not_there_is_one_line_without_the_password() -> None:
-    with pytest.raises(Away) as away:
+    with pytest.raises(Unavailable) as away:
         await reach("redis://:S3CRET@127.0.0.1:1/0")
     assert str(away.value) == "Redis at 127.0.0.1:1 cannot be reached (Connection refused)"
 
 
 async def test_a_socket_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Away) as away:
+    with pytest.raises(Unavailable) as away:
         await reach(f"unix://{tmp_path}/none.sock")
     assert str(away.value) == f"Redis at {tmp_path}/none.sock cannot be reached (No such file or directory)"
 
 
 async def test_a_password_that_is_not_accepted_is_one_line_without_it(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--requirepass", "another") as server:
-        with pytest.raises(Away) as away:
+        with pytest.raises(Unavailable) as away:
             await reach(server.url.replace("unix://", "unix://:S3CRET@"))
         assert str(away.value) == f"Redis at {tmp_path}/redis.sock does not accept the password"
-        with pytest.raises(Away) as away:
+        with pytest.raises(Unavailable) as away:
             await reach(server.url)
         assert str(away.value) == f"Redis at {tmp_path}/redis.sock does not accept the password"
         await reach(server.url.replace("unix://", "unix://:another@"))
@@ -63,7 +63,7 @@ async def test_a_redis_that_stands_still_holds_nobody_up_for_long(tmp_path: Path
         async with redis.running():
             await leases.ask([Claim("a")])
             server.freeze()
-            with pytest.raises(Away):
+            with pytest.raises(Unavailable):
                 async with asyncio.timeout(3 * PATIENCE):
                     await leases.ask([Claim("b")])
             server.thaw()

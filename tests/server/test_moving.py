@@ -115,7 +115,7 @@ async def test_a_client_that_was_cut_off_goes_on_at_another_process_while_the_fi
             messages, close = await ending(socket)
         assert words(messages) == ["2@1", "3@2"]
         assert close == Close(1000, END_OF_INPUT)
-        assert (first.app.state.resumable.let_go, second.app.state.resumable.taken) == (1, 1)
+        assert (first.app.state.resumable.released, second.app.state.resumable.taken) == (1, 1)
         assert not first.app.state.sessions.alive
 
 

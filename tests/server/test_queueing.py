@@ -278,7 +278,7 @@ async def test_a_stream_whose_lease_cannot_be_renewed_is_cut_before_it_expires(
 ) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.3)
     monkeypatch.setattr(places, "RENEW_SECONDS", 0.1)
-    monkeypatch.setattr(places, "HANG_UP_SECONDS", 0.5)
+    monkeypatch.setattr(places, "DISCONNECT_AFTER", 0.5)
     with redis_server(tmp_path) as redis:
         async with (
             services(1, redis, "cut") as (server,),
@@ -302,7 +302,7 @@ async def test_a_stream_outlives_a_redis_that_stands_still_for_a_while(
 ) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.1)
     monkeypatch.setattr(places, "RENEW_SECONDS", 0.1)
-    monkeypatch.setattr(places, "HANG_UP_SECONDS", 2.0)
+    monkeypatch.setattr(places, "DISCONNECT_AFTER", 2.0)
     with redis_server(tmp_path) as redis:
         async with services(1, redis, "still") as (server,), client(server, STREAM) as first:
             await place(first)

@@ -1,21 +1,21 @@
-"""Where a client's WebSocket frames begin and end: a walk over their headers, without looking at what they carry. Pure.
+"""Finds where a client's WebSocket frames begin and end, from their headers only, without parsing payloads. Pure.
 
 RFC 6455, section 5.2: two bytes, a longer length in 2 or 8 more, a mask in 4 more, and then the payload.
 """
 
 from __future__ import annotations
 
-CONTINUATION = 0x0  # opcodes: of the next fragment of a message
-CLOSE = 0x8  # from here on they are of control frames
+CONTINUATION = 0x0  # opcode of a further fragment of a message
+CLOSE = 0x8  # opcode of a close frame; this one and higher ones are control frames
 LONGEST_HEADER = 14
 
 
 class FrameWalk:
     """Follows a stream of bytes from frame to frame, however it is cut into pieces.
 
-    After each `step`, `began` tells whether a frame's header was completed in it. If so, `opcode`, `length` and
-    `is_idle` are of that frame: a control frame, or an empty one, is idle. `payload` is how many bytes of payload the
-    step passed.
+    After each `step`, `began` tells whether the step completed a frame's header. If so, `opcode`, `length` and
+    `is_idle` describe that frame: control frames and empty frames are idle. `payload` is the number of bytes of payload
+    in the step.
     """
 
     __slots__ = ("_header", "_left", "began", "is_idle", "length", "opcode", "payload")
@@ -23,13 +23,13 @@ class FrameWalk:
     def __init__(self) -> None:
         self.began = self.is_idle = False
         self.opcode = self.length = self.payload = 0
-        self._header = b""  # the beginning of one that is not complete
-        self._left = 0  # of the current frame's payload
+        self._header = b""  # the beginning of a header that is not complete yet
+        self._left = 0  # bytes of the current frame's payload that are still to come
 
     def step(self, data: bytes, begin: int) -> int:
-        """Follow `data` from `begin` to the end of the next frame, or to the end of `data`; return where that is.
+        """Follow `data` from `begin` to the end of the next frame, or to the end of `data`; return that position.
 
-        It is called for each frame of each client, so it calls nothing itself that it need not.
+        It runs for each frame of each client, so it avoids function calls.
         """
         left = self._left
         self.began = left == 0

@@ -17,7 +17,7 @@ from speechbridge.cluster.redis import shares
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final, Partial
-from speechbridge.protocol.reading import SILENT, TOO_MANY, UNKNOWN, Entry
+from speechbridge.protocol.reading import READ_ONLY, TOO_MANY, UNKNOWN, Entry
 from tests.helpers.puppet import Puppet, until
 from tests.helpers.redis import redis_server
 from tests.helpers.service import PATIENCE, STREAM, client, ending, service
@@ -199,7 +199,7 @@ async def test_a_wrong_token_is_404_and_4004(stage: Stage) -> None:
 async def test_a_reader_that_speaks_is_sent_away(stage: Stage) -> None:
     async with stage.speaker(), stage.reader() as reader:
         await reader.send("hello")
-        assert await ending(reader) == ([], SILENT)
+        assert await ending(reader) == ([], READ_ONLY)
         stage.sdk.finish()
 
 

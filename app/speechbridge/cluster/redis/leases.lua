@@ -1,15 +1,15 @@
--- The leases of an account, and the queue for them: one script, so that each call is one step for everybody.
+-- The leases of an account, and the queue for them. It is one script, so that each call is atomic.
 -- The states are those of the table in speechbridge/cluster/__init__.py. Times are in milliseconds of Redis' clock.
 --
 -- KEYS   leases   sorted set: holder, expiry
---        begun    hash: holder, since when it has its lease
---        queue    sorted set: ticket, its number by order of arrival
+--        begun    hash: holder, the time since which it has its lease
+--        queue    sorted set: ticket, its number in the order of arrival
 --        tickets  sorted set: ticket, expiry
 --        owners   hash: ticket, the holder that asks with it
 --        arrivals the number of the last ticket
---        lasted   list: how long streams lasted, the newest first
--- ARGV   what to do; the time, or "" for Redis' own; leases; lease ms; ticket ms; streams that `lasted` remembers; then
---        what the call is about
+--        lasted   list: durations of the latest streams, the newest first
+-- ARGV   the call; the time, or "" for Redis' own; number of leases; ms that a lease lasts; ms that a ticket lasts;
+--        length of `lasted`; then the call's own arguments
 
 local leases, begun, queue, tickets, owners, arrivals, lasted = unpack(KEYS)
 local call, most, lease_ms, ticket_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -66,8 +66,8 @@ local function keep(holder, ticket, joins)
   for _, key in ipairs({queue, tickets, owners}) do redis.call('PEXPIRE', key, 2 * ticket_ms) end
 end
 
--- A turn does not depend on who asks first: a lease that is given to one who waits leaves one less to each of those
--- before it, who have one less than that before them.
+-- Whether it is a ticket's turn does not depend on who asks first. If a later ticket gets its lease first, one lease less
+-- is free, but one ticket less is in the queue, too.
 local function answer(holder, ticket)
   if redis.call('ZSCORE', leases, holder) then return HELD end
   if ticket == '' then
@@ -100,7 +100,7 @@ end
 if call == 'renew' then
   local lost = {}
   for place = 7, #ARGV do
-    -- One that is not known was forgotten, as a holder hangs up before its lease expires: it may have it again.
+    -- An unknown lease was lost by Redis: its holder would have disconnected before it expired. It may have it again.
     if redis.call('ZSCORE', leases, ARGV[place]) or free() > 0 then
       lease(ARGV[place])
     else

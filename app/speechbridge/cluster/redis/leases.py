@@ -1,4 +1,4 @@
-"""The leases of an account that many processes use, in Redis. `leases.lua` decides; here it is only called."""
+"""The leases of one account, shared in Redis by many processes. `leases.lua` decides; this file only calls it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("leases.lua")
 KEYS = ("leases", "begun", "queue", "tickets", "owners", "arrivals", "lasted")
-STANDINGS = {1: HELD, 3: FULL, 4: TAKEN_OVER}  # of leases.lua; 2 is WAITING, which has a place
+STANDINGS = {1: HELD, 3: FULL, 4: TAKEN_OVER}  # the numbers in leases.lua; 2 is WAITING, which comes with a place
 
 
 class RedisLeases:
-    """Implements `Leases`. `clock` gives seconds; None: Redis' own clock, which is the same for all processes."""
+    """Implements `Leases`. `clock` returns seconds; None: Redis' own clock, which is the same for all processes."""
 
     def __init__(self, redis: Redis, terms: Terms, clock: Callable[[], float] | None = None) -> None:
         self.terms = terms
