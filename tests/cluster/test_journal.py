@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Elsewhere, Unavailable
+from speechbridge.cluster import COUNTS_AS_DEAD_AFTER, KILL_BEFORE, Elsewhere, Unavailable
 from speechbridge.cluster.record import Record
 from speechbridge.cluster.redis import journal
 from speechbridge.cluster.redis.connection import Redis
@@ -261,7 +261,7 @@ async def test_a_process_that_stands_still_ends_before_it_counts_as_dead(
         async with process(redis, prefix) as first:
             owner = await begun(first)
             assert ends.seconds is not None
-            assert ends.seconds <= journal.BEAT_LASTS - journal.KILL_BEFORE
+            assert ends.seconds <= COUNTS_AS_DEAD_AFTER - KILL_BEFORE
             ends.seconds = 0.1
             redis.freeze()
             async with asyncio.timeout(PATIENCE):

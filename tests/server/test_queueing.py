@@ -312,9 +312,9 @@ async def test_a_stream_whose_lease_cannot_be_renewed_is_cut_before_it_expires(
             async with client(server, STREAM) as third, client(server, QUEUE) as fourth:
                 assert (await ending(third))[1] == places.NOT_COUNTED
                 assert (await ending(fourth))[1] == places.NOT_COUNTED
+            assert server.sessions.places.lost == 1
             redis.thaw()
             assert await place(second) == 0  # who waited has waited on
-        assert server.sessions.places.lost == 1
 
 
 async def test_a_stream_outlives_a_redis_that_stands_still_for_a_while(

@@ -69,6 +69,14 @@ if TYPE_CHECKING:
     from speechbridge.protocol.reading import Entry
 
 
+# Seconds in which a process keeps its leases and its streams, though it does not reach the shared store: it disconnects
+# what it may lose, and if it cannot do that, the kernel kills it before others count it as dead.
+DISCONNECT_AFTER = 11.0  # Redis may not answer for 5 s and more. To disconnect takes 5 s if a stream is connecting
+KILL_BEFORE = 0.5
+# What a dead process had is free within 20 s: after this time, and 1 s until waiting clients ask again.
+COUNTS_AS_DEAD_AFTER = 18.0
+
+
 class Unavailable(Exception):
     """The shared store cannot be reached. The text says why, and holds no secret."""
 
@@ -82,8 +90,7 @@ class Terms:
     """The number of leases, and how many seconds a lease and a ticket last if they are not renewed."""
 
     leases: int
-    # The leases of a dead process are free within 20 s: this time, and 1 s until waiting clients ask again.
-    lease_seconds: float = 18.0
+    lease_seconds: float = COUNTS_AS_DEAD_AFTER
     # A client whose connection was lost has 10 s to reconnect; it may have asked last a second before.
     ticket_seconds: float = 12.0
 

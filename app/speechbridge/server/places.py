@@ -24,7 +24,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from speechbridge.cluster import Claim, Standing, Unavailable
+from speechbridge.cluster import DISCONNECT_AFTER, KILL_BEFORE, Claim, Standing, Unavailable
 from speechbridge.cluster.switch import Switch
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.tasks import cancel_and_wait
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 2.0
-DISCONNECT_AFTER = 11.0  # Redis may not answer for 5 s and more. To disconnect takes 5 s if the stream is connecting
-KILL_BEFORE = 0.5  # seconds
 # The time in which the speech service should notice that a connection was cut, before another one is opened: a guess.
 # It is not needed if the service ended the stream itself.
 NOTICE_SECONDS = 0.5

@@ -9,10 +9,10 @@ While Redis is unavailable, streams go on. No audio is acknowledged, so clients 
 `PATIENCE` at most, and are then sent though they are not stored. If the process dies before Redis is available again,
 these finals are sent twice.
 
-A process without a heartbeat for BEAT_LASTS counts as dead, though it may only be cut off from Redis. So it gives up a
-stream before that, DISCONNECT_AFTER after Redis answered last, if the client is not connected: the client may soon
-continue the stream at another process. A stream whose client is connected goes on. A process that is stopped cannot
-give up anything: the kernel kills it KILL_BEFORE it counts as dead (`cluster.switch`).
+A process without a heartbeat for COUNTS_AS_DEAD_AFTER counts as dead, though it may only be cut off from Redis. So it
+gives up a stream before that, DISCONNECT_AFTER after Redis answered last, if the client is not connected: the client
+may soon continue the stream at another process. A stream whose client is connected goes on. A process that is stopped
+cannot give up anything: the kernel kills it KILL_BEFORE it counts as dead (`cluster.switch`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechbridge.cluster import Elsewhere, Unavailable
+from speechbridge.cluster import COUNTS_AS_DEAD_AFTER, DISCONNECT_AFTER, KILL_BEFORE, Elsewhere, Unavailable
 from speechbridge.cluster.record import Record
 from speechbridge.cluster.switch import Switch
 from speechbridge.tasks import cancel_and_wait
@@ -45,9 +45,6 @@ SCRIPT = Path(__file__).with_name("journal.lua")
 KEYS = ("state", "audio", "finals")
 WRITE_SECONDS = 0.05  # between two calls
 BEAT_SECONDS = 0.5  # between two calls of a process that has nothing to write
-BEAT_LASTS = 18.0  # seconds without a call after which a process no longer owns its streams: as long as leases last
-KILL_BEFORE = 0.5  # seconds
-DISCONNECT_AFTER = 11.0  # seconds; as for a lease that cannot be renewed
 TOUCH_SECONDS = 10.0  # between two writes of a stream that does not change, so that it does not expire
 KEEP_LONGER = 30.0  # seconds that a stream stays stored after its client can no longer resume it
 TAKE_SECONDS = 25.0  # for another process to release a stream, or to count as dead
@@ -189,7 +186,7 @@ class RedisJournal:
             return
         if self._kept:
             now = asyncio.get_running_loop().time()
-            self._switch.set(max(0.0, since + BEAT_LASTS - KILL_BEFORE - now))
+            self._switch.set(max(0.0, since + COUNTS_AS_DEAD_AFTER - KILL_BEFORE - now))
         else:
             self._switch.clear()
 
@@ -210,8 +207,8 @@ class RedisJournal:
 
     async def _write(self, batch: list[_Kept]) -> None:
         """Write some streams, and this process's heartbeat. Raises Unavailable, and schedules the streams again."""
-        arguments: list[str | float | bytes]
-        keys, arguments, marks = [self._beats + self._process], ["write", self._process, round(BEAT_LASTS * 1000)], []
+        keys, marks = [self._beats + self._process], []
+        arguments: list[str | float | bytes] = ["write", self._process, round(COUNTS_AS_DEAD_AFTER * 1000)]
         for kept in batch:
             keys += self._keys(kept.name)
             values, mark = self._values(kept)
