@@ -63,7 +63,7 @@ class Capabilities:
     decodes: frozenset[str] = frozenset()  # media types that it decodes itself: such streams have one connection
     languages: frozenset[str] | None = None  # None: the service judges
     largest: int | None = None  # bytes of a message; None: any
-    whole_samples: bool = False  # in each message, though clients may end theirs in the middle of one
+    whole_samples: bool = False  # in each message: clients may end theirs in the middle of one
     lifetime: float | None = None  # of a connection; it is replaced before
     room: float = 60.0  # of audio in the replay buffer: longer than finals may lie apart
     hold: float = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted

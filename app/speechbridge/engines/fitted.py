@@ -48,8 +48,7 @@ def refusal(request: StreamRequest, capabilities: Capabilities) -> UpstreamClose
 def fitted(open_stream: Open, capabilities: Capabilities) -> Open:
     """Cut the audio of streams into messages that an engine takes: no longer than it says, and of whole samples.
 
-    Half a sample at the end of a connection's audio is dropped: it is no sound, and SDKs that read arrays fail on it.
-    If the stream goes on, the next connection begins at that sample.
+    Only the last message of a connection may end in the middle of a sample, if there is no more.
     """
     largest, whole = capabilities.largest, capabilities.whole_samples
     if largest is None and not whole:
@@ -74,3 +73,5 @@ def _cut(audio: Iterator[bytes], frame: int, largest: int) -> Iterator[bytes]:
         held = whole[len(whole) - rest :] if rest else b""
         for start in range(0, len(whole) - rest, step):
             yield whole[start : min(start + step, len(whole) - rest)]
+    if held:
+        yield held

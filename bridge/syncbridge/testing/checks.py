@@ -221,7 +221,8 @@ async def a_rotation_loses_nothing(opened: Opened) -> None:
             reading.cancel()
         assert counts.attempts > 1, "no connection was replaced"
         assert (counts.breaks, counts.given) == (0, total), "a connection broke, or input was not given"
-        missing = total + counts.replayed - received  # an adapter may drop part of a unit with which a connection ends
+        # An adapter may drop the part of a unit with which a connection ends.
+        missing = total + counts.replayed - received
         assert 0 <= missing <= counts.attempts * (stream.subject.unit - 1), "bytes were lost, or given twice"
 
 
