@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -212,6 +213,86 @@ async def test_a_redis_that_has_forgotten_everything_gets_it_once_more(tmp_path:
             taken = await second.take("key", "")
             assert taken is not None
             assert (audio(taken), [*taken.finals], taken.settled) == (b"foreafter", ["one"], 4)
+
+
+async def test_it_gets_it_also_if_nothing_of_the_stream_changes(
+    tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process may die before its client says the next word."""
+    monkeypatch.setattr(journal, "TOUCH_SECONDS", 600.0)
+    with redis_server(tmp_path) as redis:
+        async with process(redis, prefix) as first:
+            record = (await begun(first)).record
+            record.receive(b"audio")
+            await stored(record)
+            client = first._redis._client
+            await client.flushall()
+            async with asyncio.timeout(PATIENCE):
+                while not await client.keys("*:state"):  # noqa: ASYNC110 # nobody tells when it is there
+                    await asyncio.sleep(0)
+        async with process(redis, prefix) as second:
+            taken = await second.take("key", "")
+            assert taken is not None
+            assert audio(taken) == b"audio"
+
+
+class Ends:
+    """Stands for the switch: notes for how many seconds it is set; None: it is not."""
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+    def set(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def clear(self) -> None:
+        self.seconds = None
+
+    close = clear
+
+
+async def test_a_process_that_stands_still_ends_before_it_counts_as_dead(
+    tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise its upstream would be open still when another process opens one for the same stream."""
+    ends = Ends()
+    monkeypatch.setattr(journal, "Switch", lambda: ends)
+    with redis_server(tmp_path) as redis:
+        async with process(redis, prefix) as first:
+            owner = await begun(first)
+            assert ends.seconds is not None
+            assert ends.seconds <= journal.BEAT_LASTS - journal.KILL_BEFORE
+            ends.seconds = 0.1
+            redis.freeze()
+            async with asyncio.timeout(PATIENCE):
+                await until(lambda: ends.seconds != 0.1)  # it moves on: this process does not stand still
+            redis.thaw()
+            await first.release(owner.record)
+            async with asyncio.timeout(PATIENCE):
+                await until(lambda: ends.seconds is None)
+
+
+async def test_a_redis_that_refuses_everything_is_told_of_once(
+    tmp_path: Path, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=journal.__name__)
+    with redis_server(tmp_path) as redis:
+        async with process(redis, prefix) as first:
+            record = (await begun(first)).record
+            client = first._redis._client
+            await client.config_set("maxmemory", "1")
+            for number in range(1, 4):
+                put(record, "final")
+                await until(lambda number=number: record.deliverable == number)  # type: ignore[misc] # its default
+            await client.config_set("maxmemory", "0")
+            record.receive(b"audio")
+            await stored(record)
+    told = [entry.getMessage() for entry in caplog.records if entry.name == journal.__name__]
+    away = f"Redis at {tmp_path}/redis.sock has no memory left"
+    assert told == [
+        f"1 streams cannot be stored: {away}; finals are sent unstored",
+        "streams are stored again; 3 finals were sent unstored",
+    ]
 
 
 async def test_a_stream_whose_client_is_away_is_let_go_when_redis_is(

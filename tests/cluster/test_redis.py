@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Claim, Terms, Unavailable
+from speechbridge.cluster import FULL, HELD, Claim, Newcomer, Terms, Unavailable
 from speechbridge.cluster.redis.connection import PATIENCE, Redis
 from speechbridge.cluster.redis.leases import KEYS, RedisLeases
+from speechbridge.cluster.redis.limits import RedisUse
 from tests.helpers.redis import RedisServer, redis_server
 
 if TYPE_CHECKING:
@@ -68,6 +69,28 @@ async def test_a_redis_that_stands_still_holds_nobody_up_for_long(tmp_path: Path
                     await leases.ask([Claim("b")])
             server.thaw()
             assert await leases.renew(["a"]) == set()
+
+
+async def test_of_many_who_call_at_once_each_gets_an_answer(server: RedisServer) -> None:
+    """As when all clients of a process that died come to another one."""
+    redis = Redis(server.url, secrets.token_hex(4))
+    leases = RedisLeases(redis, Terms(1))
+    async with redis.running():
+        answers = await asyncio.gather(*(leases.ask([Claim(str(number))]) for number in range(200)))
+    assert answers.count([HELD]) == 1
+    assert answers.count([FULL]) == 199
+
+
+async def test_leases_and_limits_need_no_memory_that_is_left(tmp_path: Path) -> None:
+    """Otherwise all streams of the account would be cut, as their leases could not be renewed."""
+    with redis_server(tmp_path, "--maxmemory", "1") as server:
+        redis = Redis(server.url, "test")
+        leases, use = RedisLeases(redis, Terms(1)), RedisUse(redis, 60)
+        async with redis.running():
+            assert await leases.ask([Claim("a"), Claim("b")]) == [HELD, FULL]
+            assert await leases.renew(["a"]) == set()
+            await leases.release("a")
+            assert await use.enter({"streams": 1}, [Newcomer(["key x"], [("key x", 1)])]) == [None]
 
 
 async def test_every_key_has_an_expiry_and_the_prefix(server: RedisServer) -> None:

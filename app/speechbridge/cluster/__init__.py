@@ -28,6 +28,9 @@ A client that does not wait gets HELD or FULL by the condition of the first row,
 lease is free while the client at the head of the queue is disconnected, the lease stays free for it until its ticket
 expires. So nobody's place in the queue ever gets worse.
 
+The shared store may lose everything, as a Redis does that is restarted without its data. Then no lease is granted for a
+few seconds, in which holders renew theirs, and waiting clients get their old places back by means of `Claim.turn`.
+
 **The journal.** A resumable stream belongs to one process at a time. That process journals what another process needs
 to continue the stream (`cluster.record`). Each write also proves that the process still owns the stream. If the client
 reconnects to another process, that one takes the stream over:
@@ -53,7 +56,7 @@ after the replica's last call. A single process needs no `Use`: its `server.limi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
@@ -96,6 +99,7 @@ class Claim:
     holder: str
     ticket: str | None = None
     joins: bool = False
+    turn: str = ""  # of the answer before: with it one who waits has its place still if everything was forgotten
 
 
 class Standing(Enum):
@@ -105,18 +109,24 @@ class Standing(Enum):
     WAITING = auto()  # it has a place in the queue
     FULL = auto()  # it does not wait, and no lease is free
     TAKEN_OVER = auto()  # another connection uses its ticket, or the ticket has expired
+    NOT_KNOWN = auto()  # it does not wait, and the store has lost its data: holders have to renew their leases first
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a claim. `place` counts from 1, `wait` is an estimate in seconds; both are 0 unless it waits."""
+    """The answer to a claim. `place` counts from 1, `wait` is an estimate in seconds.
+
+    Both are 0 unless it waits, and while it is not known who waits before it.
+    """
 
     standing: Standing
     place: int = 0
     wait: float = 0.0
+    turn: str = field(default="", compare=False)
 
 
-HELD, FULL, TAKEN_OVER = Answer(Standing.HELD), Answer(Standing.FULL), Answer(Standing.TAKEN_OVER)
+HELD, FULL = Answer(Standing.HELD), Answer(Standing.FULL)
+TAKEN_OVER, NOT_KNOWN = Answer(Standing.TAKEN_OVER), Answer(Standing.NOT_KNOWN)
 
 
 class Leases(Protocol):
@@ -186,6 +196,12 @@ class Journal(Protocol):
 class Shares(Protocol):
     """The shared transcripts, by their tokens."""
 
+    async def announce(self, token: str) -> None:
+        """Have any process find a transcript that is shared from now on: whoever is told the token may read at once.
+
+        If that cannot be, it is found a moment after the first word. Cancellation: it may be found, or not.
+        """
+
     def sharing(self, token: str, before: Sequence[Entry] = ()) -> AbstractContextManager[Transcript]:
         """Share a transcript within a `with` block. Afterwards it has ended, but can be read for a while. Never waits.
 
@@ -199,6 +215,15 @@ class Shares(Protocol):
 
         Cancellation: safe.
         """
+
+    async def enter(self, token: str, transcript: Transcript, most: int) -> bool:
+        """Count one more reader of a transcript, unless it has so many at all processes; whether it may read.
+
+        Cancellation: it is not counted here; elsewhere for a while, perhaps.
+        """
+
+    def leave(self, token: str, transcript: Transcript) -> None:
+        """Count one reader less. Never waits."""
 
 
 @dataclass(frozen=True, slots=True)

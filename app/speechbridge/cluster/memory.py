@@ -167,6 +167,9 @@ class MemoryShares:
         self._transcripts: dict[str, Transcript] = {}
         self._ended: deque[str] = deque()
 
+    async def announce(self, _token: str) -> None:
+        pass
+
     @contextmanager
     def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
         transcript = self._transcripts[token] = Transcript(before)
@@ -187,3 +190,12 @@ class MemoryShares:
 
     async def find(self, token: str) -> Transcript | None:
         return self._transcripts.get(token)
+
+    async def enter(self, _token: str, transcript: Transcript, most: int) -> bool:
+        if transcript.readers >= most:
+            return False
+        transcript.readers += 1
+        return True
+
+    def leave(self, _token: str, transcript: Transcript) -> None:
+        transcript.readers -= 1

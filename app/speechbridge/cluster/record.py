@@ -48,6 +48,7 @@ class Record:
     confirmed: int = 0  # finals
     has_ended: bool = False  # the client has ended its input
     verdict: str = ""  # how the stream ended, in a format of the server; empty while it goes on
+    is_complete: bool = False  # its previous owner stored all of it, so no client has received more finals
     finals: deque[str] = field(default_factory=deque, repr=False)
     changed: Callable[[], object] = lambda: None  # called when there is more to store
     stored: Callable[[], object] = lambda: None  # called when a journal has stored more

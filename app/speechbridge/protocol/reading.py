@@ -17,8 +17,10 @@ connection.
 
 from __future__ import annotations
 
+import hmac
 import re
 import secrets
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -40,6 +42,14 @@ TOO_MANY = Close(CloseCode.CROWDED, "too many read this transcript: try again wh
 def new_token() -> str:
     """Generate a token."""
     return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def token_of(key: str) -> str:
+    """Return the token of a stream with this resume key: who has it cannot find the key, and who has neither, neither.
+
+    So a process that goes on with the stream knows the token, and nobody need keep it.
+    """
+    return urlsafe_b64encode(hmac.digest(key.encode(), b"read", "sha256")[:TOKEN_BYTES]).decode()
 
 
 def shares(query: str) -> bool:

@@ -4,7 +4,7 @@
 speech service before the connection's lease expires. So four times matter, counted from `confirmed`, the time of the
 call that renewed the lease last:
 
-    every RENEW_SECONDS          the lease is renewed. One call renews all leases of this process
+    every RENEW_SECONDS          the lease is renewed. One call renews all leases of this process, also if it has none
     DISCONNECT_AFTER             it could not be renewed: the stream is cut, and its client is asked to connect again
     lease_seconds - KILL_BEFORE  the stream could not be cut, or this process does not run: the kernel kills the process
     lease_seconds                another process may get the lease
@@ -153,7 +153,10 @@ class Places:
         except Unavailable as error:
             logger.warning("a stream is refused: %s", error)
             raise NoPlace(NOT_COUNTED) from None
-        if place is None or answer.standing is not Standing.HELD:
+        if answer.standing is Standing.NOT_KNOWN:
+            logger.warning("a stream is refused: Redis has forgotten who has a place, and is told again")
+            raise NoPlace(NOT_COUNTED)
+        if place is None:
             total = self.leases.terms.leases
             text = f"all {total} streams of the account are in use: try again when one has ended, or use queue=true"
             raise NoPlace(Close(CloseCode.TOO_MANY, text))
@@ -271,8 +274,6 @@ class Places:
             await asyncio.sleep(RENEW_SECONDS)
             async with self._calling:
                 holders = [holder for holder, place in self._held.items() if not place.is_lost]
-                if not holders and not self._unreleased:
-                    continue
                 sent = time.monotonic()
                 try:
                     lost = await self._leases.renew(holders)
@@ -280,7 +281,8 @@ class Places:
                         await self._leases.release(holder)
                         self._unreleased.discard(holder)
                 except Unavailable as error:
-                    logger.warning("%d places in the account cannot be renewed: %s", len(holders), error)
+                    if holders:
+                        logger.warning("%d places in the account cannot be renewed: %s", len(holders), error)
                     continue
             for place in [self._held[holder] for holder in holders if holder in self._held]:
                 if place.holder in lost:

@@ -98,6 +98,7 @@ class _Waiter:
         self._connection = connection
         self._ticket = ticket
         self._joins = True  # the next call joins the queue
+        self._turn = ""
         self._deadline = time.monotonic() + queue.seconds
         self._place = 0
         self._wait = 0.0
@@ -132,7 +133,7 @@ class _Waiter:
         While Redis is unavailable, a new client is refused, but one that is in the queue already waits on.
         """
         try:
-            answer, place = await self._queue.places.ask(Claim(self.holder, self._ticket, self._joins))
+            answer, place = await self._queue.places.ask(self._claim())
         except Unavailable as error:
             if not self._place:
                 logger.warning("a client cannot wait: %s", error)
@@ -140,6 +141,7 @@ class _Waiter:
             self._joins = True  # its ticket may have expired by the next answer
             return None
         self._joins = False
+        self._turn = answer.turn or self._turn
         if answer.standing is Standing.TAKEN_OVER:
             raise NoPlace(TAKEN_OVER)
         if place is None:
@@ -148,6 +150,8 @@ class _Waiter:
 
     async def _send(self, answer: Answer) -> None:
         """Send the client its place and wait, if the ones that it was sent last are no longer true."""
+        if not answer.place:
+            return
         now = time.monotonic()
         expected = max(1.0, self._wait - (now - self._sent_at))
         is_wrong = not expected / FACTOR <= max(1.0, answer.wait) <= expected * FACTOR
@@ -169,8 +173,11 @@ class _Waiter:
             text = f"no stream of the account was free within {self._queue.seconds:g} s: try again later"
             raise NoPlace(Close(CloseCode.TOO_MANY, text))
 
+    def _claim(self) -> Claim:
+        return Claim(self.holder, self._ticket, self._joins, self._turn)
+
     async def _leave(self) -> None:
-        await self._queue.places.leave(Claim(self.holder, self._ticket))
+        await self._queue.places.leave(self._claim())
 
 
 async def _read(connection: Connection, messages: list[bytes | str]) -> None:

@@ -20,11 +20,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
 
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, kind_of
+from speechbridge.protocol.reading import token_of
 from speechbridge.protocol.resume import UNKNOWN_STREAM, AudioReceived, FinalsReceived, Greeting
 from speechbridge.server.client import ClientConnection
 from speechbridge.tasks import cancel_and_wait
@@ -53,18 +54,22 @@ class About:
     """What another process needs to continue a stream, besides the other fields of its record."""
 
     session_id: str
-    read: str | None = field(default=None, repr=False)  # the token for readers, if the client shares
+    read: str | None = field(default=None, repr=False)  # the token for readers, if the client shares: that of the key
     query: str = ""  # of the request, without a key
     holder: str = ""  # the holder of the lease at the speech service
     begun: float = 0.0  # seconds since 1970
     frame: int | None = None  # bytes; an upstream can begin at multiples of it. None: at the stream's start only
 
     def encode(self) -> str:
-        return json.dumps(asdict(self))
+        """Write it, without the token: whoever sees this may not read along."""
+        return json.dumps(asdict(self) | {"read": self.read is not None})
 
     @classmethod
-    def parse(cls, text: str) -> About:
-        return cls(**json.loads(text))
+    def parse(cls, text: str, key: str) -> About:
+        """Read it, of the stream with this key. What a newer version has in addition is left out."""
+        known = {one.name for one in fields(cls)}
+        found = {name: value for name, value in json.loads(text).items() if name in known}
+        return cls(**found | {"read": token_of(key) if found.get("read") else None})
 
 
 class Covered:

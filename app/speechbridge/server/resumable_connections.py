@@ -58,9 +58,13 @@ class ResumableConnections:
         self._moves: dict[str, asyncio.Task[None]] = {}
         self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def begin(self, about: About, owner: str = "") -> ResumableConnection:
+    def new_key(self) -> str:
+        """Make a key for a new stream."""
+        return self._prefix + secrets.token_urlsafe(18)
+
+    def begin(self, about: About, owner: str = "", key: str = "") -> ResumableConnection:
         """Make the connection of a new session, to be run with `run`. `owner` is that of its API key."""
-        key = self._prefix + secrets.token_urlsafe(18)
+        key = key or self.new_key()
         return self._add(about, Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner))
 
     def _add(self, about: About, record: Record) -> ResumableConnection:
@@ -90,9 +94,10 @@ class ResumableConnections:
             record = await self.journal.take(key, owner)
             if record is None:
                 return False
-            about = About.parse(record.about)
+            about = About.parse(record.about, key)
             record.room, record.audio.unit, record.is_whole = ROOM, about.frame or 1, about.frame is None
-            if finals > record.total:  # the client got them while Redis was unavailable, so they were not stored
+            # The client got more finals while Redis was unavailable, so they were not stored.
+            if finals > record.total and not record.is_complete:
                 record.recount(finals)
             stream = self._add(about, record)
             self._keep(stream)

@@ -37,7 +37,7 @@ class ClusterSettings(Group):
         " one more is refused with 4029, or waits in the queue; 0: no limit",
     )
     readers: int = Field(
-        1000, ge=0, le=100_000, description="readers at once of one shared transcript, at each process"
+        1000, ge=0, le=100_000, description="readers at once of one shared transcript, over all processes"
     )
     share_seconds: float = Field(
         3600.0, gt=0, le=86_400, description="how long a shared transcript can be read after its stream has ended"

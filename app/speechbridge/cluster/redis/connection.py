@@ -18,7 +18,7 @@ from redis.asyncio import Redis as Client
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.client import NEVER_DECODE
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import TimeoutError as TookTooLong
 
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 PATIENCE = 2.0  # seconds; a call to a Redis on the same machine takes 0.2 ms
 BACKOFF = Backoff(0.1, 2.0)  # seconds between two attempts to subscribe
 CANCEL_AGAIN = 0.5  # seconds between two cancellations of the listener
-CONNECTIONS = 64  # at once. Calls are batched; a guess at how many are pending while Redis does not answer
+CALLS = 64  # at once, each on its own connection; further calls wait. A guess at how many are pending in a crowd
+REASONS: dict[type[Exception], str] = {
+    AuthenticationError: "does not accept the password",
+    OutOfMemoryError: "has no memory left",
+    gaierror: "cannot be reached (there is no such host)",
+}
 
 
 class Redis:
@@ -50,12 +55,13 @@ class Redis:
                 socket_timeout=PATIENCE,
                 socket_connect_timeout=PATIENCE,
                 retry=Retry(NoBackoff(), 1, (Lost,)),  # an idle connection of the pool may have been closed
-                max_connections=CONNECTIONS,
+                max_connections=CALLS + 1,  # one of them is the listener's
                 decode_responses=True,
                 client_name="speechbridge",
             )
         except (ValueError, TypeError):  # TypeError: an unknown parameter in the URL's query
             raise ValueError("write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path") from None
+        self._calls = asyncio.Semaphore(CALLS)
         self._listeners: dict[str, list[Callable[[str], object]]] = {}
         self._subscribed = asyncio.Event()
 
@@ -70,13 +76,13 @@ class Redis:
     async def run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[str | float | bytes]) -> Any:
         """Run a script, which Redis executes atomically. Raises Unavailable, within PATIENCE."""
         with _Guard(self.shown):
-            async with asyncio.timeout(PATIENCE):  # includes reconnecting and the retry
+            async with asyncio.timeout(PATIENCE), self._calls:  # includes reconnecting and the retry
                 return await script(keys=keys, args=arguments)
 
     async def read(self, key: str) -> list[bytes]:
         """Return the items of a list, undecoded. Raises Unavailable, within PATIENCE."""
         with _Guard(self.shown):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE), self._calls:
                 command: Any = self._client.execute_command  # it is not typed
                 return list(await command("LRANGE", key, 0, -1, **{NEVER_DECODE: True}))
 
@@ -148,10 +154,9 @@ def _cancelled() -> int:
 def _why(error: Exception) -> str:
     """Describe an error without its own text, which may show the URL. The error's context, if any, is more exact."""
     cause = error.__context__ if isinstance(error.__context__, Exception) else error
-    if isinstance(cause, AuthenticationError):
-        return "does not accept the password"
-    if isinstance(cause, gaierror):
-        return "cannot be reached (there is no such host)"
+    for kind, text in REASONS.items():
+        if isinstance(cause, kind) or isinstance(error, kind):
+            return text
     if isinstance(cause, SSLError):
         return f"cannot be reached (TLS failed: {cause.reason})"
     if isinstance(error, TimeoutError | TookTooLong):

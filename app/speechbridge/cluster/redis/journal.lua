@@ -10,7 +10,8 @@
 --
 -- KEYS   for each stream: state, a hash; audio, a list of byte strings; finals, a list
 --        for the call `write`, before them: the heartbeat of the process that writes
--- ARGV   write    process; ms until the heartbeat expires; for each stream the 13 values that `write` reads; its finals
+-- ARGV   write    process; ms until the heartbeat expires; for each stream the 13 values that `write` reads; its finals.
+--                 Returns whether there was a heartbeat before, and the result of each stream
 --        take     process; the owner that the stream must have; the prefix of the heartbeats' keys; the prefix of the
 --                 processes' channels; the stream
 --        disown   process
@@ -68,8 +69,8 @@ local function write(process, state, audio, finals, at)
 end
 
 if ARGV[1] == 'write' then
-  local process, results, at = ARGV[2], {}, 4
-  redis.call('SET', KEYS[1], now(), 'PX', ARGV[3])
+  local process, at = ARGV[2], 4
+  local results = {redis.call('SET', KEYS[1], now(), 'PX', ARGV[3], 'GET') and 'again' or 'first'}
   for key = 2, #KEYS, 3 do
     results[#results + 1], at = write(process, KEYS[key], KEYS[key + 1], KEYS[key + 2], at)
   end
@@ -88,7 +89,7 @@ if ARGV[1] == 'take' then
     if beat and (subscribers > 0 or now() - beat < BEATS_MS) then return {'wait'} end
   end
   redis.call('HSET', state, 'owner', process, 'number', 0)
-  return {'taken', redis.call('HMGET', state, 'about', 'begin', 'from', 'settled', 'received', 'first', 'ended', 'verdict'),
+  return {owner == '' and 'let go' or 'taken', redis.call('HMGET', state, 'about', 'begin', 'from', 'settled', 'received', 'first', 'ended', 'verdict'),
     redis.call('LRANGE', finals, 0, -1)}
 end
 

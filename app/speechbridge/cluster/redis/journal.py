@@ -2,7 +2,8 @@
 
 `journal.lua` stores the streams; this file writes those of one process. Changes are written every WRITE_SECONDS, in one
 call for all streams. If a call fails, its changes are part of the next one: each entry remembers what is stored, and a
-stream keeps what is not stored anyway. If Redis has lost a stream, the whole of it is written again.
+stream keeps what is not stored anyway. If Redis has lost its data, and so the heartbeat of this process, the whole of
+each stream is written again.
 
 While Redis is unavailable, streams go on. No audio is acknowledged, so clients keep theirs. Finals wait for one call,
 `PATIENCE` at most, and are then sent though they are not stored. If the process dies before Redis is available again,
@@ -10,7 +11,8 @@ these finals are sent twice.
 
 A process without a heartbeat for BEAT_LASTS counts as dead, though it may only be cut off from Redis. So it gives up a
 stream before that, DISCONNECT_AFTER after Redis answered last, if the client is not connected: the client may soon
-continue the stream at another process. A stream whose client is connected goes on.
+continue the stream at another process. A stream whose client is connected goes on. A process that is stopped cannot
+give up anything: the kernel kills it KILL_BEFORE it counts as dead (`cluster.switch`).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge.cluster import Elsewhere, Unavailable
 from speechbridge.cluster.record import Record
+from speechbridge.cluster.switch import Switch
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ KEYS = ("state", "audio", "finals")
 WRITE_SECONDS = 0.05  # between two calls
 BEAT_SECONDS = 0.5  # between two calls of a process that has nothing to write
 BEAT_LASTS = 18.0  # seconds without a call after which a process no longer owns its streams: as long as leases last
+KILL_BEFORE = 0.5  # seconds
 DISCONNECT_AFTER = 11.0  # seconds; as for a lease that cannot be renewed
 TOUCH_SECONDS = 10.0  # between two writes of a stream that does not change, so that it does not expire
 KEEP_LONGER = 30.0  # seconds that a stream stays stored after its client can no longer resume it
@@ -83,6 +87,8 @@ class RedisJournal:
         self._writing = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
         self._reached_at = math.inf  # when the latest call that was answered was sent
+        self._switch: Switch | None = None
+        self._unstored_before: int | None = None  # `unstored` when Redis became unavailable; None while it answers
         redis.listen(self._channels + self._process, self._asked_for)
 
     def keep(self, record: Record, lost: Callable[[], object]) -> None:
@@ -137,6 +143,7 @@ class RedisJournal:
             confirmed=int(confirmed),
             has_ended=ended == "1",
             verdict=verdict,
+            is_complete=found[0] == "let go",
         )
         record.finals.extend(found[2])
         record.restore(int(base), await self._redis.read(self._keys(name)[1]))
@@ -146,11 +153,14 @@ class RedisJournal:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write changes within the context."""
+        self._switch = Switch()
         writing = asyncio.create_task(self._run(), name="journal-writer")
         try:
             yield
         finally:
             await cancel_and_wait(writing, *self._background)
+            self._switch.close()
+            self._switch = None
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -158,10 +168,11 @@ class RedisJournal:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_SECONDS):
                     await self._change.wait()
+            now = clock()
             if not self._kept:
+                self._set_switch(now)
                 self._change.clear()
                 continue
-            now = clock()
             for kept in self._kept.values():
                 if now - kept.written_at >= TOUCH_SECONDS:
                     self._changed[kept.name] = kept
@@ -171,6 +182,16 @@ class RedisJournal:
                 except Unavailable as error:
                     self._continue_unstored(error)
             await asyncio.sleep(WRITE_SECONDS)
+
+    def _set_switch(self, since: float) -> None:
+        """Have the kernel end this process if it stands still from a time on, and has streams."""
+        if self._switch is None:
+            return
+        if self._kept:
+            now = asyncio.get_running_loop().time()
+            self._switch.set(max(0.0, since + BEAT_LASTS - KILL_BEFORE - now))
+        else:
+            self._switch.clear()
 
     def _batch(self) -> list[_Kept]:
         """Take the streams to write next: those whose changes are oldest."""
@@ -198,12 +219,16 @@ class RedisJournal:
             marks.append(mark)
         sent = asyncio.get_running_loop().time()
         try:
-            results = await self._redis.run(self._script, keys, arguments)
+            beat, *results = await self._redis.run(self._script, keys, arguments)
         except Unavailable:
             for kept in batch:
                 self._note(kept)
             raise
-        self._reached_at = sent
+        self._note_answer(sent)
+        if beat == "first":
+            for kept in [kept for kept in self._kept.values() if kept not in batch]:
+                kept.is_whole = True
+                self._note(kept)
         for kept, result, (received, total) in zip(batch, results, marks, strict=True):
             if result == "stored":
                 kept.received, kept.total, kept.is_whole, kept.written_at = received, total, False, sent
@@ -248,11 +273,21 @@ class RedisJournal:
             self._changed[kept.name] = kept
             self._change.set()
 
+    def _note_answer(self, sent: float) -> None:
+        """Note that a call that was sent at a time was answered."""
+        self._reached_at = sent
+        self._set_switch(sent)
+        if self._unstored_before is not None:
+            finals, self._unstored_before = self.unstored - self._unstored_before, None
+            logger.info("streams are stored again; %d finals were sent unstored", finals)
+
     def _continue_unstored(self, error: Unavailable) -> None:
         """Send the finals that wait to be stored, and give up streams whose clients are not connected, in time."""
-        finals = sum(kept.record.deliver_unstored() for kept in self._kept.values())
-        self.unstored += finals
-        logger.warning("%d streams cannot be stored: %s; %d finals were sent unstored", len(self._kept), error, finals)
+        self._set_switch(asyncio.get_running_loop().time())  # this process is not stopped
+        if self._unstored_before is None:  # logged once, as a call that is refused is repeated at once
+            self._unstored_before = self.unstored
+            logger.warning("%d streams cannot be stored: %s; finals are sent unstored", len(self._kept), error)
+        self.unstored += sum(kept.record.deliver_unstored() for kept in self._kept.values())
         if asyncio.get_running_loop().time() - self._reached_at >= DISCONNECT_AFTER:
             for kept in [kept for kept in self._kept.values() if not kept.record.is_connected]:
                 self.forget(kept.record)

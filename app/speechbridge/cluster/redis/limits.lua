@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- The total use of all replicas of a service. It is one script, so that each call is atomic.
 -- Times are in milliseconds of Redis' clock. If a call is executed twice, its handshakes count twice, and nothing else.
 --

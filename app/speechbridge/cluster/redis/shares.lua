@@ -7,7 +7,8 @@
 --        readers   a key that expires, unless a process with readers renews it; while it exists, messages are published
 -- ARGV   add   the channel; the transcript's name; ms until everything expires; ms until `alive` expires; "live" or
 --              "over"; the partial, or ""; the number of the first final that follows, counted from 0; finals
---        look  ms until `readers` expires; the number of finals that are known; how many more to return at most
+--        look  ms until `readers` expires; the number of finals that are known; how many more to return at most. Returns
+--              "live" or "over"; "lost", if there is no such transcript; "quiet", if `alive` has expired; then finals
 
 local finals, state, alive, readers = unpack(KEYS)
 
@@ -34,9 +35,9 @@ end
 
 if ARGV[1] == 'look' then
   local now = redis.call('GET', state)
-  if not now then return {'none'} end
+  if not now then return {'lost'} end
   redis.call('SET', readers, 1, 'PX', ARGV[2])
-  if now == 'live' and redis.call('EXISTS', alive) == 0 then now = 'over' end
+  if now == 'live' and redis.call('EXISTS', alive) == 0 then now = 'quiet' end
   local from, most = tonumber(ARGV[3]), tonumber(ARGV[4])
   local found = redis.call('LRANGE', finals, from, from + most - 1)
   if from + #found < redis.call('LLEN', finals) then now = 'live' end

@@ -4,6 +4,9 @@ The speaker's process has the transcript itself, and adds what Redis lacks (`_Wr
 no harm if a call is executed twice, or not at all, or if Redis has lost everything. A process with readers keeps a copy
 (`_Copy`): it receives published messages, and looks up what it missed every LOOK_SECONDS.
 
+If nothing is heard of a speaker's process, it may be dead; or Redis was unavailable or has lost its data, and is told
+soon. So a transcript counts as ended only after QUIET_SECONDS in which Redis answers and nothing is heard.
+
 The names of keys hold a hash of the token, so nobody can read a transcript who only sees the names.
 """
 
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge.cluster import Unavailable
 from speechbridge.cluster.memory import MemoryShares
+from speechbridge.cluster.redis.seats import Seats
 from speechbridge.cluster.transcript import Position, Transcript
 
 if TYPE_CHECKING:
@@ -32,7 +36,8 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("shares.lua")
 KEYS = ("finals", "state", "alive", "readers")
 BEAT_SECONDS = 5.0  # between two calls of a speaker's process that has nothing to add
-ALIVE_SECONDS = 20.0  # without such a call after which the process counts as dead, and its transcript as ended
+ALIVE_SECONDS = 12.0  # without such a call after which nothing is heard of the process
+QUIET_SECONDS = 8.0  # of that, after which it counts as dead: by then it has tried again, whatever happened to Redis
 LOOK_SECONDS = 2.0  # between two calls of a process with readers, which may have missed a message
 READ_SECONDS = 10.0  # without such a call after which messages are no longer published for it
 PAUSE_SECONDS = 0.5  # after a failed call
@@ -50,12 +55,20 @@ class RedisShares:
         self._own = MemoryShares(seconds)  # transcripts of speakers at this process
         self._copies: dict[str, _Copy] = {}  # transcripts of speakers at other processes, by name
         self._tasks: set[asyncio.Task[None]] = set()
+        self._seats = Seats(redis, self._begin)
         redis.listen(self.channel, self._receive)
 
     async def call(self, name: str, *arguments: str | float) -> Any:
         """Run a call of the script for the transcript of this name. Raises Unavailable."""
         keys = [self.redis.key(f"shares:{name}:{key}") for key in KEYS]
         return await self.redis.run(self._script, keys, arguments)
+
+    async def announce(self, token: str) -> None:
+        name, keep = _name(token), ALIVE_SECONDS + QUIET_SECONDS
+        with suppress(Unavailable):
+            await self.call(
+                name, "add", self.channel, name, round(keep * 1000), round(ALIVE_SECONDS * 1000), "live", "", 0
+            )
 
     @contextmanager
     def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
@@ -77,6 +90,12 @@ class RedisShares:
             self._copies[name] = copy
             self._begin(self._keep(copy), "share-copy")
         return copy.transcript
+
+    async def enter(self, token: str, transcript: Transcript, most: int) -> bool:
+        return await self._seats.enter(_name(token), transcript, most)
+
+    def leave(self, token: str, transcript: Transcript) -> None:
+        self._seats.leave(_name(token), transcript)
 
     async def _keep(self, copy: _Copy) -> None:
         try:
@@ -142,7 +161,7 @@ class _Writer:
         finals = [entry.text for entry in entries if entry.number]
         partial = "".join(entry.text for entry in entries if not entry.number)
         is_last = transcript.is_over and not transcript.has_more(position)
-        keep = shares.seconds if is_last else shares.seconds + ALIVE_SECONDS
+        keep = shares.seconds if is_last else shares.seconds + ALIVE_SECONDS + QUIET_SECONDS
         state = "over" if is_last else "live"
         known = position.finals - len(finals)
         about = (shares.channel, self._name, round(keep * 1000), round(ALIVE_SECONDS * 1000), state, partial, known)
@@ -158,6 +177,7 @@ class _Copy:
         self.transcript = Transcript()
         self.must_look = asyncio.Event()  # a message was missed, or the stream has ended
         self._shares = shares
+        self._quiet_since: float | None = None  # since when nothing is heard of its speaker's process
 
     async def look(self) -> bool:
         """Look up finals that were missed. Returns whether the transcript exists. Raises Unavailable."""
@@ -166,10 +186,19 @@ class _Copy:
             now, *found = await self._shares.call(self.name, "look", round(READ_SECONDS * 1000), known, BATCH)
             for number, text in enumerate(found, known + 1):
                 self._add(number, text)
-            if now == "over":
+            if now == "over" or self._is_dead(is_quiet=now in ("lost", "quiet")):
                 self.transcript.end()
             if len(found) < BATCH:
-                return bool(now != "none")
+                return bool(now != "lost")
+
+    def _is_dead(self, *, is_quiet: bool) -> bool:
+        """Note whether the speaker's process is not heard of; whether that has been so for too long."""
+        now = asyncio.get_running_loop().time()
+        if not is_quiet:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = now
+        return self._quiet_since is not None and now - self._quiet_since >= QUIET_SECONDS
 
     def receive(self, what: str, text: str) -> None:
         """Handle a published message."""
@@ -195,9 +224,10 @@ class _Copy:
             self.must_look.clear()
             if self.transcript.readers:
                 read_at = clock()
-            with suppress(Unavailable):  # the next look-up finds what this one missed
-                if not await self.look():
-                    self.transcript.end()
+            try:
+                await self.look()
+            except Unavailable:  # the next look-up finds what this one missed
+                self._quiet_since = None
 
 
 def _name(token: str) -> str:

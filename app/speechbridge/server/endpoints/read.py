@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -27,7 +27,8 @@ from speechbridge.server.endpoints.connection import WebSocketConnection
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Receive, Scope, Send
 
@@ -91,18 +92,20 @@ class Readers:
             raise Refused(UNKNOWN)
         return transcript
 
-    @contextmanager
-    def counted(self, transcript: Transcript) -> Iterator[None]:
-        """Count a reader within a `with` block. Raises Refused if there are too many."""
-        if transcript.readers >= self._most:
+    @asynccontextmanager
+    async def counted(self, token: str, transcript: Transcript) -> AsyncIterator[None]:
+        """Count a reader within an `async with` block. Raises Refused if there are too many.
+
+        Cancellation: while it enters, the reader is not counted.
+        """
+        if not await self._shares.enter(token, transcript, self._most):
             raise Refused(TOO_MANY)
-        transcript.readers += 1
         self._read[id(transcript)] = transcript
         self._none_reads.clear()
         try:
             yield
         finally:
-            transcript.readers -= 1
+            self._shares.leave(token, transcript)
             if transcript.readers == 0:
                 del self._read[id(transcript)]
             if not self._read:
@@ -128,7 +131,7 @@ def router(readers: Readers) -> APIRouter:
         connection = WebSocketConnection(socket)
         try:
             transcript = await readers.find(token)
-            with readers.counted(transcript):
+            async with readers.counted(token, transcript):
                 close = await _send(connection, transcript, _number(socket.query_params.get("after", "")))
         except Refused as refused:
             close = refused.close
@@ -152,7 +155,7 @@ def router(readers: Readers) -> APIRouter:
         after = _number(request.headers.get("last-event-id", ""))
         if transcript.is_over and after > len(transcript.finals):
             return Response(status_code=204, headers=HEADERS)
-        return _EventStream(readers, transcript, after)
+        return _EventStream(readers.counted(token, transcript), transcript, after)
 
     return routes
 
@@ -181,13 +184,13 @@ async def _send(connection: WebSocketConnection, transcript: Transcript, after: 
 class _EventStream(StreamingResponse):
     """The messages after the first `after` finals, as server-sent events."""
 
-    def __init__(self, readers: Readers, transcript: Transcript, after: int) -> None:
+    def __init__(self, counted: AbstractAsyncContextManager[None], transcript: Transcript, after: int) -> None:
         super().__init__(_events(transcript, after), headers=HEADERS, media_type="text/event-stream")
-        self._counted = readers.counted(transcript)
+        self._counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._counted:
+            async with self._counted:
                 if "counted" in scope:  # set by our own server, which limits connections that nothing else counts
                     scope["counted"]()
                 await super().__call__(scope, receive, send)

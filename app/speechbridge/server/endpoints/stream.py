@@ -84,9 +84,10 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
         place = await _place(connection, query, sessions, queue)
         if place is None:
             return
-        token = reading.new_token() if reading.shares(query) else None
-        if resume is not None:
-            await streams.begin(connection, request, place, token, lease)
+        key = "" if resume is None else resumable.new_key()
+        token = await _token(query, shares, place, key)
+        if key:
+            await streams.begin(connection, request, place, lease, key=key, token=token)
             return
 
         async def greet(session_id: str) -> None:
@@ -114,11 +115,20 @@ class _Streams:
         self._resumable = resumable
         self._shares = shares
 
-    async def begin(
-        self, connection: WebSocketConnection, request: StreamRequest, place: Place, token: str | None, lease: Lease
+    async def begin(  # noqa: PLR0913 # what a stream consists of
+        self,
+        connection: WebSocketConnection,
+        request: StreamRequest,
+        place: Place,
+        lease: Lease,
+        *,
+        key: str,
+        token: str | None,
     ) -> None:
         query, frame = replace(request, access_token="").query(), request.content_type.frame
-        stream = self._resumable.begin(About(new_id(), token, query, place.holder, time.time(), frame), lease.owner)
+        stream = self._resumable.begin(
+            About(new_id(), token, query, place.holder, time.time(), frame), lease.owner, key
+        )
         self._resumable.run(stream, self._run(stream, request, place, lease))
         await stream.serve(connection)
 
@@ -202,6 +212,22 @@ def _shared(
         return
     with shares.sharing(token, before) as transcript:
         yield Sharing(connection, transcript), transcript.move
+
+
+async def _token(query: str, shares: Shares, place: Place, key: str) -> str | None:
+    """Return a token for readers, if the client shares: that of the key of its stream, if it has one.
+
+    Cancellation: the place is given back.
+    """
+    if not reading.shares(query):
+        return None
+    token = reading.token_of(key) if key else reading.new_token()
+    try:
+        await shares.announce(token)
+    except BaseException:
+        await place.release(was_cut=False)
+        raise
+    return token
 
 
 async def _place(connection: WebSocketConnection, query: str, sessions: Sessions, queue: Queue) -> Place | None:

@@ -50,7 +50,7 @@ class Child:
         self._process: asyncio.subprocess.Process
         self._channel: Channel
         self._closed = asyncio.Event()
-        self._pending: deque[socket.socket] = deque()  # connections given to it that it has not taken yet
+        self._pending: deque[tuple[socket.socket, str]] = deque()  # connections given to it that it has not taken yet
         self._asked: dict[int, asyncio.Future[None]] = {}  # requested reports
         self._waiting_since: float | None = None  # since when an answer is due; None: none is
 
@@ -102,8 +102,8 @@ class Child:
                 asked.set_result(None)
         return status
 
-    def orphans(self) -> list[socket.socket]:
-        """Return the connections that it was given and did not take before it died."""
+    def orphans(self) -> list[tuple[socket.socket, str]]:
+        """Return the connections that it was given and did not take before it died, each with its head: see `give`."""
         left = list(self._pending)
         self._pending.clear()
         return left
@@ -122,8 +122,8 @@ class Child:
         return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
 
     def give(self, connection: socket.socket, head: str = "") -> None:
-        """Give it a connection. A copy is kept until the worker has taken it."""
-        self._pending.append(connection)
+        """Give it a connection, and what has been read of it. A copy is kept until the worker has taken it."""
+        self._pending.append((connection, head))
         self.connections += 1
         self.given_at = time.monotonic()
         self._expect()
@@ -147,7 +147,7 @@ class Child:
     def _handle(self, message: Message, connection: socket.socket | None) -> None:
         if "taken" in message:
             if self._pending:
-                self._pending.popleft().close()
+                self._pending.popleft()[0].close()
         elif "over" in message:
             self.connections -= 1
         elif "loaded" in message:

@@ -30,8 +30,9 @@ class Door:
         self._listeners = listeners
         self._running = running
         self._is_open = False
-        self._waiting: list[socket.socket] = []  # connections accepted while no worker runs
+        self._waiting: list[tuple[socket.socket, str]] = []  # connections accepted while no worker runs
         self._pause: asyncio.TimerHandle | None = None
+        self.can_move = False  # a stream, to another worker than its own
         for listener in listeners:
             listener.setblocking(False)
             bound_stalls(listener)
@@ -44,15 +45,15 @@ class Door:
             for listener in self._listeners:
                 asyncio.get_running_loop().add_reader(listener, self._accept, listener)
         waiting, self._waiting = self._waiting, []
-        for connection in waiting:
-            self._hand_out(connection)
+        for connection, head in waiting:
+            self._hand_out(connection, head)
 
     def close(self) -> None:
         """Close the listeners."""
         self._wait()
         if self._pause is not None:
             self._pause.cancel()
-        for each in (*self._listeners, *self._waiting):
+        for each in (*self._listeners, *(connection for connection, _ in self._waiting)):
             each.close()
 
     def died(self, child: Child) -> None:
@@ -60,13 +61,13 @@ class Door:
         orphans = child.orphans()
         if not self._running():
             self._wait()
-        for connection in orphans:
-            self._hand_out(connection)
+        for connection, head in orphans:
+            self._hand_out(connection, head)
 
     def hand_on(self, child: Child, message: Message, connection: socket.socket) -> None:
-        """Give a connection to the worker that owns its stream; back to `child`, which refuses it, if that is gone."""
+        """Give a connection to the worker that owns its stream; back to `child`, if that is gone or does not answer."""
         owner = next((each for each in self._running() if each.name == message["hand_on"]), child)
-        owner.give(connection, message["head"])
+        (child if owner.is_late() and self.can_move else owner).give(connection, message["head"])
 
     def _wait(self) -> None:
         """Stop accepting: connections wait in the listeners' backlog."""
@@ -90,10 +91,10 @@ class Door:
                 return
             self._hand_out(connection)
 
-    def _hand_out(self, connection: socket.socket) -> None:
+    def _hand_out(self, connection: socket.socket, head: str = "") -> None:
         """Give a connection to the worker with the fewest, of those that are not late; ties take turns."""
         workers = self._running()
         if workers:
-            min(workers, key=lambda each: (each.is_late(), each.connections, each.given_at)).give(connection)
+            min(workers, key=lambda each: (each.is_late(), each.connections, each.given_at)).give(connection, head)
         else:  # the last worker has just died
-            self._waiting.append(connection)
+            self._waiting.append((connection, head))

@@ -91,6 +91,7 @@ class Supervisor:
             stack.push_async_callback(self._answers.close)
             self._take_signals(stack)
             await self._start_redis(stack)
+            self._door.can_move = bool(self._redis_url)
             await self._join_replicas(stack)
             if await self._start_recognizer(stack):
                 await self._run_workers()
