@@ -23,7 +23,7 @@ from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.server.speech import choose
 from speechbridge.settings import Settings
 from syncbridge import Bridge
-from tests.helpers.grpc_services import DIALECTS, Call, Said, serving, settings_for
+from tests.helpers.grpc_services import DIALECTS, Call, SpeechResult, serving, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,9 +34,9 @@ CHUNK = bytes(3200)  # 100 ms
 REQUEST = StreamRequest(ContentType.raw())
 
 
-def echo(call: Call) -> Iterator[Said]:
+def echo(call: Call) -> Iterator[SpeechResult]:
     for number, _ in enumerate(call.audio()):
-        yield Said((("word", 0.0, 0.1),), number / 10, is_final=False)
+        yield SpeechResult((("word", 0.0, 0.1),), number / 10, is_final=False)
 
 
 def alone(name: str, address: str) -> Callable[[Iterator[bytes]], Any]:

@@ -111,9 +111,9 @@ def row(fault: str, result: Result) -> tuple[object, ...]:
         sum(result.breaks.values()),
         sum(len(stream.given) for stream in result.streams),
         max(stream.most_open for stream in result.streams),
-        f"{result.lost_samples} samples, {sum(heard.missing for heard in result.heard)} words",
-        sum(heard.doubled for heard in result.heard),
-        sum(heard.off for heard in result.heard),
+        f"{result.lost_samples} samples, {sum(received.missing for received in result.received)} words",
+        sum(received.doubled for received in result.received),
+        sum(received.off for received in result.received),
         f"{result.worst():.2f}",
         f"{result.seconds:.0f}",
     )

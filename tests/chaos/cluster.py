@@ -30,7 +30,7 @@ from speechbridge.recognizer.server import serving as serving_upstream
 from tests.helpers import spoken
 from tests.helpers.breaking_upstream import KINDS, Stream, Upstream, faults
 from tests.helpers.command import serving, url_in
-from tests.helpers.crowd import Heard
+from tests.helpers.crowd import Received
 from tests.helpers.cutting import Wire, cut_wire
 from tests.helpers.redis import RedisServer, redis_server
 
@@ -112,7 +112,7 @@ class Outcome:
     """What happened to one client's stream."""
 
     stream: Stream
-    heard: Heard
+    received: Received
     cuts: int = 0
     restarts: int = 0
     silence: float = 0.0  # the longest time without a message, in seconds
@@ -126,11 +126,11 @@ async def speak(url: str, name: str, stream: Stream, pace: float, outcome: Outco
         try:
             await reading
         except Broken as broken:
-            outcome.heard.trouble.append(f"{name} ended with {broken.close}")
+            outcome.received.trouble.append(f"{name} ended with {broken.close}")
         outcome.cuts, outcome.restarts = resumable.cuts, resumable.restarts
         if resumable.close != Close(1000, END_OF_INPUT):
-            outcome.heard.trouble.append(f"{name} ended with {resumable.close}")
-        outcome.heard.ends(stream)
+            outcome.received.trouble.append(f"{name} ended with {resumable.close}")
+        outcome.received.ends(stream)
 
 
 async def send(resumable: ResumableStream, stream: Stream, pace: float) -> None:
@@ -147,7 +147,7 @@ async def read(resumable: ResumableStream, stream: Stream, outcome: Outcome) -> 
     async for message in resumable:
         now = time.monotonic()
         outcome.silence, last = max(outcome.silence, now - last), now
-        outcome.heard.hear(message, stream)
+        outcome.received.add(message, stream)
 
 
 async def disturb(replicas: Replicas, redis: RedisServer, options: argparse.Namespace) -> None:
@@ -196,7 +196,7 @@ async def run(options: argparse.Namespace) -> bool:
     for stream in streams.values():
         stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
     upstream = CountingUpstream(streams)
-    outcomes = {name: Outcome(stream, Heard()) for name, stream in streams.items()}
+    outcomes = {name: Outcome(stream, Received()) for name, stream in streams.items()}
     begun = time.monotonic()
     async with (
         serving_upstream(upstream, handshake_timeout=None) as far,
@@ -223,9 +223,9 @@ def report(
     took: float,
 ) -> bool:
     everyone = outcomes.values()
-    trouble = [f"{name}: {text}" for name, outcome in outcomes.items() for text in outcome.heard.trouble]
+    trouble = [f"{name}: {text}" for name, outcome in outcomes.items() for text in outcome.received.trouble]
     lost = sum(outcome.stream.lost for outcome in everyone)
-    missing, doubled, off = (sum(getattr(o.heard, name) for o in everyone) for name in ("missing", "doubled", "off"))
+    missing, doubled, off = (sum(getattr(o.received, name) for o in everyone) for name in ("missing", "doubled", "off"))
     displaced = sum(outcome.stream.displaced for outcome in everyone)
     most_of_one = max(outcome.stream.most_open for outcome in everyone)
     print(*trouble[:40], sep="\n")

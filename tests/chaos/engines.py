@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.helpers.crowd import Result
-    from tests.helpers.grpc_services import Call, Said
+    from tests.helpers.grpc_services import Call, SpeechResult
 
 REFUSALS = {"UNAUTHENTICATED": 4001, "PERMISSION_DENIED": 4001, "INVALID_ARGUMENT": 4002, "NOT_FOUND": 4002}
 AT_ONCE = 5.0  # seconds in which a refusal reaches its client, on a busy machine
@@ -46,11 +46,11 @@ def arguments() -> argparse.Namespace:
 class Refusing:
     """A handler that refuses clients whose vocabulary is the name of a status; the others it leaves to another one."""
 
-    def __init__(self, handle: Callable[[Call], Iterator[Said]]) -> None:
+    def __init__(self, handle: Callable[[Call], Iterator[SpeechResult]]) -> None:
         self.calls: Counter[str] = Counter()
         self._handle = handle
 
-    def __call__(self, call: Call) -> Iterator[Said]:
+    def __call__(self, call: Call) -> Iterator[SpeechResult]:
         name = name_of(call.config)
         if name in REFUSALS:
             self.calls[name] += 1

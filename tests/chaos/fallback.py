@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.helpers.breaking_upstream import Stream
     from tests.helpers.crowd import Result
-    from tests.helpers.grpc_services import Call, Said
+    from tests.helpers.grpc_services import Call, SpeechResult
 
 FIRST, SECOND = "google v2", "riva"
 HEAD = (
@@ -43,7 +43,7 @@ class Side:
         self._here: set[str] = set()
         self._lock = threading.Lock()
 
-    def __call__(self, call: Call) -> Iterator[Said]:
+    def __call__(self, call: Call) -> Iterator[SpeechResult]:
         name = name_of(call.config)
         with self._lock:
             self.calls += 1
@@ -60,7 +60,7 @@ class Side:
         with self._lock:
             for name in self._here:
                 stream = self._streams[name]
-                stream.breaks_now("death", len(stream.given) - 1)
+                stream.note_break("death", len(stream.given) - 1)
 
 
 async def dying(first: Side, times: int, seconds: float, addresses: asyncio.Queue[str]) -> None:

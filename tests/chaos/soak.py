@@ -26,7 +26,7 @@ from speechbridge.recognizer.server import serving as serving_upstream
 from tests.helpers import spoken
 from tests.helpers.breaking_upstream import KINDS, Stream, Upstream, faults
 from tests.helpers.command import serving, url_in
-from tests.helpers.crowd import Heard
+from tests.helpers.crowd import Received
 from tests.helpers.cutting import cut_wire
 from tests.helpers.processes import descriptors, status
 
@@ -54,14 +54,14 @@ class Totals:
     doubled: int = 0
     trouble: list[str] = field(default_factory=list)
 
-    def add(self, name: str, stream: Stream, heard: Heard, cuts: int) -> None:
+    def add(self, name: str, stream: Stream, received: Received, cuts: int) -> None:
         """Count a stream that ended; of one that was left no more is due than what came."""
         self.cuts += cuts
         self.breaks += stream.breaks.total()
         self.samples += stream.lost if stream.is_ended else 0
-        self.missing += heard.missing
-        self.doubled += heard.doubled
-        self.trouble += [f"{name}: {text}" for text in heard.trouble]
+        self.missing += received.missing
+        self.doubled += received.doubled
+        self.trouble += [f"{name}: {text}" for text in received.trouble]
         if stream.is_ended and stream.lost:
             self.trouble.append(f"{name}: {stream.lost} samples were given to no connection")
 
@@ -86,36 +86,36 @@ class Soak:
             length = int(dice.uniform(SHORTEST, LONGEST) / spoken.SECONDS) * spoken.UTTERANCE
             stream = self._upstream.streams[name] = Stream(length, faults(KINDS, BREAKS_EVERY, dice))
             stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
-            heard, cuts = await self._speak(name, stream, dice)
-            self._totals.add(name, stream, heard, cuts)
+            received, cuts = await self._speak(name, stream, dice)
+            self._totals.add(name, stream, received, cuts)
 
-    async def _speak(self, name: str, stream: Stream, dice: random.Random) -> tuple[Heard, int]:
-        heard = Heard()
+    async def _speak(self, name: str, stream: Stream, dice: random.Random) -> tuple[Received, int]:
+        received = Received()
         request = StreamRequest(ContentType.raw(), {"metadata": name})
         departs = dice.uniform(0.1, 0.9) * stream.length if dice.random() < DEPARTS else None
         async with AsyncExitStack() as stack:
             wire = await stack.enter_async_context(cut_wire(self._url, lambda: dice.randrange(*CUT_AFTER)))
             resumable = await stack.enter_async_context(connect_resumable(wire.url, request))
-            reading = asyncio.create_task(self._read(resumable, stream, heard))
+            reading = asyncio.create_task(self._read(resumable, stream, received))
             try:
                 await self._send(resumable, stream, departs)
                 if departs is not None:
                     self._totals.left += 1
-                    return heard, resumable.cuts
+                    return received, resumable.cuts
                 await reading
             finally:
                 reading.cancel()
                 with suppress(asyncio.CancelledError):
                     await reading
             if resumable.close != Close(1000, END_OF_INPUT):
-                heard.trouble.append(f"ended with {resumable.close}")
-            heard.ends(stream)
+                received.trouble.append(f"ended with {resumable.close}")
+            received.ends(stream)
             self._totals.ended += 1
-            return heard, resumable.cuts
+            return received, resumable.cuts
 
-    async def _read(self, resumable: ResumableStream, stream: Stream, heard: Heard) -> None:
+    async def _read(self, resumable: ResumableStream, stream: Stream, received: Received) -> None:
         async for message in resumable:
-            heard.hear(message, stream)
+            received.add(message, stream)
 
     async def _send(self, resumable: ResumableStream, stream: Stream, departs: float | None) -> None:
         begun = time.monotonic()

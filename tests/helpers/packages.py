@@ -1,4 +1,4 @@
-"""Clients of other people's packages, in a process and a version of their own."""
+"""Runs clients of other projects' packages in a process of their own, in any version."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PATIENCE = 180.0  # seconds, for a process of clients
 
 @cache
 def installed(requirement: str, folder: Path) -> Path:
-    """Install a package, with what it needs, into a folder."""
+    """Install a package and its dependencies into a folder."""
     subprocess.run([*PIP, "install", "--target", folder, requirement], check=True, timeout=PATIENCE)
     return folder
 
 
 def run(script: Path, job: Mapping[str, Any], packages: Path | None = None) -> list[dict[str, Any]]:
-    """Run a script with the packages of a folder, or with those installed here; return what each connection saw."""
+    """Run a script with the packages of a folder, or the installed ones; return the JSON object of each connection."""
     variables = {} if packages is None else {"PYTHONPATH": str(packages)}
     ran = subprocess.run(
         [sys.executable, script, json.dumps(job)],
