@@ -1,4 +1,4 @@
-"""The first engine dies and heals under running streams: what the command measures, in little."""
+"""The first engine's service stops and returns while streams run: a short run of `python -m tests.chaos.fallback`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_no_word_is_lost_or_doubled_when_the_first_engine_dies_and_heals()
 
 
 def test_a_cut_word_counts_if_a_client_hears_it_of_the_connection_that_cut_it() -> None:
-    """A server that dies says a final for the word that it was in the middle of, and nobody hears it."""
+    """A server that dies may send a final with half a word, which no client receives: that does not count."""
     stream, received = Stream(spoken.UTTERANCE), Received()
     stream.cut_by.add((0, 1))
     start, stop = (place / RATE for place in spoken.word(0))

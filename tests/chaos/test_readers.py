@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READERS = 1000
-AT_ONCE = 50  # that connect
+AT_ONCE = 50  # connections made at once
 FINALS = 20
 PATIENCE = 300.0  # seconds, for a thousand readers on a busy machine
 QUIET: dict[str, Any] = {"compression": None, "ping_interval": None, "open_timeout": 60, "close_timeout": 0.1}
@@ -28,14 +28,14 @@ SHARED = f"{STREAM}&share=true"
 
 
 def echoes(audio: Iterator[bytes]) -> Iterator[str]:
-    """Say a final for each chunk: its number, and when it was sent."""
+    """Yield a final for each chunk, with the time at which it was sent."""
     for number, chunk in enumerate(audio):
         sent = chunk.decode().strip("\0")
         yield Final(number, number + 1.0, (Element(sent, ts=number, end_ts=number + 0.5),)).encode()
 
 
 async def delays(reader: ClientConnection) -> list[float]:
-    """Read to the end; return how long after it was sent each final came."""
+    """Read to the end; return the delay of each final since its chunk was sent."""
     found: list[float] = []
     try:
         while True:
@@ -48,7 +48,7 @@ async def delays(reader: ClientConnection) -> list[float]:
 
 
 async def speak(speaker: ClientConnection) -> list[float]:
-    """Send a chunk every half second; return how long after it was sent each final came."""
+    """Send a chunk every half second; return the delay of each final."""
 
     async def send() -> None:
         for _ in range(FINALS):
@@ -67,9 +67,9 @@ def p99(found: list[float]) -> float:
 
 
 async def test_a_thousand_readers_have_each_final_soon_and_hold_the_speaker_up_no_more_than_a_little() -> None:
-    # Nobody reads its log, which would fill the pipe.
-    said = {"SPEECHBRIDGE_START": "tests.chaos.test_readers:echoes", "SPEECHBRIDGE_LOG_LEVEL": "warning"}
-    with serving(**said) as (_, announced):
+    # Nobody reads its log: a full pipe would stop it.
+    settings = {"SPEECHBRIDGE_START": "tests.chaos.test_readers:echoes", "SPEECHBRIDGE_LOG_LEVEL": "warning"}
+    with serving(**settings) as (_, announced):
         url = url_in(announced)
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
             alone = await stack.enter_async_context(connect(url + SHARED, proxy=None, compression=None))
@@ -83,9 +83,9 @@ async def test_a_thousand_readers_have_each_final_soon_and_hold_the_speaker_up_n
                 readers += await asyncio.gather(*(stack.enter_async_context(one) for one in dialled))
             reading = [asyncio.create_task(delays(reader)) for reader in readers]
             during = await speak(speaker)
-            heard = await asyncio.gather(*reading)
-    assert [len(one) for one in heard] == [FINALS] * READERS
-    every = [delay for one in heard for delay in one]
+            read = await asyncio.gather(*reading)
+    assert [len(one) for one in read] == [FINALS] * READERS
+    every = [delay for one in read for delay in one]
     print(
         f"\n{READERS} readers: finals within {p99(every) * 1000:.0f} ms (p99); the speaker's within"
         f" {p99(during) * 1000:.0f} ms (p99, median {sorted(during)[FINALS // 2] * 1000:.1f}), before within"
@@ -95,7 +95,7 @@ async def test_a_thousand_readers_have_each_final_soon_and_hold_the_speaker_up_n
 
 
 def talks_much(audio: Iterator[bytes]) -> Iterator[str]:
-    """Say a megabyte for each chunk."""
+    """Yield a final of a megabyte for each chunk."""
     for number, _ in enumerate(audio):
         yield Final(number, number + 1.0, (Element("x" * 2**20, ts=number, end_ts=number + 0.5),)).encode()
 
@@ -126,5 +126,5 @@ async def test_one_that_does_not_read_is_gone_within_45_seconds(kind: str) -> No
         await speaker.close()
         async with client(server, f"/read/{token}") as other:
             await other.close()
-    print(f"\na reader that did not read, by {kind}: gone after {took:.0f} s")
+    print(f"\na reader that did not read, over {kind}: dropped after {took:.0f} s")
     assert took < 45
