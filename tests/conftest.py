@@ -74,6 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
+    hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)  # for `make check`
     hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine must not fail a test
     hypothesis.settings.load_profile("any machine")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT by default

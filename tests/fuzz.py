@@ -212,7 +212,7 @@ def any_results_are_told_as_deepgrams(given: tuple[str, list[Partial | Final]]) 
     except BadRequest:
         return
     for nth, message in enumerate(said):
-        for event in told.heard(message, from_finalize=nth % 2 == 0) + told.passed(message.end_ts):
+        for event in told.messages_for(message, from_finalize=nth % 2 == 0) + told.utterance_end(message.end_ts):
             json.dumps(event, allow_nan=False)
             if event["type"] != "Results":
                 continue

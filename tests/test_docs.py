@@ -58,6 +58,14 @@ def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_the_pages_that_errors_and_settings_name_are_there() -> None:
+    """A message that names a page sends its reader there."""
+    code = [path for folder in ("app", "bridge") for path in (ROOT / folder).rglob("*.py")]
+    named = {page for path in code for page in re.findall(r"docs/[\w-]+\.md", path.read_text())}
+    assert {page for page in named if not (ROOT / page).exists()} == set()
+    assert "docs/embedding.md" in named
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_no_mark_of_a_merge_is_left(page: Path) -> None:
     assert not re.search(r"^(<<<<<<<|=======|>>>>>>>)( |$)", page.read_text(), re.MULTILINE)
@@ -80,20 +88,21 @@ def test_every_example_compiles(page: Path) -> None:
 
 @pytest.mark.parametrize("page", reference.TABLES)
 def test_a_reference_says_what_is_in_the_code(page: str) -> None:
-    assert reference.written(page, reference.TABLES[page]()) == (ROOT / "docs" / page).read_text()
+    is_true = reference.written(page, reference.TABLES[page]()) == (ROOT / "docs" / page).read_text()
+    assert is_true, f"docs/{page} differs from the code: python -m tests.reference writes it"
 
 
 def test_every_close_code_is_described() -> None:
     rows = re.findall(r"^\| ([\d, ]+)\b.*\| (.*) \|$", (ROOT / "docs" / "close-codes.md").read_text(), re.MULTILINE)
     described = {int(code): retry for codes, retry in rows for code in codes.split(", ")}
     never_sent = {CloseCode.GOING_AWAY, CloseCode.NO_CODE, CloseCode.ABNORMAL, CloseCode.TRY_AGAIN_LATER}
-    assert described.keys() == {int(code) for code in CloseCode if code not in never_sent}
+    assert described.keys() == {int(code) for code in CloseCode if code not in never_sent}, "docs/close-codes.md"
     permanent = {code for code in described if not Close(code).is_retryable}
     assert permanent == {code for code in permanent if described[code].startswith("no")}
 
 
 def test_every_behaviour_of_a_fake_is_described() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "engines.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "bridge" / "README.md").read_text(), re.MULTILINE)
     assert rows == [behaviour.name for behaviour in Behaviour]
 
 

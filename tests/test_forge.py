@@ -37,3 +37,14 @@ def test_a_workflow_makes_what_the_makefile_has(workflow: Path) -> None:
     made = set(re.findall(r"\bmake ([a-z]+)", workflow.read_text()))
     assert made
     assert made <= targets
+
+
+def test_the_tests_run_on_each_python_that_is_promised() -> None:
+    """Those that are not promised yet may fail."""
+    classified = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    (first, last), *_ = re.findall(r"Python (3\.\d+) to (3\.\d+)", (ROOT / "docs" / "versions.md").read_text())
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text()
+    (matrix,) = re.findall(r"python: \[(.*)\]", workflow)
+    may_fail = re.findall(r"continue-on-error: .*matrix\.python == '(3\.\d+)'", workflow)
+    assert (classified[0], classified[-1]) == (first, last)
+    assert [*classified, *may_fail] == re.findall(r'"(3\.\d+)"', matrix)

@@ -196,7 +196,7 @@ def test_addresses_that_kubernetes_sets_are_ignored_with_one_warning(monkeypatch
     settings = Settings.read()
     assert (settings.port, settings.idle_seconds, settings.relay_url) == (8000, 600.0, "ws://example.org")
     [warning] = environment_warnings()
-    assert warning.startswith("ignored, as an address stands where a number belongs")
+    assert warning.startswith("ignored, because the value is an address, not a number")
     assert warning.endswith(": SPEECHBRIDGE_IDLE_SECONDS, SPEECHBRIDGE_PORT")
 
 

@@ -2,8 +2,8 @@
 
     from speechbridge import ContentType, StreamRequest, connect
 
-They are loaded when they are first used, so that importing a part of this package costs no more than that part. The
-service is made by `speechbridge.server.create_app`.
+Each is loaded when it is first used, so that importing one part of this package does not load the others. The service
+is made by `speechbridge.server.create_app`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
-if not TYPE_CHECKING:  # or a type checker would accept any name
+if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
@@ -74,11 +74,11 @@ if not TYPE_CHECKING:  # or a type checker would accept any name
 
 
 def _version() -> str:
-    from importlib import metadata  # noqa: PLC0415 # takes longer to load than all of this module
+    from importlib import metadata  # noqa: PLC0415 # it takes longer to load than the rest of this module
 
     try:
-        return metadata.version("live-speech-bridge")  # as pyproject.toml names it
-    except metadata.PackageNotFoundError:  # run from its sources, without an installation
+        return metadata.version("live-speech-bridge")  # the distribution's name in pyproject.toml
+    except metadata.PackageNotFoundError:  # it runs from its sources, and is not installed
         return "unknown"
 
 

@@ -1,4 +1,4 @@
-"""Audio for a recognizer: from any sample rate and any number of channels to 16 kHz mono."""
+"""Converts audio of any sample rate and any number of channels to 16 kHz mono, for a recognizer."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import soxr  # type: ignore[import-untyped] # ships no stubs
 RATE = 16000  # samples a second: the rate that the recognizer's models were trained at
 SAMPLE = 2  # bytes of one S16LE sample
 
-# Chunks that may follow the samples of a WAV. Anything else there, beyond the size that the file tells, are samples.
+# Chunks that may follow the samples of a WAV. Any other data after the declared size of the samples is more samples.
 WAV_CHUNKS = frozenset(
     {b"LIST", b"id3 ", b"ID3 ", b"bext", b"fact", b"cue ", b"smpl", b"PEAK", b"JUNK", b"iXML", b"afsp", b"_PMX"}
 )
 
 
 class Converter:
-    """Turn interleaved S16LE into 16 kHz mono S16LE, piece by piece.
+    """Converts interleaved S16LE to 16 kHz mono S16LE, piece by piece.
 
-    Pieces may be of any length: an incomplete frame (one sample of each channel) waits for the next piece. Channels are
-    averaged. 16 kHz mono is not changed. Memory is bounded by one piece and a few milliseconds.
+    Pieces may have any length: an incomplete frame (one sample of each channel) waits for the next piece. Channels are
+    averaged. 16 kHz mono is passed on unchanged. It holds at most one piece and a few milliseconds of audio.
     """
 
     def __init__(self, rate: int, channels: int = 1) -> None:
@@ -30,7 +30,7 @@ class Converter:
         self._rest = b""
 
     def feed(self, pcm: bytes) -> bytes:
-        """Return the converted audio so far: often a little less than was fed, because the filter looks ahead."""
+        """Return the audio converted so far: often a little less than was fed, because the filter looks ahead."""
         pcm = self._rest + pcm
         whole = len(pcm) - len(pcm) % (SAMPLE * self._channels)
         self._rest = pcm[whole:]
@@ -41,7 +41,7 @@ class Converter:
     def finish(self) -> bytes:
         """Return the resampler's last samples. An incomplete frame at the very end is dropped.
 
-        Nothing may be fed afterwards.
+        `feed` must not be called afterwards.
         """
         return b"" if self._resampler is None else self._convert(b"", last=True)
 

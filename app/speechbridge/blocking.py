@@ -1,4 +1,4 @@
-"""Blocking calls that nothing can interrupt and that may never return: a DNS lookup above all."""
+"""Blocking calls that cannot be interrupted and may never return, such as a DNS lookup."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ T = TypeVar("T")
 
 
 async def in_own_thread(call: Callable[[], T], name: str) -> T:
-    """Make a blocking call in a daemon thread of its own, called `name`; return or raise what the call does.
+    """Make a blocking call in a new daemon thread called `name`; return its result, or raise its exception.
 
-    In one of asyncio's own threads, a call that hangs would keep others waiting, and keep `asyncio.run` from returning.
+    In one of asyncio's own threads, a call that hangs would delay other calls, and keep `asyncio.run` from returning.
 
-    Cancellation: returns at once. The thread is left behind; it ends when its call does, and the result is dropped.
+    Cancellation: takes effect at once. The thread ends when its call does, and the result is dropped.
     """
     loop = asyncio.get_running_loop()
-    found: asyncio.Future[T] = loop.create_future()
+    future: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if found.done():  # it was cancelled
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if future.done():  # it was cancelled
             return
         if error is None:
-            found.set_result(result)  # type: ignore[arg-type] # without an error there is a result
+            future.set_result(result)  # type: ignore[arg-type] # without an error there is a result
         else:
-            found.set_exception(error)
+            future.set_exception(error)
 
     def run() -> None:
         result, error = None, None
         try:
             result = call()
-        except Exception as failure:  # noqa: BLE001 # raised in the task that waits
+        except Exception as failure:  # noqa: BLE001 # it is raised in the task that waits
             error = failure
         with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(finish, result, error)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await found
+    return await future

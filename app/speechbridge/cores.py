@@ -1,9 +1,10 @@
-"""Which core a process keeps to.
+"""Pins processes to CPU cores.
 
-A Python process runs on one core at a time, and a thread that is woken on another core waits for the interpreter there.
-Kept to one core, a service takes less CPU, and its worst delays are shorter.
+A Python process executes Python code on one core at a time. If a thread is woken on another core, it occupies that core
+only to wait for the interpreter's lock. A service that is pinned to one core takes less CPU, and its worst delays are
+shorter.
 
-Only where the platform can (Linux): elsewhere `allowed` is empty, and nobody is kept to a core.
+Pinning works on Linux only. Elsewhere `allowed` is empty, and no process is pinned.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 PROCESSES = Path("/proc")
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, and in how many of the clock
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, per this period in microseconds
 
-# Sets the affinity of the program that it becomes, and so of all its threads: those of its imports, too.
+# Pins itself, then becomes the program, so that all the program's threads are pinned, even those of its imports.
 BECOME = "import os,sys;os.sched_setaffinity(0,map(int,sys.argv[1].split(',')));os.execv(sys.argv[2],sys.argv[2:])"
 
 
 def allowed() -> tuple[int, ...]:
-    """Return the cores that this process may use; empty where a process cannot choose."""
+    """Return the cores that this process may use; empty where processes cannot be pinned."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def count() -> int:
-    """Return how many processes can run at once: the cores that are allowed, and no more than a container's share."""
+    """Return how many processes can run at once: the number of allowed cores, or a container's lower quota."""
     cores = len(allowed()) or os.cpu_count() or 1
     with suppress(OSError, ValueError):  # no container, or one without a quota: "max 100000"
         share, period = map(int, QUOTA.read_text().split())
@@ -41,10 +42,10 @@ def count() -> int:
 
 
 def choose(cores: Collection[int], number: int) -> list[int]:
-    """Choose a core for each of so many processes: different ones, as long as there are any.
+    """Choose a core for each of `number` processes; different cores, unless there are too few.
 
-    Those come first to which the fewest other processes keep, such as another service of ours. Ties are decided by
-    chance, as two services may be started at one moment.
+    Cores to which the fewest other processes are pinned come first. Ties are broken at random, because two services may
+    start at the same moment.
     """
     taken = _taken()
     ordered = sorted(cores, key=lambda core: (taken[core], random.random()))  # noqa: S311 # no secret
@@ -52,10 +53,10 @@ def choose(cores: Collection[int], number: int) -> list[int]:
 
 
 def _taken() -> Counter[int]:
-    """Count the processes that keep to each core. The kernel's own have no memory, and do not count."""
+    """Count the processes that are pinned to each core, without the kernel's own, which have no VmRSS."""
     found: Counter[int] = Counter()
     for status in PROCESSES.glob("[0-9]*/status"):
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the process has ended
             lines = status.read_text(errors="replace").splitlines()
             fields = dict(line.split(":\t", 1) for line in lines if line.startswith(("Cpus_allowed_list", "VmRSS")))
             core = fields.get("Cpus_allowed_list", "")
@@ -65,14 +66,14 @@ def _taken() -> Counter[int]:
 
 
 def keep_to(core: int) -> None:
-    """Keep this process to a core: all threads that it has, and those that it begins. Linux only."""
+    """Pin this process to a core: all its threads, and those that it starts later. Linux only."""
     for thread in (PROCESSES / "self/task").iterdir():
-        with suppress(ProcessLookupError):  # it has ended
+        with suppress(ProcessLookupError):  # the thread has ended
             os.sched_setaffinity(int(thread.name), {core})
 
 
 def command(cores: Collection[int], *words: str) -> list[str]:
-    """Return the command that runs another one on these cores alone; on all that we may use, if there are none."""
+    """Return a command that runs another one on these cores only; the command itself if `cores` is empty."""
     if not cores:
         return list(words)
     return [sys.executable, "-I", "-S", "-c", BECOME, ",".join(map(str, cores)), *words]

@@ -1,4 +1,4 @@
-"""Importing: functions that settings name as `package.module:callable`, and what is not to be imported."""
+"""Imports functions that settings name as `package.module:callable`, and hides modules from libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str) -> Callable[..., Any]:
-    """Import `package.module:callable`, from the working directory too. Raises ValueError with what is wrong."""
+    """Import `package.module:callable`, also from the working directory. Raises ValueError that says what is wrong."""
     module_name, _, name = path.partition(":")
     if not (module_name and name):
         raise ValueError(f"{path!r} is not of the form package.module:callable")
@@ -31,10 +31,10 @@ def load(path: str) -> Callable[..., Any]:
 
 @contextmanager
 def _working_directory_first() -> Iterator[None]:
-    """Look for modules in the working directory first, as `python -m` does; a console script does not look there.
+    """Search the working directory for modules first, as `python -m` does; a console script does not search it at all.
 
-    Afterwards it comes last. What the user's module imports later is still found, but a file of the user's that is
-    named like a library (websockets.py, say) does not take the place of one that uvicorn imports when it starts.
+    Afterwards it is searched last. So modules that the user's module imports later are still found, but a file of the
+    user's that is named like a library (websockets.py, say) does not replace one that uvicorn imports later.
     """
     here = str(Path.cwd())
     was_there = here in sys.path or "" in sys.path
@@ -50,7 +50,10 @@ def _working_directory_first() -> Iterator[None]:
 
 @contextmanager
 def hidden(name: str) -> Iterator[None]:
-    """Keep a library from importing another one, for which it has no use here, unless that is imported already."""
+    """Make the import of a module fail within the context, so that a library does without it.
+
+    It has no effect if the module is imported already.
+    """
     if name in sys.modules:
         yield
         return

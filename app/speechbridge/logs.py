@@ -1,7 +1,8 @@
-"""The format of the log: one line per event, JSON unless stderr is a terminal. The only import of python-json-logger.
+"""The format of the log: one line per event, JSON unless stderr is a terminal.
 
-The code logs through the standard library. A line that belongs to a session has its id. The session's task sets it, and
-the worker thread runs in a copy of that task's context. Threads that an SDK starts itself have no session id.
+The code logs through the standard library; python-json-logger is imported here only. A line that belongs to a session
+has the session's id. The session's task sets the id, and the worker thread runs in a copy of that task's context.
+Threads that an SDK starts itself have no session id.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ JSON = JsonFormatter(
     ["levelname", "name", "message"],
     rename_fields={"levelname": "level", "name": "logger", "exc_info": "traceback"},
     timestamp="time",
-    reserved_attrs=[*RESERVED_ATTRS, "color_message", "websocket"],  # uvicorn's and websockets' own extras
+    reserved_attrs=[*RESERVED_ATTRS, "color_message", "websocket"],  # extras of uvicorn and websockets, not logged
 )
 
 TOKEN = re.compile(r"(access_token=)[^&\s\"'\\]+")
 
-READER = re.compile(r"(/read/)[^\s/.\"']+")  # the path of those who read along; `protocol.reading` has it
+READER = re.compile(r"(/read/)[^\s/.\"']+")  # the path of a shared transcript, with its token; see `protocol.reading`
 
 SERVERS = ("uvicorn.error", "uvicorn.access", "gunicorn.access", "hypercorn.access", "hypercorn.error")
 
@@ -44,7 +45,7 @@ session_id: ContextVar[str] = ContextVar("session_id")
 
 
 def configure(level: str, form: Format = "auto", worker: str = "") -> None:
-    """Log to stderr from now on: `auto` is text on a terminal, JSON elsewhere. Each line names the worker, if given.
+    """Log to stderr from now on. `auto` is text on a terminal, JSON elsewhere. Each line names `worker`, if given.
 
     Python's warnings and uncaught exceptions are logged as well, so that nothing else writes to stderr.
     """
@@ -62,7 +63,7 @@ def configure(level: str, form: Format = "auto", worker: str = "") -> None:
 
 
 class WithoutQueries(logging.Filter):
-    """Remove the query of each URL that a server logs: it holds access tokens. Some clients encode the "?"."""
+    """Removes the query from each URL that a server logs, because it may hold an access token."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -73,14 +74,14 @@ class WithoutQueries(logging.Filter):
 
 
 def _without_query(arg: object) -> object:
-    """Cut a URL, or a request's first line, where its query begins, and a reader's token; what comes after it stays."""
+    """Remove the query, and a reader's token, from a URL or a request's first line. Some clients encode the "?"."""
     if not isinstance(arg, str):
         return arg
     return READER.sub(r"\1...", re.sub(r"(\?|%3F)\S*", "", arg, flags=re.IGNORECASE))
 
 
 def hide_queries() -> None:
-    """Hide access tokens from the log of any server that runs the application, whoever started it. Idempotent."""
+    """Keep access tokens out of the log of any ASGI server that may run the application. Idempotent."""
     for name in SERVERS:
         found = logging.getLogger(name)
         if not any(isinstance(present, WithoutQueries) for present in found.filters):
@@ -88,14 +89,14 @@ def hide_queries() -> None:
 
 
 class Stderr(logging.StreamHandler[TextIO]):
-    """Writes to stderr, without access tokens. Our own lines hold none, but a library's or an exception's may."""
+    """Writes to stderr, without access tokens. Our own lines hold none, but those of libraries or exceptions may."""
 
     def format(self, record: logging.LogRecord) -> str:
         return READER.sub(r"\1...", TOKEN.sub(r"\1...", super().format(record)))
 
 
 def add_session(record: logging.LogRecord) -> bool:
-    """Add the session's id to a record that was made within one. A filter that lets every record pass."""
+    """Add the session's id to a record that was made within a session. A filter that lets every record pass."""
     if (session := session_id.get(None)) is not None:
         record.session = session
     return True
@@ -110,7 +111,7 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
     logger.critical("the program ends with %s", kind.__name__, exc_info=(kind, error, trace))
 
 
-def _log_thread_uncaught(died: threading.ExceptHookArgs) -> None:
-    if died.exc_type is not SystemExit and died.exc_value is not None:
-        name = died.thread.name if died.thread else "?"
-        logger.error("thread %s died", name, exc_info=(died.exc_type, died.exc_value, died.exc_traceback))
+def _log_thread_uncaught(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit and args.exc_value is not None:
+        name = args.thread.name if args.thread else "?"
+        logger.error("thread %s died", name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))

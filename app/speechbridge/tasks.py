@@ -1,4 +1,4 @@
-"""Ending tasks: cancel them, and wait until they have ended."""
+"""Cancels tasks, and waits until they have ended."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks or futures, and return once all of them have ended. Those that have ended already are fine.
+    """Cancel tasks or futures, and return once all of them have ended. Some may have ended already.
 
-    What they return or raise is dropped; whoever wants it asks the task afterwards.
+    Their results and exceptions are not raised here; the caller can ask the tasks for them afterwards.
 
-    Cancellation: the tasks are cancelled once more, which cuts a slow clean-up short; CancelledError is raised once
+    Cancellation: the tasks are cancelled once more, which interrupts a slow clean-up, and CancelledError is raised once
     all of them have ended. So no task outlives its owner, and no cancellation of the owner is lost.
     """
     for task in tasks:

@@ -1,4 +1,4 @@
-"""A bound on the last words of an SDK whose streams cannot be resumed."""
+"""A time limit for the last responses of an SDK whose streams cannot be resumed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from syncbridge.timer import Timer, Watch
     from syncbridge.types import Attempt
 
-STOP_SECONDS = 1.0  # for an SDK to stop once it is aborted; then it is told of
+STOP_SECONDS = 1.0  # for an SDK to stop once it is aborted; after that `on_stuck`'s callback is called
 
 
 class Bounded(Generic[In, Out]):
-    """A start function whose SDK is aborted if it gives no response for so many seconds once its input has ended.
+    """A start function whose SDK is aborted if, after the end of its input, it gives no response for `seconds`.
 
         bounded = Bounded(Attempt(sdk, abort), 30.0)
         async with Bridge(bounded, abort=abort) as bridge:
             ...
 
-    Raises Stuck then, whatever the SDK makes of its abort. To be called once.
+    It then raises Stuck, whatever the SDK itself raises when it is aborted. It can be called once.
     """
 
     def __init__(self, attempt: Attempt[In, Out], seconds: float, timer: Timer = TIMER) -> None:
@@ -36,15 +36,14 @@ class Bounded(Generic[In, Out]):
         self._timer = timer
         self._lock = threading.Lock()  # guards the next four
         self._watchdog = Watchdog(None, seconds)
-        self._has_ended = False  # the input
-        self._is_delivering = False  # a response waits for its reader
-        self._stops_by = math.inf  # when it must have stopped, as it was aborted
+        self._is_delivering = False  # the reader has not taken the latest response yet
+        self._stops_by = math.inf  # finite once the SDK was aborted: the time by which it must have stopped
         self._watch: Watch | None = None
-        self._tell: Callable[[str], object] = lambda _why: None
+        self._report: Callable[[str], object] = lambda _why: None
 
-    def on_stuck(self, tell: Callable[[str], object]) -> None:
-        """Have `tell` called, from another thread, with why its SDK is stuck if it does not even stop then."""
-        self._tell = tell
+    def on_stuck(self, report: Callable[[str], object]) -> None:
+        """Have `report` called, from another thread, with the reason, if the SDK was aborted and does not stop."""
+        self._report = report
 
     def __call__(self, feed: Iterator[In]) -> Iterator[Out]:
         """Yield the SDK's responses."""
@@ -52,7 +51,7 @@ class Bounded(Generic[In, Out]):
         try:
             yield from self._responses(feed)
         except Exception as error:
-            if self._is_stuck:  # what the SDK makes of the abort is its own affair
+            if self._is_stuck:  # the SDK's error is a consequence of the abort
                 raise Stuck(self._watchdog.why) from error
             raise
         finally:
@@ -72,7 +71,7 @@ class Bounded(Generic[In, Out]):
                 yield response
                 self._is_delivering = False
                 with self._lock:
-                    self._watchdog.settled(self._timer.time())  # each response does, as none says what it settles
+                    self._watchdog.settled(self._timer.time())  # any response counts: none says what it settles
         finally:
             close(responses)
 
@@ -96,7 +95,7 @@ class Bounded(Generic[In, Out]):
                 return self._watchdog.due
             self._stops_by = now + STOP_SECONDS
         if is_aborted:
-            self._tell(self._watchdog.why)
+            self._report(self._watchdog.why)
             return math.inf
         if self._attempt.abort is not None:
             self._attempt.abort()

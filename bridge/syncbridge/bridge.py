@@ -14,30 +14,32 @@ channel; the SDK iterates it wherever it likes.
 **Five waits** can last for ever, so each is woken by every way in which a bridge can end:
 
     1. the loop in send(), inbound full         woken by room, or by the channel's end
-    2. the SDK in the feed, inbound empty       woken by an item (perhaps after `linger`), or by the channel's end
+    2. the SDK in the feed, inbound empty       woken by an item (with `linger`: later), or by the channel's end
     3. the worker in put(), outbound full       woken by room, or by the channel's end
     4. the loop in `async for`, outbound empty  woken by a response, or by the channel's end
     5. a thread inside the SDK (recv, send)     woken by `abort` only; while it connects, by its own timeout only
 
-**Five ways to end**, and what each does:
+**Five ways to end**, and what each does. A channel that *finishes* still gives out its items; one that is *cut* drops
+them.
 
-    end()                   inbound finishes: the feed gives the rest and stops; the SDK gives its last responses;
-                            outbound drains
-    the SDK finishes        inbound is cut (wakes 1, 2); outbound finishes: it drains, then ends the iteration, with
-                            Early if the input was not ended and all taken
+    end()                   inbound finishes: the feed yields the remaining items and stops; the SDK gives its last
+                            responses; outbound drains
+    the SDK finishes        inbound is cut (wakes 1, 2); outbound finishes: it drains, then the iteration ends. It ends
+                            with Early if the caller had not ended the input, or the SDK had not taken all of it
     the SDK raises          the same; after the last response the iteration raises the SDK's exception
     cancel(), or the body   both channels are cut (wakes 1 to 4), abort is called (wakes 5); leaving waits for the
-    raises or is cancelled  worker, at most the grace
-    the worker does not     after the grace it is abandoned: counted, logged with its stack; its slot stays taken
-    stop
+    raises or is cancelled  worker, at most the grace period
+    the worker does not     after the grace period it is abandoned: counted, and logged with its stack; its slot stays
+    stop                    taken
 
-**What is guaranteed.** Order. No loss while nobody cancels and the SDK takes its input: what send() accepted comes
-out of the feed, what the SDK yielded comes out of the iteration. One outcome, set before the outbound channel ends,
-so that whoever sees the end can read it. The first error is never masked by a later one. The loop never blocks.
+**What is guaranteed.** Items keep their order. Nothing is lost while nobody cancels and the SDK takes its input: what
+send() accepted comes out of the feed, and what the SDK yielded comes out of the iteration. There is exactly one
+outcome. It is set before the outbound channel ends, so that whoever sees the end can read it. The first error is never
+masked by a later one. The loop never blocks.
 
 **What is not.** When the SDK finishes or fails before it took all input, the rest is dropped: the iteration raises, and
-statistics() tells how much. A thread that waits inside the SDK cannot be stopped without its help: give `abort`, and
-give the SDK timeouts.
+statistics() shows how much. A thread that waits inside the SDK cannot be stopped from outside: give `abort`, and give
+the SDK timeouts.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHARED_POOL = WorkerPool(64)  # for bridges that are given none; a guess at what a program without a plan can bear
+SHARED_POOL = WorkerPool(64)  # for bridges that are given no pool; 64 is a guess
 
 
 class Bridge(Generic[In, Out]):
@@ -78,21 +80,21 @@ class Bridge(Generic[In, Out]):
             async for response in bridge:  # ... while another reads
                 ...
 
-    Several tasks may send, or read: each item goes to the SDK once, each response to one of the readers.
+    Several tasks may send, and several may read: each item goes to the SDK once, each response to one of the readers.
 
     `start` is the SDK (see `Start`). `abort`, if given, must wake a thread that waits inside the SDK. It is called
     from the loop or the worker, must not block, and may be called twice, also before the SDK has connected. `join`,
-    if given, makes one item of all that wait in the queue, for an SDK to which their boundaries mean nothing (for
-    audio as bytes: `b"".join`). `pool` gives the thread; `name` names it. `waited` is called with a direction and the
-    seconds that an item was queued, for one item in 16; it is called on the loop and in threads, and must not block.
+    if given, merges all queued items into one, for an SDK to which the items' boundaries mean nothing (for audio as
+    bytes: `b"".join`). `pool` gives the thread; `name` names it. `waited` is called with a direction and the seconds
+    that an item was queued, for one item in 16; it is called on the loop and in threads, and must not block.
 
-    A `start` that is async, or returns one response in place of an iterable, fails with WrongStart, as an SDK does.
+    If `start` is async, or returns one response in place of an iterable, the iteration raises WrongStart.
 
-    Entering raises Overloaded at once when the pool has no worker free. Leaving, whichever way, cancels what still
-    runs and waits for the worker, at most `limits.grace` seconds; it never masks the body's exception.
+    Entering raises Overloaded at once when the pool has no free worker. Leaving always cancels an SDK that still runs,
+    and waits for the worker for at most `limits.grace` seconds. It never masks the body's exception.
 
-    Cancellation: a task cancelled in the body leaves like any other. One cancelled again while it waits for the
-    worker leaves at once; the worker has its grace all the same before it counts as abandoned.
+    Cancellation: a task that is cancelled in the body leaves as described above. If it is cancelled again while it
+    waits for the worker, it leaves at once; the worker is still abandoned only after the whole grace period.
     """
 
     def __init__(  # noqa: PLR0913 # all but the first can be left out
@@ -127,7 +129,7 @@ class Bridge(Generic[In, Out]):
             raise RuntimeError("a bridge is entered once: make a new one")
         self._slot = self._pool.try_acquire()
         if self._slot is None:
-            raise Overloaded(f"all {self._pool.total} workers are taken")
+            raise Overloaded(f"all {self._pool.total} workers are in use")
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
 
@@ -138,7 +140,7 @@ class Bridge(Generic[In, Out]):
         try:
             self._slot.run(lambda: context.run(self._work), name=self._name, done=notify)
         except RuntimeError as error:
-            raise Overloaded("the system has no thread to give") from error
+            raise Overloaded("the system cannot start a thread") from error
         return self
 
     async def __aexit__(
@@ -160,31 +162,31 @@ class Bridge(Generic[In, Out]):
     async def send(self, item: In, *, linger: float = 0.0) -> None:
         """Give one item to the SDK, waiting while `limits.inbound` items are ahead of it.
 
-        An SDK that waits for input need not be woken for each of many small items. With `linger`, it is woken so many
-        seconds after the first item that lingers; or before, when an item comes without `linger`, or finds no room, or
-        the input ends.
+        An SDK that waits for input need not be woken for each of many small items. With `linger`, it is woken this many
+        seconds after the first item that it has not taken; or earlier, when an item comes without `linger`, or finds
+        no room, or the input ends.
 
-        Raises Closed after `end` or `cancel` or once the SDK has finished, Broken once it has failed; the item was
-        not taken then. A send that waits for room while `end` is called is refused likewise.
+        Raises Closed after `end` or `cancel` or once the SDK has finished, and Broken once it has failed; the item was
+        not taken then. If `end` is called while a send waits for room, that send raises Closed, too.
 
         Cancellation: the item was not taken.
         """
         if self._slot is None:
-            raise RuntimeError("send inside `async with`: nothing takes items yet")
+            raise RuntimeError("call `send` inside `async with`: the bridge is not open yet")
         try:
             await self._inbound.send(item, linger)
         except AsyncQueueShutDown:
             raise self._refusal() from (self._outcome.error if isinstance(self._outcome, Failed) else None)
 
     def end(self) -> None:
-        """Half-close: no more input; the output goes on. Idempotent, thread-safe, never waits."""
+        """Half-close: no more input; responses still arrive. Idempotent, thread-safe, never waits."""
         self._ended = True
         self._inbound.finish()
 
     def cancel(self) -> None:
         """Stop now: drop both queues and abort the SDK. Idempotent, thread-safe, never waits.
 
-        Responses that were not read yet are lost, and counted. Leaving the bridge waits for the worker.
+        Responses that were not read yet are lost, and counted. It is leaving the bridge that waits for the worker.
         """
         if self._cancelled:
             return
@@ -200,14 +202,14 @@ class Bridge(Generic[In, Out]):
     async def __anext__(self) -> Out:
         """Return the next response, waiting for it.
 
-        After the last one it ends, if the SDK finished once it had taken all input up to `end`. If the SDK finished
-        before that, it raises Early: some input was not heard. It raises the SDK's own exception if that failed, and
-        Closed if the bridge was cancelled.
+        After the last response the iteration ends, if the SDK finished after it had taken all input up to `end`. If the
+        SDK finished before that, this raises Early: some input was not transcribed. If the SDK failed, this raises the
+        SDK's own exception; if the bridge was cancelled, Closed.
 
         Cancellation: no response is lost.
         """
         if self._slot is None:
-            raise RuntimeError("iterate inside `async with`: nothing gives responses yet")
+            raise RuntimeError("iterate inside `async with`: the bridge is not open yet")
         try:
             return await self._outbound.receive()
         except AsyncQueueShutDown:
@@ -269,10 +271,10 @@ class Bridge(Generic[In, Out]):
         self._worker_over.set()
 
     def _abandon(self) -> None:
-        assert self._slot is not None  # noqa: S101 # entered, or nothing could be left
+        assert self._slot is not None  # noqa: S101 # only called when the bridge was entered
         stack = self._slot.abandon()
         self._settle(Abandoned(stack))
-        logger.warning("%s: the worker did not stop and is abandoned; it stands at\n%s", self._name, stack)
+        logger.warning("%s: the worker did not stop and is abandoned; its stack:\n%s", self._name, stack)
         self._worker_over.set()  # it still runs, but leaving has waited long enough
 
     # ---- the worker's side -------------------------------------------------------------------------------------------
@@ -282,21 +284,21 @@ class Bridge(Generic[In, Out]):
         try:
             responses = started(self._start, queue_to_generator(self._inbound, self._join))
             if self._cancelled:
-                # cancel() came while `start` connected, when abort had nothing to close yet. If it comes after this
-                # line instead, its own abort finds the connection: both orders are covered.
+                # cancel() was called while `start` connected, when abort had nothing to close yet. If it is called
+                # after this check instead, its own abort finds the connection: both orders are covered.
                 self._call_abort()
             for response in responses:
                 self._outbound.put(response)
         except SyncQueueShutDown as error:
-            # From put(), when the caller has left: nobody reads further responses. On Python 3.13 this is
-            # queue.ShutDown, which an SDK may also raise for reasons of its own.
+            # Raised by put() when the caller has left and reads no more responses. On Python 3.13 this is
+            # queue.ShutDown, which an SDK may also raise for its own reasons.
             self._settle(Finished() if self._cancelled else Failed(error))
         except BaseException as error:  # noqa: BLE001 # an SDK may raise anything; the reader of the responses gets it
             self._settle(Failed(error))
         else:
             self._settle(Finished())
-        # The outcome is set before anybody is woken who may read it. The input is cut before the responses are closed,
-        # because closing may wait for an SDK thread that waits in the feed.
+        # The outcome is set before any reader of it is woken. The input is cut before the responses are closed, because
+        # closing may wait for an SDK thread that waits in the feed.
         self._inbound.cut()
         close(responses)
         self._outbound.finish()
@@ -309,7 +311,7 @@ class Bridge(Generic[In, Out]):
         try:
             if self._abort is not None:
                 self._abort()
-        except (Exception, SystemExit, GeneratorExit):  # an SDK may raise anything; the bridge ends all the same
+        except (Exception, SystemExit, GeneratorExit):  # an SDK may raise anything; the bridge must still end
             logger.exception("%s: abort failed", self._name)
 
 
@@ -328,12 +330,12 @@ def _presentable(error: BaseException) -> BaseException:
 
 
 async def pump(source: AsyncIterable[In], bridge: Bridge[In, Out]) -> bool:
-    """Send everything of `source`, then end the input. Returns whether everything was taken.
+    """Send everything of `source`, then end the input. Returns True if the bridge accepted everything.
 
-    False: the bridge ended first. The reader of the responses gets the reason; it is not raised here as well.
-    What `source` raises is raised, and the input is left open then, so that half a stream is not taken for a whole.
+    It returns False if the bridge ended first. The reader of the responses gets the reason; it is not raised here.
+    If `source` raises, so does this, and the input is left open, so that half a stream is not taken for a whole one.
 
-    Cancellation: the item at hand was not sent, and the input is left open.
+    Cancellation: the item that was being sent is not sent, and the input is left open.
     """
     try:
         async for item in source:

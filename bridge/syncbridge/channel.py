@@ -1,9 +1,10 @@
-"""A bounded queue between the event loop and one thread. The only import of janus.
+"""A bounded queue between the event loop and one thread. janus is imported here only.
 
-janus holds the items and ends the queue. Only its public methods are used, and nobody waits in it: the waits are our
-own. janus wakes a coroutine by way of a task and a condition, which takes two more turns of the loop for each item, and
-it wakes a thread for each of many small items that could be taken together. Also added here: a consumer that always
-finds items lets the loop run now and then, and a loop that was closed already does no harm.
+janus holds the items and shuts the queue down. Only its public methods are used, and only those that never wait: the
+waits are implemented here. janus wakes a coroutine through a task and a condition, which takes two more iterations of
+the loop for each item, and it wakes a thread for each of many small items that could be taken together. Two more things
+are added here: a coroutine that always finds items, or room, yields to the loop now and then; and a loop that is closed
+already causes no error.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ __all__ = ["AsyncQueueShutDown", "Channel", "SyncQueueShutDown"]
 T = TypeVar("T")
 
 YIELD_EVERY = 16  # items that a coroutine handles before it lets the loop run: a guess, about 0.5 ms of work
-TIMED = 16  # the wait of one item in so many is measured: two clock calls then, two comparisons otherwise
+MEASURED_EVERY = 16  # the wait of one item in 16 is measured: that costs two calls of a clock, else two comparisons
 
 
 class Channel(Generic[T]):
     """A FIFO of at most `room` items, used in one direction.
 
-    The loop calls `send` and `receive`, from any number of tasks; one thread calls `put` or `get`. `finish` is the
-    natural end, called by the putting side: what is in the queue still comes out. `cut` is the abrupt one, callable
-    from any thread: the queue is emptied and every wait on either side ends at once.
+    Either the loop calls `send`, from any number of tasks, and one thread calls `get`; or the thread calls `put`, and
+    the loop calls `receive`. `finish` is the graceful end, called by the putting side: queued items still come out.
+    `cut` is the abrupt one, callable from any thread: the queue is emptied, and every wait on either side ends at once.
 
     After either end, `put` and `get` raise SyncQueueShutDown, `send` and `receive` AsyncQueueShutDown.
 
-    `waited` is told how many seconds an item was in the queue, of one item in `TIMED`, by the side that took it.
+    `waited` is called with the seconds that an item was queued, for one item in `MEASURED_EVERY`, by the side that took
+    the item.
     """
 
     def __init__(self, room: int, waited: Callable[[float], object] | None = None) -> None:
@@ -46,17 +48,17 @@ class Channel(Generic[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_waiters: list[asyncio.Future[None]] = []  # touched on the loop only
         self._waited = waited
-        self.awaited = False  # somebody waits on the loop: the thread must notify it
+        self.loop_waiting = False  # a task waits on the loop: the thread must notify it
         self._thread_waiter = threading.Lock()  # the thread waits by acquiring it; to release it wakes the thread
         self._thread_waiter.acquire()
         self._lingering: asyncio.TimerHandle | None = None
         self._is_over = False
         self.thread_waiting = False  # the thread waits: the loop must wake it
-        # Items put in, which the putting side alone counts, before each; and taken out, which the getting side counts,
-        # after each. So plain integers are exact, and what is between them has room for all that is in the queue.
+        # `entered` is counted by the putting side alone, before each item; `left` by the getting side alone, after each
+        # item. So plain integers are exact, and their difference is never less than the number of queued items.
         self.entered = self.left = 0
-        self.peak = 0  # the greatest depth there was
-        self._timed = 0  # the number of the item whose wait is measured: set by the putter, cleared by the getter
+        self.peak = 0  # the greatest depth so far
+        self._measured = 0  # the number of the item whose wait is measured: set by the putter, reset by the getter
         self._put_at = 0.0
 
     def qsize(self) -> int:
@@ -67,7 +69,8 @@ class Channel(Generic[T]):
     async def send(self, item: T, linger: float = 0.0) -> None:
         """Put from the loop, waiting for room. Cancellation: the item was not put.
 
-        A thread that waits is woken `linger` seconds after the first item that lingers, or when one finds no room.
+        A thread that waits is woken `linger` seconds after the first item that it has not taken, or as soon as an item
+        finds no room.
         """
         if (self.entered + 1) % YIELD_EVERY == 0:  # nothing else lets the loop run while there is room
             await asyncio.sleep(0)
@@ -98,18 +101,19 @@ class Channel(Generic[T]):
             self.wake()
         return item
 
-    async def _wait_on_loop(self, is_stuck: Callable[[], bool]) -> None:
-        """Wait until the thread has changed something, if the queue is stuck.
+    async def _wait_on_loop(self, must_wait: Callable[[], bool]) -> None:
+        """Wait until the thread has changed the queue, if `must_wait` says so.
 
-        The thread does not notify of a change that comes before `awaited` is set, but `is_stuck` is called after that.
+        The thread does not report a change that it makes before `loop_waiting` is set. That is harmless: `must_wait` is
+        called after it is set, and sees the change.
         """
-        self.wake()  # nothing lingers while the loop waits
+        self.wake()  # the thread must not wait for more items while the loop waits for the thread
         self._loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._loop_waiters.append(waiter)
         try:
-            self.awaited = True
-            if is_stuck():
+            self.loop_waiting = True
+            if must_wait():
                 await waiter
         finally:
             self._loop_waiters.remove(waiter)
@@ -136,7 +140,7 @@ class Channel(Generic[T]):
             self.entered -= 1
             raise
         self.peak = max(self.peak, depth)
-        if self.awaited:
+        if self.loop_waiting:
             self._notify_loop()
 
     def get(self) -> T:
@@ -145,14 +149,14 @@ class Channel(Generic[T]):
             self._wait_in_thread(self._is_empty)
         item = self._sync.get_nowait()
         self._count_out()
-        if self.awaited:
+        if self.loop_waiting:
             self._notify_loop()
         return item
 
-    def _wait_in_thread(self, is_stuck: Callable[[], bool]) -> None:
-        """Wait until the loop has changed something, if the queue is stuck. As `_wait_on_loop` does."""
+    def _wait_in_thread(self, must_wait: Callable[[], bool]) -> None:
+        """Wait until the loop has changed the queue, if `must_wait` says so. The race is that of `_wait_on_loop`."""
         self.thread_waiting = True
-        if is_stuck():
+        if must_wait():
             self._thread_waiter.acquire()
 
     # ---- either side -------------------------------------------------------------------------------------------------
@@ -164,52 +168,52 @@ class Channel(Generic[T]):
         return not self._sync.qsize() and not self._is_over
 
     def _count_in(self) -> int:
-        """Count an item, before the other side can take it. Returns the depth that the queue has with it."""
+        """Count an item, before the other side can take it. Returns the depth of the queue, this item included."""
         self.entered += 1
-        if self.entered % TIMED == 0 and not self._timed:
-            self._put_at, self._timed = time.perf_counter(), self.entered
+        if self.entered % MEASURED_EVERY == 0 and not self._measured:
+            self._put_at, self._measured = time.perf_counter(), self.entered
         return self.entered - self.left
 
     def _count_out(self) -> None:
         self.left += 1
-        if self.left == self._timed:
+        if self.left == self._measured:
             if self._waited is not None:
                 self._waited(time.perf_counter() - self._put_at)
-            self._timed = 0
+            self._measured = 0
 
     def _release_thread(self) -> None:
-        """Have the thread look at the queue again. From any thread; once too often is harmless: it looks, and waits."""
-        try:  # noqa: SIM105 # `suppress` is three calls, and this is for each item
+        """Have the thread check the queue again. Thread-safe. A call too many is harmless: the thread waits again."""
+        try:  # noqa: SIM105 # `suppress` is three calls, and this runs for each item
             self._thread_waiter.release()
-        except RuntimeError:  # it was released before, and the thread has not acquired it yet
+        except RuntimeError:  # it is released already, and the thread has not acquired it yet
             pass
 
     def _notify_loop(self) -> None:
-        """Wake the loop, which waits. From any thread. Two may notify of one change, which is harmless likewise."""
-        self.awaited = False
+        """Wake the tasks that wait on the loop. Thread-safe. A call too many is harmless: they wait again."""
+        self.loop_waiting = False
         if self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(self._release_loop)
-            except RuntimeError:  # the loop is closed, and whoever waited is gone with it
+            except RuntimeError:  # the loop is closed, and no task waits on it any more
                 self._loop = None
 
     def _release_loop(self) -> None:
-        """Have all that wait on the loop look again: one that is cancelled now must not keep the change to itself."""
+        """Wake every task, not only one: if that one were cancelled now, the others would miss the change."""
         for waiter in self._loop_waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     def finish(self) -> None:
-        """End after what is in the queue. For the putting side, after its last put: one that still waits is refused."""
+        """End once the queued items are taken. Called by the putting side; a put that still waits for room raises."""
         self._shutdown(immediate=False)
 
     def cut(self) -> None:
-        """End now and drop what is in the queue."""
+        """End now and drop the queued items."""
         self._shutdown(immediate=True)
 
     def _shutdown(self, *, immediate: bool) -> None:
         self._queue.shutdown(immediate)
         self._is_over = True
         self._release_thread()
-        if self.awaited:
+        if self.loop_waiting:
             self._notify_loop()

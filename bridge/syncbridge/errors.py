@@ -4,18 +4,18 @@
     ├── Closed       you ended the bridge, or the SDK finished: nothing more can be sent
     ├── Broken       the SDK failed; `__cause__` is its own exception
     ├── Overloaded   no worker is free: try again later, or elsewhere
-    ├── Early        the SDK's responses ended before its input was ended and all taken
-    ├── Stuck        an attempt of a resumable stream did not answer in time, and was aborted
-    └── WrongStart   the start function is not a sync generator, or yields the wrong type; a TypeError, too
+    ├── Early        the SDK's responses ended before the input did, or before the SDK had taken all input
+    ├── Stuck        the SDK did not answer in time, and was aborted
+    └── WrongStart   the start function is not a sync generator, or yields the wrong type; also a TypeError
 
-An SDK's failure reaches the reader of the responses as the SDK's own exception, unchanged.
+When an SDK fails, the reader of the responses gets the SDK's own exception, unchanged.
 """
 
 from __future__ import annotations
 
 
 class BridgeError(Exception):
-    """The root of what this package raises by itself."""
+    """The root of this package's own errors."""
 
 
 class Closed(BridgeError):
@@ -27,7 +27,7 @@ class Broken(BridgeError):
 
 
 class Overloaded(BridgeError):
-    """Every worker of the pool is taken."""
+    """Every worker of the pool is in use."""
 
 
 class WrongStart(BridgeError, TypeError):
@@ -35,8 +35,8 @@ class WrongStart(BridgeError, TypeError):
 
 
 class Early(BridgeError):
-    """The SDK's responses ended, without an error, before its input was ended and all taken: the rest was not heard."""
+    """The SDK's responses ended, without an error, before the input did, or before the SDK had taken all input."""
 
 
 class Stuck(BridgeError):
-    """An attempt did not answer in time, or did not go on, and was aborted. `__cause__` is its SDK's error, if any."""
+    """The SDK did not answer in time, or did not go on, and was aborted. `__cause__` is the SDK's error, if any."""

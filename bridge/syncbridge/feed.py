@@ -1,4 +1,4 @@
-"""From the synchronous side of a queue to the generator an SDK takes."""
+"""Turns the synchronous side of a queue into the generator that an SDK takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class SyncSource(Protocol[T_co]):
-    """Something with a blocking `get` that raises janus.SyncQueueShutDown at its end: a janus queue's `sync_q`."""
+    """A queue whose blocking `get` raises janus.SyncQueueShutDown at its end, like a janus queue's `sync_q`."""
 
     def get(self) -> T_co: ...
 
@@ -23,13 +23,13 @@ class SyncSource(Protocol[T_co]):
 
 
 def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None = None) -> Generator[T]:
-    """Yield what comes out of `queue`, in order, until it is shut down.
+    """Yield the items of `queue`, in order, until it is shut down.
 
-    With `join` (for bytes: `b"".join`) all that lies in the queue is yielded as one item. Nothing waits for that: an
-    SDK that keeps up gets each item by itself, and one that fell behind gets fewer and larger ones.
+    With `join` (for bytes: `b"".join`) all queued items are yielded as one. The generator never waits for more items to
+    join: an SDK that keeps up gets each item by itself, and one that fell behind gets fewer and larger ones.
 
-    The generator ends and never raises: most SDKs run it in a thread of their own, where nobody catches an exception,
-    and the SDK would wait for an end of input that was never sent.
+    The generator ends and never raises. Most SDKs run it in a thread of their own, where nobody catches an exception,
+    and the SDK would then wait for an end of input that was never sent.
 
     Cancellation: shut the queue down. A generator cannot be closed while another thread waits in it.
     """
@@ -39,12 +39,12 @@ def queue_to_generator(queue: SyncSource[T], join: Callable[[list[T]], T] | None
         except SyncQueueShutDown:
             return
         if join is not None and (waiting := queue.qsize()):
-            item = join([item, *_taken(queue, waiting)])  # no more than these: the sender may refill the queue as fast
+            item = join([item, *_taken(queue, waiting)])  # no more than these: a fast sender may keep refilling it
         yield item
-        del item  # otherwise it would be kept in memory while the next is waited for
+        del item  # otherwise it would stay in memory while the generator waits for the next one
 
 
 def _taken(queue: SyncSource[T], number: int) -> Iterator[T]:
-    with suppress(SyncQueueShutDown):  # cut meanwhile: what was taken already is given to the SDK
+    with suppress(SyncQueueShutDown):  # cut meanwhile: the items taken so far still go to the SDK
         for _ in range(number):
             yield queue.get()

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class WorkerPool:
-    """At most `total` daemon threads at once, one a bridge.
+    """At most `total` daemon threads at once, one for each bridge.
 
-    asyncio's default executor would not do: it has few threads (six on two cores), and DNS lookups wait in it. Nor
-    would a ThreadPoolExecutor: its threads are not daemons, so one SDK that never returns keeps the process alive.
+    asyncio's default executor does not fit: it has few threads (six on two cores), and DNS lookups need them. Nor does
+    a ThreadPoolExecutor: its threads are not daemons, so one SDK that never returns keeps the process alive.
 
-    A slot is freed by the end of its thread and by nothing else, so the pool counts the threads that really run.
+    A slot is freed when its thread ends and by nothing else, so the pool counts the threads that really run.
     All methods are thread-safe and never wait.
     """
 
@@ -31,16 +31,16 @@ class WorkerPool:
 
     @property
     def active(self) -> int:
-        """Slots taken, by threads that run and by those about to."""
+        """The number of slots in use, by threads that run and by those that are about to start."""
         return self._active
 
     @property
     def abandoned(self) -> int:
-        """Of these, threads that did not stop in time; nobody waits for them any more."""
+        """How many of these are used by threads that did not stop in time, and that nobody waits for any more."""
         return self._abandoned
 
     def try_acquire(self) -> Slot | None:
-        """Take a slot, or None at once when all are taken."""
+        """Take a slot; return None at once when none is free."""
         with self._lock:
             if self._active >= self.total:
                 return None
@@ -66,17 +66,17 @@ class Slot:
     def run(self, work: Callable[[], None], *, name: str, done: Callable[[], None]) -> None:
         """Run `work` in a new daemon thread, then free the slot, then call `done`; both even if `work` raises.
 
-        Raises RuntimeError, with the slot freed, if the system has no thread to give.
+        Raises RuntimeError, with the slot freed, if the system cannot start a thread.
         """
 
-        def live() -> None:
+        def run_and_free() -> None:
             try:
                 work()
             finally:
                 self._free()
                 done()
 
-        self._thread = threading.Thread(target=live, name=name, daemon=True)
+        self._thread = threading.Thread(target=run_and_free, name=name, daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
@@ -84,7 +84,7 @@ class Slot:
             raise
 
     def abandon(self) -> str:
-        """Count the thread as abandoned until it dies, and return its stack, as text."""
+        """Count the thread as abandoned until it ends. Returns its stack, as text."""
         with self._lock:
             if not (self._freed or self._abandoned):
                 self._abandoned = True

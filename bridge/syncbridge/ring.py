@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Bytes: smaller chunks are merged up to this size, and given again merged, so that thousands of them cost no more. A
-# larger chunk is copied only where it follows a smaller one.
+# In bytes. Smaller chunks are merged up to this size, so that thousands of tiny ones cost no more to keep and replay.
+# A larger chunk is copied only if it follows a smaller one.
 BLOCK = 3200
 
 
 class Ring:
-    """Input that may be needed again: a stretch of it, from `start` to `end`, both absolute positions.
+    """A replay buffer: the input from `start` to `end`, both absolute positions.
 
-    It starts at a multiple of `unit`. To find a position costs the same wherever it is, but for a logarithm.
+    `start` is a multiple of `unit`. Finding a position takes a binary search.
     """
 
     def __init__(self, unit: int = 1) -> None:
@@ -42,7 +42,7 @@ class Ring:
         del self._chunks[:gone], self._begins[:gone]
 
     def pieces(self, position: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield what it holds from a position on, in order: where each piece begins, and the piece."""
+        """Yield the input from a position on, piece by piece: the position of each piece, and the piece."""
         position = max(position, self.start)
         for index in range(self._index(position), len(self._chunks)):
             begin, chunk = self._begins[index], self._chunks[index]
@@ -51,16 +51,16 @@ class Ring:
                 yield first, chunk[first - begin :]
 
     def read(self, position: int) -> bytes:
-        """Return what begins at a position, to the end of its chunk. Raises IndexError for what is not there."""
+        """Return the input from a position to the end of the chunk it lies in. Raises IndexError if it is not there."""
         if position < self.start:
-            raise IndexError(f"{position} was released: the ring begins at {self.start}")
+            raise IndexError(f"position {position} was released: the ring begins at {self.start}")
         if position >= self.end:
-            raise IndexError(f"{position} has not come yet: the ring ends at {self.end}")
+            raise IndexError(f"position {position} is not there yet: the ring ends at {self.end}")
         index = self._index(position)
         return self._chunks[index][position - self._begins[index] :]
 
     def _index(self, position: int) -> int:
-        """Return the index of the chunk in which a position lies; of the last one for what comes after it."""
+        """Return the index of the chunk in which a position lies; of the last chunk for a position after its end."""
         if self._begins and position >= self._begins[-1]:
             return len(self._begins) - 1  # live input is in the last chunk
         return max(0, bisect_right(self._begins, position) - 1)

@@ -1,7 +1,8 @@
-"""One thread that looks at what is due, shared by all streams of a process.
+"""One thread that calls functions when they are due, shared by all streams of a process.
 
-To watch an SDK takes a clock of its own: a thread that is blocked inside the SDK cannot look at one. A thread for each
-stream would cost as much as the stream, so there is one for all. It exists only while something is watched.
+A thread that is blocked inside an SDK cannot notice that it has been blocked for too long: another thread has to. One
+thread for each stream would cost as much as the stream itself, so all streams share one. It runs only while something
+is watched.
 """
 
 from __future__ import annotations
@@ -21,35 +22,36 @@ logger = logging.getLogger(__name__)
 
 
 class Watch(Protocol):
-    """Something that is looked at when its time comes."""
+    """A function that a timer calls when it is due."""
 
     def by(self, when: float) -> None:
-        """Have it looked at, no later than at a time."""
+        """Have the function called no later than at `when`."""
 
     def stop(self) -> None:
-        """Never look at it again. A look that has begun may still go on."""
+        """Never call the function again. A call that has begun may still go on."""
 
 
 class Timer(Protocol):
-    """Tells the time, and looks at what is due."""
+    """A clock that also calls functions when they are due."""
 
     def time(self) -> float:
         """Return the time in seconds, from any fixed moment on."""
 
     def watch(self, look: Callable[[], float]) -> Watch:
-        """Have `look` called when it is due. It returns when it is due next, math.inf for not before `by` says so.
+        """Have `look` called when it is due. It is not due before `by` of the returned watch was called.
 
-        It is called in the timer's thread, must not block, and should not raise.
+        `look` returns when it is due next: math.inf leaves that to `by`. It is called in the timer's thread, must not
+        block, and should not raise.
         """
 
 
 class ThreadTimer:
-    """A timer in a daemon thread, which ends when nothing is watched any more. Thread-safe."""
+    """A timer with a daemon thread, which ends when nothing is watched any more. Thread-safe."""
 
     def __init__(self, name: str = "syncbridge-timer") -> None:
         self._name = name
         self._changed = threading.Condition()
-        self._queue: list[tuple[float, int, _Watch]] = []  # a heap; an entry whose watch has another time is void
+        self._queue: list[tuple[float, int, _Watch]] = []  # a heap; entries with another time than their watch are void
         self._numbers = itertools.count()  # so that entries of one time are never compared by their watches
         self._watched = 0
         self._thread: threading.Thread | None = None
@@ -57,7 +59,7 @@ class ThreadTimer:
     time = staticmethod(time.monotonic)  # called several times for each chunk
 
     def watch(self, look: Callable[[], float]) -> Watch:
-        """Begin to watch. Raises RuntimeError if the system has no thread to give."""
+        """Begin to watch. Raises RuntimeError if the system cannot start a thread."""
         with self._changed:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -88,7 +90,7 @@ class ThreadTimer:
             look()
 
     def _next(self) -> Callable[[], None] | None:
-        """Wait for what is due next; return None once nothing is watched."""
+        """Wait until something is due, and return it; return None once nothing is watched."""
         with self._changed:
             while self._watched:
                 while self._queue and self._queue[0][0] != self._queue[0][2].when:
@@ -97,7 +99,7 @@ class ThreadTimer:
                 if left <= 0:
                     watch = heapq.heappop(self._queue)[2]
                     watch.when = math.inf
-                    return watch.take_a_look
+                    return watch.run
                 self._changed.wait(min(left, threading.TIMEOUT_MAX))
             self._queue.clear()
             self._thread = None
@@ -113,24 +115,24 @@ class _Watch:
         self._timer = timer
 
     def by(self, when: float) -> None:
-        # Read without the lock. If the timer has just begun to look, `look` has still to read what the caller changed
-        # before this, or has read it and `when` is infinite again.
+        # `when` is read without the lock. That is harmless: if the timer calls `look` right now, `when` is infinite
+        # again, or `look` will still see what the caller changed before this call.
         if when < self.when:
             self._timer.schedule(self, when)
 
     def stop(self) -> None:
         self._timer.stop(self)
 
-    def take_a_look(self) -> None:
-        """Look, and have it done again when that is due."""
+    def run(self) -> None:
+        """Call the function, and schedule its next call."""
         look = self.look
         try:
             due = look() if look is not None else math.inf
-        except Exception:  # one stream's trouble must not leave all others unwatched
-            logger.exception("a look at what was due failed")
+        except Exception:  # an error in one stream must not leave all others unwatched
+            logger.exception("a watched function failed")
         else:
             self.by(due)
 
 
 TIMER = ThreadTimer()
-"""The one that all share."""
+"""The timer that all streams of the process share."""

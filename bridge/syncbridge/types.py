@@ -1,4 +1,4 @@
-"""The types that a bridge is made and described with."""
+"""Types of the bridge's interface."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 Start = Callable[[Iterator[In]], Iterable[Out]]
-"""All that is known of an SDK: input in, responses out, both as plain iterators.
+"""An SDK: a function that takes an iterator of input and returns an iterable of responses.
 
-Called, iterated and closed by one thread, which may block in any of the three.
+One thread calls it, iterates the responses and closes them. It may block in any of the three.
 """
 
 
 @dataclass(frozen=True)
 class Attempt(Generic[In, Out]):
-    """One stream through an SDK, not yet started: how to start it, how to wake it, how to join its input.
+    """One stream through an SDK, not yet started. The first three fields are arguments of `Bridge`, described there.
 
-    A resumable stream asks `is_to_be_replaced` after each response that settles input. Where it is true, the attempt
-    ends there, and the next one begins.
+    A resumable stream calls `is_to_be_replaced` after each response that settles input. If it returns True, the
+    attempt ends there, and the next one begins.
     """
 
     start: Start[In, Out]
@@ -33,25 +33,25 @@ class Attempt(Generic[In, Out]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a bridge holds, and how long leaving it waits.
+    """How many items a bridge queues, and how long leaving it waits.
 
     `inbound` and `outbound` count items, not bytes: the sender chooses their size. `grace` is in seconds.
     """
 
     inbound: int = 32  # 100 ms chunks: 3.2 s of audio, about 100 KiB at 16 kHz
-    outbound: int = 256  # a guess: a minute of partials for a reader that has stopped reading
+    outbound: int = 256  # a guess: about a minute of interim results, for a reader that has stopped reading
     grace: float = 5.0  # how long leaving the bridge waits for its worker
 
     def __post_init__(self) -> None:
         if self.inbound < 1 or self.outbound < 1:
-            raise ValueError("inbound and outbound must be at least 1: nothing here is unbounded")
+            raise ValueError("inbound and outbound must be at least 1")
         if self.grace < 0:
             raise ValueError("grace must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The responses came to their end, or were closed because the caller left."""
+    """The responses ended, or were closed because the caller left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """The worker did not stop within the grace; it still runs, and this is where it stood."""
+    """The worker did not stop within the grace period, and still runs. `stack` shows where it was then."""
 
     stack: str
 
@@ -77,10 +77,10 @@ State = Literal["new", "open", "draining", "cancelled", "finished", "failed", "a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """A bridge at one moment. Items are counted where they change hands.
+    """A snapshot of a bridge's counters.
 
-    Once the bridge is over, `sent - fed` inputs never reached the SDK and `yielded - received` responses never
-    reached the caller: both are 0 after a graceful end.
+    Once the bridge is over, `sent - fed` inputs never reached the SDK, and `yielded - received` responses never
+    reached the caller. Both are 0 after a graceful end.
     """
 
     sent: int  # inputs that `send` accepted

@@ -1,10 +1,8 @@
-"""Run the benchmarks of docs/performance.md one after the other, draw their results, and write them into that page.
-
-python -m tests.bench
-"""
+"""Run the benchmarks of docs/performance.md one after the other, draw the results, and write them into that page."""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import re
 from pathlib import Path
@@ -17,6 +15,9 @@ PART = re.compile(r"(?<=<!-- written by make bench -->\n).*(?=<!-- end -->)", re
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m tests.bench", description=f"{__doc__} Takes a quarter of an hour."
+    ).parse_args()
     found = [
         (
             "**What a chunk costs**, 200 sessions, 100 ms each:",

@@ -2,9 +2,9 @@
 
 Method: `speechbridge serve --workers 1` and `--workers 2` in turn, 100 ms chunks in real time, each answered. A count
 of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two tries of five
-seconds; the count is raised by an eighth of itself until it is not met. The load and the upstream are processes on the
-same machine: on two cores they compete with the workers. Therefore the CPU time of a chunk is reported too, from which
-follows what two whole cores would carry.
+seconds. The count is raised by an eighth of itself until it is not met, and then found by bisection. The load and the
+upstream are processes on the same machine: on two cores they compete with the workers. Therefore the CPU time of a
+chunk is reported too, from which follows what two whole cores would carry.
 
     python -m tests.bench.workers [FIRST]
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FIRST = 200
 WORKERS = (1, 2)
+FINEST = 40  # the bisection ends when a count is known to one part in so many
 
 
 @contextmanager
@@ -48,17 +49,23 @@ def running(upstream_url: str, number: int) -> Iterator[Subject]:
 
 
 def climb(subject: Subject, first: int) -> dict[int, Reading]:
-    """Measure more and more sessions, until a count is not met; return the reading for each count."""
+    """Measure more and more sessions until a count is not met, then counts in between; return each count's reading."""
     readings: dict[int, Reading] = {}
-    count = first
-    while True:
+
+    def carries(count: int) -> bool:
         reading = subject.measure(sessions=count)
         if not is_met(reading):
             reading = min(reading, subject.measure(sessions=count), key=lambda each: each.p99)
         readings[count] = reading
-        if not is_met(reading):
-            return readings
-        count += max(25, count // 8)
+        return is_met(reading)
+
+    carried, count = 0, first
+    while carries(count):
+        carried, count = count, count + max(25, count // 8)
+    while count - carried > count // FINEST:
+        between = (carried + count) // 2
+        carried, count = (between, count) if carries(between) else (carried, between)
+    return dict(sorted(readings.items()))
 
 
 def most(readings: dict[int, Reading]) -> int:

@@ -372,6 +372,7 @@ async def test_a_cancelled_sender_does_not_wait_for_room_to_say_that_it_ends(tmp
             await sending
 
 
+@pytest.mark.slow
 async def test_ctrl_c_writes_captions_of_what_was_heard(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,30 @@ async def test_a_service_that_cannot_resume_is_told() -> None:
                 pass
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"), [(ContentType.undeclared(), "send such samples"), (ContentType.raw(), "as the reason says")]
+)
+async def test_a_container_that_the_service_has_forgotten_is_told_with_a_cure(kind: ContentType, said: str) -> None:
+    """Samples begin a new stream, so that only a refusal of that ends them."""
+    greeted = 0
+
+    async def forgets(connection: ServerConnection) -> None:
+        nonlocal greeted
+        greeted += 1
+        if greeted == 1:
+            await connection.send(Greeting("1", "key", 0).encode())
+            await connection.close(4010)
+        await connection.close(UNKNOWN.code, UNKNOWN.reason)
+
+    async with serve(forgets, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        async with asyncio.timeout(PATIENCE), connect_resumable(url, StreamRequest(kind)) as stream:
+            with pytest.raises(Broken, match=said) as told:
+                await anext(stream)
+            assert told.value.close == UNKNOWN
+            assert stream.restarts == (kind == ContentType.raw())
+
+
 async def test_a_service_that_resumes_at_an_impossible_position_is_unreadable() -> None:
     async def odd(connection: ServerConnection) -> None:
         await connection.send(Greeting("1", "key", 1000).encode())
@@ -217,6 +241,7 @@ async def test_a_connection_on_which_nothing_is_to_come_is_kept(monkeypatch: pyt
         assert stream.cuts == 0
 
 
+@pytest.mark.slow
 async def test_leaving_does_not_wait_for_messages_that_nobody_takes() -> None:
     """The queue of messages is full then, also for the one that says that it is over."""
     async with service(counting) as server, asyncio.timeout(PATIENCE):

@@ -65,6 +65,7 @@ async def test_a_stream_that_does_not_wait_is_refused(full: tuple[Server, asynci
             pass
 
 
+@pytest.mark.slow
 async def test_a_resumable_stream_that_is_cut_in_the_queue_comes_back_to_its_place(
     full: tuple[Server, asyncio.Event],
 ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Away, Elsewhere
+from speechbridge.cluster import COUNTS_AS_DEAD_AFTER, KILL_BEFORE, Elsewhere, Unavailable
 from speechbridge.cluster.record import Record
 from speechbridge.cluster.redis import journal
 from speechbridge.cluster.redis.connection import Redis
@@ -51,7 +52,7 @@ class Owner:
     def _lose(self) -> None:
         self.losses += 1
         if self._going is None:
-            self._going = asyncio.create_task(self.journal.let_go(self.record))
+            self._going = asyncio.create_task(self.journal.release(self.record))
 
 
 async def begun(kept: RedisJournal) -> Owner:
@@ -68,7 +69,7 @@ def audio(record: Record) -> bytes:
 
 
 async def stored(record: Record) -> None:
-    await until(lambda: (record.told, record.shown) == (record.received, record.total))
+    await until(lambda: (record.acknowledgeable, record.deliverable) == (record.received, record.total))
 
 
 def put(record: Record, *finals: str, settled: int = 0) -> None:
@@ -134,7 +135,7 @@ async def test_a_stream_that_is_dropped_is_gone_and_its_client_waits_for_nothing
         owner = await begun(first)
         owner.record.receive(b"more")
         first.drop(owner.record)
-        assert (owner.record.told, audio(owner.record)) == (6, b"")
+        assert (owner.record.acknowledgeable, audio(owner.record)) == (6, b"")
         while await second.take("key", "") is not None:
             pass
         assert not owner.losses
@@ -156,7 +157,7 @@ async def test_one_that_lost_its_stream_writes_no_more(server: RedisServer, pref
             late = Owner(first_again, owner.record)
             late.record.receive(b"late")
             await until(lambda: late.losses)
-            assert late.record.told == 2
+            assert late.record.acknowledgeable == 2
         async with process(server, prefix) as third:
             async with asyncio.timeout(PATIENCE):
                 found = await third.take("key", "")
@@ -171,7 +172,7 @@ async def test_an_owner_that_stands_still_keeps_its_stream(
     async with process(server, prefix) as first, process(server, prefix) as second:
         owner = await begun(first)
         owner.journal.keep(owner.record, lambda: None)  # nothing happens when it is asked
-        await until(lambda: owner.record.told == owner.record.received)
+        await until(lambda: owner.record.acknowledgeable == owner.record.received)
         with pytest.raises(Elsewhere):
             await second.take("key", "")
 
@@ -185,10 +186,10 @@ async def test_while_redis_stands_still_finals_go_out_and_no_audio_is_confirmed(
             redis.freeze()
             record.receive(b"meanwhile")
             put(record, "one")
-            assert record.shown == 0
+            assert record.deliverable == 0
             async with asyncio.timeout(3.0):
-                await until(lambda: record.shown == 1)
-            assert record.told == 8
+                await until(lambda: record.deliverable == 1)
+            assert record.acknowledgeable == 8
             assert first.unstored == 1
             redis.thaw()
             await stored(record)
@@ -214,15 +215,95 @@ async def test_a_redis_that_has_forgotten_everything_gets_it_once_more(tmp_path:
             assert (audio(taken), [*taken.finals], taken.settled) == (b"foreafter", ["one"], 4)
 
 
+async def test_it_gets_it_also_if_nothing_of_the_stream_changes(
+    tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process may die before its client says the next word."""
+    monkeypatch.setattr(journal, "TOUCH_SECONDS", 600.0)
+    with redis_server(tmp_path) as redis:
+        async with process(redis, prefix) as first:
+            record = (await begun(first)).record
+            record.receive(b"audio")
+            await stored(record)
+            client = first._redis._client
+            await client.flushall()
+            async with asyncio.timeout(PATIENCE):
+                while not await client.keys("*:state"):  # noqa: ASYNC110 # nobody tells when it is there
+                    await asyncio.sleep(0)
+        async with process(redis, prefix) as second:
+            taken = await second.take("key", "")
+            assert taken is not None
+            assert audio(taken) == b"audio"
+
+
+class Ends:
+    """Stands for the switch: notes for how many seconds it is set; None: it is not."""
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+    def set(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def clear(self) -> None:
+        self.seconds = None
+
+    close = clear
+
+
+async def test_a_process_that_stands_still_ends_before_it_counts_as_dead(
+    tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise its upstream would be open still when another process opens one for the same stream."""
+    ends = Ends()
+    monkeypatch.setattr(journal, "Switch", lambda: ends)
+    with redis_server(tmp_path) as redis:
+        async with process(redis, prefix) as first:
+            owner = await begun(first)
+            assert ends.seconds is not None
+            assert ends.seconds <= COUNTS_AS_DEAD_AFTER - KILL_BEFORE
+            ends.seconds = 0.1
+            redis.freeze()
+            async with asyncio.timeout(PATIENCE):
+                await until(lambda: ends.seconds != 0.1)  # it moves on: this process does not stand still
+            redis.thaw()
+            await first.release(owner.record)
+            async with asyncio.timeout(PATIENCE):
+                await until(lambda: ends.seconds is None)
+
+
+async def test_a_redis_that_refuses_everything_is_told_of_once(
+    tmp_path: Path, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=journal.__name__)
+    with redis_server(tmp_path) as redis:
+        async with process(redis, prefix) as first:
+            record = (await begun(first)).record
+            client = first._redis._client
+            await client.config_set("maxmemory", "1")
+            for number in range(1, 4):
+                put(record, "final")
+                await until(lambda number=number: record.deliverable == number)  # type: ignore[misc] # its default
+            await client.config_set("maxmemory", "0")
+            record.receive(b"audio")
+            await stored(record)
+    told = [entry.getMessage() for entry in caplog.records if entry.name == journal.__name__]
+    away = f"Redis at {tmp_path}/redis.sock has no memory left"
+    assert told == [
+        f"1 streams cannot be stored: {away}; finals are sent unstored",
+        "streams are stored again; 3 finals were sent unstored",
+    ]
+
+
 async def test_a_stream_whose_client_is_away_is_let_go_when_redis_is(
     tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its client may have it elsewhere soon; one whose client is here goes on."""
-    monkeypatch.setattr(journal, "HANG_UP_SECONDS", 1.0)
+    monkeypatch.setattr(journal, "DISCONNECT_AFTER", 1.0)
     with redis_server(tmp_path) as redis:
         async with process(redis, prefix) as first:
             away, attended = Owner(first, Record("away", "", 10)), Owner(first, Record("attended", "", 10))
-            attended.record.is_attended = True
+            attended.record.is_connected = True
             await until(lambda: first._reached_at < float("inf"))
             redis.freeze()
             async with asyncio.timeout(PATIENCE):
@@ -250,5 +331,5 @@ async def test_a_redis_that_cannot_be_reached_is_away(tmp_path: Path, prefix: st
         async with process(redis, prefix) as first:
             redis.process.kill()
             redis.process.wait()
-            with pytest.raises(Away):
+            with pytest.raises(Unavailable):
                 await first.take("key", "")

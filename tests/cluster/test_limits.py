@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Away, Excess, Newcomer
+from speechbridge.cluster import Excess, Newcomer, Unavailable
 from speechbridge.cluster.redis.connection import PATIENCE as REDIS_PATIENCE
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.cluster.redis.limits import ALIVE_SECONDS, RedisUse
@@ -171,7 +171,7 @@ async def test_a_redis_that_stands_still_refuses_nobody_and_holds_nobody_up_for_
             server.thaw()
             assert one._replica is not None
             told = one._replica
-            await until(lambda: not told._is_away)  # and it is told what has happened meanwhile
+            await until(lambda: not told._is_unreachable)  # and it is told what has happened meanwhile
             assert [await crowd.comes(at) for at in (one, two)] == [CloseCode.CROWDED] * 2
             await crowd.leaves(0)
             assert await crowd.comes(two) == 0
@@ -239,7 +239,7 @@ async def test_a_call_that_comes_late_changes_nothing(server: RedisServer) -> No
         one._calls = iter([7])  # type: ignore[assignment] # one that was made later, and arrived first
         assert await one.enter({"address x": 0}, []) == []
         one._calls = late
-        with pytest.raises(Away):
+        with pytest.raises(Unavailable):
             await one.enter({"address x": 1}, [])
         assert await two.enter({}, [place]) == [None]
 

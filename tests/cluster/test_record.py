@@ -19,18 +19,18 @@ def test_without_a_journal_everything_is_told_at_once_and_no_audio_is_kept() -> 
     record = Record("key", "about", 100)
     record.receive(b"audio")
     record.add("final")
-    assert (record.told, record.shown, audio(record)) == (5, 1, b"")
+    assert (record.acknowledgeable, record.deliverable, audio(record)) == (5, 1, b"")
 
 
 def test_with_one_nothing_is_told_before_it_is_stored() -> None:
     record = kept()
     record.receive(b"audio")
     record.add("final")
-    assert (record.told, record.shown) == (0, 0)
+    assert (record.acknowledgeable, record.deliverable) == (0, 0)
     record.has_stored(4, 0)
-    assert (record.told, record.shown) == (4, 0)
+    assert (record.acknowledgeable, record.deliverable) == (4, 0)
     record.has_stored(3, 1)  # of a call that was answered late
-    assert (record.told, record.shown) == (4, 1)
+    assert (record.acknowledgeable, record.deliverable) == (4, 1)
 
 
 def test_audio_is_kept_until_finals_cover_it() -> None:
@@ -72,7 +72,7 @@ def test_finals_that_cannot_wait_are_shown_and_counted() -> None:
     record.add("one")
     record.has_stored(0, 1)
     record.add("two")
-    assert (record.show(), record.shown, record.show()) == (1, 2, 0)
+    assert (record.deliver_unstored(), record.deliverable, record.deliver_unstored()) == (1, 2, 0)
 
 
 def test_a_client_that_has_seen_more_than_was_stored_is_gone_on_with() -> None:
@@ -80,6 +80,6 @@ def test_a_client_that_has_seen_more_than_was_stored_is_gone_on_with() -> None:
     record.finals.append("two")
     record.is_kept = True
     record.recount(3)
-    assert (record.confirmed, record.total, record.shown) == (3, 3, 3)
+    assert (record.confirmed, record.total, record.deliverable) == (3, 3, 3)
     record.add("three, again")
     assert record.total == 4

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Away, Claim, Terms
+from speechbridge.cluster import FULL, HELD, Claim, Newcomer, Terms, Unavailable
 from speechbridge.cluster.redis.connection import PATIENCE, Redis
 from speechbridge.cluster.redis.leases import KEYS, RedisLeases
+from speechbridge.cluster.redis.limits import RedisUse
 from tests.helpers.redis import RedisServer, redis_server
 
 if TYPE_CHECKING:
@@ -34,23 +35,23 @@ def test_a_url_of_no_use_is_refused_and_not_shown(url: str) -> None:
 
 
 async def test_a_redis_that_is_not_there_is_one_line_without_the_password() -> None:
-    with pytest.raises(Away) as away:
+    with pytest.raises(Unavailable) as away:
         await reach("redis://:S3CRET@127.0.0.1:1/0")
     assert str(away.value) == "Redis at 127.0.0.1:1 cannot be reached (Connection refused)"
 
 
 async def test_a_socket_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Away) as away:
+    with pytest.raises(Unavailable) as away:
         await reach(f"unix://{tmp_path}/none.sock")
     assert str(away.value) == f"Redis at {tmp_path}/none.sock cannot be reached (No such file or directory)"
 
 
 async def test_a_password_that_is_not_accepted_is_one_line_without_it(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--requirepass", "another") as server:
-        with pytest.raises(Away) as away:
+        with pytest.raises(Unavailable) as away:
             await reach(server.url.replace("unix://", "unix://:S3CRET@"))
         assert str(away.value) == f"Redis at {tmp_path}/redis.sock does not accept the password"
-        with pytest.raises(Away) as away:
+        with pytest.raises(Unavailable) as away:
             await reach(server.url)
         assert str(away.value) == f"Redis at {tmp_path}/redis.sock does not accept the password"
         await reach(server.url.replace("unix://", "unix://:another@"))
@@ -63,11 +64,33 @@ async def test_a_redis_that_stands_still_holds_nobody_up_for_long(tmp_path: Path
         async with redis.running():
             await leases.ask([Claim("a")])
             server.freeze()
-            with pytest.raises(Away):
+            with pytest.raises(Unavailable):
                 async with asyncio.timeout(3 * PATIENCE):
                     await leases.ask([Claim("b")])
             server.thaw()
             assert await leases.renew(["a"]) == set()
+
+
+async def test_of_many_who_call_at_once_each_gets_an_answer(server: RedisServer) -> None:
+    """As when all clients of a process that died come to another one."""
+    redis = Redis(server.url, secrets.token_hex(4))
+    leases = RedisLeases(redis, Terms(1))
+    async with redis.running():
+        answers = await asyncio.gather(*(leases.ask([Claim(str(number))]) for number in range(200)))
+    assert answers.count([HELD]) == 1
+    assert answers.count([FULL]) == 199
+
+
+async def test_leases_and_limits_need_no_memory_that_is_left(tmp_path: Path) -> None:
+    """Otherwise all streams of the account would be cut, as their leases could not be renewed."""
+    with redis_server(tmp_path, "--maxmemory", "1") as server:
+        redis = Redis(server.url, "test")
+        leases, use = RedisLeases(redis, Terms(1)), RedisUse(redis, 60)
+        async with redis.running():
+            assert await leases.ask([Claim("a"), Claim("b")]) == [HELD, FULL]
+            assert await leases.renew(["a"]) == set()
+            await leases.release("a")
+            assert await use.enter({"streams": 1}, [Newcomer(["key x"], [("key x", 1)])]) == [None]
 
 
 async def test_every_key_has_an_expiry_and_the_prefix(server: RedisServer) -> None:

@@ -164,9 +164,11 @@ class Disconnected(Exception):
 class Result:
     text: str
     end: float  # seconds of the connection
+    is_final: bool = True
 
-    def message(self, begin: float) -> str:
-        return json.dumps({"type": "final", "end_ts": begin + self.end, "elements": [{"value": self.text}]})
+    @property
+    def start(self) -> float:
+        return self.end - 1.0
 
 
 class Connection:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PATIENCE = 60.0  # seconds, for processes on a busy machine; alone they take one or two
 STUB = "tests.helpers.command:stub"
 COUNTS = "tests.helpers.command:counts"
+MOVABLE = "tests.helpers.command:movable"
 HEARS_HELLO = "tests.helpers.command:hears_hello"
 
 
@@ -34,6 +35,16 @@ def counts(audio: Iterator[bytes]) -> Iterator[str]:
     """Answer each chunk with a final: the number of chunks so far."""
     for number, _ in enumerate(audio, 1):
         yield Final(number, number, (Element(str(number), ts=number, end_ts=number),)).encode()
+
+
+def movable(audio: Iterator[bytes]) -> Iterator[str]:
+    """Hear nothing, in streams that another process can go on with."""
+    for _ in audio:
+        pass
+    yield from ()
+
+
+movable.settled = lambda _response, _begun: None  # type: ignore[attr-defined] # a function may have attributes
 
 
 def hears_at_both_ends(audio: Iterator[bytes]) -> Iterator[str]:
@@ -77,10 +88,10 @@ def announced(process: subprocess.Popen[str], sign: str = "Ctrl-C") -> str:
 
 
 @contextmanager
-def serving(**variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `speechbridge serve` on a free port; yields the process and what it announced."""
+def serving(port: str = "0", **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `speechbridge serve`, on a free port unless told; yields the process and what it announced."""
     with subprocess.Popen(  # our own command
-        [sys.executable, "-m", "speechbridge", "serve", "--port", "0"],
+        [sys.executable, "-m", "speechbridge", "serve", "--port", port],
         env=environment(**variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

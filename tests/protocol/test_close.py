@@ -54,7 +54,7 @@ def test_codes_that_a_client_may_not_see_are_replaced(code: int, for_client: int
 
 
 def test_every_close_code_has_its_cure() -> None:
-    assert set(CloseCode) == set(CURES)
+    assert set(CloseCode) == set(CURES), "CURES in app/speechbridge/protocol/close.py has one for each"
 
 
 @pytest.mark.parametrize("code", list(CloseCode))

@@ -112,7 +112,7 @@ def results(query: str = "") -> Results:
     [("", "word", "well mr then"), ("punctuate=true", "punctuated_word", "Well, Mr. then.")],
 )
 def test_a_finals_transcript_is_its_words(query: str, name: str, transcript: str) -> None:
-    [told] = results(query).heard(FINAL)
+    [told] = results(query).messages_for(FINAL)
     [alternative] = told["channel"]["alternatives"]
     assert alternative["transcript"] == " ".join(word[name] for word in alternative["words"]) == transcript
     assert [word["word"] for word in alternative["words"]] == ["well", "mr", "then"]
@@ -123,13 +123,13 @@ def test_a_finals_transcript_is_its_words(query: str, name: str, transcript: str
 
 
 def test_without_endpointing_no_final_ends_speech() -> None:
-    assert results("endpointing=false").heard(FINAL)[0]["speech_final"] is False
+    assert results("endpointing=false").messages_for(FINAL)[0]["speech_final"] is False
 
 
 def test_interim_results_come_where_they_are_asked_for() -> None:
     partial = Partial(0.5, 1.0, (Element("well"),))
-    assert results().heard(partial) == []
-    [told] = results("interim_results=true").heard(partial)
+    assert results().messages_for(partial) == []
+    [told] = results("interim_results=true").messages_for(partial)
     assert told["is_final"] is False
     assert told["channel"]["alternatives"][0]["words"] == [
         {"word": "well", "start": 0.5, "end": 1.0, "confidence": 1.0}
@@ -139,34 +139,34 @@ def test_interim_results_come_where_they_are_asked_for() -> None:
 def test_speech_started_comes_once_an_utterance() -> None:
     told = results("vad_events=true")
     partial = Partial(0.5, 1.0, (Element("well"),))
-    assert [event["type"] for event in told.heard(partial)] == ["SpeechStarted"]
-    assert told.heard(partial) == []
-    assert [event["type"] for event in told.heard(FINAL)] == ["Results"]
-    assert [event["type"] for event in told.heard(FINAL)] == ["SpeechStarted", "Results"]
+    assert [event["type"] for event in told.messages_for(partial)] == ["SpeechStarted"]
+    assert told.messages_for(partial) == []
+    assert [event["type"] for event in told.messages_for(FINAL)] == ["Results"]
+    assert [event["type"] for event in told.messages_for(FINAL)] == ["SpeechStarted", "Results"]
 
 
 def test_utterance_end_comes_once_after_a_gap_in_which_nobody_speaks() -> None:
     told = results("utterance_end_ms=1000&interim_results=true")
-    assert told.passed(9.0) == []
-    told.heard(FINAL)
-    assert told.passed(2.9) == []
-    told.heard(Partial(2.5, 2.8, (Element("and"),)))
-    assert told.passed(9.0) == []
-    told.heard(FINAL)
-    assert told.passed(3.0) == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 2.0}]
-    assert told.passed(9.0) == []
+    assert told.utterance_end(9.0) == []
+    told.messages_for(FINAL)
+    assert told.utterance_end(2.9) == []
+    told.messages_for(Partial(2.5, 2.8, (Element("and"),)))
+    assert told.utterance_end(9.0) == []
+    told.messages_for(FINAL)
+    assert told.utterance_end(3.0) == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 2.0}]
+    assert told.utterance_end(9.0) == []
 
 
 def test_finalize_is_answered_by_a_final_or_by_nothing() -> None:
     told = results()
-    [event] = told.heard(FINAL, from_finalize=True)
+    [event] = told.messages_for(FINAL, from_finalize=True)
     assert (event["from_finalize"], event["is_final"]) == (True, True)
-    assert told.heard(Final(2.0, 3.0)) == []
-    [empty] = told.heard(Final(2.0, 3.0), from_finalize=True)
-    for event in (empty, told.nothing(3.0)):
+    assert told.messages_for(Final(2.0, 3.0)) == []
+    [empty] = told.messages_for(Final(2.0, 3.0), from_finalize=True)
+    for event in (empty, told.empty(3.0)):
         assert event["from_finalize"] is True
         assert event["channel"]["alternatives"] == [{"transcript": "", "confidence": 0.0, "words": []}]
-    assert told.nothing(3.0)["start"] == 3.0
+    assert told.empty(3.0)["start"] == 3.0
 
 
 @pytest.mark.parametrize(("code", "status"), [(4001, 401), (4002, 400), (4029, 429), (4036, 403), (4010, 503)])

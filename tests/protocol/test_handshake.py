@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from speechbridge.protocol.handshake import SAYING, Arrived
+from speechbridge.protocol.handshake import INTRODUCTION, Arrived
 
 WHOLE = {
     "host": "a.example",
@@ -48,6 +48,6 @@ def test_what_a_service_says_is_read(arrived: Arrived) -> None:
     assert Arrived.read(arrived.text()) == arrived
 
 
-@pytest.mark.parametrize("text", ["", "\n", "Not Found", "<html>", SAYING[:-5]])
+@pytest.mark.parametrize("text", ["", "\n", "Not Found", "<html>", INTRODUCTION[:-5]])
 def test_another_text_is_no_service_s(text: str) -> None:
     assert Arrived.read(text) is None

@@ -42,11 +42,11 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
 
 def test_an_utterance_with_vad() -> None:
     made = items()
-    [started] = made.heard(partial("hello", 1.0, ts=0.25))
+    [started] = made.add(partial("hello", 1.0, ts=0.25))
     assert started == {"type": "input_audio_buffer.speech_started", "audio_start_ms": 250, "item_id": "item_1"}
-    [delta] = made.heard(partial("hello my dear", 2.0))
+    [delta] = made.add(partial("hello my dear", 2.0))
     assert (delta["delta"], delta["item_id"]) == ("hello", "item_1")
-    events = made.heard(final("hello, my dear.", 0.2, 3.5))
+    events = made.add(final("hello, my dear.", 0.2, 3.5))
     assert kinds(events) == ["speech_stopped", "committed", "added", "done", "delta", "completed"]
     assert events[0]["audio_end_ms"] == 3500
     assert events[1] == {"type": "input_audio_buffer.committed", "previous_item_id": None, "item_id": "item_1"}
@@ -54,7 +54,7 @@ def test_an_utterance_with_vad() -> None:
     assert events[4]["delta"] == " my dear."
     assert events[5]["transcript"] == "hello, my dear."
     assert events[5]["usage"] == {"type": "duration", "seconds": 3.25}
-    following = made.heard(final("More.", 4.0, 5.0))
+    following = made.add(final("More.", 4.0, 5.0))
     assert kinds(following)[0] == "speech_started"
     assert following[2]["previous_item_id"] == "item_1"
 
@@ -62,24 +62,24 @@ def test_an_utterance_with_vad() -> None:
 def test_the_beta_has_one_event_for_an_item() -> None:
     made = items()
     made.is_beta = True
-    assert "created" in kinds(made.heard(final("word")))
+    assert "created" in kinds(made.add(final("word")))
 
 
 def test_what_was_shown_and_is_not_said_after_all_completes_as_nothing() -> None:
     made = items()
-    made.heard(partial("hm", 1.0))
-    events = made.heard(Final(0.0, 1.0))
+    made.add(partial("hm", 1.0))
+    events = made.add(Final(0.0, 1.0))
     assert kinds(events) == ["speech_stopped", "committed", "added", "done", "completed"]
     assert events[-1]["transcript"] == ""
-    assert made.heard(Final(1.0, 2.0)) == []
+    assert made.add(Final(1.0, 2.0)) == []
 
 
 def test_without_vad_all_until_the_commit_is_one_item() -> None:
     made = items(has_vad=False)
-    assert kinds(made.heard(final("One."))) == ["delta"]
-    assert made.heard(final("Two.", 1.0, 2.0))[0]["delta"] == " Two."
+    assert kinds(made.add(final("One."))) == ["delta"]
+    assert made.add(final("Two.", 1.0, 2.0))[0]["delta"] == " Two."
     assert kinds(made.commit(0.0, 2.5)) == ["committed", "added", "done"]
-    assert kinds(made.heard(final("Three.", 2.0, 2.5))) == ["delta"]
+    assert kinds(made.add(final("Three.", 2.0, 2.5))) == ["delta"]
     [completed] = made.flushed()
     assert completed["transcript"] == "One. Two. Three."
     assert completed["usage"]["seconds"] == 2.5
@@ -101,31 +101,31 @@ def test_a_commit_of_no_audio_is_refused() -> None:
 
 def test_a_commit_with_vad_takes_the_open_item() -> None:
     made = items()
-    made.heard(partial("well", 1.0))
+    made.add(partial("well", 1.0))
     assert kinds(made.commit(0.0, 2.0)) == ["speech_stopped", "committed", "added", "done"]
-    assert kinds(made.heard(final("Well."))) == ["delta"]
+    assert kinds(made.add(final("Well."))) == ["delta"]
     assert kinds(made.flushed()) == ["completed"]
 
 
 def test_what_is_cleared_is_in_no_transcript() -> None:
     made = items(has_vad=False)
-    made.heard(final("Forget this."))
+    made.add(final("Forget this."))
     assert made.clear() == [{"type": "input_audio_buffer.cleared"}]
-    assert made.heard(final("And this.")) == []
+    assert made.add(final("And this.")) == []
     assert made.flushed() == []
-    made.heard(final("Keep this.", 2.0, 3.0))
+    made.add(final("Keep this.", 2.0, 3.0))
     made.commit(2.0, 3.0)
     assert made.flushed()[0]["transcript"] == "Keep this."
 
 
 def test_logprobs_are_those_of_the_words_and_their_tokens_make_up_the_transcript() -> None:
     made = items(has_logprobs=True)
-    events = made.heard(final("Well, then."))
+    events = made.add(final("Well, then."))
     for event in (events[-2], events[-1]):
         assert [token["token"] for token in event["logprobs"]] == ["Well,", " then."]
         assert {token["logprob"] for token in event["logprobs"]} == {-0.693147}
         assert bytes(event["logprobs"][1]["bytes"]) == b" then."
-    without = made.heard(Final(1.0, 2.0, (Element("word"),)))
+    without = made.add(Final(1.0, 2.0, (Element("word"),)))
     assert "logprobs" not in without[-1]
 
 
@@ -146,15 +146,15 @@ def test_any_order_gives_well_formed_items(order: list[tuple[str, str]], *, has_
         now += 1.0
         match step:
             case "partial":
-                events += made.heard(partial(text, now, now - 1))
+                events += made.add(partial(text, now, now - 1))
             case "final":
-                events += made.heard(final(text, now - 1, now))
+                events += made.add(final(text, now - 1, now))
             case "commit":
                 events += made.commit(begin, now)
                 begin, commits = now, commits + 1
-                events += made.heard(final(text, now - 1, now)) + made.flushed()
+                events += made.add(final(text, now - 1, now)) + made.flushed()
             case "clear":
-                events += made.clear() + made.heard(final("gone")) + made.flushed()
+                events += made.clear() + made.add(final("gone")) + made.flushed()
                 begin = now
             case "update":
                 events += made.flushed()

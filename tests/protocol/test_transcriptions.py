@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from speechbridge.protocol.api_errors import OF_CLOSE, ApiError
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Element, Final
-from speechbridge.protocol.transcriptions import FORMATS, Form, Heard, delta, done, logprobs, said
+from speechbridge.protocol.transcriptions import FORMATS, Form, Transcription, delta, done, logprobs, texts_of
 
 times = st.floats(0, 1e6)
 elements = st.builds(
@@ -28,8 +28,8 @@ finals = st.lists(st.builds(Final, times, times, st.lists(elements, max_size=4).
 @given(finals, st.sampled_from(FORMATS), st.floats(0, 1e6))
 def test_whatever_was_heard_is_written(heard: list[Final], form: str, seconds: float) -> None:
     asked = Form(response_format=form, granularities=frozenset({"word", "segment"}), has_logprobs=True)
-    text, media = Heard(heard, seconds, "en").answer(asked)
-    assert text.encode() or not said(heard)
+    text, media = Transcription(heard, seconds, "en").answer(asked)
+    assert text.encode() or not texts_of(heard)
     if media == "application/json":
         answer = json.loads(text, parse_constant=_refuse)
         assert answer["text"] == "".join(segment["text"] for segment in answer.get("segments", [answer]))
@@ -37,8 +37,8 @@ def test_whatever_was_heard_is_written(heard: list[Final], form: str, seconds: f
 
 @given(finals)
 def test_deltas_add_up_to_the_text(heard: list[Final]) -> None:
-    whole = Heard(heard, 1.0, "en")
-    deltas = [json.loads(delta(final, text, has_logprobs=False)) for final, text in said(heard)]
+    whole = Transcription(heard, 1.0, "en")
+    deltas = [json.loads(delta(final, text, has_logprobs=False)) for final, text in texts_of(heard)]
     event = json.loads(done(whole, has_logprobs=False))
     assert "".join(one["delta"] for one in deltas) == event["text"] == whole.text
     assert {one["type"] for one in deltas} <= {"transcript.text.delta"}
@@ -46,8 +46,8 @@ def test_deltas_add_up_to_the_text(heard: list[Final]) -> None:
 
 @given(finals)
 def test_tokens_add_up_to_the_text_but_for_blanks(heard: list[Final]) -> None:
-    tokens = "".join(one["token"] for one in logprobs(said(heard)))
-    assert "".join(tokens.split()) == "".join(Heard(heard, 1.0, "en").text.split())
+    tokens = "".join(one["token"] for one in logprobs(texts_of(heard)))
+    assert "".join(tokens.split()) == "".join(Transcription(heard, 1.0, "en").text.split())
 
 
 @given(st.lists(st.tuples(st.text() | st.sampled_from(["language", "stream", "response_format"]), st.text())))

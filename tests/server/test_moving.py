@@ -17,6 +17,7 @@ from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final
 from speechbridge.protocol.resume import FinalsReceived, Resume
 from speechbridge.server import places, resumable_connections
+from speechbridge.server.resumable import NOT_KEPT
 from tests.helpers.encoded import EXACT_WEBM, encoded
 from tests.helpers.puppet import until
 from tests.helpers.redis import redis_server
@@ -115,7 +116,7 @@ async def test_a_client_that_was_cut_off_goes_on_at_another_process_while_the_fi
             messages, close = await ending(socket)
         assert words(messages) == ["2@1", "3@2"]
         assert close == Close(1000, END_OF_INPUT)
-        assert (first.app.state.resumable.let_go, second.app.state.resumable.taken) == (1, 1)
+        assert (first.app.state.resumable.released, second.app.state.resumable.taken) == (1, 1)
         assert not first.app.state.sessions.alive
 
 
@@ -272,6 +273,19 @@ async def test_those_who_read_along_miss_nothing(tmp_path: Path) -> None:
         for server in (first, second):
             async with client(server, f"/read/{greeting['read']}") as late:
                 assert words((await ending(late))[0]) == ["1@0", "2@1"]
+
+
+async def test_a_count_of_finals_that_cannot_be_is_refused_anywhere_and_does_no_harm(tmp_path: Path) -> None:
+    async with replicas(tmp_path) as (first, second):
+        async with client(first, RESUMABLE) as socket:
+            key = (await heard(socket, "connected"))["resume"]
+            await socket.send(said(1))
+            await heard(socket, "final")
+            socket.transport.abort()
+        for server in (second, first):
+            async with client(server, resuming(key, 7)) as socket:
+                assert await ending(socket) == ([], NOT_KEPT)
+        assert await goes_on(second, key, said(2)) == (["2@1"], Close(1000, END_OF_INPUT))
 
 
 async def test_a_key_of_another_owner_is_not_known_elsewhere_either(tmp_path: Path) -> None:

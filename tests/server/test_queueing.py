@@ -14,6 +14,7 @@ import pytest
 from speechbridge.cluster import HELD, Claim, Terms
 from speechbridge.cluster.memory import MemoryLeases
 from speechbridge.cluster.redis import connection
+from speechbridge.cluster.redis import leases as redis_leases
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS
 from speechbridge.server import places, queueing
@@ -278,7 +279,7 @@ async def test_a_stream_whose_lease_cannot_be_renewed_is_cut_before_it_expires(
 ) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.3)
     monkeypatch.setattr(places, "RENEW_SECONDS", 0.1)
-    monkeypatch.setattr(places, "HANG_UP_SECONDS", 0.5)
+    monkeypatch.setattr(places, "DISCONNECT_AFTER", 0.5)
     with redis_server(tmp_path) as redis:
         async with (
             services(1, redis, "cut") as (server,),
@@ -292,9 +293,9 @@ async def test_a_stream_whose_lease_cannot_be_renewed_is_cut_before_it_expires(
             async with client(server, STREAM) as third, client(server, QUEUE) as fourth:
                 assert (await ending(third))[1] == places.NOT_COUNTED
                 assert (await ending(fourth))[1] == places.NOT_COUNTED
+            assert server.sessions.places.lost == 1
             redis.thaw()
             assert await place(second) == 0  # who waited has waited on
-        assert server.sessions.places.lost == 1
 
 
 async def test_a_stream_outlives_a_redis_that_stands_still_for_a_while(
@@ -302,7 +303,7 @@ async def test_a_stream_outlives_a_redis_that_stands_still_for_a_while(
 ) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.1)
     monkeypatch.setattr(places, "RENEW_SECONDS", 0.1)
-    monkeypatch.setattr(places, "HANG_UP_SECONDS", 2.0)
+    monkeypatch.setattr(places, "DISCONNECT_AFTER", 2.0)
     with redis_server(tmp_path) as redis:
         async with services(1, redis, "still") as (server,), client(server, STREAM) as first:
             await place(first)
@@ -333,3 +334,26 @@ async def test_the_place_of_a_stream_whose_thread_does_not_end_is_kept(monkeypat
         async with client(server, QUEUE) as third:
             while await place(third):
                 pass
+
+
+async def test_those_who_wait_and_those_who_speak_outlive_a_redis_that_forgets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The services' upstream checks that no stream is given twice."""
+    monkeypatch.setattr(places, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(queueing, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(redis_leases, "SETTLE_SECONDS", 0.5)
+    with redis_server(tmp_path) as redis:
+        async with services(2, redis, "forgets") as (one, other), client(one, STREAM) as first:
+            assert await place(first) == 0
+            async with client(other, QUEUE) as second:
+                assert await place(second) == 1
+                async with client(one, QUEUE) as third:
+                    assert await place(third) == 2
+                    await one.app.state.sessions.places.leases._redis._client.flushall()
+                    await finish(first)
+                    assert await place(second) == 0
+                    assert await place(third) == 1
+                    await finish(second)
+                    assert await place(third) == 0
+                    await finish(third)

@@ -12,6 +12,7 @@ import pytest
 from speechbridge.cluster.record import Record
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS
+from speechbridge.protocol.reading import new_token, token_of
 from speechbridge.protocol.resume import FinalsReceived
 from speechbridge.server import resumable
 from speechbridge.server.resumable import NOT_KEPT, TAKEN_OVER, TOO_SLOW, UNKNOWN, About, ResumableConnection
@@ -61,6 +62,19 @@ async def serving(stream: ResumableConnection, finals: int = 0) -> AsyncIterator
 async def finish(stream: ResumableConnection) -> None:
     """End what still waits for a client that is away."""
     stream.forget()
+
+
+def test_what_a_newer_version_wrote_can_be_gone_on_with() -> None:
+    """As while the processes of a service are replaced one by one."""
+    about = About("id", read=token_of("key"), query="a=b", holder="holder", begun=1.5, frame=2)
+    assert About.parse(about.encode(), "key") == about
+    assert About.parse('{"session_id": "id", "of_a_newer_version": 1}', "key") == About("id")
+
+
+def test_what_another_process_must_know_holds_no_token() -> None:
+    assert token_of("key") not in About("id", read=token_of("key")).encode()
+    assert token_of("key") != token_of("another key")
+    assert len(token_of("key")) == len(new_token())
 
 
 async def test_the_session_gets_messages_of_whichever_connection_in_order() -> None:

@@ -66,6 +66,7 @@ async def test_a_function_that_ends_before_its_audio_is_no_success() -> None:
     assert "finished before its input ended" in close.reason
 
 
+@pytest.mark.slow
 async def test_a_function_that_nothing_wakes_does_not_keep_its_client_waiting() -> None:
     """Its slot stays taken until it returns; its client is told."""
     go_on = threading.Event()
@@ -90,6 +91,7 @@ async def test_a_function_that_nothing_wakes_does_not_keep_its_client_waiting() 
         (True, 1000, END_OF_INPUT),
     ],
 )
+@pytest.mark.slow
 async def test_nor_does_one_whose_streams_are_resumed(
     answers: object, code: int, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

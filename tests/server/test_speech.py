@@ -132,7 +132,7 @@ def test_a_missing_extra_is_said_in_a_line_with_its_cure(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"fallback": "auto"}, "name the engine: auto would be SPEECHBRIDGE_ENGINE's own choice"),
+        ({"fallback": "auto"}, "name the engine: auto would select the same one as SPEECHBRIDGE_ENGINE"),
         ({"fallback": "googel"}, "'googel' is not one of auto, embedded"),
         ({"fallback": "riva"}, "SPEECHBRIDGE_FALLBACK: riva needs SPEECHBRIDGE_RIVA_URL"),
         ({"fallback": "nowhere:at_all"}, "SPEECHBRIDGE_FALLBACK: 'nowhere:at_all' cannot be imported"),

@@ -209,6 +209,7 @@ async def test_the_longest_duration_ends_the_connection_too() -> None:
         assert await on.close() == verdicts.TOO_LONG[1]
 
 
+@pytest.mark.slow
 async def test_the_longest_duration_counts_from_the_first_audio_over_all_sessions() -> None:
     """A client that flushes often reaches it, too, and while it waits."""
     async with stage(session_seconds=1.0) as on:

@@ -264,7 +264,7 @@ async def test_reading_stops_for_a_message_that_is_not_waited_for_and_for_no_oth
             protocol.data_received(frame(2, b"audio"))
         await until(lambda: protocol.queue.is_awaited)
         protocol.data_received(frame(2, b"one for which there is no room"))
-        await until(lambda: session._bridge and session._bridge._inbound.awaited)
+        await until(lambda: session._bridge and session._bridge._inbound.loop_waiting)
         assert wire.noted == []
         protocol.data_received(frame(2, b"one that nobody waits for"))
         assert wire.noted == ["pause"]

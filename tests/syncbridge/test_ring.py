@@ -50,5 +50,5 @@ def test_it_is_read_and_released_at_any_position_whatever_the_chunks(size: int, 
         assert b"".join(piece for _, piece in ring.pieces()) == PATTERN[ring.start : total]
     ring.release(total + 100)
     assert ring.start == total - total % unit
-    with pytest.raises(IndexError, match="has not come"):
+    with pytest.raises(IndexError, match="is not there yet"):
         ring.read(total)

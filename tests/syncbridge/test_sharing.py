@@ -12,12 +12,12 @@ async def test_13_several_readers_are_all_served() -> None:
     puppet = Puppet()
     async with Bridge(puppet.start, abort=puppet.abort) as bridge, asyncio.timeout(PATIENCE):
         readers = [asyncio.create_task(bridge.__anext__()) for _ in range(3)]
-        await until(lambda: bridge._outbound.awaited)
+        await until(lambda: bridge._outbound.loop_waiting)
         for word in ("one", "two", "three"):
             puppet.say(word)
         assert set(await asyncio.gather(*readers)) == {"one", "two", "three"}
         readers = [asyncio.create_task(bridge.__anext__()) for _ in range(3)]
-        await until(lambda: bridge._outbound.awaited)
+        await until(lambda: bridge._outbound.loop_waiting)
         readers[0].cancel()
         bridge.cancel()
         ends = await asyncio.gather(*readers, return_exceptions=True)
@@ -36,7 +36,7 @@ async def test_13_several_senders_are_all_served_in_any_order() -> None:
                 await bridge.send(number)
 
         senders = [asyncio.create_task(send(first)) for first in (0, 100, 200)]
-        await until(lambda: bridge._inbound.awaited)
+        await until(lambda: bridge._inbound.loop_waiting)
         puppet.pull()
         await asyncio.gather(*senders)
         bridge.end()

@@ -460,7 +460,7 @@ class Lingering(Blocking):
 
 @pytest.mark.parametrize("aborted", ["raises", "ends"])
 @pytest.mark.parametrize("answers", [AUDIO, AUDIO[:97]])
-def test_an_sdk_that_has_answered_all_and_does_not_end_is_hung_up_on_and_that_is_a_good_end(
+def test_an_sdk_that_has_answered_all_and_does_not_end_is_aborted_as_complete_and_that_is_a_good_end(
     aborted: str, answers: bytes
 ) -> None:
     sdk = Lingering(answers, aborted)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncbridge import Attempt, BridgeError
-from syncbridge.testing import CHECKS, Behaviour, FakeSdk, Response, Subject, checks, fake
+from syncbridge.testing import CHECKS, Behaviour, FakeSdk, Opened, Response, Subject, checks, fake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -95,20 +95,49 @@ async def test_an_adapter_that_is_wrong_does_not_pass(
     mistake: Callable[[Adapter], Adapter], check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("syncbridge.testing.streams.PATIENCE", 1.0)
+    with pytest.raises((AssertionError, TimeoutError, BridgeError)):
+        await check(through(mistake))
 
+
+def through(adapter: Callable[[Adapter], Adapter], **changes: Any) -> Opened:
     @asynccontextmanager
-    async def wrong(behaviour: Behaviour) -> AsyncIterator[Subject[Response]]:
+    async def opened(behaviour: Behaviour) -> AsyncIterator[Subject[Response]]:
         async with fake(behaviour) as subject:
             right = subject.connect
 
             def connect(position: int) -> Attempt[bytes, Response]:
                 attempt = right(position)
-                return replace(attempt, start=mistake(attempt.start))  # type: ignore[arg-type] # an iterator it is
+                return replace(attempt, start=adapter(attempt.start))  # type: ignore[arg-type] # an iterator it is
 
-            yield replace(subject, connect=connect)
+            yield replace(subject, connect=connect, **changes)
 
-    with pytest.raises((AssertionError, TimeoutError, BridgeError)):
-        await check(wrong)
+    return opened
+
+
+def joins_samples(start: Adapter) -> Adapter:
+    """Give an SDK that refuses half a sample whole ones; the half with which a connection ends is dropped."""
+
+    def whole(feed: Iterator[bytes]) -> Iterator[bytes]:
+        held = b""
+        for chunk in feed:
+            given = held + chunk
+            yield given[: len(given) // 2 * 2]
+            held = given[len(given) // 2 * 2 :]
+
+    return lambda feed: start(whole(feed))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_an_adapter_of_an_sdk_that_takes_whole_samples_only_conforms(check: Check) -> None:
+    await check(through(joins_samples, unit=2))
+
+
+async def test_samples_that_are_lost_in_the_middle_are_found_whatever_the_unit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("syncbridge.testing.streams.PATIENCE", 3.0)
+    with pytest.raises(AssertionError, match="bytes were lost"):
+        await checks.a_rotation_loses_nothing(through(takes_whole_samples_only, unit=2))
 
 
 @pytest.mark.parametrize(

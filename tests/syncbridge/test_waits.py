@@ -45,7 +45,7 @@ class Scene:
             case "send":
                 await self.bridge.send("first")
                 self._spawn(self.bridge.send("second"))
-                await until(lambda: self.bridge._inbound.awaited)
+                await until(lambda: self.bridge._inbound.loop_waiting)
             case "feed":
                 self.puppet.pull()
                 await until(lambda: self.bridge._inbound.thread_waiting)
@@ -55,7 +55,7 @@ class Scene:
                 await until(lambda: self.bridge._outbound.thread_waiting)
             case "receive":
                 self._spawn(self.bridge.__anext__())
-                await until(lambda: self.bridge._outbound.awaited)
+                await until(lambda: self.bridge._outbound.loop_waiting)
             case "inside the sdk":
                 await until(lambda: self.puppet.ran_in)
 

@@ -236,7 +236,7 @@ def test_one_that_answered_all_and_does_not_end_is_late_if_another_follows(anoth
     dog.ended(0, 10.0, another_follows=bool(another_follows))
     dog.answered(0, 11.0)
     assert dog.look(11 + SILENCE, no_speech) == another_follows
-    assert dog.why == ("all was answered, and it did not end for 5 s" if another_follows else "")
+    assert dog.why == ("all input was answered, but it did not end for 5 s" if another_follows else "")
 
 
 def test_a_later_attempt_has_what_is_left_of_the_time() -> None:

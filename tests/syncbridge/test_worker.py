@@ -86,7 +86,7 @@ def test_a_loop_that_is_closed_while_the_worker_runs_raises_nothing_there() -> N
         bridge: Bridge[object, object] = Bridge(puppet.start, pool=pool)
         await bridge.__aenter__()
         reader = asyncio.create_task(bridge.__anext__())
-        await until(lambda: bridge._outbound.awaited)
+        await until(lambda: bridge._outbound.loop_waiting)
         reader.cancel()
         return bridge
 

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from speechbridge.protocol.messages import Element, Final
 from tests.helpers.clip import READING
-from tests.helpers.command import serving, speechbridge, url_in
+from tests.helpers.command import PATIENCE, serving, speechbridge, url_in
 from tests.helpers.service import service
 
 if TYPE_CHECKING:
@@ -112,6 +112,23 @@ def test_the_program_of_the_tutorial_prints_captions(client: str, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_the_program_of_the_tutorial_goes_on_after_a_restart(tmp_path: Path) -> None:
+    with serving() as (_, said):
+        url = url_in(said)
+        code = example("docs/tutorial.md", "async def speak").replace("ws://127.0.0.1:8000", url)
+        (tmp_path / "captions.py").write_text(re.sub(r"\bconnect\b", "connect_resumable", code))
+        command = [sys.executable, "-u", str(tmp_path / "captions.py")]
+        program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert program.stdout is not None
+        first = program.stdout.readline()
+    with serving(port=url.rpartition(":")[2]):  # the one before was killed
+        printed = first + program.communicate(timeout=PATIENCE)[0]
+    assert program.returncode == 0, printed
+    assert first.startswith("partial")
+    assert "made amiable himself." in printed
+
+
+@pytest.mark.slow
 def test_the_sdk_of_the_tutorial_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "counting.py").write_text(example("docs/tutorial.md", "def start"))
     monkeypatch.chdir(tmp_path)
@@ -124,14 +141,21 @@ def test_the_sdk_of_the_tutorial_answers(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-def test_the_program_of_the_tutorial_ends_if_there_is_no_file(tmp_path: Path) -> None:
-    with serving() as (_, said):
-        code = example("docs/tutorial.md", "async def speak").replace("ws://127.0.0.1:8000", url_in(said))
-        (tmp_path / "captions.py").write_text(code)
+@pytest.mark.parametrize(
+    ("changed", "into", "said"),
+    [
+        ("reading.flac", "missing.flac", "Error opening 'tests/speech/missing.flac'"),
+        ("await asyncio.sleep(0.1)", "raise OSError('the microphone is gone')", "the microphone is gone"),
+    ],
+)
+def test_the_program_of_the_tutorial_ends_if_its_sound_does(changed: str, into: str, said: str, tmp_path: Path) -> None:
+    with serving() as (_, url):
+        code = example("docs/tutorial.md", "async def speak").replace("ws://127.0.0.1:8000", url_in(url))
+        (tmp_path / "captions.py").write_text(code.replace(changed, into))
         command = [sys.executable, str(tmp_path / "captions.py")]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 1
-    assert "FileNotFoundError" in ran.stderr
+    assert said in ran.stderr
 
 
 @pytest.mark.slow

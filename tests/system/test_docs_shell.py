@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import soundfile
 
 from tests.helpers.clip import READING
 from tests.helpers.command import HEARS_HELLO, PATIENCE, announced, environment, serving, url_in
+from tests.helpers.redis import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = Path(sys.executable).parent
+BLOCKS = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +52,9 @@ def folder(tmp_path: Path) -> Path:
 
 def commands(page: str, about: str) -> str:
     """Return the lines of shell examples that mention `about`, with our commands where they are installed."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if about in line]
+    lines = [
+        line for block in BLOCKS.findall((ROOT / page).read_text()) for line in block.splitlines() if about in line
+    ]
     assert lines, about
     return "\n".join(lines).replace(".venv/bin/", f"{COMMANDS}/")
 
@@ -123,6 +128,30 @@ def test_a_service_takes_the_key_that_was_made(page: str, folder: Path, url: str
     make, serve = commands(page, "keys").splitlines()
     run(make.partition("#")[0], folder, url)
     assert "0.0.0.0" in begun(f"{serve} --port 0", folder)  # noqa: S104 # what the docs say
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is missing")
+def test_three_replicas_share_a_redis(folder: Path) -> None:
+    blocks = BLOCKS.findall((ROOT / "docs/deployment.md").read_text())
+    (script,) = [block for block in blocks if "serve --port 8001" in block]
+    with ExitStack() as taken, redis_server(folder) as redis:
+        sockets = [taken.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        ports = [str(it.getsockname()[1]) for it in sockets]
+        taken.close()  # they are free again
+        script = re.sub(r"\b800([123])\b", lambda found: ports[int(found[1]) - 1], script)
+        assert "redis://127.0.0.1:6379/0" in script
+        ran = subprocess.run(
+            ["sh", "-ec", script.replace("redis://127.0.0.1:6379/0", redis.url)],
+            cwd=folder,
+            env=variables(folder, "ws://:") | {"SPEECHBRIDGE_START": HEARS_HELLO, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "\nHello.\n" in ran.stdout
+    assert ran.stderr.count("Finished server process") == 3, ran.stderr
 
 
 def test_a_service_reads_the_settings_of_a_file(folder: Path) -> None:

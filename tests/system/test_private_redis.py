@@ -20,7 +20,7 @@ from speechbridge.protocol.messages import Final, Partial
 from speechbridge.server.places import RENEW_SECONDS
 from speechbridge.server.workers.private_redis import program
 from tests.helpers.clip import chunks, words_right
-from tests.helpers.command import COUNTS, STUB, speechbridge
+from tests.helpers.command import COUNTS, MOVABLE, STUB, speechbridge
 from tests.helpers.processes import children, ended
 from tests.helpers.service import PATIENCE, STREAM, ending
 from tests.helpers.workers import service
@@ -72,6 +72,24 @@ async def test_a_stream_goes_on_at_another_worker_when_its_own_is_killed() -> No
     times = [word.ts or 0.0 for word in words]
     assert times == sorted(times)
     assert [word.value for word in words].count("Dashwood") == 1
+
+
+async def test_a_client_whose_worker_dies_before_it_answers_is_answered_by_another() -> None:
+    """Its connection had been handed on to that worker, with the request, which nobody can read from it again."""
+    with service(SPEECHBRIDGE_START=MOVABLE, SPEECHBRIDGE_LOG_LEVEL="debug") as running:
+        async with connect(f"{running.url}{STREAM}&resume=true") as client, asyncio.timeout(PATIENCE):
+            key = json.loads(await client.recv())["resume"]
+            await client.send(bytes(16000))
+            assert json.loads(await client.recv()) == {"type": "received", "position": 16000}  # so it is stored
+            name = key.partition(".")[0]
+            owner = running.workers()[name]
+            os.kill(owner, signal.SIGSTOP)
+            again = asyncio.ensure_future(connect(f"{running.url}{STREAM}&resume={key}&finals=0"))
+            await asyncio.to_thread(running.await_line, f"resumes a stream of worker {name}")
+            os.kill(owner, signal.SIGKILL)
+            async with await again as resumed:
+                greeting = json.loads(await resumed.recv())
+                assert (greeting["resume"], greeting["position"]) == (key, 16000)
 
 
 async def test_the_accounts_limit_holds_over_workers() -> None:

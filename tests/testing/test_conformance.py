@@ -5,7 +5,6 @@ Google's and Riva's pass them in tests/engines/test_grpc_conformance.py, where t
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from speechbridge.engines.function import function_engine
 from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.engines.rev import RevEngine, rev_engine
 from speechbridge.protocol.close import Close
-from speechbridge.protocol.messages import Element, Final
+from speechbridge.protocol.messages import Element, Final, Partial, parse_message
 from speechbridge.recognizer.server import serving
 from speechbridge.testing.conformance import CHECKS, RATE, Behaviour
 from speechbridge.testing.function import scripted_engine
@@ -159,12 +158,10 @@ async def the_one_of_the_docs(behaviour: Behaviour) -> AsyncIterator[Engine]:
         def stream(self, audio: Iterator[bytes]) -> Iterator[SimpleNamespace]:
             try:
                 for text in self._script.stream(audio, 0.0):
-                    message = json.loads(text)
-                    yield SimpleNamespace(
-                        message=lambda begin, message=message: json.dumps(
-                            {**message, "ts": begin, "end_ts": begin + message["end_ts"]}
-                        )
-                    )
+                    message = parse_message(text)
+                    assert isinstance(message, Partial | Final)
+                    end, is_final = message.end_ts, isinstance(message, Final)
+                    yield SimpleNamespace(text=message.text, start=0.0, end=end, is_final=is_final)
             except PermissionError:
                 raise Denied from None
             except ConnectionError:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 END = wire.EOF.encode()
 CHUNK = 2**16  # bytes of a file in one message; a ping waits behind two or three of them
-LARGEST = 2**24  # bytes of an answer: an echo is as large as its text, and the service accepts 8 MiB by default
+LARGEST = 2**24  # bytes of an answer: an echo is as large as its text, and the service accepts 512 KiB by default
 
 
 class Failed(StreamError):

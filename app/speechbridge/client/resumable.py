@@ -25,7 +25,14 @@ from speechbridge.client.stream import Broken, Closed, StreamError, Unreadable, 
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, Partial, Queued
 from speechbridge.protocol.queue import TICKET_SECONDS, Queue
-from speechbridge.protocol.resume import RECONNECT_CODES, AudioReceived, FinalsReceived, Greeting, parse_message
+from speechbridge.protocol.resume import (
+    RECONNECT_CODES,
+    UNKNOWN_STREAM,
+    AudioReceived,
+    FinalsReceived,
+    Greeting,
+    parse_message,
+)
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -42,6 +49,10 @@ AWAY_SECONDS = 60.0  # for which to try to reconnect: the service keeps a discon
 STALLED_SECONDS = 8.0  # without any message while audio is not acknowledged: the connection is dead
 UNACKNOWLEDGED = 16_000  # bytes that may be unacknowledged in normal operation: the service acknowledges every 8,000
 REPLAY_PACE = 8.0  # times real time, for audio that is sent again: the service may limit bytes per second
+NOT_RESTARTED = (
+    "the service was restarted, or this client was away for too long, and only S16LE samples can go on in a new "
+    "stream: send such samples, or open a stream for the audio from its beginning"
+)
 
 
 @asynccontextmanager
@@ -59,6 +70,9 @@ async def connect_resumable(  # noqa: PLR0913 # all but the first two have defau
     `url`, `request` and `waiting` as for `speechbridge.client.stream.connect`. A stream that loses its connection in
     the queue keeps its place. `away_seconds` is how long to try to reconnect. `room` is the size of the replay buffer
     in bytes; by default it holds a minute.
+
+    Only S16LE samples can go on in a new stream. Other audio survives lost connections, but a restart of the service
+    ends it, unless the service shares a Redis with another process.
 
     Raises NoConnection when the first connection fails, Broken when the service refuses the stream, StreamError when it
     cannot resume streams.
@@ -206,7 +220,9 @@ class ResumableStream:
         decision = self._retry.after(close, self._clock(), is_resuming=is_resuming)
         if decision is Next.END:
             self._close = close
-            raise failure or Broken(close or Close(CloseCode.ABNORMAL))
+            is_forgotten = is_resuming and close is not None and close.code == UNKNOWN_STREAM
+            cause_and_cure = NOT_RESTARTED if is_forgotten and not self._replay.can_restart else ""
+            raise failure or Broken(close or Close(CloseCode.ABNORMAL), cause_and_cure)
         if decision is Next.RESTART:
             self._replay.restart()
             self.restarts += 1

@@ -65,8 +65,8 @@ class Unreadable(StreamError):
 class Broken(StreamError):
     """The service ended the stream early. `close` is its close frame; 1006 if there was none."""
 
-    def __init__(self, close: Close) -> None:
-        super().__init__(explain(close))
+    def __init__(self, close: Close, cause_and_cure: str = "") -> None:
+        super().__init__(cause_and_cure or explain(close))
         self.close = close
 
 

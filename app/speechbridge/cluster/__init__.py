@@ -1,55 +1,62 @@
-"""What the processes of one service share, as a port: leases, a queue, a journal, transcripts for readers, and limits.
+"""What the processes of one service share: leases, a queue, a journal, transcripts for readers, and limits.
 
-Two implementations: `cluster.memory`, for one process, and `cluster.redis`, for any number on any number of machines.
-`cluster.joined` chooses. One suite of tests holds for both.
+This file defines the interfaces. There are two implementations: `cluster.memory`, for a single process, and
+`cluster.redis`, for any number of processes on any number of machines. `cluster.joined` selects one. One test suite
+runs on both.
 
-**Leases.** A speech service bounds the streams of an account (Rev.ai: 10). A stream holds a lease from before it
-connects until after it has hung up. A lease has an expiry, which its holder moves on by renewing it; so the leases of a
-process that died are free again by themselves. The bound holds only if a holder that cannot renew hangs up *before* its
-lease expires: that is the holder's part (`server.places`).
+**Leases.** A speech service limits the concurrent streams of an account (Rev.ai: 10). A stream holds a lease from
+before it connects to the speech service until after it has disconnected. A lease expires unless its holder renews it,
+so the leases of a process that died become free by themselves. The limit holds only if a holder that cannot renew its
+lease disconnects *before* the lease expires. The holder must see to that (`server.places`).
 
-**The queue.** One who waits has a ticket. Tickets are served in the order in which they came. A ticket is kept by
-asking again; one whose client was cut off keeps its place, and its turn, for `Terms.ticket_seconds`.
+**The queue.** A client that waits has a ticket. Tickets are served in the order of their arrival. A client keeps its
+ticket by asking again. If its connection is lost, the ticket keeps its place, and its turn, for `Terms.ticket_seconds`.
 
-    state of a ticket   event                                           next state    what the one who asks gets
+    state of a ticket   event                                           next state    what the caller gets
     ------------------  ----------------------------------------------  ------------  --------------------------
     unknown             joins; more leases are free than tickets wait   held          HELD
     unknown             joins; otherwise                                waiting       WAITING, last
     waiting             asks; fewer tickets before it than leases free  held          HELD
     waiting             asks; otherwise                                 waiting       WAITING, with its place
-    waiting             another holder joins with it                    waiting       WAITING; who had it: TAKEN_OVER
-    waiting             its client has left on purpose                  unknown
+    waiting             another connection joins with it                waiting       WAITING; the old one: TAKEN_OVER
+    waiting             its client leaves on purpose                    unknown
     waiting             nobody asks for `ticket_seconds`                unknown
     held                is released                                     unknown
-    held                not renewed for `lease_seconds`                 unknown
+    held                is not renewed for `lease_seconds`              unknown
 
-One who does not wait gets HELD or FULL by the first line's condition: nobody overtakes the queue. A lease that is free
-while the first of the queue is cut off stays free for that one until its ticket expires. So a place only falls.
+A client that does not wait gets HELD or FULL by the condition of the first row, so nobody overtakes the queue. If a
+lease is free while the client at the head of the queue is disconnected, the lease stays free for it until its ticket
+expires. So nobody's place in the queue ever gets worse.
 
-**The journal.** A resumable stream belongs to one process at a time. That one journals what another needs to go on
-with it (`cluster.record`), and each write says that it has the stream still. A client that comes back to another
-process has its stream taken from the first one:
+The shared store may lose everything, as a Redis does that is restarted without its data. Then no lease is granted for a
+few seconds, in which holders renew theirs, and waiting clients get their old places back by means of `Claim.turn`.
 
-    the process that has the stream    what the one that takes it does
-    ---------------------------------  -------------------------------------------------------------------------
-    has let it go, or is dead          takes it at once; what the old one writes after that is refused
-    lives                              asks for it, and waits: the old one hangs up, writes the rest, lets it go
-    stands still, or cannot be heard   waits until it counts as dead; it has hung up by then, or the kernel ended it
+**The journal.** A resumable stream belongs to one process at a time. That process journals what another process needs
+to continue the stream (`cluster.record`). Each write also proves that the process still owns the stream. If the client
+reconnects to another process, that one takes the stream over:
 
-So a stream never has two upstreams, as long as each process keeps what is said of leases above.
+    the owner of the stream                  what the other process does
+    ---------------------------------------  -----------------------------------------------------------------------
+    has released it, or is dead              takes it at once; later writes of the old owner are refused
+    is alive                                 asks for it, and waits: the owner closes its upstream connection, writes
+                                             the rest, and releases the stream
+    is stopped, or cut off from Redis        waits until it counts as dead; by then it has closed its upstream
+                                             connection, or the kernel has killed it
 
-**Transcripts.** What one speaker says may be read by others, at any process: `cluster.transcript` says how.
+So a stream never has two upstream connections, as long as each process follows the rule for leases above.
 
-**Use.** A replica is one service: one process, or a parent with its workers. It counts what its own clients use, by
-name: an address, a key, all connections, all streams. Over several replicas `Use` adds that up, and answers whether one
-more is within the limit. A replica says what it has as a number, not as a difference, so a call may be carried out
-twice; calls are numbered, so one that comes late is dropped. What it has counts for `ALIVE_SECONDS` after its last
-call. One process alone asks nobody: `server.limits` is what this port is in memory.
+**Transcripts.** What one speaker says can be read by others, at any process; see `cluster.transcript`.
+
+**Use.** A replica is one service: one process, or a parent with its workers. It counts what its own clients use, under
+names: an address, a key, all connections, all streams. `Use` adds these counts up over all replicas, and answers
+whether one more is within the limit. A replica reports its counts as totals, not as differences, so a call that is
+executed twice does no harm; calls are numbered, so a late one is dropped. The counts are valid for `ALIVE_SECONDS`
+after the replica's last call. A single process needs no `Use`: its `server.limits` counts in memory.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,145 +69,175 @@ if TYPE_CHECKING:
     from speechbridge.protocol.reading import Entry
 
 
-class Away(Exception):
-    """What is shared cannot be reached. The text says why, and holds no secret."""
+# Seconds in which a process keeps its leases and its streams, though it does not reach the shared store: it disconnects
+# what it may lose, and if it cannot do that, the kernel kills it before others count it as dead.
+DISCONNECT_AFTER = 11.0  # Redis may not answer for 5 s and more. To disconnect takes 5 s if a stream is connecting
+KILL_BEFORE = 0.5
+# What a dead process had is free within 20 s: after this time, and 1 s until waiting clients ask again.
+COUNTS_AS_DEAD_AFTER = 18.0
+
+
+class Unavailable(Exception):
+    """The shared store cannot be reached. The text says why, and holds no secret."""
 
 
 class Elsewhere(Exception):
-    """A stream is at another process still, which neither lets it go nor counts as dead."""
+    """A stream still belongs to another process, which neither releases it nor counts as dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How many leases there are, and for how many seconds a lease and a ticket last if nobody renews them."""
+    """The number of leases, and how many seconds a lease and a ticket last if they are not renewed."""
 
     leases: int
-    # A dead process's leases are free within 20 s: this, and 1 s until the next of those who wait ask again.
-    lease_seconds: float = 18.0
-    # A client that was cut off has 10 s to come back; the last time that it asked may be a second ago.
+    lease_seconds: float = COUNTS_AS_DEAD_AFTER
+    # A client whose connection was lost has 10 s to reconnect; it may have asked last a second before.
     ticket_seconds: float = 12.0
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One who asks for a lease. `ticket` is its place in the queue, None for one who does not wait.
+    """A connection's request for a lease. `ticket` identifies its place in the queue; None: it does not wait.
 
-    `holder` names the one connection that asks, and then the lease. With `joins` it asks for the first time: it joins
-    the queue, or takes the ticket over from the connection before it.
+    `holder` names the connection, and later its lease. With `joins` it asks for the first time: it joins the queue, or
+    takes the ticket over from the client's previous connection.
     """
 
     holder: str
     ticket: str | None = None
     joins: bool = False
+    turn: str = ""  # of the answer before: with it one who waits has its place still if everything was forgotten
 
 
 class Standing(Enum):
-    """What one who asks for a lease gets."""
+    """The result of a claim."""
 
     HELD = auto()  # it has the lease
     WAITING = auto()  # it has a place in the queue
     FULL = auto()  # it does not wait, and no lease is free
-    TAKEN_OVER = auto()  # another connection came with its ticket, or the ticket has expired
+    TAKEN_OVER = auto()  # another connection uses its ticket, or the ticket has expired
+    NOT_KNOWN = auto()  # it does not wait, and the store has lost its data: holders have to renew their leases first
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Where one who asks stands. `place` counts from 1, `wait` is a guess in seconds; both are 0 without a place."""
+    """The answer to a claim. `place` counts from 1, `wait` is an estimate in seconds.
+
+    Both are 0 unless it waits, and while it is not known who waits before it.
+    """
 
     standing: Standing
     place: int = 0
     wait: float = 0.0
+    turn: str = field(default="", compare=False)
 
 
-HELD, FULL, TAKEN_OVER = Answer(Standing.HELD), Answer(Standing.FULL), Answer(Standing.TAKEN_OVER)
+HELD, FULL = Answer(Standing.HELD), Answer(Standing.FULL)
+TAKEN_OVER, NOT_KNOWN = Answer(Standing.TAKEN_OVER), Answer(Standing.NOT_KNOWN)
 
 
 class Leases(Protocol):
-    """The leases of one account, and the queue for them. Every method raises Away.
+    """The leases of one account, and the queue for them. Every method may raise Unavailable.
 
-    Cancellation: it may have been done, or not.
+    Cancellation: the call may have taken effect, or not.
     """
 
     @property
     def terms(self) -> Terms: ...
 
     async def ask(self, claims: Sequence[Claim]) -> list[Answer]:
-        """Answer each of those who ask. A holder that has its lease already gets HELD."""
+        """Answer each claim, in order. A holder that has its lease already gets HELD."""
 
     async def renew(self, holders: Sequence[str]) -> set[str]:
-        """Have these leases last for `lease_seconds` more. Return those that are lost: they are another's by now."""
+        """Extend these leases by `lease_seconds` from now. Return those that are lost: others hold them by now."""
 
     async def release(self, holder: str) -> None:
-        """Give a lease back. What is not held stays as it is."""
+        """Give a lease back. A holder without a lease is ignored."""
 
     async def leave(self, claim: Claim) -> None:
-        """Give up a ticket. It stays if another connection has taken it over."""
+        """Give up a ticket, unless another connection has taken it over."""
 
     async def changed(self) -> None:
-        """Wait until somebody who waits may have another place. It may also return without a reason."""
+        """Wait until the places in the queue may have changed. It may also return without a change."""
 
 
 class Journal(Protocol):
-    """The resumable streams of a service, whichever process has them."""
+    """The resumable streams of a service, whichever process owns them."""
 
     @property
     def survives(self) -> bool:
-        """Whether streams survive their process. Without that, nothing is kept, and nothing can be taken."""
+        """Whether streams survive their process. If not, nothing is stored, and no stream can be taken over."""
 
     @property
     def unstored(self) -> int:
-        """How many finals clients were shown that were not stored, as they could not wait."""
+        """How many finals were sent to clients before they were stored, because the store was unavailable."""
 
     def keep(self, record: Record, lost: Callable[[], object]) -> None:
-        """Keep a stream that this process has begun, or taken. Never waits.
+        """Store a stream that this process has begun or taken, and keep it up to date. Never waits.
 
-        `lost` is called, perhaps several times, when another process wants to have it, or has it.
+        `lost` is called, perhaps several times, when another process asks for the stream, or owns it.
         """
 
     def forget(self, record: Record) -> None:
-        """Keep it up to date no longer: it has ended. Never waits."""
+        """Stop keeping a stream up to date: it has ended. Never waits."""
 
     def drop(self, record: Record) -> None:
-        """Forget it, and have no process go on with it. Never waits."""
+        """Delete a stream, so that no process can continue it. Never waits."""
 
-    async def let_go(self, record: Record) -> None:
-        """Have any process go on with a stream. This one must have hung up on its upstream. Raises Away.
+    async def release(self, record: Record) -> None:
+        """Let any process continue a stream. Its upstream connection must be closed already. Raises Unavailable.
 
-        Cancellation: it may have been let go, or not.
+        Cancellation: it may have been released, or not.
         """
 
     async def take(self, key: str, owner: str) -> Record | None:
-        """Return the stream of a resume key, which is this process' now, to be kept; None if this owner has none.
+        """Take over the stream of a resume key, and return its record; None if this owner has none with this key.
 
-        Raises Away, and Elsewhere if another process has it and does not let it go.
+        From then on the caller owns the stream, and must call `keep`. Raises Unavailable, and Elsewhere if another
+        process owns it and does not release it.
 
-        Cancellation: it may have been taken; this process may take it again.
+        Cancellation: it may have been taken; this process can take it again.
         """
 
 
 class Shares(Protocol):
-    """The transcripts that are shared, by their tokens."""
+    """The shared transcripts, by their tokens."""
+
+    async def announce(self, token: str) -> None:
+        """Have any process find a transcript that is shared from now on: whoever is told the token may read at once.
+
+        If that cannot be, it is found a moment after the first word. Cancellation: it may be found, or not.
+        """
 
     def sharing(self, token: str, before: Sequence[Entry] = ()) -> AbstractContextManager[Transcript]:
-        """Share a transcript for the time of a `with`; it has ended then, and stays for a while. Never waits.
+        """Share a transcript within a `with` block. Afterwards it has ended, but can be read for a while. Never waits.
 
-        `before` are the finals so far, of a stream that another process began.
+        `before` holds the finals so far, if another process began the stream.
         """
 
     async def find(self, token: str) -> Transcript | None:
-        """Return a transcript to read, whichever process its speaker is at; None if there is none. Raises Away.
+        """Return a transcript to read, whichever process its speaker is at; None if there is none. Raises Unavailable.
 
-        It is kept up to date for as long as it is read: `Transcript.readers`.
+        It is kept up to date for as long as it has readers (`Transcript.readers`).
 
         Cancellation: safe.
         """
 
+    async def enter(self, token: str, transcript: Transcript, most: int) -> bool:
+        """Count one more reader of a transcript, unless it has so many at all processes; whether it may read.
+
+        Cancellation: it is not counted here; elsewhere for a while, perhaps.
+        """
+
+    def leave(self, token: str, transcript: Transcript) -> None:
+        """Count one reader less. Never waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """One more who comes: the names whose handshakes it counts towards, and those of which it takes a place each.
+    """A connection that asks to be admitted: the names under which its handshake and its place are counted.
 
-    Each place comes with the most that there may be, 0 for no limit.
+    `places` pairs each name with the limit of places under that name; 0: no limit.
     """
 
     handshakes: Sequence[str] = ()
@@ -209,7 +246,7 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """Why one more may not come: which name has how many places, or comes too often and has to wait how long."""
+    """Why a connection is not admitted: `name` has all its `places`, or has to wait for `seconds` (rate limit)."""
 
     name: str
     places: int = 0
@@ -217,13 +254,13 @@ class Excess:
 
 
 class Use(Protocol):
-    """What all replicas use together."""
+    """The total use of all replicas."""
 
     async def enter(self, own: Mapping[str, int], newcomers: Sequence[Newcomer]) -> list[Excess | None]:
-        """Say what this replica has, and let these enter; return what was too much for each, None if nothing was.
+        """Report this replica's places, and admit these newcomers; return for each the limit it exceeds, or None.
 
-        `own` holds places that it has, by name, those of the newcomers left out. What it does not name stays as it was
-        said before. Raises Away.
+        `own` holds the places that the replica has, by name, without those of the newcomers. A name that is not in it
+        keeps the number reported last. Raises Unavailable.
 
-        Cancellation: it may have been done, or not.
+        Cancellation: the call may have taken effect, or not.
         """

@@ -1,4 +1,4 @@
-"""Which implementation of the port a process uses: the settings choose."""
+"""Selects the implementation of the cluster's interfaces that a process uses, by its settings."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a process shares with others. `leases` is None if the streams of the account have no limit.
+    """What a process shares with others. `leases` is None if the account's streams are not limited.
 
-    `running` is entered while the process serves; it raises Away.
+    `running` is an async context manager for the time that the process serves; it raises Unavailable.
     """
 
     leases: Leases | None
@@ -33,13 +33,13 @@ class Cluster:
 
 
 def join(settings: ClusterSettings, resume_seconds: float) -> Cluster:
-    """Return what this process shares: with all that use the same Redis, or with nobody. Raises WrongSetting.
+    """Share with all processes that use the same Redis, or without Redis with none. Raises WrongSetting.
 
     `resume_seconds` is how long a client of a resumable stream may be away.
     """
     url = settings.redis_url.get_secret_value()
     if not url:
-        # The leases of one process end with it, so none need expire before.
+        # A single process's leases end with it, so none has to expire.
         terms = Terms(settings.account_streams, lease_seconds=math.inf)
         leases = MemoryLeases(terms) if settings.account_streams else None
         return Cluster(leases, MemoryShares(settings.share_seconds), NoJournal(), nullcontext)
@@ -78,9 +78,9 @@ def _redis(url: str, settings: ClusterSettings) -> Redis:
 
 @asynccontextmanager
 async def sharing_limits(settings: Settings) -> AsyncIterator[Use | None]:
-    """Share with all replicas what limits bound, for as long as the context lasts; None without Redis.
+    """Yield what counts use over all replicas, within the context; None without Redis.
 
-    Raises Away and WrongSetting.
+    Raises Unavailable and WrongSetting.
     """
     url = settings.redis_url.get_secret_value()
     if not url:

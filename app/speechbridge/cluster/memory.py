@@ -1,4 +1,4 @@
-"""What one process shares with nobody: the port in memory."""
+"""The cluster's interfaces, in memory: for a single process, which shares nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from speechbridge.protocol.reading import Entry
 
 
-ENDED = 1000  # transcripts that stay after their end, at most: the oldest go first. A minute's has 2 KB, an hour's 1 MB
+ENDED = 1000  # ended transcripts that are kept, at most; the oldest goes first. One minute takes 2 KB, an hour 1 MB
 
 
 @dataclass(slots=True)
@@ -38,13 +38,13 @@ class _Ticket:
 
 
 class MemoryLeases:
-    """Implements `Leases` for the streams of one process. `clock` gives seconds."""
+    """Implements `Leases` for the streams of one process. `clock` returns seconds."""
 
     def __init__(self, terms: Terms, clock: Callable[[], float] = time.monotonic) -> None:
         self.terms = terms
         self._clock = clock
         self._leases: dict[str, _Lease] = {}
-        self._queue: dict[str, _Ticket] = {}  # in the order in which they came
+        self._queue: dict[str, _Ticket] = {}  # by ticket, in the order of arrival
         self._lasted: deque[float] = deque(maxlen=REMEMBERED)
         self._change = asyncio.Event()
 
@@ -57,7 +57,7 @@ class MemoryLeases:
         return self._with_places(claims, answers, now)
 
     def _answer(self, claim: Claim, now: float) -> Answer | None:
-        """Return the answer to one who asks; None for one who waits. Its place is known when all have been served."""
+        """Return the answer to a claim; None if it waits. Its place is known only after all claims were served."""
         free = self.terms.leases - len(self._leases)
         if claim.holder in self._leases:
             return HELD
@@ -68,8 +68,8 @@ class MemoryLeases:
             found = self._queue.get(claim.ticket)
             if found is None or found.holder != claim.holder:
                 return TAKEN_OVER
-            # A turn does not depend on who asks first: a lease that is given to one who waits leaves one less to each
-            # of those before it, who have one less than that before them.
+            # Whether it is a ticket's turn does not depend on who asks first. If a later ticket gets its lease first,
+            # one lease less is free, but one ticket less is in the queue, too.
             if claim.ticket not in islice(self._queue, max(0, free)):
                 return None
             del self._queue[claim.ticket]
@@ -86,12 +86,13 @@ class MemoryLeases:
         ]
 
     def _keep(self, claim: Claim, now: float) -> None:
-        """Note that somebody asks with this ticket, for the first time or again."""
+        """Keep a claim's ticket from expiring; add it if it is new."""
         if claim.ticket is None or claim.holder in self._leases:
             return
         found = self._queue.get(claim.ticket)
         if claim.joins or (found is not None and found.holder == claim.holder):
-            self._queue[claim.ticket] = _Ticket(claim.holder, now + self.terms.ticket_seconds)  # an old one stays put
+            # A known ticket keeps its place: a dict keeps the order of a key that is set again.
+            self._queue[claim.ticket] = _Ticket(claim.holder, now + self.terms.ticket_seconds)
 
     async def renew(self, holders: Sequence[str]) -> set[str]:
         now, lost = self._purged(), set()
@@ -99,7 +100,7 @@ class MemoryLeases:
             found = self._leases.get(holder)
             if found is not None:
                 found.until = now + self.terms.lease_seconds
-            elif len(self._leases) < self.terms.leases:  # it was forgotten, and nobody else has it
+            elif len(self._leases) < self.terms.leases:  # it had expired, and nobody else needs it
                 self._leases[holder] = _Lease(now, now + self.terms.lease_seconds)
             else:
                 lost.add(holder)
@@ -127,7 +128,7 @@ class MemoryLeases:
         self._change = asyncio.Event()
 
     def _purged(self) -> float:
-        """Drop what has expired; return the time."""
+        """Drop expired leases and tickets; return the time."""
         now = self._clock()
         for holder in [holder for holder, lease in self._leases.items() if lease.until <= now]:
             del self._leases[holder]
@@ -137,7 +138,7 @@ class MemoryLeases:
 
 
 class NoJournal:
-    """Implements `Journal` for a process that shares its streams with nobody: they end with it."""
+    """Implements `Journal` for a single process, whose streams end with it: it stores nothing."""
 
     survives = False
     unstored = 0
@@ -151,7 +152,7 @@ class NoJournal:
     def drop(self, record: Record) -> None:
         pass
 
-    async def let_go(self, record: Record) -> None:
+    async def release(self, record: Record) -> None:
         pass
 
     async def take(self, _key: str, _owner: str) -> Record | None:
@@ -159,12 +160,15 @@ class NoJournal:
 
 
 class MemoryShares:
-    """Implements `Shares` for the speakers of one process. A transcript stays for `seconds` after its end."""
+    """Implements `Shares` for the speakers of one process. A transcript is kept for `seconds` after its end."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._transcripts: dict[str, Transcript] = {}
         self._ended: deque[str] = deque()
+
+    async def announce(self, _token: str) -> None:
+        pass
 
     @contextmanager
     def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
@@ -186,3 +190,12 @@ class MemoryShares:
 
     async def find(self, token: str) -> Transcript | None:
         return self._transcripts.get(token)
+
+    async def enter(self, _token: str, transcript: Transcript, most: int) -> bool:
+        if transcript.readers >= most:
+            return False
+        transcript.readers += 1
+        return True
+
+    def leave(self, _token: str, transcript: Transcript) -> None:
+        transcript.readers -= 1

@@ -1,16 +1,17 @@
-"""What must be known of a resumable stream, so that any process can go on with it. Pure.
+"""The state of a resumable stream that another process needs to continue it. Pure.
 
-    audio       what the client sent, and no final covers: from `begin` to `received`. A new upstream is given it again.
-                What has to be decoded cannot begin in its middle: all of it is kept (`is_whole`)
-    finals      what the client has not confirmed: the first of them is number `confirmed`
-    settled     up to where finals cover the audio; each final stands beside the position that it settles, so that a
-                process that goes on from here neither misses a word nor says one twice
+    audio       the audio that the client sent and that no final covers, from `begin` to `received`. It is replayed to a
+                new upstream connection. Encoded audio cannot be decoded from its middle on, so all of it is kept
+                (`is_whole`)
+    finals      the finals that the client has not confirmed; the first of them has the number `confirmed`
+    settled     the position up to which finals cover the audio. A final and the position that it settles are stored
+                together, so that a process that continues the stream neither loses a word nor repeats one
 
-Positions are bytes of the client's audio since the stream began; `settled`, of what it is decoded to.
+Positions are in bytes of the client's audio since the stream began; `settled` is in bytes of the decoded audio.
 
-A journal says with `has_stored` what it has. As long as something of the stream is not there, its client is not told
-that the audio was received, and does not see the final: `told` and `shown`. Where no journal keeps the record, both are
-all that there is.
+A journal reports with `has_stored` what it has stored. Audio that is not stored is not acknowledged to the client, and
+finals that are not stored are not sent: see `acknowledgeable` and `deliverable`. Without a journal these two cover
+everything.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Record:
-    """One stream.
+    """The record of one stream.
 
-    Its audio is kept in multiples of `unit` bytes, and `room` bytes at most: what no final covers may be silence for
-    hours. A stream of which more than that must be kept cannot be moved any more: `outgrown` is called.
+    Its audio is kept in multiples of `unit` bytes, and `room` bytes at most, because hours of silence may pass without
+    a final. If `is_whole`, and there is more audio than that, the stream can no longer move to another process:
+    `outgrown` is called.
 
-    `about` is what the owner of the stream needs to go on, in a form that only it reads.
+    `about` is what the server needs to continue the stream, in a format of its own.
     """
 
     key: str = field(repr=False)
@@ -40,12 +42,13 @@ class Record:
     room: int
     unit: int = 1
     is_whole: bool = False
-    owner: str = ""  # of the API key with which it began; only with a key of the same owner it can be resumed
+    owner: str = ""  # of the API key that began it; the stream can be resumed only with a key of the same owner
     received: int = 0  # bytes
     settled: int = 0
     confirmed: int = 0  # finals
     has_ended: bool = False  # the client has ended its input
-    verdict: str = ""  # how the stream ended, in a form that only its owner reads; empty while it goes on
+    verdict: str = ""  # how the stream ended, in a format of the server; empty while it goes on
+    is_complete: bool = False  # its previous owner stored all of it, so no client has received more finals
     finals: deque[str] = field(default_factory=deque, repr=False)
     changed: Callable[[], object] = lambda: None  # called when there is more to store
     stored: Callable[[], object] = lambda: None  # called when a journal has stored more
@@ -53,10 +56,10 @@ class Record:
 
     def __post_init__(self) -> None:
         self.audio = Ring(self.unit)
-        self.is_kept = False  # by a journal
-        self.is_attended = False  # its client is connected
-        self._told = self.received
-        self._shown = self.total
+        self.is_kept = False  # a journal keeps it up to date
+        self.is_connected = False  # its client is connected to this process
+        self._acknowledgeable = self.received
+        self._deliverable = self.total
 
     @property
     def begin(self) -> int:
@@ -65,28 +68,28 @@ class Record:
 
     @property
     def total(self) -> int:
-        """The finals so far."""
+        """The number of finals so far."""
         return self.confirmed + len(self.finals)
 
     @property
-    def told(self) -> int:
-        """Up to where the client may be told that its audio was received."""
-        return self._told if self.is_kept else self.received
+    def acknowledgeable(self) -> int:
+        """The position up to which audio may be acknowledged to the client."""
+        return self._acknowledgeable if self.is_kept else self.received
 
     @property
-    def shown(self) -> int:
-        """How many finals the client may see."""
-        return self._shown if self.is_kept else self.total
+    def deliverable(self) -> int:
+        """How many of the finals may be sent to the client."""
+        return self._deliverable if self.is_kept else self.total
 
     def restore(self, begin: int, audio: list[bytes]) -> None:
-        """Take the audio from a position on, as a journal had it."""
+        """Set the audio from a position on, as a journal had stored it."""
         self.audio.start = self.audio.end = begin
         for chunk in audio:
             self.audio.append(chunk)
-        self._told, self._shown = self.received, self.total
+        self._acknowledgeable, self._deliverable = self.received, self.total
 
     def receive(self, audio: bytes) -> None:
-        """Note audio of the client."""
+        """Note audio from the client."""
         self.received += len(audio)
         if self.is_kept:
             self.audio.append(audio)
@@ -98,7 +101,7 @@ class Record:
             self.changed()
 
     def add(self, final: str) -> None:
-        """Note a final. `settle` follows before anything else can happen, if it settles audio."""
+        """Note a final. If it settles audio, the caller must call `settle` before it yields to the event loop."""
         self.finals.append(final)
         self.changed()
 
@@ -111,17 +114,20 @@ class Record:
             self.changed()
 
     def confirm(self, finals: int) -> Iterator[str]:
-        """Note that the client has so many finals; give those that are dropped."""
+        """Note how many finals the client has; yield those that are no longer kept."""
         while self.finals and self.confirmed < finals:
             self.confirmed += 1
             yield self.finals.popleft()
         self.changed()
 
     def recount(self, finals: int) -> None:
-        """Go on behind a client that has seen more finals than were stored: those come again, with new numbers."""
+        """Continue the numbering of a client that has more finals than were stored.
+
+        Those finals are transcribed again, and sent with new numbers.
+        """
         self.finals.clear()
         self.confirmed = finals
-        self._shown = max(self._shown, finals)
+        self._deliverable = max(self._deliverable, finals)
 
     def end(self, *, verdict: str = "") -> None:
         """Note that the client has ended its input, or how the stream ended."""
@@ -130,14 +136,15 @@ class Record:
         self.changed()
 
     def has_stored(self, received: int, total: int) -> None:
-        """Note what a journal has: audio up to a position, and so many finals."""
-        self._told, self._shown = max(self._told, received), max(self._shown, total)
+        """Note what a journal has stored: audio up to a position, and this number of finals."""
+        self._acknowledgeable = max(self._acknowledgeable, received)
+        self._deliverable = max(self._deliverable, total)
         self.stored()
 
-    def show(self) -> int:
-        """Let the client see the finals that are not stored, as they cannot wait. Returns how many these are."""
-        more = self.total - self._shown
-        self._shown = self.total
+    def deliver_unstored(self) -> int:
+        """Let finals be sent to the client though they are not stored. Returns how many these are."""
+        more = self.total - self._deliverable
+        self._deliverable = self.total
         if more:
             self.stored()
         return more

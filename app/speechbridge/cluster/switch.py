@@ -1,11 +1,12 @@
-"""A dead man's switch: the kernel ends this process at a time, unless that time is moved on before.
+"""A dead man's switch: the kernel kills this process at a given time, unless the process postpones that time.
 
-A process that stands still (SIGSTOP, a debugger, a paused container, a loop that is blocked) can neither renew its
-leases nor hang up, and the other side sees its connections as open. Only its end closes them. So a process that holds
-leases sets the switch to a moment before the first of them expires, and moves it on whenever they were renewed.
+A process that does not run (SIGSTOP, a debugger, a paused container, a blocked event loop) can neither renew its leases
+nor close its upstream connections, and the speech service sees these as open. Only the end of the process closes them.
+So a process that holds leases sets the switch to a time before the first of them expires, and postpones it whenever
+they are renewed.
 
-It is a POSIX timer that sends SIGKILL, which a stopped process does not survive either. Linux only: elsewhere nothing
-is set. It counts the time that the machine sleeps. It cannot count time for which a hypervisor stops the whole machine.
+The switch is a POSIX timer that sends SIGKILL, which kills even a stopped process. It exists on Linux only; elsewhere
+nothing is set. It also counts while the machine sleeps, but not while a hypervisor stops the whole machine.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class _Event(ctypes.Structure):
 
 
 class _Times(ctypes.Structure):
-    """A `struct itimerspec`: how often again, and when first. In seconds and nanoseconds; 0 and 0 is never."""
+    """A `struct itimerspec`: the interval, and the time of the first signal. Two zeros mean never."""
 
     _fields_ = (
         ("again_seconds", ctypes.c_long),
@@ -45,7 +46,7 @@ class Switch:
     """The switch of this process. A child that is forked has none."""
 
     def __init__(self) -> None:
-        """Raise OSError if the kernel has no timer to give."""
+        """Raise OSError if the kernel cannot create a timer."""
         self._timer: ctypes.c_void_p | None = None
         if sys.platform != "linux":
             return
@@ -57,16 +58,16 @@ class Switch:
         self._timer = timer
 
     def set(self, seconds: float) -> None:
-        """End this process after so many seconds, instead of when it was to end before."""
-        nanoseconds = max(1, round(seconds * 1e9))  # 0 would be never
+        """Kill this process after these seconds from now. Replaces the time set before."""
+        nanoseconds = max(1, round(seconds * 1e9))  # 0 would mean never
         self._set(*divmod(nanoseconds, 10**9))
 
     def clear(self) -> None:
-        """Do not end this process."""
+        """Switch it off."""
         self._set(0, 0)
 
     def close(self) -> None:
-        """Give the timer back."""
+        """Delete the timer."""
         if self._timer is not None:
             self._check(self._library.timer_delete(self._timer))
             self._timer = None

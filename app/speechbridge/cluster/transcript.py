@@ -1,10 +1,11 @@
-"""What one speaker says, for any number of readers: one list, and where each reader is in it.
+"""The transcript of one speaker, for any number of readers: one list, and each reader's position in it.
 
-A reader takes what it has not had yet, at its own pace. So a slow one holds nobody up and has no queue of its own: it
-misses partials, of which only the latest is kept, and no final. Each message is put into its form once, for all.
+A reader takes the entries that it has not had yet, at its own pace. So a slow reader delays nobody and needs no queue
+of its own: it misses partials, of which only the latest is kept, but no final. Each message is encoded once, for all
+readers.
 
-When a message comes, the readers that wait are woken SLICE at a time, one slice in a turn of the event loop: what a
-thousand readers are sent takes 50 ms, and the speaker must not wait behind them.
+When a message arrives, the waiting readers are woken SLICE at a time, one slice in each iteration of the event loop.
+Sending to a thousand readers takes 50 ms, and the speaker must not wait that long.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from speechbridge.protocol.reading import Entry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SLICE = 16  # readers woken in one turn: about 1 ms
+SLICE = 16  # readers woken in one iteration of the event loop: about 1 ms
 BATCH = 64  # finals that a reader takes at once
 
 
 @dataclass(slots=True)
 class Position:
-    """Where a reader is: how many finals it has, and which version of the latest partial."""
+    """A reader's position: how many finals it has, and the number of the last partial that it has."""
 
     finals: int = 0
     partial: int = 0
@@ -38,17 +39,17 @@ class Transcript:
     def __init__(self, before: Iterable[Entry] = ()) -> None:
         self.finals = [*before]
         self.is_over = False
-        self.is_left = False  # readers are to leave, though it goes on
-        self.is_moved = False
+        self.is_left = False  # readers must leave this process, though the stream goes on
+        self.is_moved = False  # the stream goes on at another process
         self.readers = 0
         self._partial: Entry | None = None
-        self._partials = 0  # so many have there been
-        self._version = 0
+        self._partials = 0  # the number of partials so far
+        self._version = 0  # counts changes
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_waking = False
 
     def add(self, text: str) -> None:
-        """Add what the speaker is sent. What is not a partial is kept as a final is."""
+        """Add a message to the speaker. Everything but a partial is kept, like a final."""
         if kind_of(text) == "partial":
             self._partials += 1
             self._partial = Entry.of(text)
@@ -59,7 +60,7 @@ class Transcript:
         self._notify()
 
     def end(self) -> None:
-        """Note that nothing more comes. Idempotent."""
+        """Note that the stream has ended. Idempotent."""
         if not self.is_over:
             self.is_over = True
             self._partial = None
@@ -67,18 +68,18 @@ class Transcript:
             self._notify()
 
     def leave(self) -> None:
-        """Have all readers leave once they have what was said so far: this process ends."""
+        """Have all readers leave once they have all messages so far, because this process ends."""
         self.is_left = True
         self._version += 1
         self._notify()
 
     def move(self) -> None:
-        """Have all readers leave likewise: its speaker goes on at another process."""
+        """Have all readers leave in the same way, because the stream goes on at another process."""
         self.is_moved = True
         self.leave()
 
     def take(self, position: Position) -> list[Entry]:
-        """Return what a reader has not had yet, and move it on: finals first, then the latest partial."""
+        """Return the next entries for a reader, finals first, then the latest partial; advance its position."""
         if position.finals < len(self.finals):
             found = self.finals[position.finals : position.finals + BATCH]
             position.finals += len(found)
@@ -93,7 +94,7 @@ class Transcript:
         return position.finals < len(self.finals) or (self._partial is not None and position.partial < self._partials)
 
     async def more(self, position: Position) -> bool:
-        """Wait until a reader has something to take; False once nothing more comes, or it is to leave.
+        """Wait until there is something for a reader to take. Returns False once the stream is over, or it must leave.
 
         Cancellation: safe.
         """
@@ -111,7 +112,10 @@ class Transcript:
             asyncio.get_running_loop().call_soon(self._wake, len(self._waiting), self._version)
 
     def _wake(self, left: int, version: int) -> None:
-        """Wake some of those who wait now, and the others in later turns. Those who come meanwhile look first."""
+        """Wake one slice of the waiting readers, and schedule the next slice.
+
+        A reader that begins to wait meanwhile has checked for messages itself.
+        """
         for _ in range(min(SLICE, left)):
             change = self._waiting.popleft()
             if not change.done():
@@ -121,5 +125,5 @@ class Transcript:
             asyncio.get_running_loop().call_soon(self._wake, left, version)
             return
         self._is_waking = False
-        if self._version != version:  # something has come since, which those who wait again have not seen
+        if self._version != version:  # changed since: readers that wait again may have missed it
             self._notify()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Starlette does not run the lifespan of an application that is mounted within another one.
 NOT_RUN = Close(
-    CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as the README shows"
+    CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as docs/embedding.md shows"
 )
 FORMATS = frozenset({"S16LE"})  # of raw audio; any other format is converted before
 

@@ -1,4 +1,4 @@
-"""The URL of a WebSocket service: parsed, and the part of it that may be shown. Pure."""
+"""Parses the URL of a WebSocket service, and separates the part of it that may be shown. Pure."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Address:
 
 
 def is_nearby(host: str) -> bool:
-    """Tell whether a host is this machine or in a private network. A proxy towards the internet does not reach it."""
+    """Tell whether a host is this machine, or in a private network, which a proxy to the internet cannot reach."""
     try:
-        return ip_address(host).is_private  # true of loopback, too
+        return ip_address(host).is_private  # also true for loopback
     except ValueError:
         return "." not in host or host.endswith((".localhost", ".local", ".internal"))
 

@@ -1,6 +1,6 @@
-"""Errors of HTTP endpoints, in the shape that OpenAI's clients read. Pure.
+"""Errors of HTTP endpoints, in the format that OpenAI's clients read. Pure.
 
-The status decides what a client raises, and whether it tries again by itself: OpenAI's do after 408, 409, 429 and 5xx.
+The status decides which exception a client raises, and whether it retries: OpenAI's do after 408, 409, 429 and 5xx.
 Source: OpenAI's API reference ("Error codes") and its Python client.
 """
 
@@ -31,11 +31,11 @@ OF_CLOSE: Mapping[int, tuple[int, str, str]] = {
     CloseCode.UNAVAILABLE: (503, FAILED, "overloaded"),
     CloseCode.BAD_GATEWAY: (502, FAILED, "bad_gateway"),
 }
-"""By the code that would close a WebSocket: status, type and code. Any other is 500."""
+"""For each close code of a WebSocket, the HTTP status, and the error's type and code. Any other close code is 500."""
 
 
 class ApiError(Exception):
-    """A request fails. Its text is for the client; `param` names the field that is wrong."""
+    """A request fails. The text is for the client; `param` names the wrong field."""
 
     def __init__(
         self, status: int, message: str, *, kind: str = INVALID, code: str | None = None, param: str | None = None
@@ -46,7 +46,7 @@ class ApiError(Exception):
 
     @classmethod
     def of(cls, close: Close) -> ApiError:
-        """Return the error that says over HTTP what this close frame says on a WebSocket."""
+        """Return the HTTP error that corresponds to a close frame."""
         status, kind, code = OF_CLOSE.get(close.code, (500, FAILED, None))
         return cls(status, close.reason or "the service failed", kind=kind, code=code)
 

@@ -1,11 +1,11 @@
 """A finished transcript as plain text, SubRip (SRT), WebVTT or Rev.ai's transcript JSON. Pure.
 
-Subtitles are cut into cues as subtitlers do it: the numbers are those of Netflix' Timed Text Style Guide (General
-Requirements; English). A final that does not fit a cue is cut where a reader would pause: at a silence, after a
-sentence, after a comma, and rather in the middle than at an edge. Two finals never share a cue.
+Subtitles are cut into cues by the rules of subtitlers: the numbers are those of Netflix' Timed Text Style Guide
+(General Requirements; English). A final that does not fit into one cue is cut where a reader would pause: at a silence,
+after a sentence, after a comma, and preferably near its middle. Two finals never share a cue.
 
-Times come from the words. Where a recognizer gives none, the words share the final's time by their length. Times
-that run backwards are moved up to the end of what was said before.
+Times come from the words. If a recognizer gives none, the words share the final's time in proportion to their length. A
+time that runs backwards is moved to the end of the word before it.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.messages import Element, Final, Partial
 
-LINE = 42  # columns of a line
-LINES = 2  # of a cue
-LONGEST = 7000  # ms a cue is shown
-SHORTEST = 833  # ms: five sixths of a second
-READING = 50  # ms a character, where nothing is known of the time: 20 characters a second
-SILENCE = 1000  # ms within which nobody speaks end a cue. A guess: shorter ones come within a sentence
-# Ends a sentence, with a quotation mark or bracket after it perhaps; the last three are East Asian.
+LINE = 42  # columns in a line
+LINES = 2  # lines in a cue
+LONGEST = 7000  # ms that a cue is shown at most
+SHORTEST = 833  # ms that a cue is shown at least: five sixths of a second
+READING = 50  # ms for a character of a final without times: 20 characters a second
+SILENCE = 1000  # ms without speech that end a cue. A guess: shorter pauses occur within a sentence
+# The end of a sentence, perhaps followed by a quotation mark or bracket; the last three marks are East Asian.
 SENTENCE = re.compile(r"[.?!\u3002\uff1f\uff01][\"\u201d\u2019')\]]*$")
-PAUSE_COLUMN = 40  # ms of a pause that are worth a column of unevenness
+PAUSE_COLUMN = 40  # ms of a reader's pause that outweigh one column of difference between two lines
 OPENING = "\"\u201c\u2018'(["
 CLAUSE = tuple(",;:\u3001\uff0c")
-LATEST = 10**9  # seconds: a time beyond 30 years is none
+LATEST = 10**9  # seconds: a later time (30 years) is ignored as wrong
 
-# Controls, separators, halves of characters.
+# Control characters, line and paragraph separators, surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -54,22 +54,22 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """What is never torn apart: letters, and the punctuation at them."""
+    """A word with its punctuation, which is never split."""
 
     text: str
-    spaced: bool  # white space comes before it
+    spaced: bool  # there is white space before it
     start: int  # ms
     end: int
 
 
 def printable(text: str) -> str:
-    """Put spaces where a terminal would be steered, a line would end, or UTF-8 would fail."""
+    """Replace characters that control a terminal, end a line, or cannot be encoded as UTF-8, by spaces."""
     return _UNPRINTABLE.sub(" ", text)
 
 
-def line(heard: Partial | Final) -> str:
-    """Return what was heard as one line, without control characters."""
-    return " ".join(printable(heard.text).split())
+def line(result: Partial | Final) -> str:
+    """Return the text of a result as one line, without control characters."""
+    return " ".join(printable(result.text).split())
 
 
 def to_text(finals: Iterable[Final]) -> str:
@@ -78,7 +78,7 @@ def to_text(finals: Iterable[Final]) -> str:
 
 
 def to_srt(finals: Iterable[Final]) -> str:
-    """Write SubRip. It knows no escapes: text stands as it is."""
+    """Write SubRip. The format has no escapes, so text is written as it is."""
     return "\n".join(
         f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{_joined(cue)}\n"
         for number, cue in enumerate(cues(finals), 1)
@@ -86,7 +86,7 @@ def to_srt(finals: Iterable[Final]) -> str:
 
 
 def to_vtt(finals: Iterable[Final]) -> str:
-    """Write WebVTT, with `&`, `<` and `>` escaped: no tag and no arrow can come about in the text."""
+    """Write WebVTT, with `&`, `<` and `>` escaped, so that the text cannot contain a tag or an arrow."""
     blocks = (
         f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_escaped(_joined(cue))}\n" for cue in cues(finals)
     )
@@ -94,7 +94,7 @@ def to_vtt(finals: Iterable[Final]) -> str:
 
 
 def to_json(finals: Iterable[Final]) -> str:
-    """Write Rev.ai's transcript form on one line: a monologue for each final that has elements, times in seconds."""
+    """Write Rev.ai's transcript format on one line: a monologue for each final that has elements, times in seconds."""
     monologues = [
         {"speaker": 0, "elements": [_element(element) for element in final.elements]}
         for final in finals
@@ -104,7 +104,7 @@ def to_json(finals: Iterable[Final]) -> str:
 
 
 def cues(finals: Iterable[Final]) -> list[Cue]:
-    """Cut finals into cues: in order, never overlapping, each at least 1 ms long."""
+    """Cut finals into cues: in order, without overlap, each at least 1 ms long."""
     found: list[Cue] = []
     now = 0
     for final in finals:
@@ -120,16 +120,16 @@ def cues(finals: Iterable[Final]) -> list[Cue]:
 
 
 def _words(final: Final, now: int) -> list[_Word]:
-    """Take a final apart where a line may end: at white space, and between elements of a script that has none.
+    """Split a final where a line may end: at white space, and between elements of a script without spaces.
 
-    Words begin at `now` or later, and none before the end of the one before it.
+    Words begin at `now` or later, and none before the end of the previous one.
     """
     length = sum(len(element.value) for element in final.elements) or 1
     timed = all(_ms(word.ts) is not None and _ms(word.end_ts) is not None for word in final.words)
     begin = max(now, _ms(final.ts) or 0)
     duration = max(0, (_ms(final.end_ts) or 0) - begin) or READING * length
     words: list[_Word] = []
-    passed = 0  # of the length
+    passed = 0  # characters before the current element
     space = True
     for element in final.elements:
         start = end = now
@@ -157,7 +157,7 @@ def _words(final: Final, now: int) -> list[_Word]:
 
 
 def _cut(words: list[_Word]) -> Iterator[list[_Word]]:
-    """Yield runs of words that fit a cue each, in order."""
+    """Yield runs of words that each fit into a cue, in order."""
     pending = [words] if words else []
     while pending:
         run = pending.pop()
@@ -169,14 +169,14 @@ def _cut(words: list[_Word]) -> Iterator[list[_Word]]:
 
 
 def _fits(run: list[_Word]) -> bool:
-    if len(run) > LINE * LINES:  # spares the search for lines
+    if len(run) > LINE * LINES:  # saves the search for line breaks
         return False
     unbroken = all(right.start - left.end < SILENCE for left, right in pairwise(run))
     return unbroken and run[-1].end - run[0].start <= LONGEST and _lines(run) is not None
 
 
 def _worth(run: list[_Word], at: int) -> float:
-    """Say how natural it is to cut before the word `at`, in ms of silence."""
+    """Return how natural a cut before the word `at` is, in ms of silence."""
     before = run[at - 1]
     silence = run[at].start - before.end
     imbalance = abs(2 * at - len(run)) / len(run)  # 0 to 1
@@ -191,10 +191,10 @@ def _pause(word: str) -> int:
 
 
 def _lines(run: Sequence[_Word]) -> tuple[str, ...] | None:
-    """Break a run into as few lines as it takes; None where two are not enough.
+    """Break a run into one line or two; None if two are not enough.
 
-    The two are about as long as each other, or the first one ends where a reader pauses. A word longer than a line has
-    one to itself: cut, it would become two words.
+    Two lines have about the same length, or the first one ends where a reader pauses. A word that is longer than a line
+    gets a line of its own, because cutting it would make two words of it.
     """
     whole = _line(run)
     if whole is not None:
@@ -211,7 +211,7 @@ def _lines(run: Sequence[_Word]) -> tuple[str, ...] | None:
 
 
 def _line(run: Sequence[_Word]) -> str | None:
-    """Put words on one line; None where they are too many."""
+    """Put words on one line; None if there are too many."""
     text = "".join(" " + word.text if word.spaced else word.text for word in run).lstrip()
     return text if len(run) == 1 or _columns(text) <= LINE else None
 
@@ -221,7 +221,7 @@ def _columns(text: str) -> int:
 
 
 def _is_wide(letter: str) -> bool:
-    """Whether a letter fills two columns: Chinese, Japanese and Korean ones."""
+    """Tell whether a letter fills two columns, like Chinese, Japanese and Korean ones."""
     return unicodedata.east_asian_width(letter) in ("W", "F")
 
 

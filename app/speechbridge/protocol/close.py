@@ -1,4 +1,4 @@
-"""How a connection ends: close codes, reasons, and what a client does about each. Pure.
+"""How a connection ends: close codes, reasons, and what a client can do about each. Pure.
 
 Every connection ends with one close frame, also after an error or a refusal: browsers and SDKs do not show the HTTP
 status of a refused WebSocket.
@@ -21,7 +21,7 @@ REASON_BYTES = 123  # a control frame holds 125 bytes, two of them the code: RFC
 
 
 class CloseCode(IntEnum):
-    """Why a connection ended: codes of RFC 6455, of Rev.ai (4xxx), and our own."""
+    """Why a connection ended: codes of RFC 6455, Rev.ai's codes (4xxx), and our own."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -31,25 +31,25 @@ class CloseCode(IntEnum):
     POLICY = 1008
     TOO_BIG = 1009
     INTERNAL = 1011
-    SERVICE_RESTART = 1012  # of other servers and of proxies; see `Close.for_client`
+    SERVICE_RESTART = 1012  # sent by other servers and proxies only; see `Close.for_client`
     TRY_AGAIN_LATER = 1013  # likewise
     BAD_GATEWAY = 1014
     UNAUTHORIZED = 4001
     BAD_REQUEST = 4002
     NO_CREDITS = 4003
-    NO_TRANSCRIPT = 4004  # ours: a reader's token is not known
+    NO_TRANSCRIPT = 4004  # ours: a reader's token is unknown
     TOO_SLOW = 4008  # ours: the client does not acknowledge its finals
     TAKEN_OVER = 4009  # ours: the client resumed the stream on another connection
     SHUTTING_DOWN = 4010
     UNAVAILABLE = 4013
     TOO_MANY = 4029
-    CROWDED = 4030  # ours, from here on: the limit of connections for this key or address
+    CROWDED = 4030  # this one and the following are ours; this one: the limit of connections per key or address
     TOO_OFTEN = 4031
     TOO_MANY_BYTES = 4032
     TOO_MANY_MESSAGES = 4033
     TOO_LONG = 4034
     IDLE = 4035
-    FOREIGN = 4036  # a page of an origin that is not allowed
+    FOREIGN = 4036  # a web page whose origin is not allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Close:
         return f"{self.code} ({self.reason})" if self.reason else str(self.code)
 
     def is_success(self, *, eos_sent: bool) -> bool:
-        """Whether everything was transcribed: 1000 says so only after EOS, and it also stands for two failures."""
+        """Whether everything was transcribed: 1000 after EOS, unless its reason is that of a failure."""
         early = self.reason in (NO_DATA, LIFETIME_REACHED)
         return self.code == CloseCode.NORMAL and eos_sent and not early
 
     @property
     def is_retryable(self) -> bool:
-        """Whether the same request may succeed later: neither the request nor the account is wrong."""
+        """Whether the same request may succeed later, because neither the request nor the account is wrong."""
         return self.code not in (
             CloseCode.INVALID,
             CloseCode.UNAUTHORIZED,
@@ -82,10 +82,10 @@ class Close:
         )
 
     def for_client(self) -> Close:
-        """Return the close frame that tells a client of this ending; some codes may not be sent to one.
+        """Return the close frame to send to a client for this ending, because some codes must not be sent.
 
-        Codes below 1000, 1004 to 1006 and 1015 must not be on the wire. 1012 and 1013 are lawful, but rev_ai's Python
-        client fails on them, so Rev.ai's equivalents replace them.
+        Codes below 1000, 1004 to 1006, and 1015 are not allowed on the wire. 1012 and 1013 are allowed, but rev_ai's
+        Python client fails on them, so they are replaced by Rev.ai's equivalents.
         """
         substitutes: dict[int, int] = {
             CloseCode.SERVICE_RESTART: CloseCode.SHUTTING_DOWN,
@@ -97,7 +97,7 @@ class Close:
 
 
 def fit_reason(reason: str) -> str:
-    """Cut a reason to the length that a close frame can carry, between two characters."""
+    """Cut a reason to the length that fits into a close frame, between two characters."""
     return reason.encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
 
 
@@ -139,11 +139,11 @@ EARLY: Mapping[str, tuple[str, str]] = {
     NO_DATA: ("no audio arrived for too long", "keep sending, also silence, or end the input"),
     LIFETIME_REACHED: ("the stream has reached the longest duration that is allowed", "begin a new one"),
 }
-"""The failures that 1000 stands for as well, by their reason."""
+"""The failures that end with 1000, by their reason."""
 
 
 def explain(close: Close) -> str:
-    """Return what an ending means and what to do about it, with its code and its reason."""
+    """Return what a close frame means and what to do about it, with its code and its reason."""
     by_code = CURES.get(close.code, ("the service ended the stream early", "try again"))
     meaning, cure = EARLY.get(close.reason, by_code)
     return f"{meaning}: {cure} [close code {close}]"

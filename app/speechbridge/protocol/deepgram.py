@@ -1,10 +1,10 @@
 """Deepgram's live API: reading a request and a client's messages, writing the service's. Pure.
 
 A client sends audio as binary messages, and JSON objects with a `type`: KeepAlive, Finalize, CloseStream. The service
-sends Results, and where they are asked for SpeechStarted and UtteranceEnd; Metadata is its last message.
+sends Results, and on request SpeechStarted and UtteranceEnd; Metadata is its last message.
 
-What is not understood in a request is ignored, as Deepgram does. What would give other results than were asked for is
-refused by name. Sources: Deepgram's streaming reference and its Python SDK, versions 3.11 to 7.17.
+Unknown parameters of a request are ignored, as Deepgram does. Known parameters that would change the results, but are
+not supported, are refused by name. Sources: Deepgram's streaming reference and its Python SDK, versions 3.11 to 7.17.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LISTEN = "/v1/listen"  # the path
 
 KEEP_ALIVE, FINALIZE, CLOSE_STREAM, CONFIGURE = "KeepAlive", "Finalize", "CloseStream", "Configure"
-MESSAGE = 2**14  # characters of a message that is not audio
+MESSAGE = 2**14  # characters that a message without audio may have
 
 SAMPLES = {"linear16": "S16LE", "linear32": "F32LE", "mulaw": "MULAW", "alaw": "ALAW"}
 CONTAINERS = {"ogg-opus": "audio/ogg", "opus": "audio/ogg", "flac": "audio/flac"}
@@ -45,14 +45,14 @@ REFUSED = {
     "replace": "",
     "search": "",
 }
-"""Parameters that are not supported, each with the value that asks for nothing."""
+"""Parameters that are not supported, each with the value that has no effect."""
 
 MARKS = '.,;:!?\u2026\u00bf\u00a1"()'  # punctuation around a word
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """What a client has asked for."""
+    """A client's request."""
 
     content_type: ContentType
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -60,12 +60,12 @@ class Listening:
     is_punctuated: bool = False
     endpointing: bool = True
     vad_events: bool = False
-    utterance_end: float = 0.0  # seconds without a word after which UtteranceEnd comes; 0: never
+    utterance_end: float = 0.0  # seconds without a word after which UtteranceEnd is sent; 0: never
     model: str = ""
 
     @property
     def bytes_per_second(self) -> int:
-        """Bytes of a second of samples; 0 for a container."""
+        """Bytes in one second of samples; 0 for a container."""
         sizes = {"S16LE": 2, "F32LE": 4, "MULAW": 1, "ALAW": 1}
         kind = self.content_type
         return sizes[kind.format] * (kind.rate or 0) * (kind.channels or 0) if kind.format else 0
@@ -101,7 +101,7 @@ class Listening:
         )
 
     def request(self, start_ts: float) -> StreamRequest:
-        """Return what a session is asked for."""
+        """Return the request for a session."""
         return StreamRequest(self.content_type, {**self.options, **({"start_ts": start_ts} if start_ts else {})})
 
 
@@ -141,7 +141,7 @@ def _content_type(given: Mapping[str, str]) -> ContentType:
         raise _wrong(f"sample_rate is missing: encoding={encoding} needs one")
     rate = _whole(given, "sample_rate", "8000", ContentType.RATES)
     channels = _whole(given, "channels", "1", ContentType.CHANNELS)
-    if encoding == "linear16":  # clients also send WAV files so: their first bytes tell
+    if encoding == "linear16":  # clients also send WAV files with this encoding: they are detected by their first bytes
         return ContentType.undeclared(ContentType.raw(rate, channels))
     if encoding == "linear32":
         return ContentType(ContentType.RAW, "interleaved", rate, "F32LE", channels)
@@ -149,11 +149,11 @@ def _content_type(given: Mapping[str, str]) -> ContentType:
 
 
 class WrongMessage(Exception):
-    """A message that is not understood. Its text is for the client."""
+    """A message that cannot be processed. The text is for the client."""
 
 
 def read(text: str) -> str:
-    """Return the type of a client's message. Raises WrongMessage for one that is not understood."""
+    """Return the type of a client's message. Raises WrongMessage."""
     if len(text) > MESSAGE:
         raise WrongMessage(f"a message that is not audio may have {MESSAGE} characters; send audio as binary messages")
     try:
@@ -166,45 +166,45 @@ def read(text: str) -> str:
     return str(kind)
 
 
-# ---- what the service sends ------------------------------------------------------------------------------------------
+# ---- the service's messages ------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Results:
-    """Writes the service's messages. `request_id` is in each of them that has one."""
+    """Makes the service's messages for one connection. `request_id` appears in most of them."""
 
     asked: Listening
     request_id: str
-    _speaks: bool = False  # somebody does: a partial has come, and no final
-    _last_word: float | None = None  # when it ended, in seconds; None where UtteranceEnd has come
+    _in_speech: bool = False  # a partial has come since the last final
+    _last_word: float | None = None  # when the last word ended, in seconds; None if UtteranceEnd is not to be sent
 
-    def heard(self, said: Hypothesis, *, from_finalize: bool = False) -> list[dict[str, Any]]:
-        """Return the messages of a partial or a final. A final without words is told only where it ends a flush."""
+    def messages_for(self, result: Hypothesis, *, from_finalize: bool = False) -> list[dict[str, Any]]:
+        """Return the messages for a partial or a final. A final without words has one only if it answers a Finalize."""
         events: list[dict[str, Any]] = []
-        is_final = isinstance(said, Final)
-        if said.words and not self._speaks and self.asked.vad_events:
-            events.append({"type": "SpeechStarted", "channel": [0, 1], "timestamp": _rounded(said.ts)})
-        self._speaks = bool(said.words) and not is_final
-        if said.words:
-            self._last_word = said.end_ts if is_final else None
-        if from_finalize or (said.words and (is_final or self.asked.interim_results)):
-            events.append(self._results(said, is_final=is_final, from_finalize=from_finalize))
+        is_final = isinstance(result, Final)
+        if result.words and not self._in_speech and self.asked.vad_events:
+            events.append({"type": "SpeechStarted", "channel": [0, 1], "timestamp": _rounded(result.ts)})
+        self._in_speech = bool(result.words) and not is_final
+        if result.words:
+            self._last_word = result.end_ts if is_final else None
+        if from_finalize or (result.words and (is_final or self.asked.interim_results)):
+            events.append(self._results(result, is_final=is_final, from_finalize=from_finalize))
         return events
 
-    def nothing(self, now: float) -> dict[str, Any]:
-        """Return the Results that answer a Finalize where nothing is left."""
+    def empty(self, now: float) -> dict[str, Any]:
+        """Return the Results that answer a Finalize when there is no more result to send."""
         return self._results(Final(now, now), is_final=True, from_finalize=True)
 
-    def passed(self, now: float) -> list[dict[str, Any]]:
-        """Return UtteranceEnd, if it is due after so many seconds of audio."""
+    def utterance_end(self, now: float) -> list[dict[str, Any]]:
+        """Return UtteranceEnd, if it is due at the time `now` of the audio, in seconds."""
         last, gap = self._last_word, self.asked.utterance_end
-        if not gap or self._speaks or last is None or now < last + gap:
+        if not gap or self._in_speech or last is None or now < last + gap:
             return []
         self._last_word = None
         return [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": _rounded(last)}]
 
     def metadata(self, duration: float, created: str, sha256: str) -> dict[str, Any]:
-        """Return the last message. Times as ISO 8601; the hash is that of the audio."""
+        """Return the last message. `created` is a time in ISO 8601, `sha256` the hash of the audio."""
         return {
             "type": "Metadata",
             "transaction_key": "deprecated",
@@ -217,12 +217,16 @@ class Results:
             "model_info": {self.request_id: self._model()},
         }
 
-    def _results(self, said: Hypothesis, *, is_final: bool, from_finalize: bool) -> dict[str, Any]:
-        tokens = tokens_of(said) if isinstance(said, Final) else [Token(w.value, w.confidence) for w in said.words]
-        words = [self._word(word, token, said) for word, token in zip(said.words, tokens, strict=True)]
+    def _results(self, result: Hypothesis, *, is_final: bool, from_finalize: bool) -> dict[str, Any]:
+        tokens = (
+            tokens_of(result)
+            if isinstance(result, Final)
+            else [Token(word.value, word.confidence) for word in result.words]
+        )
+        words = [self._word(word, token, result) for word, token in zip(result.words, tokens, strict=True)]
         name = "punctuated_word" if self.asked.is_punctuated else "word"
-        start = min([said.ts, *(word["start"] for word in words)])
-        end = max([said.end_ts, start, *(word["end"] for word in words)])
+        start = min([result.ts, *(word["start"] for word in words)])
+        end = max([result.end_ts, start, *(word["end"] for word in words)])
         transcript = {
             "transcript": " ".join(word[name] for word in words),
             "confidence": _rounded(sum(word["confidence"] for word in words) / len(words) if words else 0.0),
@@ -240,12 +244,12 @@ class Results:
             "metadata": {"request_id": self.request_id, "model_info": self._model(), "model_uuid": self.request_id},
         }
 
-    def _word(self, word: Element, token: Token, said: Hypothesis) -> dict[str, Any]:
-        start = said.ts if word.ts is None else word.ts
+    def _word(self, word: Element, token: Token, result: Hypothesis) -> dict[str, Any]:
+        start = result.ts if word.ts is None else word.ts
         shown = {
             "word": word.value.strip(MARKS).lower() or word.value,
             "start": _rounded(start),
-            "end": _rounded(max(start, said.end_ts if word.end_ts is None else word.end_ts)),
+            "end": _rounded(max(start, result.end_ts if word.end_ts is None else word.end_ts)),
             "confidence": _rounded(1.0 if word.confidence is None else word.confidence),
         }
         return shown | ({"punctuated_word": token.text.strip()} if self.asked.is_punctuated else {})
@@ -259,7 +263,7 @@ def _rounded(value: float) -> float:
 
 
 def wrong(text: str) -> dict[str, Any]:
-    """Return the message for one that is not understood, or that comes before the connection is closed."""
+    """Return an Error: the answer to a wrong message, or the last message before the connection is closed."""
     return {"type": "Error", "variant": "SCHEMA", "description": text, "message": text}
 
 
@@ -282,11 +286,11 @@ STATUSES: Mapping[int, tuple[int, str]] = {
     CloseCode.CROWDED: (429, "TOO_MANY_REQUESTS"),
     CloseCode.TOO_OFTEN: (429, "TOO_MANY_REQUESTS"),
 }
-"""What a refusal is over HTTP: the status, and `err_code`."""
+"""For each close code of a refusal, the HTTP status and `err_code`."""
 
 
 def refusal(close: Close, request_id: str) -> tuple[int, dict[str, str], Mapping[str, str]]:
-    """Return status, headers and body of the response to a handshake that is refused."""
+    """Return status, headers and body of the response to a refused handshake."""
     status, code = STATUSES.get(close.code, (503, "SERVICE_UNAVAILABLE"))
     error = "".join(mark if " " <= mark < "\x7f" else "?" for mark in close.reason)
     headers = {"dg-error": error, "dg-request-id": request_id}

@@ -1,6 +1,6 @@
 """The flows of `/ws`: any number of them on one connection, one after the other. Pure.
 
-A text message names a flow, and what follows belongs to it until its answer:
+A text message names a flow. The messages that follow belong to this flow, until it has been answered:
 
     text     a text                              `Echo: ` and the text
     file     binary messages, then `EOF`         `File received successfully`
@@ -40,8 +40,8 @@ def no_flow(message: bytes | str) -> str:
 
 
 def answers_leftover(answer: str) -> bool:
-    """Tell whether a text answers audio, or its EOS, that was under way when the service had already ended the flow.
+    """Tell whether a text answers audio or an EOS that arrived after the service had ended the flow.
 
-    Such an answer belongs to no flow: a client skips it.
+    Such an answer belongs to no flow, and a client ignores it.
     """
     return _UNASKED.match(answer) is not None

@@ -1,7 +1,8 @@
-"""What makes a request a WebSocket handshake, and how a service tells what a proxy has made of one. Pure.
+"""The parts of a WebSocket handshake, and the service's answer to a handshake that a proxy has damaged. Pure.
 
-Upgrade and Connection are hop-by-hop headers (RFC 9110, 7.6.1): a proxy drops them unless it is told to pass them on.
-The service then sees a plain GET. It answers 426, and says what has arrived: the client knows what it has sent.
+Upgrade and Connection are hop-by-hop headers (RFC 9110, 7.6.1): a proxy drops them unless it is configured to forward
+them. The service then sees a plain GET. It answers 426, and lists what has arrived, so that the client can compare this
+with what it sent:
 
     this address is for WebSockets; missing from the request: Upgrade, Connection
     Host: 127.0.0.1:8000
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 STATUS = 426  # Upgrade Required: RFC 9110, 15.5.22
-SAYING = "this address is for WebSockets; missing from the request: "
+INTRODUCTION = "this address is for WebSockets; missing from the request: "
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What has arrived of a request: the parts of a handshake that are missing, and two headers, None if absent."""
+    """What arrived of a handshake: which parts are missing, and two headers, None if absent."""
 
     missing: tuple[str, ...]
     host: str | None = None
@@ -30,7 +31,7 @@ class Arrived:
 
     @classmethod
     def of(cls, http_version: str, headers: Iterable[tuple[str, str]]) -> Self:
-        """Look at a request (RFC 6455, 4.1). Header names are in lower case."""
+        """Examine a request (RFC 6455, 4.1). Header names are in lower case."""
         given: dict[str, str] = {}
         for name, value in headers:
             given[name] = f"{given[name]}, {value}" if name in given else value
@@ -51,15 +52,15 @@ class Arrived:
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """Read the text of a service's answer; None if it is another text, so not a service's."""
+        """Parse the body of an answer; None if it is not an answer of this service."""
         first, *others = text.splitlines() or [""]
-        if not first.startswith(SAYING):
+        if not first.startswith(INTRODUCTION):
             return None
         given = dict(line.split(": ", 1) for line in others if ": " in line)
-        return cls(tuple(first.removeprefix(SAYING).split(", ")), given.get("Host"), given.get("Origin"))
+        return cls(tuple(first.removeprefix(INTRODUCTION).split(", ")), given.get("Host"), given.get("Origin"))
 
     def text(self) -> str:
-        """Return the text of the service's answer."""
+        """Return the body of the service's answer."""
         given = {"Host": self.host, "Origin": self.origin}
         lines = [f"{name}: {value}\n" for name, value in given.items() if value is not None]
-        return "".join([f"{SAYING}{', '.join(self.missing)}\n", *lines])
+        return "".join([f"{INTRODUCTION}{', '.join(self.missing)}\n", *lines])

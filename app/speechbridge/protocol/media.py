@@ -1,7 +1,7 @@
 """Names of audio formats in content types, as clients spell them. Pure.
 
-Sources: IANA's registry of media types, RFC 2046 (basic), RFC 3190 and 3551 (L16, L24, PCMU, PCMA), RFC 5334 (Ogg),
-what MediaRecorder says in Chromium, Firefox and Safari, and GStreamer's names for raw formats.
+Sources: IANA's registry of media types, RFC 2046 (basic), RFC 3190 and 3551 (L16, L24, PCMU, PCMA), RFC 5334 (Ogg), the
+types that MediaRecorder uses in Chromium, Firefox and Safari, and GStreamer's names for raw formats.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CONTAINERS: Mapping[str, str] = {
     "audio/mpeg3": "audio/mpeg",
     "audio/x-mpeg": "audio/mpeg",
 }
-"""Formats that say of themselves what they hold, with our name for each."""
+"""Formats with a header that describes their content, and our name for each."""
 
 SAMPLES: Mapping[str, tuple[str, str]] = {
     "audio/x-mulaw": ("audio/x-mulaw", "MULAW"),
@@ -60,9 +60,9 @@ SAMPLES: Mapping[str, tuple[str, str]] = {
     "audio/l16": ("audio/l16", "S16BE"),
     "audio/l24": ("audio/l24", "S24BE"),
 }
-"""Samples without a header, of a format that the name says: our name, and GStreamer's for the format."""
+"""Samples without a header, whose format is given by the name: our name, and GStreamer's name of the format."""
 
 RAW_FORMATS = "S8 U8 S16 U16 S24 U24 S24_32LE S32 U32 F32 F64 (LE or BE), MULAW or ALAW"
-"""Formats of raw samples that the service takes, in words for a client: `codecs.samples` decodes them."""
+"""Formats of raw samples that the service accepts, as text for a client; `codecs.samples` decodes them."""
 
-TELEPHONE = 8000  # samples a second, where mu-law and A-law come without `rate`
+TELEPHONE = 8000  # samples a second, the default of mu-law and A-law without `rate`

@@ -1,11 +1,11 @@
 """The messages of a stream: audio and `EOS` from the client; `connected`, `partial` and `final` from the server. Pure.
 
-A connection consists of a GET whose query carries all parameters (`request.StreamRequest`), `connected` from the
-server (after `queued`, if its client waits: `protocol.queue`), binary audio from the client until the text `EOS`,
-`partial` and `final` from the server, and a close frame (`close.Close`).
+A connection begins with a GET whose query carries all parameters (`request.StreamRequest`). The server sends
+`connected` (after `queued`, if the client has to wait: `protocol.queue`). The client sends binary audio and then the
+text `EOS`, while the server sends `partial` and `final`. It ends with a close frame (`close.Close`).
 
-Reading is tolerant, as servers differ: unknown types of messages and elements, and unknown fields, are ignored. Writing
-is strict.
+Reading is tolerant, because servers differ: unknown types of messages and elements, and unknown fields, are ignored.
+Writing is strict.
 Sources: Rev.ai's streaming documentation and its Python, Node and Java SDKs.
 """
 
@@ -22,13 +22,13 @@ EOS = "EOS"  # as a text message; the same bytes in a binary message are audio
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A piece of a hypothesis: a word, or the punctuation between two. Times in seconds; None where not given.
+    """A part of a hypothesis: a word, or the punctuation between two. Times are in seconds; None if not given.
 
-    `speaker` names who said it, where a service tells speakers apart.
+    `speaker` names the speaker, if the service distinguishes speakers.
     """
 
     value: str
-    type: str = "text"  # or "punct"; others may come
+    type: str = "text"  # or "punct"; servers may send others
     ts: float | None = None
     end_ts: float | None = None
     confidence: float | None = None  # 0 to 1
@@ -53,9 +53,9 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The client waits in the queue, before `connected`: at this place, from 1 on, for about so many seconds more.
+    """The client waits in the queue, before `connected`: at this place, counted from 1, for about `wait_seconds` more.
 
-    One that is cut off keeps its place for 10 s if it comes back with `ticket`.
+    If its connection is lost, it keeps its place by reconnecting with `ticket` within 10 s.
     """
 
     place: int
@@ -72,7 +72,7 @@ class Queued:
 class Hypothesis:
     """A transcript of the audio from `ts` to `end_ts`, in seconds since the stream began, plus its `start_ts`.
 
-    `engine` names the speech service where a fallback said it; None for the usual one.
+    `engine` names the speech service if it is the fallback; None for the usual one.
     """
 
     ts: float
@@ -92,7 +92,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Partial(Hypothesis):
-    """An interim result: it may still change, also get shorter."""
+    """An interim result: it may still change, and even get shorter."""
 
     @property
     def text(self) -> str:
@@ -121,7 +121,7 @@ _TYPE_FIRST = re.compile(r'\s*\{\s*"type"\s*:\s*"(\w*)"')
 
 
 def kind_of(text: str) -> str:
-    """Return the type of a message; "" for a text without one. Fast where the type comes first, as Rev.ai writes it."""
+    """Return the type of a message; "" for a text without one. Fast if the type comes first, as Rev.ai writes it."""
     if found := _TYPE_FIRST.match(text):
         return found[1]
     try:
@@ -149,7 +149,7 @@ _TIMES_FIRST = re.compile(
 def end_of_words(text: str) -> float | None:
     """Return the `end_ts` of a partial or final that has elements; None for one without, and for anything else.
 
-    Fast where type and times come first, as Rev.ai writes them.
+    Fast if type and times come first, as Rev.ai writes them.
     """
     if '"value"' not in text:
         return None
@@ -163,7 +163,7 @@ def end_of_words(text: str) -> float | None:
 
 
 def with_engine(text: str, name: str) -> str:
-    """Add the field `engine` to a message, last; what is no JSON object stays as it is. Fast: it is not parsed."""
+    """Add the field `engine` at the end of a message, without parsing it. A text that is no message stays as it is."""
     body = text.rstrip()
     if not body.endswith("}") or kind_of(text) == "":
         return text
@@ -171,10 +171,10 @@ def with_engine(text: str, name: str) -> str:
 
 
 def parse_message(text: str | bytes) -> Message | None:
-    """Read a server's message; None for one of a type that we do not know.
+    """Read a server's message; None if its type is unknown.
 
-    Missing elements, missing times and fields of odd types are tolerated. Raises ValueError for what is not a
-    JSON object with a type.
+    Missing elements, missing times and fields of wrong types are tolerated. Raises ValueError for anything but a JSON
+    object with a type.
     """
     return from_object(parse_object(text))
 
@@ -191,7 +191,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def from_object(message: dict[str, Any]) -> Message | None:
-    """Return what an object with a type says; None for a type that we do not know."""
+    """Return the message that an object with a type represents; None if the type is unknown."""
     match message["type"]:
         case "connected":
             read = message.get("read")
@@ -199,9 +199,9 @@ def from_object(message: dict[str, Any]) -> Message | None:
         case "queued":
             return _queued(message)
         case "partial":
-            return Partial(*_heard(message))
+            return Partial(*_fields(message))
         case "final":
-            return Final(*_heard(message))
+            return Final(*_fields(message))
     return None
 
 
@@ -210,7 +210,8 @@ def _queued(message: dict[str, Any]) -> Queued:
     return Queued(int(place), int(wait), str(message.get("ticket", "")))
 
 
-def _heard(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...], str | None]:
+def _fields(message: dict[str, Any]) -> tuple[float, float, tuple[Element, ...], str | None]:
+    """Return the fields of a hypothesis."""
     given, engine = message.get("elements"), message.get("engine")
     elements = tuple(
         Element(
@@ -235,4 +236,4 @@ def _number(value: object) -> float | None:
         number = float(value)
     except OverflowError:  # JSON does not limit integers
         return None
-    return number if math.isfinite(number) else None  # Python's parser knows NaN and Infinity; JSON does not
+    return number if math.isfinite(number) else None  # Python's parser accepts NaN and Infinity, which are not JSON

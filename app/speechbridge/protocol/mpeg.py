@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-AAC, LAYER_3, LAYER_2, LAYER_1 = 0, 1, 2, 3  # by a header's bits, as the next one
-MPEG_1, MONO = 3, 3
+AAC, LAYER_3, LAYER_2, LAYER_1 = 0, 1, 2, 3  # the layer's bits in a header
+MPEG_1, MONO = 3, 3  # the version's and the mode's bits
 
-# Kilobits a second by a header's bits, and samples a frame. Keys: MPEG-1 or not, and the layer's bits.
+# Bit rates in kilobits a second, indexed by the header's bits; and samples per frame. Keys: is it MPEG-1, layer's bits.
 LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 KILOBITS = {
     (True, LAYER_1): tuple(range(0, 449, 32)),
@@ -26,11 +26,11 @@ SAMPLES = {(True, LAYER_1): 384, (True, LAYER_2): 1152, (True, LAYER_3): 1152} |
     (False, LAYER_3): 576,
 }
 RATES = (44100, 48000, 32000)  # of MPEG-1
-DIVISOR = {3: 1, 2: 2, 0: 4}  # of these rates, by the version's bits
+DIVISOR = {3: 1, 2: 2, 0: 4}  # of these rates, for each version's bits
 
 
 class MpegHeader(NamedTuple):
-    """A frame's header: `size` in bytes, header included, and how many `samples` it holds at which `rate`."""
+    """A frame's header: the frame's `size` in bytes, header included, and its number of `samples` at which `rate`."""
 
     layer: int
     size: int
@@ -40,7 +40,7 @@ class MpegHeader(NamedTuple):
 
 
 def read_header(bits: int) -> MpegHeader | None:
-    """Take 32 bits apart; None if they are no header."""
+    """Parse 32 bits as a header; None if they are not one."""
     version, layer, bitrate, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
     if bits >> 21 != 0x7FF or version not in DIVISOR or layer == 0 or bitrate in (0, 15) or rate == 3:
         return None
@@ -60,14 +60,14 @@ class Frame(NamedTuple):
 
 
 def mpeg_frame(header: bytes) -> Frame | None:
-    """Take the header of a frame of MPEG audio apart, in a stream; None for what is none, or of a reserved emphasis."""
+    """Parse the header of a frame of MPEG audio; None if it is not one, or has the reserved emphasis."""
     bits = int.from_bytes(header[:4], "big")
     found = read_header(bits)
     return None if found is None or bits & 3 == 2 else Frame(found.size, bits & 0xFFFE0C00, found.layer)
 
 
 def adts_frame(header: bytes) -> Frame | None:
-    """Take the header of a frame of ADTS apart; None for what is none."""
+    """Parse the header of an ADTS frame; None if it is not one."""
     bits = int.from_bytes(header[:6], "big")
     size, rate = bits >> 5 & 0x1FFF, bits >> 26 & 0xF
     if bits >> 36 != 0xFFF or bits >> 33 & 3 or rate > 12 or size < 8:

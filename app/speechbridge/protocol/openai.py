@@ -1,11 +1,11 @@
 """OpenAI's realtime transcription: reading a client's events, writing the service's, and the session's settings. Pure.
 
-A client sends JSON objects with a `type`; so does the service. There are two dialects, and clients of both are in use:
+Client and service send JSON objects with a `type`. There are two dialects, and clients of both are in use:
 
     current    session.update {"type": "transcription", "audio": {"input": {...}}}       conversation.item.added, .done
     beta       transcription_session.update {"input_audio_format": ..., ...}             conversation.item.created
 
-Reading takes both; what an event cannot mean is a WrongEvent, which the client is told, and the connection goes on.
+Both are accepted. A wrong event is a WrongEvent: the client gets an error, and the connection stays open.
 Sources: OpenAI's realtime guide and the types of its Python package, versions 1.107 to 3.57.
 """
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 REALTIME = "/v1/realtime"  # the paths
 CLIENT_SECRETS = "/v1/realtime/client_secrets"
-PCM_RATE = 24_000  # samples a second, where a client names none
+PCM_RATE = 24_000  # samples a second, if a client names no rate
 LOGPROBS = "item.input_audio_transcription.logprobs"
 
-LARGE = 2**14  # characters. Only audio takes more, and a base64 text has none of JSON's punctuation
-PUNCTUATION = 100  # characters of it that a large event may have: parsing more would take milliseconds
-SHOWN = 60  # characters of a client's value in an error
+LARGE = 2**14  # characters. Only events with audio are larger, and base64 contains none of JSON's punctuation
+PUNCTUATION = 100  # of JSON's punctuation marks that a large event may have: parsing more would take milliseconds
+SHOWN = 60  # characters of a client's value that an error shows
 
 UPDATE, BETA_UPDATE = "session.update", "transcription_session.update"
 APPEND, COMMIT, CLEAR = "input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear"
 EVENTS = (UPDATE, BETA_UPDATE, APPEND, COMMIT, CLEAR)
-"""The client's events that are understood."""
+"""The client's events that are supported."""
 
 
 class WrongEvent(Exception):
-    """An event that is not understood. Its text is for the client."""
+    """An event that cannot be processed. The text is for the client."""
 
     def __init__(self, text: str, code: str, param: str | None = None, event_id: str | None = None) -> None:
         super().__init__(text)
@@ -50,13 +50,13 @@ class WrongEvent(Exception):
         self.event_id = event_id  # of the client's event
 
     def encode(self) -> dict[str, Any]:
-        """Return the service's event that tells it."""
+        """Return the service's `error` event."""
         return error(INVALID, str(self), self.code, self.param, self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A client's event: its type, one of EVENTS, and what it brings."""
+    """A client's event: its type, one of EVENTS, and its content."""
 
     type: str
     event_id: str | None = None
@@ -65,7 +65,7 @@ class Event:
 
 
 def read(text: str | bytes) -> Event:
-    """Read a client's event. Raises WrongEvent for anything else. A few milliseconds at most."""
+    """Read a client's event. Raises WrongEvent for anything else. It takes a few milliseconds at most."""
     message = _object(text)
     given = message.get("event_id")
     event_id = given if isinstance(given, str) and len(given) <= 512 else None
@@ -129,7 +129,7 @@ VAD = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silenc
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a client has asked for. The mappings are shown to it as it gave them; most of them changes nothing."""
+    """The settings of a client's session. Mappings are kept as the client sent them; most entries have no effect."""
 
     format: str = "audio/pcm"
     rate: int = PCM_RATE
@@ -144,7 +144,7 @@ class Settings:
 
     @property
     def language(self) -> str:
-        """The language that is spoken; "" where the client leaves it to the service."""
+        """The language of the speech; "" if the client leaves it to the service."""
         languages = self.transcription.get("languages") or [""]
         return str(self.transcription.get("language") or (languages[0] if len(languages) == 1 else ""))
 
@@ -153,11 +153,11 @@ class Settings:
         return LOGPROBS in self.include
 
     def with_model(self, name: str) -> Settings:
-        """Return them with the model that a URL names. It is shown to the client, and chooses nothing."""
+        """Return the settings with the model that a URL names. It is only shown to the client, and has no effect."""
         return replace(self, transcription={**self.transcription, "model": name[: 2 * SHOWN]}) if name else self
 
     def updated(self, session: Mapping[str, Any]) -> Settings:
-        """Return the settings with what an update changes, in either dialect. Raises WrongEvent."""
+        """Return the settings changed by an update, in either dialect. Raises WrongEvent."""
         settings = self
         flat = dict(session)
         if (kind := flat.pop("type", "transcription")) != "transcription":
@@ -313,13 +313,13 @@ FLAT: Mapping[str, Setter] = {
 
 # ---- client secrets --------------------------------------------------------------------------------------------------
 
-SECRET_SECONDS = 600  # for which a secret lives that asks for no other time
+SECRET_SECONDS = 600  # that a secret is valid, unless its request names another time
 SECRET_RANGE = range(10, 7201)
-SECRET_BYTES = 2**12  # of a request for one
+SECRET_BYTES = 2**12  # that a request for a secret may have
 
 
 def read_secret_request(body: bytes) -> tuple[int, Settings]:
-    """Return how many seconds a secret is to live, and the settings of its sessions. Raises WrongEvent."""
+    """Return for how many seconds a secret is valid, and the settings of its sessions. Raises WrongEvent."""
     request = _object(body or b"{}")
     _only(request, {"expires_after", "session"}, "")
     after = _mapping(request.get("expires_after", {}), "expires_after")
@@ -339,7 +339,7 @@ def read_secret_request(body: bytes) -> tuple[int, Settings]:
 def error(
     kind: str, text: str, code: str | None = None, param: str | None = None, event_id: str | None = None
 ) -> dict[str, Any]:
-    """Return an `error` event. `event_id` is that of the client's event."""
+    """Return an `error` event. `event_id` is the id of the client's event."""
     return {
         "type": "error",
         "error": {"type": kind, "code": code, "message": text, "param": param, "event_id": event_id},
@@ -347,9 +347,9 @@ def error(
 
 
 def ending(close: Close) -> dict[str, Any]:
-    """Return the `error` event that comes before a close frame other than 1000."""
+    """Return the `error` event to send before a close frame other than 1000."""
     _, kind, code = OF_CLOSE.get(close.code, (500, FAILED, "server_error"))
-    if close.code == CloseCode.TOO_BIG:  # no request over HTTP ends so
+    if close.code == CloseCode.TOO_BIG:  # not in OF_CLOSE, because no HTTP request ends with it
         kind, code = INVALID, "event_too_large"
     code = "session_expired" if close.code == CloseCode.TOO_LONG else code
     return error(kind, close.reason or f"the connection is closed with {close}", code)

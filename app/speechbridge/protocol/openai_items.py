@@ -1,21 +1,22 @@
-"""The items of an OpenAI realtime transcription: from the results of a speech service to the events of its items. Pure.
+"""The items of an OpenAI realtime transcription: turns results of the speech service into events of items. Pure.
 
-One item is open at a time. Who ends it is the session's choice: the service, where an utterance ends (`server_vad`),
-or the client, with a commit. What happens to the open item:
+One item is open at a time. The session's settings decide who ends it: the service, where an utterance ends
+(`server_vad`), or the client, with a commit. The states of the open item:
 
-    state      what comes            events                                                    then
+    state      input                 events                                                    next state
     ---------  --------------------  --------------------------------------------------------  ---------
     none       a partial or a final  speech_started (server_vad)                               open
     none       commit                committed, item                                           committed
-    open       a partial             delta: words that will hardly change                      open
+    open       a partial             delta: words that are stable (`protocol.prefix`)          open
     open       a final, server_vad   speech_stopped, committed, item, delta, completed         none
     open       a final, no VAD       delta                                                     open
     open       commit                speech_stopped (server_vad), committed, item              committed
     committed  a partial or a final  delta                                                     committed
     committed  flushed               completed                                                 none
-    any        clear                 cleared; what was said is forgotten, its results to come  open, none
+    any        clear                 cleared; the results of audio so far are dropped          open, none
 
-A delta appends to those before it. What the last final of an utterance says differently, as it may, `completed` tells.
+A delta is appended to earlier ones. If the final differs from the partials before it, only `completed` has the final's
+text.
 """
 
 from __future__ import annotations
@@ -45,15 +46,15 @@ class _Item:
     id: str
     start: float  # seconds of audio when it began
     end: float = 0.0
-    has_started: bool = False  # as the client was told
+    has_started: bool = False  # speech_started was sent
     is_committed: bool = False
     has_delta: bool = False
     tokens: list[Token] = field(default_factory=list)  # of the finals so far
-    prefix: StablePrefix = field(default_factory=StablePrefix)  # of the utterance that goes on
+    prefix: StablePrefix = field(default_factory=StablePrefix)  # of the current utterance
 
 
 class Items:
-    """The items of one connection. Each method returns the events that are to be sent, in order."""
+    """The items of one connection. Each method returns the events to send, in order."""
 
     def __init__(self, make_id: Callable[[], str]) -> None:
         self._make_id = make_id
@@ -61,21 +62,21 @@ class Items:
         self.has_vad = True  # the service ends items
         self.has_logprobs = False
         self._item: _Item | None = None
-        self._previous: str | None = None  # the last committed item
-        self._forgets = False  # what is still to come of the audio that was cleared
+        self._previous: str | None = None  # the id of the last committed item
+        self._is_cleared = False  # results are dropped until those of the cleared audio have arrived
 
-    def heard(self, said: Hypothesis) -> Events:
-        """Take a partial or a final."""
-        if self._forgets or not (said.words or (self._item and isinstance(said, Final))):
+    def add(self, result: Hypothesis) -> Events:
+        """Add a partial or a final."""
+        if self._is_cleared or not (result.words or (self._item and isinstance(result, Final))):
             return []
-        events = self._began(said.ts)
+        events = self._began(result.ts)
         item = self._item
-        assert item is not None  # noqa: S101 # it has begun
-        item.end = max(item.end, said.end_ts)
-        if not isinstance(said, Final):
-            return events + self._partial(item, said)
-        tokens = tokens_of(said, after_others=bool(item.tokens))
-        delta = self._delta(item, tokens[item.prefix.told :])
+        assert item is not None  # noqa: S101 # `_began` sets it
+        item.end = max(item.end, result.end_ts)
+        if not isinstance(result, Final):
+            return events + self._partial(item, result)
+        tokens = tokens_of(result, after_others=bool(item.tokens))
+        delta = self._delta(item, tokens[item.prefix.emitted :])
         item.tokens += tokens
         item.prefix = StablePrefix()
         if item.is_committed or not self.has_vad:
@@ -83,9 +84,9 @@ class Items:
         return [*events, *self._committed(item), *delta, *self._completed(item)]
 
     def commit(self, begin: float, end: float) -> Events:
-        """Take the client's commit of the audio between two times. What is heard until `flushed` belongs to it.
+        """Handle the client's commit of the audio between two times. Results up to `flushed` belong to this item.
 
-        Raises WrongEvent if that is no audio.
+        Raises WrongEvent if there is no audio between them.
         """
         if end <= begin:
             text = "Error committing input audio buffer: the buffer is empty."
@@ -96,19 +97,19 @@ class Items:
         return self._committed(item)
 
     def clear(self) -> Events:
-        """Take the client's clear. What is heard until `flushed` is forgotten."""
-        self._forgets = True
-        if self._item is not None:  # deltas may have been sent: the next audio goes on with it
+        """Handle the client's clear. Results up to `flushed` are dropped."""
+        self._is_cleared = True
+        if self._item is not None:  # its deltas may have been sent, so the next audio continues this item
             self._item.tokens.clear()
             self._item.has_started = False
             self._item.prefix = StablePrefix()
         return [{"type": "input_audio_buffer.cleared"}]
 
     def flushed(self) -> Events:
-        """All results of the audio so far have come."""
-        forgets, self._forgets = self._forgets, False
+        """Note that all results of the audio so far have arrived."""
+        was_cleared, self._is_cleared = self._is_cleared, False
         item = self._item
-        if item is None or forgets:
+        if item is None or was_cleared:
             return []
         if item.is_committed:
             return self._completed(item)
@@ -122,11 +123,11 @@ class Items:
         return [{"type": "input_audio_buffer.speech_started", "audio_start_ms": _ms(ts), "item_id": item.id}]
 
     def _partial(self, item: _Item, partial: Hypothesis) -> Events:
-        begin = item.prefix.told
-        told = item.prefix.hear([word.value for word in partial.words], partial.end_ts)
-        confidences = [word.confidence for word in partial.words[begin : begin + len(told)]]
+        begin = item.prefix.emitted
+        stable = item.prefix.update([word.value for word in partial.words], partial.end_ts)
+        confidences = [word.confidence for word in partial.words[begin : begin + len(stable)]]
         return self._delta(
-            item, [Token(f" {word}", confidence) for word, confidence in zip(told, confidences, strict=True)]
+            item, [Token(f" {word}", confidence) for word, confidence in zip(stable, confidences, strict=True)]
         )
 
     def _delta(self, item: _Item, tokens: Sequence[Token]) -> Events:

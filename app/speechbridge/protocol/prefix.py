@@ -1,7 +1,7 @@
-"""Which words of a partial may be told for good, where a client's protocol can only append. Pure.
+"""Decides which words of a partial are stable enough for a protocol that can only append text. Pure.
 
-A partial may still change, also its first words. But what two partials or more, over a second of sound, have left as it
-was seldom does.
+A partial may still change, even its first words. But a word that has been the same in two partials or more, over a
+second of audio, seldom changes.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTIALS = 2  # in a row that agree about a word
-SECONDS = 1.0  # of sound between the first and the last of them
-HELD_BACK = 1  # words at the end: the last one is often half heard
+PARTIALS = 2  # partials in a row that agree on a word
+SECONDS = 1.0  # of audio between the first and the last of them
+HELD_BACK = 1  # words at the end, because the last word is often incomplete
 
 
 @dataclass(slots=True)
 class StablePrefix:
-    """The words of one utterance, and since when each has been what it is."""
+    """The words of one utterance, and how long each has not changed."""
 
-    told: int = 0  # words that were returned
-    _words: list[tuple[str, float, int]] = field(default_factory=list)  # since which end_ts, and in how many
+    emitted: int = 0  # the number of words returned so far
+    _words: list[tuple[str, float, int]] = field(default_factory=list)  # word, end_ts of its first partial, partials
 
-    def hear(self, words: Sequence[str], end_ts: float) -> Sequence[str]:
-        """Take a partial's words and its `end_ts`; return those that can be told now, after those told before."""
+    def update(self, words: Sequence[str], end_ts: float) -> Sequence[str]:
+        """Take a partial's words and its `end_ts`; return the words that have become stable."""
         known, self._words = self._words, []
         agrees = True
         for nth, word in enumerate(words):
             agrees = agrees and nth < len(known) and known[nth][0] == word
             _, since, count = known[nth] if agrees else (word, end_ts, 0)
             self._words.append((word, since, count + 1))
-        begin = stable = self.told
+        begin = stable = self.emitted
         for _, since, count in self._words[begin : max(len(words) - HELD_BACK, 0)]:
             if count < PARTIALS or end_ts - since < SECONDS:
                 break
             stable += 1
-        self.told = stable
+        self.emitted = stable
         return words[begin:stable]

@@ -1,9 +1,9 @@
-"""Waiting for a stream: what our service adds to Rev.ai's protocol for clients that ask with `queue=true`. Pure.
+"""Waiting for a stream: our extension of Rev.ai's protocol for clients that ask with `queue=true`. Pure.
 
     client, query       queue=true                      if all streams of the account are in use, wait, up to a limit
     service             {"type": "queued", "place": 3, "wait_seconds": 40, "ticket": TICKET}
                                                         before `connected`, whenever the place or the wait has changed
-    client, query       queue=true&ticket=TICKET        within 10 s after a cut: wait on at the same place
+    client, query       queue=true&ticket=TICKET        reconnect within 10 s, and keep the place in the queue
 
 A client for which a stream is free gets no `queued`. Without `queue=true` a full account is 4029 at once.
 """
@@ -18,19 +18,19 @@ from urllib.parse import parse_qsl
 if TYPE_CHECKING:
     from typing import Self
 
-TICKET_SECONDS = 10.0  # for which a client that was cut off keeps its place
+TICKET_SECONDS = 10.0  # that a client whose connection was lost has to reconnect and keep its place
 TICKET = re.compile(r"[\w-]{16,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What a URL asks for: to wait for a stream, perhaps at a place that the client had before."""
+    """A URL's request to wait for a stream, perhaps with the ticket of an earlier connection."""
 
     ticket: str | None = None
 
     @classmethod
     def parse(cls, query: str) -> Self | None:
-        """Read a URL's query; None if its client does not wait. What is no ticket counts as none."""
+        """Read a URL's query; None if its client does not wait. A malformed ticket is ignored."""
         given = dict(parse_qsl(query))
         if given.get("queue", "false").lower() != "true":
             return None

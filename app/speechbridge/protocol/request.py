@@ -1,7 +1,7 @@
 """The request for a stream: the path and the query of its URL, as Rev.ai defines them. Pure.
 
-Reading is tolerant, as clients differ: unknown parameters are ignored. Writing is strict. Sources: Rev.ai's streaming
-documentation and its Python, Node and Java SDKs.
+Reading is tolerant, because clients differ: unknown parameters are ignored. Writing is strict. Sources: Rev.ai's
+streaming documentation and its Python, Node and Java SDKs.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 PATH = "/speechtotext/v1/stream"
 
-RAW_SPELLINGS = {  # in lower case: as libraries and registries have them
+RAW_SPELLINGS = {  # other names of raw samples, in lower case, as libraries and registries have them
     "audio/raw": "audio/x-raw",
     "audio/pcm": "audio/x-raw",
     "audio/x-pcm": "audio/x-raw",
 }
 
-LONGEST_OPTIONS = 6144  # bytes, as they are written into a URL: servers take lines of 8 KiB. Rev.ai's metadata has 512
+LONGEST_OPTIONS = 6144  # bytes in a URL: servers accept lines of 8 KiB. Rev.ai's metadata has at most 512
 
 
 class BadRequest(Exception):
-    """A request that Rev.ai would answer with 4002. Its text is the reason, and may be shown to the client."""
+    """A request that Rev.ai would answer with 4002. The text is the close reason, for the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
     """The format of the audio: a container (`audio/webm`), telephone audio, or `audio/x-raw` with its four parameters.
 
-    `UNDECLARED` is what a client sends that names no type: its first bytes tell.
+    `UNDECLARED` stands for audio whose type the client does not name: it is detected from the first bytes.
     """
 
     RAW: ClassVar = "audio/x-raw"
@@ -57,15 +57,15 @@ class ContentType:
 
     @classmethod
     def undeclared(cls, otherwise: ContentType | None = None) -> ContentType:
-        """Return the type of audio whose first bytes tell what it is; `otherwise`, if they tell nothing."""
+        """Return the type of audio that is detected from its first bytes; `otherwise` is used if that fails."""
         return cls(cls.UNDECLARED) if otherwise is None else replace(otherwise, media=cls.UNDECLARED)
 
     @classmethod
     def parse(cls, text: str) -> ContentType:
         """Read a content type, in the spellings that clients use. Raises BadRequest, whose text says what is wrong.
 
-        Media types and the names of parameters are in any case, values may be quoted, and parameters stand after `;` or
-        `,`, with the type of a value as GStreamer shows it: `rate=(int)16000`.
+        Media types and names of parameters may be in upper or lower case, and values may be quoted. Parameters are
+        separated by `;` or `,`. A value may have its type before it, as GStreamer shows it: `rate=(int)16000`.
         """
         named, *rest = (part.strip() for part in re.split("[;,]", _unwrapped(text)))
         given = {}
@@ -107,7 +107,7 @@ class ContentType:
 
     @property
     def byte_rate(self) -> int | None:
-        """Bytes a second; None if only decoding would tell."""
+        """Bytes a second; None if that is known only after decoding."""
         if self.media != self.RAW or self.format != "S16LE":
             return None
         return 2 * (self.rate or 0) * (self.channels or 0) or None
@@ -132,7 +132,7 @@ MISSING = f"content_type is missing: for example {ContentType.raw()}"
 
 
 def _unwrapped(text: str) -> str:
-    """Return a content type without quotes around all of it, and decoded if it was percent-encoded twice."""
+    """Remove quotes around the whole content type, and decode it if it was percent-encoded twice."""
     text = text.strip()
     if re.match(r"""["']?\w+%2F""", text, re.IGNORECASE):
         text = unquote(text)
@@ -149,7 +149,7 @@ def _shown(value: str) -> str:
 
 
 def _whole(value: str, name: str, allowed: range) -> int:
-    if value.isascii() and value.isdigit() and len(value) < 12 and int(value) in allowed:  # int() is slow
+    if value.isascii() and value.isdigit() and len(value) < 12 and int(value) in allowed:  # int() is slow for long ones
         return int(value)
     raise BadRequest(f"{name}={_shown(value)}: send a whole number from {allowed.start} to {allowed.stop - 1}")
 
@@ -207,7 +207,7 @@ OPTIONS: Mapping[str, Callable[[str, str], Option]] = {
 class StreamRequest:
     """The parameters of a stream.
 
-    `options` holds those parameters of `OPTIONS` that were given, with their own types. A repr never shows
+    `options` holds those parameters of `OPTIONS` that were given, converted to their types. A repr never shows
     `access_token`.
     """
 
@@ -217,10 +217,10 @@ class StreamRequest:
 
     @classmethod
     def parse(cls, query: str, otherwise: ContentType | None = None) -> StreamRequest:
-        """Read a URL's query, percent-encoded or not (Node and Java send `;` and `/` as they are).
+        """Read a URL's query, percent-encoded or not (Node and Java do not encode `;` and `/`). Raises BadRequest.
 
         Unknown and empty parameters are ignored; the last value of a repeated parameter counts. `otherwise` is the type
-        where the query names none; without it, raises BadRequest, as for all that is wrong.
+        to use if the query names none; without it, a missing type is an error.
         """
         try:
             given = dict(parse_qsl(query, max_num_fields=100, errors="replace"))

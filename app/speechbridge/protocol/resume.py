@@ -1,13 +1,14 @@
-"""Resumable streams: what our service adds to Rev.ai's protocol for clients that ask with `resume=true`. Pure.
+"""Resumable streams: our extension of Rev.ai's protocol for clients that ask with `resume=true`. Pure.
 
-    client, query       resume=true                                             begin a stream that may be resumed
+    client, query       resume=true                                             begin a stream that can be resumed
     service             {"type": "connected", "id": ID, "resume": KEY, "position": 0}
-    service             {"type": "received", "position": BYTES}                 the client may drop audio up to there
-    client              {"type": "received", "finals": COUNT}                   the service may drop finals up to there
-    client, query       resume=KEY&finals=COUNT                                 resume, having got so many finals
+    service             {"type": "received", "position": BYTES}                 acknowledges audio up to this position
+    client              {"type": "received", "finals": COUNT}                   acknowledges this number of finals
+    client, query       resume=KEY&finals=COUNT                                 resume, after receiving COUNT finals
     service             `connected` again, with the position from which to send audio
 
-Positions count the bytes of audio since the stream began. Finals are numbered by their order, so they carry no number.
+Each side may drop what the other has acknowledged. Positions count the bytes of audio since the stream began. Finals
+are numbered by their order, so they carry no number.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ RECONNECT_CODES = (
     CloseCode.BAD_GATEWAY,
     CloseCode.SHUTTING_DOWN,
 )
-"""The connection was cut, by a network, a proxy or a restart: the client reconnects, and resumes the same stream.
+"""The connection was lost, through a network, a proxy or a restart: the client reconnects and resumes its stream.
 
-If the process has ended, and no other goes on with the stream, the answer is `UNKNOWN_STREAM`."""
+If the process has ended, and no other process continues the stream, the answer is `UNKNOWN_STREAM`."""
 
 COME_BACK_CODES = (CloseCode.SHUTTING_DOWN, CloseCode.TRY_AGAIN_LATER)
-"""Of these, those by which a service asks the client to resume, which it does however often it is asked."""
+"""Of these, the codes with which the service asks the client to resume. The client does so any number of times."""
 
 NEW_STREAM_CODES = (
     CloseCode.UNAVAILABLE,
@@ -46,17 +47,17 @@ NEW_STREAM_CODES = (
     CloseCode.CROWDED,
     CloseCode.TOO_OFTEN,
 )
-"""The stream is over, and the service may have room again: the client begins a new stream where the finals end."""
+"""The stream is over, but the service may accept another one: the client begins a new stream where the finals end."""
 
-LONGEST_CONFIRMATION = 200  # characters. Ours have 40; reading millions of characters of JSON takes seconds
+LONGEST_CONFIRMATION = 200  # characters. Ours have 40; parsing millions of characters of JSON takes seconds
 
 UNKNOWN_STREAM = CloseCode.BAD_REQUEST
-"""In answer to a key: the service does not know the stream any more. The client begins a new one likewise."""
+"""The answer to the key of a stream that no longer exists: the client also begins a new stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """What a URL asks for: a resumable stream, or to resume the one of `key`, having got so many finals."""
+    """A URL's request for a resumable stream, or to resume the one of `key` after receiving `finals` finals."""
 
     key: str | None = None
     finals: int = 0
@@ -91,7 +92,7 @@ class Greeting:
 
 @dataclass(frozen=True, slots=True)
 class AudioReceived:
-    """The service has received the audio up to a position; the client may drop it."""
+    """The service acknowledges the audio up to a position; the client may drop it."""
 
     position: int
 
@@ -101,7 +102,7 @@ class AudioReceived:
 
 @dataclass(frozen=True, slots=True)
 class FinalsReceived:
-    """The client has received so many finals; the service may drop them."""
+    """The client acknowledges a number of finals; the service may drop them."""
 
     finals: int
 
@@ -110,7 +111,7 @@ class FinalsReceived:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read a client's text message; None for one that confirms nothing, or is too long to be a confirmation."""
+        """Read a client's text message; None if it is not such a message, or too long for one."""
         if len(text) > LONGEST_CONFIRMATION:
             return None
         try:
@@ -121,10 +122,10 @@ class FinalsReceived:
 
 
 def parse_message(text: str | bytes) -> messages.Message | Greeting | AudioReceived | None:
-    """Read a message of a service on a resumable stream; None for a type that we do not know.
+    """Read a service's message on a resumable stream; None if its type is unknown.
 
-    `connected` without a usable key and position is read as `Connected`: such a service cannot resume streams.
-    Raises ValueError for what is not a JSON object with a type.
+    `connected` without a usable key and position is read as `Connected`: such a service cannot resume streams. Raises
+    ValueError for anything but a JSON object with a type.
     """
     message = messages.parse_object(text)
     position = message.get("position")

@@ -1,9 +1,9 @@
-"""What audio looks like that is no raw samples, told by its first bytes. Pure.
+"""Recognizes audio that is not raw samples by its first bytes. Pure.
 
-A client that says `audio/x-raw` and sends Ogg or MP3 would be answered with words that nobody said, or with none: any
-bytes can be taken for samples. Almost all containers begin with a signature of four bytes or more, which samples begin
-with once in 4 * 10**9 streams. Streams of MPEG frames have none: there, three headers must stand where the one before
-says that the next one is.
+A client that declares `audio/x-raw` but sends Ogg or MP3 would get words that nobody spoke, or none, because any bytes
+can be taken for samples. Almost all containers begin with a signature of four bytes or more; samples begin with the
+same bytes once in 4 * 10**9 streams. Streams of MPEG frames have no signature: there must be three headers in a row,
+each where the previous one says.
 
 Sources: the registry of WHATWG's "MIME Sniffing", file(1)'s `magic`, RFC 3533 (Ogg), RFC 9639 (FLAC), ISO
 13818-7 (ADTS), ISO 13818-1 (transport streams), id3.org.
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.mpeg import Frame
 
-SHORTEST = 1024  # bytes, beyond the first piece; then at 2048, 4096 and 8192
+SHORTEST = 1024  # bytes: checked after the first piece and from here on; then again at 2048, 4096 and 8192
 ENOUGH = 8192  # bytes, 0.25 s of 16 kHz mono: three of the longest frames
-LATEST = 2048  # where the first frame begins at the latest, if a stream was cut into anywhere: none is longer
-HEADER = 6  # bytes of a frame that are looked at
-FRAMES = 3  # headers in a row. By chance samples have so many once in 10**9 streams, tried at each of LATEST bytes
+LATEST = 2048  # the first frame begins before this byte, if a stream begins in the middle of one: no frame is longer
+HEADER = 6  # bytes at the beginning of a frame that are examined
+FRAMES = 3  # headers in a row. Samples contain as many by chance once in 10**9 streams, searched in LATEST bytes
 
-# Each begins at the first byte.
+# Each is matched at the first byte.
 SIGNATURES = {
     "Ogg": rb"OggS\x00",
     "FLAC": rb"fLaC[\x00\x80]\x00\x00\x22",
@@ -63,17 +63,17 @@ SIGNATURES = {
     "7z": rb"7z\xbc\xaf\x27\x1c",
     "zip": rb"PK\x03\x04",
 }
-PCM, EXTENSIBLE, SAMPLE_BITS = 0x0001, 0xFFFE, 16  # of WAV
+PCM, EXTENSIBLE, SAMPLE_BITS = 0x0001, 0xFFFE, 16  # format tags of WAV, and bits of a sample
 NAMED = {name: re.compile(pattern, re.DOTALL) for name, pattern in SIGNATURES.items()}
-OGG_PAGE = re.compile(rb"OggS\x00[\x00-\x07]")  # wherever a stream was cut into
-# How a frame's header begins. What can be none is passed over quickly: quiet sound is full of bytes of all ones.
+OGG_PAGE = re.compile(rb"OggS\x00[\x00-\x07]")  # found anywhere, as a stream may begin in the middle of a page
+# The beginning of a frame's header. They are strict, so that most bytes are skipped fast: quiet sound is full of 0xff.
 MPEG_HEAD = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xeb]")
 ADTS_HEAD = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 
 TS_PACKET = 188  # bytes
-TS_PACKETS = re.compile(rb"G.{187}" * 4 + b"G", re.DOTALL)  # five of them, as each begins with a G
+TS_PACKETS = re.compile(rb"G.{187}" * 4 + b"G", re.DOTALL)  # the beginnings of five packets; each begins with a G
 
-DECODED = {  # what is decoded, if a client calls it so
+DECODED = {  # formats that the service decodes, with the content type that a client must send
     "Ogg": "audio/ogg",
     "FLAC": "audio/x-flac",
     "WebM or Matroska": "audio/webm",
@@ -84,19 +84,19 @@ DECODED = {  # what is decoded, if a client calls it so
 
 
 class FirstBytes:
-    """Looks at the beginning of a stream of which its client said that it is raw samples.
+    """Examines the beginning of a stream that its client has declared as raw samples.
 
-    Nothing is held back: what was fed may be passed on at once.
+    It does not delay the audio: fed bytes can be passed on at once.
     """
 
     def __init__(self, content_type: ContentType) -> None:
         is_samples = content_type.media == ContentType.RAW and content_type.format == "S16LE"
         self._type = content_type
-        self._begun: bytearray | None = bytearray() if is_samples else None  # None: there is nothing more to look at
-        self._look_at = 0  # bytes; there are four looks or five, however short the pieces are
+        self._begun: bytearray | None = bytearray() if is_samples else None  # None: nothing more is to be examined
+        self._look_at = 0  # the number of bytes at which to look next: four times or five, however short the pieces are
 
     def feed(self, audio: bytes) -> None:
-        """Look at some bytes, in pieces of any size. Raises BadRequest, with the cure, if they are no raw samples."""
+        """Examine the next piece, of any size. Raises BadRequest, with the remedy, if this is not raw samples."""
         if self._begun is None:
             return
         self._begun += audio[: ENOUGH - len(self._begun)]
@@ -109,7 +109,7 @@ class FirstBytes:
         self._judge(begun)
 
     def finish(self) -> None:
-        """Look at a stream that was too short for `feed`. Raises BadRequest as well."""
+        """Examine a stream that was too short for `feed`. Raises BadRequest as `feed` does."""
         if self._begun:
             self._judge(bytes(self._begun))
 
@@ -132,7 +132,7 @@ class FirstBytes:
 
 
 def kind_of(begun: bytes) -> str:
-    """Name what a stream is that begins so; empty if it may be raw samples, or WAV."""
+    """Name the format of a stream with this beginning; empty if it may be raw samples, or WAV."""
     for name, pattern in NAMED.items():
         if pattern.match(begun):
             return name
@@ -149,7 +149,7 @@ def kind_of(begun: bytes) -> str:
 
 
 def _has_chain(begun: bytes, head: re.Pattern[bytes], frame: Callable[[bytes], Frame | None]) -> bool:
-    """Whether headers follow each other. `frame` takes one apart."""
+    """Tell whether FRAMES headers follow each other. `head` finds the first one, `frame` parses each."""
     for found in head.finditer(begun, 0, LATEST):
         place, shared = found.start(), None
         for _ in range(FRAMES):
@@ -164,7 +164,7 @@ def _has_chain(begun: bytes, head: re.Pattern[bytes], frame: Callable[[bytes], F
 
 
 def _wav_format(begun: bytes) -> tuple[int, int, int, int] | None:
-    """Return a WAV's tag, bits, rate and channels; None for what is no WAV, or does not say so yet."""
+    """Return a WAV's format tag, bits, rate and channels; None if it is not a WAV, or not yet known."""
     if begun[:4] != b"RIFF" or begun[8:12] != b"WAVE":
         return None
     place = 12
@@ -172,7 +172,7 @@ def _wav_format(begun: bytes) -> tuple[int, int, int, int] | None:
         name, size = struct.unpack_from("<4sI", begun, place)
         if name == b"fmt " and place + 24 <= len(begun):
             tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", begun, place + 8)
-            if tag == EXTENSIBLE:  # the tag is where the subformat begins; if that has not come yet, it will say so
+            if tag == EXTENSIBLE:  # the real tag begins the subformat, which may not have arrived yet: then assume PCM
                 tag = int.from_bytes(begun[place + 32 : place + 34], "little") or PCM
             return tag, bits, rate, channels
         place += 8 + size + size % 2

@@ -1,4 +1,4 @@
-"""A final's words as other protocols have them: with the punctuation after them, and the space before. Pure."""
+"""Turns a final into the tokens of other protocols: words with the space before and the punctuation after. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Token:
 
 
 def tokens_of(final: Final, *, after_others: bool = False) -> list[Token]:
-    """Return the words of a final as tokens, whose texts together are its text; after others it begins with a space."""
+    """Return the words of a final as tokens, whose joined texts are its text; `after_others` adds a space before it."""
     texts: list[str] = []
     space = " " if after_others else ""
     for element in final.elements:
@@ -39,6 +39,6 @@ def tokens_of(final: Final, *, after_others: bool = False) -> list[Token]:
 
 
 def logprob(token: Token) -> dict[str, Any]:
-    """Return a token as OpenAI's `logprobs` have it."""
+    """Return a token in the format of OpenAI's `logprobs`."""
     value = math.log(min(max(token.confidence or 0.0, LEAST), 1.0))
     return {"token": token.text, "logprob": round(value, 6), "bytes": list(token.text.encode("utf-8", "replace"))}

@@ -1,7 +1,7 @@
 """OpenAI's `POST /v1/audio/transcriptions`: the fields of the form, and the answers in each format. Pure.
 
-Reading is tolerant: any model is accepted, `prompt`, `temperature` and `chunking_strategy` are ignored, as are unknown
-fields. Sources: OpenAI's API reference ("Create transcription") and its Python client.
+Reading is tolerant: any model is accepted; `prompt`, `temperature`, `chunking_strategy` and unknown fields are ignored.
+Sources: OpenAI's API reference ("Create transcription") and its Python client.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PATH = "/v1/audio/transcriptions"
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 STREAMED = ("json", "text")
 GRANULARITIES = ("segment", "word")
-LEAST = math.exp(-100.0)  # confidence of which a logarithm is given
+LEAST = math.exp(-100.0)  # lower confidences count as this one, because 0 has no logarithm
 
 LANGUAGES: Mapping[str, str] = {
     "ar": "arabic",
@@ -53,7 +53,7 @@ LANGUAGES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a client asks for, beside its file."""
+    """The fields of the form, except the file."""
 
     has_model: bool = False
     language: str = ""
@@ -64,7 +64,7 @@ class Form:
 
     @classmethod
     def read(cls, fields: Iterable[tuple[str, str]]) -> Form:
-        """Read the fields of the form; lists have `[]` at their names, or are repeated. Raises ApiError."""
+        """Read the fields; lists have `[]` after their names, or are repeated. Raises ApiError."""
         lists: dict[str, list[str]] = {}
         for name, value in fields:
             lists.setdefault(name.removesuffix("[]"), []).append(value)
@@ -94,8 +94,8 @@ def _wrong(name: str, value: str, cure: str) -> ApiError:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What was heard in a file of so many seconds."""
+class Transcription:
+    """The transcription of a whole file, whose duration is `seconds`."""
 
     finals: Sequence[Final]
     seconds: float
@@ -103,10 +103,10 @@ class Heard:
 
     @property
     def text(self) -> str:
-        return "".join(text for _, text in said(self.finals))
+        return "".join(text for _, text in texts_of(self.finals))
 
     def answer(self, form: Form) -> tuple[str, str]:
-        """Return the response in the format that was asked for, and its media type."""
+        """Return the response in the requested format, and its media type."""
         if form.response_format == "srt":
             return to_srt(self.finals), "text/plain; charset=utf-8"
         if form.response_format == "vtt":
@@ -117,7 +117,7 @@ class Heard:
         if form.response_format == "verbose_json":
             answer = self._verbose(form)
         if form.has_logprobs and form.response_format == "json":
-            answer["logprobs"] = logprobs(said(self.finals))
+            answer["logprobs"] = logprobs(texts_of(self.finals))
         answer["usage"] = {"type": "duration", "seconds": math.ceil(self.seconds)}
         return json.dumps(answer, ensure_ascii=False), "application/json"
 
@@ -130,16 +130,16 @@ class Heard:
             "text": self.text,
         }
         if "segment" in form.granularities:
-            answer["segments"] = [_segment(number, *one) for number, one in enumerate(said(self.finals))]
+            answer["segments"] = [_segment(number, *one) for number, one in enumerate(texts_of(self.finals))]
         if "word" in form.granularities:
             answer["words"] = [_word(word, final) for final in self.finals for word in final.words]
         return answer
 
 
-def said(finals: Iterable[Final], *, is_first: bool = True) -> list[tuple[Final, str]]:
-    """Return the finals that have text, each with its text on one line; joined, they are the whole text.
+def texts_of(finals: Iterable[Final], *, is_first: bool = True) -> list[tuple[Final, str]]:
+    """Return the finals that have text, each with its text on one line. The texts joined are the whole text.
 
-    `is_first` tells that there was no text before these finals.
+    Each text but the first one begins with a space. `is_first` tells that no text came before these finals.
     """
     found: list[tuple[Final, str]] = []
     for final in finals:
@@ -149,19 +149,19 @@ def said(finals: Iterable[Final], *, is_first: bool = True) -> list[tuple[Final,
 
 
 def delta(final: Final, text: str, *, has_logprobs: bool) -> str:
-    """Write the event that appends a text."""
+    """Write the server-sent event that appends a text."""
     event: dict[str, Any] = {"type": "transcript.text.delta", "delta": text}
     return json.dumps(event | ({"logprobs": logprobs([(final, text)])} if has_logprobs else {}))
 
 
-def done(heard: Heard, *, has_logprobs: bool) -> str:
-    """Write the last event, with the whole text."""
-    event: dict[str, Any] = {"type": "transcript.text.done", "text": heard.text}
-    return json.dumps(event | ({"logprobs": logprobs(said(heard.finals))} if has_logprobs else {}))
+def done(transcription: Transcription, *, has_logprobs: bool) -> str:
+    """Write the last server-sent event, with the whole text."""
+    event: dict[str, Any] = {"type": "transcript.text.done", "text": transcription.text}
+    return json.dumps(event | ({"logprobs": logprobs(texts_of(transcription.finals))} if has_logprobs else {}))
 
 
 def logprobs(finals: Iterable[tuple[Final, str]]) -> list[dict[str, Any]]:
-    """Return each word, with the punctuation after it, and the logarithm of its confidence; 0.0 where none is given."""
+    """Return each word, with the punctuation after it, and the logarithm of its confidence; 0.0 if that is unknown."""
     found: list[dict[str, Any]] = []
     for final, text in finals:
         tokens: list[tuple[str, float]] = []

@@ -1,15 +1,15 @@
-"""Who may connect. Knows neither sockets nor HTTP.
+"""Decides who may connect. It does not deal with sockets or HTTP.
 
-A handshake is checked in this order, and its client is told the first thing that is wrong:
+A handshake is checked in this order, and the first failure is reported to the client:
 
-    origin             a browser names the page whose script connects. If every page could, any website could use the
-                       service through its visitor's browser (cross-site WebSocket hijacking)
-    rate, by address   handshakes a minute. Before the key is looked at, so that guessing keys is slow
-    key                one of those that are set, if any are
+    origin             a browser names the page whose script connects. If any page could connect, any website could use
+                       the service through its visitor's browser (cross-site WebSocket hijacking)
+    rate, by address   handshakes a minute. It is checked before the key, so that guessing keys is slow
+    key                must be one of the configured keys, if there are any
     rate, by key       handshakes a minute
     connections        at once, by address and by key
 
-What a client sends afterwards counts towards the limits of its address and of its key: `speechbridge.server.limits`.
+Later, the client's traffic counts towards the limits of its address and of its key: `speechbridge.server.limits`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LINE = re.compile(r"(?P<name>[\w.@-]{1,64}):(?P<digest>[0-9a-f]{64})")
 def make_key(name: str) -> tuple[str, str]:
     """Generate a key; return it, and the line for the settings. Raises ValueError for a name that is not allowed.
 
-    The line holds a plain SHA-256. Nobody can guess 256 random bits, so a slower hash would protect nothing more.
+    The line holds a plain SHA-256. Nobody can guess 256 random bits, so a slower hash would not be any safer.
     """
     key = secrets.token_urlsafe(32)
     line = f"{name}:{_digest(key)}"
@@ -50,7 +50,7 @@ def make_key(name: str) -> tuple[str, str]:
 
 
 class WrongKeyLine(ValueError):
-    """A line is not of the form that `make_key` gives it. It is not shown, as it may be a key: `index` says which."""
+    """A line does not have the form that `make_key` prints. The line may be a key, so only its `index` is shown."""
 
     def __init__(self, index: int) -> None:
         super().__init__(f"line {index + 1} is not of the form NAME:SHA256")
@@ -61,7 +61,7 @@ class Keys:
     """The keys that may connect, each with the name of its owner. Empty: no key is needed."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        """Raise WrongKeyLine for a line that `make_key` cannot have made."""
+        """Raise WrongKeyLine for a line of another form than those of `make_key`."""
         self._names: dict[str, str] = {}  # by digest
         for index, line in enumerate(lines):
             found = LINE.fullmatch(line)
@@ -73,7 +73,7 @@ class Keys:
         return bool(self._names)
 
     def name(self, key: str) -> str | None:
-        """Return the name of a key's owner, None for an unknown key. The time that it takes tells nothing."""
+        """Return the name of a key's owner, None for an unknown key. Its duration reveals nothing about the keys."""
         digest = _digest(key)
         found = [name for known, name in self._names.items() if hmac.compare_digest(known, digest)]
         return found[0] if found else None
@@ -84,10 +84,10 @@ def _digest(key: str) -> str:
 
 
 class Origins:
-    """The origins of pages that may connect. They are compared as a whole: scheme, host and port.
+    """The origins of pages that may connect. Scheme, host and port must match.
 
-    The page that the service itself serves may always, but only where its name cannot be an attacker's: on loopback, or
-    where a key is needed anyway (`keyed`). Otherwise DNS rebinding would make any page ours.
+    The service's own page may always connect, if its host name cannot be an attacker's: on loopback, or if a key is
+    needed anyway (`keyed`). Otherwise any page could pass as ours by DNS rebinding.
     """
 
     def __init__(self, origins: Sequence[str], *, keyed: bool) -> None:
@@ -97,7 +97,7 @@ class Origins:
     def allow(self, origins: Sequence[str], host: str, *, has_cookie: bool) -> bool:
         """Check the Origin headers of a handshake that was sent to `host`.
 
-        No Origin means that it is no browser. One that sends cookies nevertheless is a browser that hides its origin.
+        A client without Origin is not a browser, unless it sends cookies: then it is a browser that hides its origin.
         """
         if not origins:
             return not has_cookie
@@ -112,12 +112,12 @@ class Origins:
             return False
         try:
             return self._keyed or is_loopback(urlsplit(origin).hostname or "")
-        except ValueError:  # as in "http://[": there is no host in it, and any client may send that
+        except ValueError:  # as in "http://[": any client may send that
             return False
 
 
 def _normal(origin: str) -> str:
-    """Write an origin in its one normal form. What is not an origin stays as it is, and equals only itself."""
+    """Return an origin in its normal form. Any other text is returned as it is, and equals only itself."""
     try:
         parts = urlsplit(origin)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -131,22 +131,22 @@ def _normal(origin: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
-    """What a client's handshake says of it."""
+    """What is known of a client from its handshake."""
 
-    origins: Sequence[str] = ()  # the Origin headers: one at most, from a browser
+    origins: Sequence[str] = ()  # the Origin headers; a browser sends one at most
     host: str = ""  # the Host header
     has_cookie: bool = False
     address: str = ""
     key: str = field(default="", repr=False)
-    is_resuming: bool = False  # a stream that holds a lease already
-    takes_secrets: bool = True  # a client secret is as good as a key
+    is_resuming: bool = False  # it resumes a stream, which holds a lease already
+    takes_secrets: bool = True  # a client secret is accepted instead of a key
 
 
 class Admission:
-    """Decides which handshakes may connect. Everything is called from the event loop."""
+    """Decides which handshakes may connect. For the event loop only."""
 
     def __init__(self, settings: AccessSettings) -> None:
-        """Raise WrongSetting for a line that is no key's, and if others could connect without a key."""
+        """Raise WrongSetting for a malformed line of a key, and if other machines could connect without a key."""
         try:
             self.keys = Keys(split(settings.api_keys.get_secret_value()))
         except WrongKeyLine as error:
@@ -159,7 +159,7 @@ class Admission:
                 "put the line that `speechbridge key NAME` prints into SPEECHBRIDGE_API_KEYS, or into the file that"
                 " SPEECHBRIDGE_API_KEYS_FILE names"
             )
-            if not settings.published_on:  # in a container the host says nothing about who can reach it
+            if not settings.published_on:  # in a container the host does not show who can reach the service
                 cure += "; if it is published on this machine only, set SPEECHBRIDGE_PUBLISHED_ON=127.0.0.1"
             raise WrongSetting(f"{name}: others can reach {where} without an API key: {cure}")
         self.origins = Origins(split(settings.origins), keyed=bool(self.keys))
@@ -167,13 +167,13 @@ class Admission:
         self.secrets = ClientSecrets()
 
     def may_share(self, handshake: Handshake) -> bool:
-        """Tell whether a browser's page may read what we answer to its requests."""
+        """Tell whether a browser's page may read the answers to its requests (CORS)."""
         return bool(handshake.origins) and self.origins.allow(handshake.origins, handshake.host, has_cookie=False)
 
     def admit(self, handshake: Handshake, counted: list[str] | None = None) -> Lease:
-        """Check a handshake; return a lease, to be held before anything else happens. Raises Refused.
+        """Check a handshake; return a lease, which the caller must hold at once, without an await. Raises Refused.
 
-        The names of the accounts whose handshakes were counted are added to `counted`, also if it is refused.
+        The names of the accounts whose handshakes were counted are added to `counted`, even if it is refused.
         """
         address, name = limited_address(handshake.address), ""
         counted = [] if counted is None else counted

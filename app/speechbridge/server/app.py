@@ -1,4 +1,4 @@
-"""The application: wiring only. Each room builds itself from its own group of the settings."""
+"""Builds the application. Each part makes itself from its own group of the settings; here they are only connected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.joined import join
 from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.engines.function import function_engine
@@ -58,11 +58,11 @@ def create_app(
 ) -> FastAPI:
     """Make the application.
 
-    `engine` is the speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is the short form of one,
-    as in the setting `SPEECHBRIDGE_START`. Without either, the settings choose: `SPEECHBRIDGE_ENGINE`. What the engine
-    needs beside its streams, such as the embedded recognizer, lives as long as the application. `fallback`, or the one
-    that `SPEECHBRIDGE_FALLBACK` names, is an engine that streams go on with while the first one fails. `worker` is
-    given if this is one of several processes of `speechbridge serve --workers`.
+    `engine` joins the service to a speech SDK. `stream_client_start(audio: Iterator[bytes]) -> Iterable[str]` is a
+    shorter way to give one, as in the setting `SPEECHBRIDGE_START`. Without either, the settings select the engine:
+    `SPEECHBRIDGE_ENGINE`. Anything else that the engine needs, such as the embedded recognizer, runs as long as the
+    application. `fallback`, or the engine that `SPEECHBRIDGE_FALLBACK` names, takes over streams while the first one
+    fails. `worker` is given if this is one of several processes of `speechbridge serve --workers`.
 
     Raises WrongSetting.
     """
@@ -90,10 +90,10 @@ def create_app(
         places=places,
     )
     queue = Queue(places, settings.queue_seconds)
-    sessions.no_longer_queued = queue.drain
+    sessions.drain_queue = queue.drain
     readers = read.Readers(cluster.shares, settings.readers)
     resumable = ResumableConnections(settings, cluster.journal, prefix="" if worker is None else worker.prefix)
-    sessions.moved_on, sessions.no_longer_read = resumable.drain, readers.drain
+    sessions.drain_resumable, sessions.drain_readers = resumable.drain, readers.drain
     metrics.read(sessions, speech, resumable)
     shared.read(sessions, metrics, speech.trouble)
 
@@ -109,15 +109,15 @@ def create_app(
                 speech.running(),
             ):
                 yield
-        except Away as away:
-            app.state.failure = unreachable(away)
+        except Unavailable as error:
+            app.state.failure = unreachable(error)
             raise
         except RecognizerFailed as failure:
             app.state.failure = failure if failure.is_explained else None
             raise
 
     app = FastAPI(title="speechbridge", lifespan=lifespan, openapi_url=None)
-    app.state.failure = None  # why it could not start, where one line says it
+    app.state.failure = None  # why it could not start, if one line explains that
     app.state.sessions, app.state.resumable, app.state.metrics = sessions, resumable, metrics
     app.state.readers = readers
     app.add_exception_handler(WebSocketDisconnect, _ignore)
@@ -143,4 +143,4 @@ def create_app(
 
 
 async def _ignore(_socket: WebSocket, _error: Exception) -> None:
-    """Do nothing: the client has left, perhaps within its handshake, and there is nobody to tell."""
+    """Do nothing: the client has left, perhaps during its handshake, so no answer can reach it."""

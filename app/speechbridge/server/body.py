@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Send
 
-STALL_SECONDS = 30.0  # for the next bytes of a body
-LINGER_SECONDS = 30.0  # for which the rest of a body is thrown away, so that its client reads why
+STALL_SECONDS = 30.0  # to wait for the next bytes of a body
+LINGER_SECONDS = 30.0  # for which the rest of a body is read and discarded, so that the client reads the error
 JSON = (b"content-type", b"application/json")
 
 
@@ -23,7 +23,7 @@ class Left(Exception):
 
 
 class Body:
-    """A request's body, of at most so many bytes. One task reads it."""
+    """A request's body, of at most `most` bytes. One task reads it."""
 
     def __init__(self, receive: Receive, most: int = 0) -> None:
         self._receive = receive
@@ -32,7 +32,7 @@ class Body:
         self.ended = asyncio.Event()
 
     async def read(self) -> bytes:
-        """Return the next bytes; empty at the end. Raises Left, and ApiError if they do not come or are too many.
+        """Return the next bytes; empty at the end. Raises Left, and ApiError if none arrive, or too many.
 
         Cancellation: no bytes are lost.
         """
@@ -55,7 +55,7 @@ class Body:
         return b""
 
     async def discard(self, seconds: float) -> None:
-        """Throw the rest away, for at most so many seconds. Cancellation: safe."""
+        """Read and discard the rest, for at most some seconds. Cancellation: safe."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self.ended.is_set():
@@ -71,22 +71,22 @@ class Body:
 
 
 def too_large(most: int) -> ApiError:
-    """Return the error for a body, or a file, of more bytes than these."""
+    """Return the error for a body or a file of more than `most` bytes."""
     text = f"the file is larger than {most} bytes: send a smaller one, compressed or in parts"
     return ApiError(413, text, code="file_too_large", param="file")
 
 
 def announced(headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """Return how many bytes a request's headers say that its body has; 0 if they do not say."""
+    """Return the size of a request's body in bytes, from its headers; 0 if they do not give one."""
     given = next((value for name, value in headers if name == b"content-length"), b"")
     return int(given) if given.isdigit() and len(given) < 20 else 0
 
 
 async def refuse(error: ApiError, body: Body, send: Send) -> None:
-    """Send an error, and throw away for some seconds what still comes of the body.
+    """Send an error, and discard the rest of the body for some seconds.
 
-    To close at once would be wrong: bytes that are not read reset the connection, and the client may never read why.
-    A client that waits for `100 Continue` is not told to go on.
+    To close at once would be wrong: unread bytes reset the connection, and the client may never read the error. A
+    client that waits for `100 Continue` does not get it.
     """
     text = error.encode()
     headers = [JSON, (b"content-length", b"%d" % len(text)), (b"connection", b"close")]

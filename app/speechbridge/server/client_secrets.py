@@ -1,8 +1,8 @@
-"""Client secrets: keys that live for minutes, which a server of one's own gets for its pages. In memory only.
+"""Client secrets: keys that are valid for minutes, which a web server requests for its pages. In memory only.
 
-A page's visitors can read whatever the page has, so it must not have an API key. Its server asks for a secret with that
-key and hands it on. A secret opens every endpoint as its key does, under the limits of that key's owner, but one: it
-cannot ask for another secret.
+A page's visitors can read everything that the page contains, so it must not contain an API key. Instead, its server
+uses the key to request a secret, and gives the secret to the page. A secret is accepted by every endpoint, under the
+limits of the key's owner, except that it cannot be used to request another secret.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from speechbridge.protocol.openai import Settings
 from speechbridge.server.limits import Refused
 
 PREFIX = "ek_"  # of every secret
-MOST = 4096  # of one owner at once: seven a second, of 600 s each. About 2 MB
+MOST = 4096  # secrets of one owner at once: seven a second, each valid for 600 s. About 2 MB
 
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """What is known of a secret; its value is not kept."""
+    """A secret, without its value, which is not stored."""
 
     owner: str  # of the API key
     expires_at: int  # seconds since the epoch
-    settings: Settings  # that its sessions of OpenAI's protocol begin with
+    settings: Settings  # the initial settings of its sessions of OpenAI's protocol
 
 
 MakeSecret = Callable[[str, int, Settings], Awaitable[tuple[str, ClientSecret]]]
@@ -42,7 +42,7 @@ class ClientSecrets:
         self._secrets: dict[str, ClientSecret] = {}  # by digest
 
     def make(self, owner: str, seconds: int, settings: Settings) -> tuple[str, ClientSecret]:
-        """Return a new secret, and what is known of it. Raises Refused if its owner has too many."""
+        """Return a new secret's value, and the secret. Raises Refused if its owner has too many."""
         now = self._clock()
         self._secrets = {digest: secret for digest, secret in self._secrets.items() if secret.expires_at > now}
         if sum(secret.owner == owner for secret in self._secrets.values()) >= MOST:
@@ -52,7 +52,7 @@ class ClientSecrets:
         return value, secret
 
     def find(self, value: str) -> ClientSecret | None:
-        """Return what is known of a secret; None if it is none, or has expired."""
+        """Return the secret of a value; None if there is none, or it has expired."""
         secret = self._secrets.get(_digest(value))
         return secret if secret is not None and secret.expires_at > self._clock() else None
 

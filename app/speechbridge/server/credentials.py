@@ -1,4 +1,4 @@
-"""Where a client's request carries its key, and which subprotocols are about that only. Pure.
+"""Where a client's request carries its key, and which subprotocols only serve that purpose. Pure.
 
     access_token=KEY in the query                    any endpoint
     Authorization: Bearer KEY, Token KEY             any endpoint; Token is Deepgram's
@@ -6,10 +6,10 @@
     subprotocols `realtime`, `openai-insecure-api-key.KEY`    /v1/realtime
     subprotocols `token`, KEY or `bearer`, KEY                /v1/listen
 
-A page's script cannot set headers, and a URL is easily seen by others, so pages use subprotocols. The first of a pair
-is selected, since a browser gives up a connection whose server selects none. The others are hidden from the endpoints:
-/relay passes on what it is offered, and the key is for us alone. What belongs to another endpoint's protocol is not
-ours there, and is passed on.
+A page's script cannot set headers, and others may see a URL, so pages use subprotocols. The server selects the first of
+a pair, because a browser gives up a connection whose server selects none. Both of a pair are hidden from the endpoints:
+/relay forwards the offered subprotocols, and the key is meant for this service only. On other paths than those above, a
+subprotocol is forwarded like any other.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ SCHEMES = ("bearer ", "token ")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request brings: a key, "" for none, and its subprotocols."""
+    """A request's key, "" for none, and its subprotocols."""
 
     key: str = field(repr=False)
-    selected: str | None  # of the subprotocols that are ours
-    others: tuple[str, ...] = ()
+    selected: str | None  # the subprotocol to select, if one of ours is offered
+    others: tuple[str, ...] = ()  # the subprotocols that are not ours
 
     @classmethod
     def of(
         cls, path: str, query: str, headers: Iterable[tuple[bytes, str]], subprotocols: Sequence[str]
     ) -> Credentials:
-        """Look at a request. Header names are in lower case. Of several keys the first place above counts."""
+        """Examine a request. Header names are in lower case. Of several keys the first in the order above counts."""
         selected, others, keys = _split(path, subprotocols)
         given = [value for name, value in headers if name == b"authorization"]
         in_header = [

@@ -1,4 +1,4 @@
-"""What is logged when a session ends."""
+"""The log line at the end of a session."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from speechbridge.server.totals import Outcome, Totals
     from syncbridge import Statistics
 
-logger = logging.getLogger("speechbridge.server.session")  # its lines, for those who filter by name
+logger = logging.getLogger("speechbridge.server.session")  # its logger, for users who filter by name
 
 
-def log_end(  # noqa: PLR0913, PLR0917 # all that is logged
+def log_end(  # noqa: PLR0913, PLR0917 # everything that the line contains
     outcome: Outcome, close: Close, totals: Totals, counts: Statistics | None, content_type: str, delays: Delays | None
 ) -> None:
-    """Log how a session has ended, and what it has done. Without `counts` it was refused."""
+    """Log how a session has ended, and its totals. Without `counts` it was refused."""
     fields: dict[str, object] = {"outcome": outcome, "code": int(close.code), "reason": close.reason}
     if counts is None:
         logger.info("refused with %s", close, extra=fields)

@@ -1,17 +1,17 @@
-"""Admission, in front of every endpoint that takes speech: an ASGI middleware.
+"""ASGI middleware in front of every endpoint that takes speech: it admits clients, and enforces their limits.
 
-A WebSocket that is refused is accepted first, and closed at once with a code and a reason: a browser's script never
-sees the status of a refused handshake.
+A refused WebSocket is accepted first, and then closed at once with a code and a reason, because a browser's script
+never sees the status of a refused handshake.
 
-If a client exceeds a rate later, nothing more is read from it and its endpoint is told that it has left. The endpoint
-sends what it still has to send; then the connection is closed with the code of that limit. Our server counts what
-comes, frame by frame (`scope["meter"]`); under another server the gate counts messages.
+If a client exceeds a rate later, nothing more is read from it, and its endpoint sees a disconnect. The endpoint sends
+its remaining messages; then the connection is closed with the close code of that limit. Our own server counts frames
+(`scope["meter"]`); under another server the gate counts messages.
 
-Where a client sends its key, `credentials.py` tells.
+`credentials.py` explains where a client sends its key.
 
-A POST to one of the paths that the application names is admitted as a handshake is, and takes up the place of a
-connection until it is answered. It is refused with a status. What it sends is counted, too: if that is too fast, the
-gate stops reading for a while. Pages of other origins may read the answer if they may connect (CORS).
+A POST to one of the application's `posts` is admitted like a handshake, and counts as a connection until it is
+answered. If it is refused, the answer has an HTTP status. The bytes of its body are counted, too: if a client sends too
+fast, the gate stops reading for a while. Pages of other origins may read the answer if they may connect (CORS).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 READ = f"{reading.PATH}/"
 TIMES_LARGER = {REALTIME: LARGER, LISTEN: 1}
-"""How much larger a message may be, on the paths whose protocol has a message that tells of one that is too large."""
+"""How much larger a message may be, on those paths whose protocol has an error message for one that is too large."""
 PREFLIGHT = [
     (b"access-control-allow-methods", b"POST"),
     (b"access-control-allow-headers", b"authorization, *"),
@@ -56,7 +56,7 @@ PREFLIGHT = [
 
 
 class Gate:
-    """ASGI middleware: admit WebSockets, and POSTs to `posts`, or refuse them; close those that exceed their limits."""
+    """ASGI middleware: admits or refuses WebSockets, and POSTs to `posts`; closes those that exceed their limits."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Gate:
         credentials = _credentials(scope)
         handshake = _handshake(scope, credentials)
         scope["subprotocols"] = list(credentials.others)
-        connection = _Connection(receive, send, credentials.selected, _telling(_own_path(scope)))
+        connection = _Connection(receive, send, credentials.selected, _closing_message(_own_path(scope)))
         try:
             lease = scope["lease"] = await self._shared.admit(handshake)
         except Refused as refusal:
@@ -99,7 +99,7 @@ class Gate:
             logger.info("closed %s with %s", handshake.address, connection.verdict)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a POST, or what a browser asks before it sends one from a page of another origin."""
+        """Answer a POST, or a browser's preflight request before a POST from a page of another origin."""
         handshake = _handshake(scope, _credentials(scope))
         if self._may_share(handshake):
             send = _shared(handshake.origins[0], send)
@@ -122,7 +122,7 @@ class Gate:
 
 
 def _log_refusal(handshake: Handshake, refusal: Refused) -> None:
-    # Clients that connect too often would fill the log as well.
+    # Otherwise clients that connect too often would fill the log.
     level = logging.DEBUG if refusal.close.code == CloseCode.TOO_OFTEN else logging.INFO
     logger.log(level, "refused %s with %s", handshake.address, refusal.close)
 
@@ -162,7 +162,7 @@ def _headers(scope: Scope) -> list[tuple[bytes, str]]:
 
 def _handshake(scope: Scope, credentials: Credentials) -> Handshake:
     headers = _headers(scope)
-    # Only these endpoints resume streams. Elsewhere a connection would get its lease without taking up a place.
+    # Only these endpoints resume streams. On others, `is_resuming` would give a connection that is not counted.
     is_stream = _own_path(scope) in stream.PATHS
     resume = Resume.parse(scope["query_string"].decode("latin-1")) if is_stream else None
     return Handshake(
@@ -177,7 +177,7 @@ def _handshake(scope: Scope, credentials: Credentials) -> Handshake:
 
 
 def _own_path(scope: Scope) -> str:
-    """Return the path as the routes have it: without the prefix under which we are mounted, or a proxy publishes us."""
+    """Return the path without the prefix under which the application is mounted, or published by a proxy."""
     path, prefix = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
 
@@ -190,7 +190,7 @@ class _Connection:
     ) -> None:
         self._receive = receive
         self._send = send
-        self._telling = telling
+        self._closing_message = telling
         self._subprotocol = subprotocol
         self._lease: Lease | None = None
         self._meter: Meter | None = None
@@ -250,17 +250,17 @@ class _Connection:
         self._active_at = self._loop.time()
         if message["type"] == "websocket.accept":
             message = {**message, "subprotocol": message.get("subprotocol") or self._subprotocol}
-            if self._idle_seconds:  # not before: while /relay connects, its own timeout holds
+            if self._idle_seconds:  # not before: while /relay connects, its own timeout applies
                 self._end_if_idle()
         elif message["type"] == "websocket.close" and self.verdict is not None:
-            if self._telling is not None and not self._closed:
-                await self._send({"type": "websocket.send", "text": self._telling(self.verdict)})
+            if self._closing_message is not None and not self._closed:
+                await self._send({"type": "websocket.send", "text": self._closing_message(self.verdict)})
             message = _frame(self.verdict)
         self._closed = self._closed or message["type"] == "websocket.close"
         await self._send(message)
 
     def _end_if_idle(self) -> None:
-        """Close a connection without traffic. The server then tells its endpoint; there is nothing left to send."""
+        """Close a connection without traffic. Its endpoint then gets a disconnect, and has nothing left to send."""
         left = self._active_at + self._idle_seconds - self._loop.time()
         if left > 0:
             self._idle_timer = self._loop.call_later(left, self._end_if_idle)
@@ -270,13 +270,13 @@ class _Connection:
         self._idle_close = asyncio.create_task(self.send(_frame(self.verdict)), name="idle-close")
 
 
-def _telling(path: str) -> Callable[[Close], str] | None:
-    """Return what writes the message that a path's protocol has for an end, before its close frame."""
-    tellings: dict[str, Callable[[Close], str]] = {
+def _closing_message(path: str) -> Callable[[Close], str] | None:
+    """Return the function that writes the message that a path's protocol sends before a close frame, if it has one."""
+    messages: dict[str, Callable[[Close], str]] = {
         REALTIME: lambda close: openai.encode(ending(close)),
         LISTEN: lambda close: json.dumps(wrong(close.reason)),
     }
-    return tellings.get(path)
+    return messages.get(path)
 
 
 def _size(message: Message) -> int:

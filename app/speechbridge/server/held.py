@@ -1,4 +1,4 @@
-"""What a drain waits for: sessions, and connections on which none runs at the moment."""
+"""Counts what a drain waits for: running sessions, and connections whose next session has not begun yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """Counts what goes on. For the event loop only."""
+    """A count, and a way to wait until it is 0. For the event loop only."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -20,7 +20,7 @@ class Held:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Count one more for the time of a `with`."""
+        """Count one more within a `with` block."""
         self._count += 1
         self._none.clear()
         try:
@@ -31,5 +31,5 @@ class Held:
                 self._none.set()
 
     async def none(self) -> None:
-        """Wait until nothing goes on. Cancellation: safe."""
+        """Wait until the count is 0. Cancellation: safe."""
         await self._none.wait()

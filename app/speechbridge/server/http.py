@@ -1,6 +1,6 @@
-"""uvicorn's protocol for HTTP, corrected: bounded in bytes, in time and in number before anything is known of a client.
+"""uvicorn's protocol for HTTP, with limits on bytes, time and the number of connections before a client is admitted.
 
-What `websocket.py` says of private names holds for these, too:
+These are the private names that it uses; the rules for them are in `websocket.py`:
 
     uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
         overridden   __init__, connection_made, connection_lost, data_received, handle_websocket_upgrade,
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from speechbridge.server.turns import Turns, Unadmitted
 
 SLICE_BYTES = 2**10  # parsed in one turn: 57 of the shortest requests
-BODY_SLICE = 2**16  # of a body whose length is known: there is nothing to parse in it
+BODY_SLICE = 2**16  # bytes of a body with a known length that are handled in one turn: they need no parsing
 
-HEAD_BYTES = 2**16  # of a request's line and headers together. A browser's are 2 KiB
-HEAD_SECONDS = 20.0  # for a head to come whole, from the connection's beginning or the last response on
-UNPARSED_BYTES = 2**20  # of requests that wait to be parsed. Reading stops long before that
+HEAD_BYTES = 2**16  # limit for a head: request line and headers together. A browser's has 2 KiB
+HEAD_SECONDS = 20.0  # limit for a complete head, counted from the connection's beginning or the last response
+UNPARSED_BYTES = 2**20  # limit for requests that wait to be parsed. Reading stops long before that
 
 
 class _Flow(FlowControl):
-    """Flow control that also tells when more may be parsed."""
+    """Flow control that calls `resumed` when more may be parsed."""
 
     def __init__(self, transport: asyncio.Transport, resumed: Callable[[], object]) -> None:
         super().__init__(transport)
@@ -54,12 +54,12 @@ class HttpProtocol(HttpToolsProtocol):
     """One client's HTTP requests, the handshakes of WebSockets among them."""
 
     _unparsed = b""
-    _has_turn = False  # the next slice is parsed in its turn
-    _has_upgraded = False  # a WebSocket's protocol has taken over
-    _body_left = 0  # bytes of a body whose length is known
-    _kept = 0  # bytes that the parser has been given and may keep: a head, or trailers
+    _has_turn = False  # the next slice waits for its turn
+    _has_upgraded = False  # the WebSocket protocol has taken over
+    _body_left = 0  # bytes still to come of a body with a known length
+    _kept = 0  # bytes that the parser may hold: an incomplete head, or trailers
     _head_timer: asyncio.TimerHandle | None = None
-    _answering: Any = None  # what `_start_asgi_task` was given last
+    _answering: Any = None  # the request cycle that `_start_asgi_task` was given last
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class HttpProtocol(HttpToolsProtocol):
         hand_on: Callable[[HttpProtocol], bool] | None = None,
         **options: Any,
     ) -> None:
-        """Take in `hand_on` what is asked at each WebSocket's handshake; if it says yes, another process has it now.
+        """Call `hand_on` at each WebSocket's handshake; if it returns True, another process has taken the connection.
 
         `over` is called when the connection has ended, unless it has become a WebSocket.
         """
@@ -88,7 +88,7 @@ class HttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Have no answer written any more; the inherited code forgets one that later requests wait behind."""
+        """Stop the running answer, too; the inherited code misses it if later requests wait behind it."""
         self._forget()
         if self._answering is not None:
             self._answering.disconnected = True
@@ -105,7 +105,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Parse on in our turn, or once the requests that were parsed are answered."""
+        """Schedule the next slice, unless it is scheduled, or parsed requests are still to be answered."""
         if self._unparsed and not (self._has_turn or self.pipeline or self.flow.read_paused):
             self._has_turn = True
             self._turns.take(self._parse_slice)
@@ -138,18 +138,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_upgraded = True
         self._forget()
         if self._hand_on is not None and self._hand_on(self):
-            self.transport.abort()  # this closes our descriptor, not the connection
+            self.transport.abort()  # this closes only our descriptor; the other process has its own
             return
         super().handle_websocket_upgrade()
 
     @property
     def head(self) -> bytes:
-        """The request's head, as a client would send it."""
+        """The request's head, rebuilt in the form in which a client sends it."""
         lines = [b"GET " + self.url + b" HTTP/1.1", *(name + b": " + value for name, value in self.headers)]
         return b"\r\n".join([*lines, b"", b""])
 
     def duplicate(self) -> socket.socket:
-        """Return the connection with a descriptor of its own, and read no more from it here."""
+        """Return the connection as a socket with its own descriptor, and stop reading from it here."""
         self.transport.pause_reading()
         return socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
 
@@ -158,7 +158,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        # For an endpoint whose response takes long, and which counts its clients itself.
+        # For endpoints with long responses, which count their clients themselves.
         self.scope["counted"] = self._forget  # type: ignore[typeddict-unknown-key]
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -180,7 +180,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _await_head(self) -> None:
-        """Begin to wait for the next request's head. The connection counts as the newest again."""
+        """Start the timeout for the next request's head. The connection counts as the newest again."""
         self._unadmitted.add(self)
         if self._head_timer is not None:
             self._head_timer.cancel()

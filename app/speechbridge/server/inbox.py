@@ -1,4 +1,4 @@
-"""The messages of one WebSocket that its application has still to take."""
+"""The messages of one WebSocket that its application has not taken yet."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """As much of asyncio.Queue as one reader needs. It also tells whether that reader waits.
+    """A small asyncio.Queue for one reader, which also shows whether that reader waits.
 
-    Without a bound: whoever puts messages in stops reading the connection while `is_awaited` is false.
+    It has no bound. Instead, its user stops reading the connection while `is_awaited` is false.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Inbox(Generic[T]):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether nothing is there, and the next message is waited for."""
+        """Whether it is empty, and the reader waits for the next message."""
         return self._arrival is not None and not self._arrival.done()
 
     def empty(self) -> bool:
@@ -32,7 +32,7 @@ class Inbox(Generic[T]):
             self._arrival.set_result(None)
 
     async def get(self) -> T:
-        """Take the next message, waiting for it. Cancellation: no message was taken."""
+        """Wait for the next message, and take it. Cancellation: no message was taken."""
         while not self._messages:
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival

@@ -1,8 +1,8 @@
-"""A session's audio on its way to the SDK: straight into its bridge, or through a decoder.
+"""A session's audio on its way to the SDK: directly into the SDK's bridge, or through a decoder.
 
-A decoder is a sync generator, so it has a bridge of its own, with a thread and bounded queues. What it decodes is
-pumped into the SDK's bridge by a task. Back-pressure passes through both. So decoding never holds up the event loop or
-another stream, and an SDK that takes no audio at the moment holds up its own client only.
+A decoder is a sync generator, so it has a bridge of its own, with a thread and bounded queues. A task pumps the decoded
+audio into the SDK's bridge. Back-pressure passes through both. So decoding never delays the event loop or another
+stream, and an SDK that stops taking audio delays only its own client.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from speechbridge.protocol.request import StreamRequest
     from syncbridge import WorkerPool
 
-# Bytes, one second of 16 kHz mono. The bridge counts chunks, 32 of them at most. This bounds the size of each, and
-# so what waits there: a MiB, however large the client's messages are.
+# Bytes: one second of 16 kHz mono. The bridge queues at most 32 chunks. Limiting the size of each limits the queue to a
+# MiB, however large the client's messages are.
 CHUNK = 2**15
 
 # With many sessions, audio in short messages goes to the SDKs' threads in pieces of 100 ms: waking a thread costs as
@@ -36,22 +36,22 @@ CHUNK = 2**15
 COALESCE_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
 COALESCE_SECONDS = 0.1
 
-DECODED = Limits(inbound=32, outbound=32, grace=1.0)  # what comes out has 100 ms at most: 3.2 s
-LINGER = 0.02  # seconds. A decoder gives what one message holds in pieces, and an SDK need not be woken for each
-LOOK = 0.5  # seconds between two looks at whether a decoder still finds sound
+DECODED = Limits(inbound=32, outbound=32, grace=1.0)  # a decoded piece has at most 100 ms, so this is 3.2 s of audio
+LINGER = 0.02  # seconds. A decoder turns one message into several pieces, and an SDK need not be woken for each
+CHECK_SECONDS = 0.5  # between two checks whether a decoder still finds audio
 
 
 @dataclass(frozen=True)
 class Owner:
-    """What an intake needs of its session, and what it tells it."""
+    """What an intake needs from its session, and the callbacks with which it reports to it."""
 
     pool: WorkerPool  # of the decoders' threads
 
-    heard: Callable[[int], object]  # so many bytes of samples are about to go to the SDK
-    refused: Callable[[BadRequest], object]  # the audio is none
-    failed: Callable[[Exception], object]  # the decoder has a fault, or there is none free
-    alive: Callable[[], int]  # sessions
-    skip: int = 0  # bytes of samples, the first ones, that the SDK is not to get
+    taken: Callable[[int], object]  # called with the number of bytes of samples that are about to go to the SDK
+    refused: Callable[[BadRequest], object]  # called if the data is not audio that can be decoded
+    failed: Callable[[Exception], object]  # called if the decoder fails, or none is free
+    alive: Callable[[], int]  # returns the number of sessions
+    skip: int = 0  # the number of bytes of samples at the beginning that the SDK must not get
 
 
 class Intake:
@@ -66,34 +66,35 @@ class Intake:
         *,
         name: str,
     ) -> None:
-        """Take the type of what the client sends, and of what the SDK gets."""
+        """Take the type of the client's audio, `source`, and of the audio for the SDK, `content_type`."""
         self._bridge = bridge
         self._type = source
         self._owner = owner
         self._name = name
         self._skip = owner.skip
-        # The first bytes are kept until they tell what they are.
+        # The first bytes are kept until the format is identified.
         is_open = _is_open(source)
         self._begun: bytearray | None = bytearray() if is_open else None
         self._is_decoded = source != content_type and not is_open
-        self._said = content_type if is_open else source
-        self._first = FirstBytes(self._said)  # of samples: looked at on their way
+        self._declared = content_type if is_open else source
+        self._first = FirstBytes(self._declared)  # checks that declared samples are samples, without delaying them
         self._decoder: Bridge[bytes, bytes] | None = None
         self._reader: Decoder | None = None
-        self._is_telling = self._has_ended = False
+        self._is_identifying = self._has_ended = False
         self._received = 0  # bytes of samples
-        self._piece = int(COALESCE_SECONDS * (content_type.byte_rate or 0))  # bytes of what the SDK gets; 0: not known
+        # Bytes of one piece for the SDK, and the position where the current piece is full. 0: unknown.
+        self._piece = self._piece_end = int(COALESCE_SECONDS * (content_type.byte_rate or 0))
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
-        self._next_look: asyncio.TimerHandle | None = None
+        self._next_check: asyncio.TimerHandle | None = None
 
     @property
     def content_type(self) -> str:
-        """What the audio is: as its first bytes tell, if they have; else as its client says, or its endpoint."""
-        return (self._reader and self._reader.found) or str(self._said)
+        """The audio's type: detected from its first bytes, if that has happened; else declared by the client."""
+        return (self._reader and self._reader.found) or str(self._declared)
 
     async def __aenter__(self) -> Self:
-        """Start the decoder, where it is known that there is to be one. Raises Overloaded."""
+        """Start the decoder, if it is known already that one is needed. Raises Overloaded."""
         if self._is_decoded:
             await self._decode()
         return self
@@ -101,14 +102,14 @@ class Intake:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the decoder, however far it is."""
-        if self._next_look is not None:
-            self._next_look.cancel()
+        """Stop the decoder at once."""
+        if self._next_check is not None:
+            self._next_check.cancel()
         await cancel_and_wait(*self._tasks)
         await self._stack.aclose()
 
     async def send(self, audio: bytes) -> None:
-        """Take some audio. What comes after the end, the client's or the SDK's, is dropped.
+        """Take some audio. Audio after the end of the input, or after the SDK has ended, is dropped.
 
         Cancellation: some of it may have been taken.
         """
@@ -118,15 +119,15 @@ class Intake:
             await self._take(audio)
         else:
             self._begun += audio
-            await self._tell(is_all=False)
+            await self._identify(is_all=False)
 
     def end(self) -> None:
-        """Half-close: no more audio comes. Idempotent, never waits."""
-        if self._begun and not (self._has_ended or self._is_telling):
+        """Half-close: there will be no more audio. Idempotent, never waits."""
+        if self._begun and not (self._has_ended or self._is_identifying):
             self._tasks.append(asyncio.create_task(self._finish(), name=f"{self._name}-first-bytes"))
-        elif not (self._begun or self._is_telling):
+        elif not (self._begun or self._is_identifying):
             self._end()
-        self._has_ended = True  # whoever tells what it is ends it then
+        self._has_ended = True  # if the format is being identified, that ends the input afterwards
 
     def _end(self) -> None:
         try:
@@ -135,25 +136,25 @@ class Intake:
             self._refuse(error)
         (self._decoder or self._bridge).end()
 
-    # ---- what it is --------------------------------------------------------------------------------------------------
+    # ---- the format --------------------------------------------------------------------------------------------------
 
-    async def _tell(self, *, is_all: bool) -> None:
-        """Pass the first bytes on once it is known what they are."""
+    async def _identify(self, *, is_all: bool) -> None:
+        """Identify the format from the first bytes, if there are enough of them; then pass them on."""
         kind = kind_of(bytes(self._begun or b""), is_all=is_all)
         if kind is None:
             return
-        begun, self._begun, self._is_telling = bytes(self._begun or b""), None, True
+        begun, self._begun, self._is_identifying = bytes(self._begun or b""), None, True
         if kind:
-            self._first = FirstBytes(self._type)  # these are no samples: there is nothing more to look at
+            self._first = FirstBytes(self._type)  # not samples: no further check
             await self._decode()
         await self._take(begun)
-        self._is_telling = False
+        self._is_identifying = False
         if self._has_ended:
             self.end()
 
     async def _finish(self) -> None:
         try:
-            await self._tell(is_all=True)
+            await self._identify(is_all=True)
         except Exception as error:  # noqa: BLE001 # as in `_pump`
             self._owner.failed(error)
 
@@ -168,9 +169,9 @@ class Intake:
         if bridge is None:
             if self._skip and not (audio := self._unskipped(audio)):
                 return
-            linger = self._linger(len(audio))
             self._received += len(audio)
-            self._owner.heard(len(audio))
+            linger = self._linger()
+            self._owner.taken(len(audio))
         try:
             for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
                 await (bridge or self._bridge).send(audio[start : start + CHUNK], linger=linger)
@@ -178,15 +179,17 @@ class Intake:
             return
 
     def _unskipped(self, samples: bytes) -> bytes:
-        """Return what is left of samples without those that are to be skipped."""
+        """Return the samples without those that are to be skipped."""
         skipped, self._skip = self._skip, max(0, self._skip - len(samples))
         return samples[skipped:]
 
-    def _linger(self, size: int) -> float:
-        """Return for how many seconds so much audio may wait for more: with many sessions, until a piece is full."""
-        if self._piece == 0 or self._owner.alive() < COALESCE_FROM:
-            return 0.0
-        return COALESCE_SECONDS if self._received // self._piece == (self._received + size) // self._piece else 0.0
+    def _linger(self) -> float:
+        """Return for how many seconds audio may wait for more: with many sessions, until a piece is full."""
+        if self._received < self._piece_end:
+            return COALESCE_SECONDS if self._owner.alive() >= COALESCE_FROM else 0.0
+        if self._piece:
+            self._piece_end = self._received - self._received % self._piece + self._piece
+        return 0.0
 
     # ---- the decoder -------------------------------------------------------------------------------------------------
 
@@ -203,36 +206,37 @@ class Intake:
         )
         self._decoder = await self._stack.enter_async_context(bridge)
         self._tasks.append(asyncio.create_task(self._pump(bridge), name=f"{self._name}-decoded"))
-        self._look(decoder, bridge)
+        self._check_for_sound(decoder, bridge)
 
     async def _pump(self, decoder: Bridge[bytes, bytes]) -> None:
-        """Give the SDK what is decoded, and its end."""
+        """Send decoded audio to the SDK, then end its input."""
         try:
             async for decoded in decoder:
                 if not (pcm := self._unskipped(decoded)):
                     continue
-                self._owner.heard(len(pcm))
+                self._owner.taken(len(pcm))
                 await self._bridge.send(pcm, linger=LINGER)
         except BadRequest as error:
             self._refuse(error)
-        except BridgeError:  # the SDK has ended: its responses say how
+        except BridgeError:  # the SDK has ended: the reader of its responses learns how
             decoder.cancel()
         except Exception as error:  # noqa: BLE001 # nothing is expected here, but without a pump the session would wait
             self._owner.failed(error)
         else:
             self._bridge.end()
 
-    def _look(self, decoder: Decoder, bridge: Bridge[bytes, bytes]) -> None:
-        """Refuse a stream that gives no sound, instead of waiting for more of it."""
+    def _check_for_sound(self, decoder: Decoder, bridge: Bridge[bytes, bytes]) -> None:
+        """Refuse a stream from which no audio can be decoded, instead of waiting for more of it."""
         if bridge.outcome is not None:
             return
         if decoder.is_stalled():
             self._refuse(BadRequest("the stream is damaged, or no audio that we read: nothing in it can be heard"))
         else:
-            self._next_look = asyncio.get_running_loop().call_later(LOOK, self._look, decoder, bridge)
+            loop = asyncio.get_running_loop()
+            self._next_check = loop.call_later(CHECK_SECONDS, self._check_for_sound, decoder, bridge)
 
     def _refuse(self, error: BadRequest) -> None:
-        """Take no more; what was heard before is still answered."""
+        """Take no more audio. Audio that was taken before is still answered."""
         if self._decoder is not None:
             self._decoder.cancel()
         self._bridge.end()
@@ -240,9 +244,9 @@ class Intake:
 
 
 def asked_of(takes: Capabilities, request: StreamRequest) -> StreamRequest:
-    """Return what an SDK is asked for: what the client sends, if it takes that, and else 16 kHz mono S16LE.
+    """Return the request for an SDK: with the client's format, if the SDK accepts it, else with 16 kHz mono S16LE.
 
-    What cannot be decoded either is left as it is: the engine refuses it, or its service judges.
+    A format that cannot be decoded is left as it is: the engine or its speech service may refuse it.
     """
     kind = request.content_type
     if _is_open(kind):
@@ -251,5 +255,5 @@ def asked_of(takes: Capabilities, request: StreamRequest) -> StreamRequest:
 
 
 def _is_open(content_type: ContentType) -> bool:
-    """Tell whether audio may be raw samples as well as anything else."""
+    """Tell whether the format is undeclared, and the audio may also be raw samples."""
     return content_type.media == ContentType.UNDECLARED and content_type.rate is not None

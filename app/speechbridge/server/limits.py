@@ -1,10 +1,10 @@
-"""How much each API key and each client address may use: connections, handshakes a minute, bytes and messages a second.
+"""Limits per API key and per client address: connections, handshakes a minute, bytes and messages a second.
 
 Each key and each address has one `Account` while it is connected. Loopback addresses have none: a proxy on this machine
-must say for whom it connects (`SPEECHBRIDGE_TRUSTED_PROXIES`), or only keys are limited. One more account counts all
-connections of the service: of streams, of `/ws` and of `/relay`.
+must name its clients (`SPEECHBRIDGE_TRUSTED_PROXIES`), otherwise only keys are limited. One more account counts all
+connections of the service: streams, `/ws` and `/relay`.
 
-The only import of throttled.
+throttled is imported here only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from speechbridge.loading import hidden
 from speechbridge.protocol.close import Close, CloseCode
 
-with hidden("redis"):  # throttled can count there, too, and imports it where it is installed: 6 MB
+with hidden("redis"):  # throttled would import it where it is installed, which takes 6 MB; it is not used here
     from throttled import MemoryStore, RateLimiterType, Throttled, per_min
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from speechbridge.settings import LimitSettings
 
-REMEMBERED = 2**16  # keys and addresses whose handshakes are counted: about 20 MB. The least recent are evicted first
+REMEMBERED = 2**16  # keys and addresses whose handshakes are counted: about 20 MB. The least recent is evicted first
 
 Kind = Literal["key", "address", "service"]
 
 
 class Refused(Exception):
-    """A connection is refused. `close` is what its client is told."""
+    """A connection is refused. `close` is the close frame for its client."""
 
     def __init__(self, code: CloseCode, reason: str) -> None:
         super().__init__(reason)
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 def excess(kind: Kind, size: int, messages: int, limits: LimitSettings) -> Close | None:
-    """Return what is told to one whose key or address has sent so much in a second; None if it was not too much."""
+    """Return the close frame for a key or address that sent this much in a second; None if it was not too much."""
     if size > limits.bytes_per_second > 0:
         text = f"more than {limits.bytes_per_second} bytes a second from this {kind}: send slower"
         return Close(CloseCode.TOO_MANY_BYTES, text)
@@ -52,22 +52,22 @@ def excess(kind: Kind, size: int, messages: int, limits: LimitSettings) -> Close
 
 
 def crowded(kind: str, connections: int) -> Refused:
-    """Return what is told to one whose key or address, or for whom the whole service, has too many connections."""
+    """Return the refusal for a key, an address, or the whole service, with too many connections."""
     text = f"this {kind} has {connections} connections: try again when one has ended"
     return Refused(CloseCode.TOO_MANY if kind == "service" else CloseCode.CROWDED, text)
 
 
 def pause(size: int, now: float, limits: LimitSettings) -> float:
-    """Return for how many seconds to take no more of an upload that brought these bytes too fast."""
+    """Return for how many seconds to stop reading an upload whose bytes arrived too fast."""
     return max(1 - now % 1, size / (limits.bytes_per_second or size))
 
 
 @dataclass(slots=True, weakref_slot=True)
 class Account:
-    """What a key or an address uses at the moment."""
+    """The current use of a key or an address, or of the whole service."""
 
     kind: Kind
-    most: int  # connections at once; 0: no limit
+    most: int  # limit of connections at once; 0: no limit
     who: str = ""
     connections: int = 0
     _second: int = 0
@@ -79,7 +79,7 @@ class Account:
         return f"{self.kind} {self.who}"
 
     def count(self, size: int, messages: int, second: int, limits: LimitSettings) -> Close | None:
-        """Count bytes and messages; return what their sender is told if that was too much for one second."""
+        """Count bytes and messages; return a close frame if that was too much for one second."""
         if second != self._second:
             self._second, self._bytes, self._messages = second, 0, 0
         self._bytes += size
@@ -88,27 +88,27 @@ class Account:
 
 
 class Lease:
-    """The right to one connection. It takes up a place in the accounts for as long as anybody holds it.
+    """The right to one connection. It counts as one connection in its accounts for as long as it has a holder.
 
-    Its connection holds it, and so does a resumable stream, which outlives that connection. `ended` is called when the
-    last of them has let go of it.
+    Its connection holds it, and so does a resumable stream, which may outlive that connection. `ended` is called when
+    the last holder has released it.
     """
 
     def __init__(
         self, accounts: tuple[Account, ...], limits: LimitSettings, owner: str = "", *, takes_place: bool
     ) -> None:
-        self.owner = owner  # of the key; "" where no key is needed
+        self.owner = owner  # of the key; "" if no key is needed
         self._accounts = accounts
         self._limits = limits
         self._places = int(takes_place)
         self._holders = 0
         self.ended: Callable[[], object] = lambda: None
-        self.took: Callable[[], object] = lambda: None  # called when it has taken places that it had not
+        self.took: Callable[[], object] = lambda: None  # called when `take_places` has taken places
         self.metered = [account for account in accounts if account.kind != "service"]
         self.is_metered = bool(self.metered and (limits.bytes_per_second or limits.messages_per_second))
 
     def count(self, size: int, messages: int, now: float) -> Close | None:
-        """Count bytes and messages at a time in seconds; return what their sender is told if it was too much.
+        """Count bytes and messages at a time in seconds; return a close frame if that was too much.
 
         Each fragment, ping and pong counts as a message.
         """
@@ -118,18 +118,18 @@ class Lease:
         return verdict
 
     def pause(self, size: int, now: float) -> float:
-        """Count bytes of an upload at a time in seconds; return for how many seconds to take no more of it."""
+        """Count bytes of an upload at a time in seconds; return for how many seconds to stop reading it."""
         if not self.is_metered or self.count(size, 0, now) is None:
             return 0.0
         return pause(size, now, self._limits)
 
     @property
     def places(self) -> tuple[Account, ...]:
-        """The accounts of which it takes up a place."""
+        """The accounts in which it counts as a connection."""
         return self._accounts if self._places else ()
 
     def take_places(self) -> None:
-        """Take up a place, whatever the limits are: a stream has come that had one at another process. Idempotent."""
+        """Count as a connection, whatever the limits are: for a stream taken over from another process. Idempotent."""
         if not self._places:
             self._places = 1
             for account in self._accounts:
@@ -138,7 +138,7 @@ class Lease:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lease for the time of a `with`. Several may; it ends with the last of them."""
+        """Hold the lease within a `with` block. There may be several holders; the lease ends with the last one."""
         self._hold(1)
         try:
             yield
@@ -154,9 +154,9 @@ class Lease:
 
 
 class Limits:
-    """The accounts of those who are connected, and the rates of handshakes. For the event loop only.
+    """The accounts of connected keys and addresses, and the rates of handshakes. For the event loop only.
 
-    `total` counts the connections of all keys and addresses, loopback included: at most `most`.
+    `total` counts the connections of all keys and addresses, including loopback; its limit is `most`.
     """
 
     def __init__(self, settings: LimitSettings, most: int) -> None:
@@ -178,14 +178,14 @@ class Limits:
                 raise self.too_often(kind, result.state.retry_after)
 
     def too_often(self, kind: str, seconds: float) -> Refused:
-        """Return what is told to one whose key or address has connected too often: when to try again."""
+        """Return the refusal for a key or an address that has connected too often; it says when to try again."""
         text = f"more than {self._settings.handshakes_per_minute} connections a minute from this {kind}"
         return Refused(CloseCode.TOO_OFTEN, f"{text}: try again in {math.ceil(seconds)} s")
 
     def lease(self, address: str, key_name: str, *, is_resuming: bool) -> Lease:
         """Return a lease for an address and a key, each "" for none. Raises Refused if there are too many connections.
 
-        A connection that resumes a stream takes up no place: its stream holds one already.
+        A connection that resumes a stream is not counted: its stream is counted already.
         """
         accounts = [self.total]
         if address:
@@ -207,11 +207,11 @@ class Limits:
 
 
 def limited_address(address: str) -> str:
-    """Return what counts as one address: of IPv6 the /64 that one network has. "" for loopback, which has no limits."""
+    """Return what counts as one address: for IPv6 the network's /64; "" for loopback, which has no limits."""
     try:
         ip = ip_address(address)
     except ValueError:
-        return address and "unknown"  # all of these count as one: anybody can make up names, of any length
+        return address and "unknown"  # all of these count as one, because anybody can invent names
     if isinstance(ip, IPv6Address):
         ip = ip.ipv4_mapped or ip
     if ip.is_loopback:

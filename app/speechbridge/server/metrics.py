@@ -1,7 +1,7 @@
-"""Metrics for Prometheus. The only import of prometheus_client.
+"""Metrics for Prometheus. prometheus_client is imported here only.
 
-What is counted elsewhere is not counted again: a scrape reads the same snapshots as tests do. Only histograms and
-events are kept here. No label tells clients apart, and each label has few values.
+Numbers that are counted elsewhere are not counted again: a scrape reads the same snapshots as tests do. Only histograms
+and events are kept here. No label identifies a client, and each label has few values.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTENT_TYPE_LATEST", "Family", "Metrics", "Sample", "counter", "gauge", "text_of"]
 
-Sample = tuple[str, dict[str, str], float]  # its name, labels and value
-Family = tuple[str, str, str, list[Sample]]  # a metric: its name, what it is, its type, and its samples
+Sample = tuple[str, dict[str, str], float]  # name, labels and value
+Family = tuple[str, str, str, list[Sample]]  # a metric: name, help, type and samples
 
 PREFIX = "speechbridge_"
 LAG_EVERY = 0.5  # seconds between two measurements of the event loop's lag
 
-# Seconds: from the cost of a hand-over on an idle machine to the wait for a stalled SDK.
+# Buckets, in seconds. HAND_OVER goes from the cost of a hand-over on an idle machine to the wait for a stalled SDK.
 HAND_OVER = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 CONNECT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CAPTION_DELAY = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-CODES = {int(code) for code in CloseCode} | {1002, 1003}  # the last two: what was sent is not a valid WebSocket frame
+CODES = {int(code) for code in CloseCode} | {1002, 1003}  # the last two: invalid frames, and data that is not accepted
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # it lacks "-> None". Without it each counter has two series
+disable_created_metrics()  # type: ignore[no-untyped-call] # it lacks "-> None". It halves the number of series
 
 
 class Metrics:
@@ -89,10 +89,10 @@ class Metrics:
             buckets=HAND_OVER,
         )
         for direction in ("inbound", "outbound"):
-            self._hand_over.labels(direction)  # so that the first scrape has it
+            self._hand_over.labels(direction)  # so that even the first scrape has this series
         self._caption_delay = Histogram(
             f"{PREFIX}caption_delay_seconds",
-            "Time from the arrival of a sound to the first response that covers it, for raw audio.",
+            "Time from the arrival of audio to the first response that covers it, for raw audio.",
             ["kind"],
             registry=self._registry,
             buckets=CAPTION_DELAY,
@@ -112,7 +112,7 @@ class Metrics:
         self._hand_over.labels(direction).observe(seconds)
 
     def delayed(self, kind: Kind, seconds: float) -> None:
-        """Record how long after its sound a caption came."""
+        """Record how long after its audio a caption came."""
         self._caption_delay.labels(kind).observe(seconds)
 
     def connected(self, engine: str, seconds: float | None) -> None:
@@ -138,7 +138,7 @@ class Metrics:
 
     @asynccontextmanager
     async def watching_loop(self) -> AsyncIterator[None]:
-        """Measure the event loop's lag for as long as the context lasts."""
+        """Measure the event loop's lag within the context."""
         watching = asyncio.create_task(self.watch_loop(), name="loop-watch")
         try:
             yield
@@ -146,9 +146,9 @@ class Metrics:
             await cancel_and_wait(watching)
 
     def read(self, sessions: Sessions, speech: SpeechService, resumable: ResumableConnections) -> None:
-        """Have every scrape read these, from now on."""
+        """Include these in every scrape from now on."""
         for engine in speech.health:
-            self._connect_failures.labels(engine)  # so that the first scrape has it
+            self._connect_failures.labels(engine)  # so that even the first scrape has this series
             self._connect.labels(engine)
         self._registry.register(_Snapshots(sessions, speech, resumable))
 
@@ -157,7 +157,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def families(self) -> list[Family]:
-        """Return all metrics, to be added to those of other processes."""
+        """Return all metrics, so that they can be added to those of other processes."""
         return [
             (each.name, each.documentation, each.type, [(one.name, one.labels, one.value) for one in each.samples])
             for each in self._registry.collect()
@@ -203,7 +203,7 @@ class _Snapshots(Collector):
     def collect(self) -> Iterator[Metric]:
         now = self._sessions.statistics()
         build = GaugeMetricFamily(
-            f"{PREFIX}build_info", "Always 1; the labels say what is running.", labels=list(self._build)
+            f"{PREFIX}build_info", "Always 1; the labels name the versions and the engine.", labels=list(self._build)
         )
         build.add_metric(list(self._build.values()), 1)
         yield build
@@ -224,24 +224,24 @@ class _Snapshots(Collector):
         total = {direction: sum(found) for direction, found in depths.items()}
         deepest = {direction: max(found, default=0) for direction, found in depths.items()}
         where = "between the event loop and the SDK's threads"
-        yield _gauges("queue_items", f"Items that wait {where}, in all sessions.", "direction", total)
-        yield _gauges("queue_deepest_items", f"Items that wait {where}, in the fullest queue.", "direction", deepest)
+        yield _gauges("queue_items", f"Queued items {where}, in all sessions.", "direction", total)
+        yield _gauges("queue_deepest_items", f"Queued items {where}, in the fullest queue.", "direction", deepest)
 
     def _of_streams(self, totals: Totals) -> Iterator[Metric]:
         raw = "Only raw 16-bit audio is counted in seconds."
-        yield _count("audio_received_bytes", "Audio received from clients, of any kind.", totals.received_bytes)
+        yield _count("audio_received_bytes", "Audio received from clients, in any format.", totals.received_bytes)
         yield _count("audio_received_seconds", f"Audio received from clients. {raw}", totals.received)
         yield _count("audio_upstream_seconds", f"Audio given to the SDK; each second counts once. {raw}", totals.given)
-        yield _count("audio_replayed_seconds", "Audio given again after an upstream connection broke.", totals.replayed)
-        lost = "Audio never given to the SDK: the upstream had ended, or it was evicted and then needed again."
+        yield _count("audio_replayed_seconds", "Audio replayed after an upstream connection broke.", totals.replayed)
+        lost = "Audio that was lost: never given to the SDK, or evicted before it had to be replayed."
         yield _count("audio_lost_seconds", lost, totals.lost)
         yield _count("upstream_breaks", "Upstream connections that broke while their stream went on.", totals.breaks)
-        again = "Upstream connections made for streams that had one before: after a break, or before a time limit."
+        again = "Upstream connections made to replace an earlier one of the same stream: after a break, or by rotation."
         yield _count("upstream_reconnects", again, totals.reconnects)
         health = self._speech.health
         running = {engine: one.connections for engine, one in health.items()}
-        yield _gauges("upstream_connections", "Upstream connections that are open or being made.", "engine", running)
-        open_ = "1 while the circuit breaker is open: the speech service fails, and one stream tries at a time."
+        yield _gauges("upstream_connections", "Upstream connections that are open or connecting.", "engine", running)
+        open_ = "1 while the circuit breaker is open: the speech service fails, and one stream at a time tries again."
         failing = {engine: one.circuit.is_open for engine, one in health.items()}
         yield _gauges("upstream_circuit_open", open_, "engine", failing)
         kinds = {"partial": totals.partials, "final": totals.finals, "other": totals.others}
@@ -255,7 +255,7 @@ class _Snapshots(Collector):
         threads = {"running": pool.active - abandoned, "abandoned": abandoned}
         yield _gauges(
             "worker_threads",
-            "Threads of SDKs: running, or abandoned as they did not stop.",
+            "Threads of SDKs: running, or abandoned because they did not stop.",
             "state",
             threads,
         )
@@ -264,23 +264,21 @@ class _Snapshots(Collector):
         places = self._sessions.places
         if places.leases is None:
             return
-        here = "counted in this process"
+        here = "in this process"
         yield _gauge("account_streams", f"Streams of the account at the speech service, {here}.", places.held)
         most = places.leases.terms.leases
-        yield _gauge("account_streams_limit", "Streams of the account that all processes may have at once.", most)
+        yield _gauge("account_streams_limit", "Limit of streams of the account at once, over all processes.", most)
         yield _gauge("queue_clients", f"Clients that wait for a stream of the account, {here}.", places.waiting)
-        lost = "Streams that were cut, as their place in the account could not be kept: Redis was away for too long."
+        lost = "Streams that were cut because their lease could not be renewed: Redis was unavailable for too long."
         yield _count("account_streams_lost", lost, places.lost)
 
     def _of_moves(self) -> Iterator[Metric]:
         resumable = self._resumable
         if not resumable.journal.survives:
             return
-        yield _count("streams_taken", "Resumable streams that came from another process.", resumable.taken)
-        yield _count("streams_let_go", "Resumable streams that another process goes on with.", resumable.let_go)
-        unstored = (
-            "Finals that clients got though Redis was away: they come again if this process dies before it is back."
-        )
+        yield _count("streams_taken", "Resumable streams taken over from another process.", resumable.taken)
+        yield _count("streams_let_go", "Resumable streams released to another process.", resumable.released)
+        unstored = "Finals sent while Redis was unavailable: sent again if this process dies before they are stored."
         yield _count("finals_unstored", unstored, resumable.journal.unstored)
 
     def _of_processors(self) -> Iterator[Metric]:
@@ -290,7 +288,7 @@ class _Snapshots(Collector):
         )
         withheld = CounterMetricFamily(
             f"{PREFIX}processor_withheld",
-            "Responses dropped as a required processor failed.",
+            "Responses dropped because a required processor failed.",
             labels=["processor"],
         )
         for one in processors.statistics():

@@ -1,6 +1,6 @@
-"""A form with one file, `multipart/form-data`, read as it arrives. The only import of python_multipart.
+"""Reads a form with one file, `multipart/form-data`, as it arrives. python_multipart is imported here only.
 
-Its fields are kept, within bounds. The file is given on in pieces, and never kept.
+The form's fields are kept, up to a limit. The file is passed on in pieces, and never kept as a whole.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 FILE = "file"
 MOST_FIELDS = 100
-FORM_BYTES = 2**20  # of the fields, and of the headers of all parts
+FORM_BYTES = 2**20  # of the fields and the headers of all parts together
 
-logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would warn of each damaged form
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # otherwise it logs a warning for each damaged form
 
 
 class Multipart:
     """A form, read from its body: the fields before the file, the file, the fields after it."""
 
     def __init__(self, body: Body, content_type: str) -> None:
-        """Take the request's Content-Type. Raises ApiError for what is no form."""
+        """Take the request's Content-Type. Raises ApiError if it is not that of a form."""
         self.fields: list[tuple[str, str]] = []
         self._body = body
         self._pieces: deque[bytes] = deque()  # of the file
@@ -37,7 +37,7 @@ class Multipart:
         self._kept = 0  # bytes of fields
         self._headers: dict[bytes, bytes] = {}
         self._header, self._value = bytearray(), bytearray()
-        self._name: str | None = None  # of the part; None for the file
+        self._name: str | None = None  # the name of the current part; None for the file
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
@@ -60,7 +60,7 @@ class Multipart:
             raise _damaged(error) from None
 
     async def begin(self) -> None:
-        """Read up to the file. Raises ApiError, and Left. Cancellation: go on later."""
+        """Read up to the file. Raises ApiError, and Left. Cancellation: can be called again."""
         while not self._has_file:
             if self._has_ended:
                 raise ApiError(400, "the file is missing: send the audio as `file`", param=FILE)
@@ -73,10 +73,10 @@ class Multipart:
         return self._pieces.popleft() if self._pieces else b""
 
     async def finish(self) -> None:
-        """Read what follows the file. Raises as `begin` does. Cancellation: go on later."""
+        """Read the fields after the file. Raises as `begin` does. Cancellation: can be called again."""
         while not self._has_ended:
             await self._more()
-        while await self._body.read():  # what comes after the form belongs to nobody
+        while await self._body.read():  # bytes after the form are ignored
             pass
 
     async def _more(self) -> None:
@@ -88,7 +88,7 @@ class Multipart:
         except FormParserError as error:
             raise _damaged(error) from None
 
-    # ---- what the parser finds ---------------------------------------------------------------------------------------
+    # ---- the parser's callbacks --------------------------------------------------------------------------------------
 
     def _on_part_begin(self) -> None:
         self._headers = {}

@@ -1,18 +1,18 @@
-"""Places at the speech service, the holder's side: a session's right to one stream of the account.
+"""Places at the speech service: a session's right to one stream of the account, as its process holds it.
 
-`cluster.Leases` counts the leases of all processes. It keeps the limit only if each holder keeps this promise: its
-connection to the speech service is closed before its lease expires. So a lease has four moments, counted from the call
-that renewed it last, `confirmed`:
+`cluster.Leases` counts the leases of all processes. The limit is kept only if each process closes its connection to the
+speech service before the connection's lease expires. So four times matter, counted from `confirmed`, the time of the
+call that renewed the lease last:
 
-    every RENEW_SECONDS          it is renewed. One call renews all leases of this process
-    HANG_UP_SECONDS              it could not be renewed: the stream is cut, and its client is told to come back
-    lease_seconds - KILL_BEFORE  the stream could not be cut, or nothing of this process runs: the kernel ends it
-    lease_seconds                another process may have the lease
+    every RENEW_SECONDS          the lease is renewed. One call renews all leases of this process, also if it has none
+    DISCONNECT_AFTER             it could not be renewed: the stream is cut, and its client is asked to connect again
+    lease_seconds - KILL_BEFORE  the stream could not be cut, or this process does not run: the kernel kills the process
+    lease_seconds                another process may get the lease
 
-`confirmed` is when the call was sent, not when it was answered: Redis counts from a moment in between. A lease is kept,
-and renewed, for as long as a thread may have the connection, also after the session has given that thread up.
+`confirmed` is when the call was sent, not when it was answered, because Redis counts from a time in between. A lease is
+kept and renewed for as long as a thread may have the connection, even if the session has abandoned that thread.
 
-In one process alone no lease expires, and none of this is needed.
+In a single process without Redis, leases do not expire, and none of this is needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from speechbridge.cluster import Away, Claim, Standing
+from speechbridge.cluster import DISCONNECT_AFTER, KILL_BEFORE, Claim, Standing, Unavailable
 from speechbridge.cluster.switch import Switch
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.tasks import cancel_and_wait
@@ -39,15 +39,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 2.0
-HANG_UP_SECONDS = 11.0  # Redis may stand still for 5 s and more. To hang up takes 5 s, if the stream is connecting
-KILL_BEFORE = 0.5  # seconds
-# For the speech service to notice that a connection was cut, before another one is opened: a guess. Where it ended the
-# stream itself, it knows.
+# The time in which the speech service should notice that a connection was cut, before another one is opened: a guess.
+# It is not needed if the service ended the stream itself.
 NOTICE_SECONDS = 0.5
-GIVE_BACK_SECONDS = 0.5  # that a client waits for its close, at most, so that its place is free when it comes again
+GIVE_BACK_SECONDS = 0.5  # that a client's close is delayed at most, so that its place is free when it connects again
 
-ADOPT_SECONDS = 10.0  # that a client waits which has come back to another process, and whose lease has expired
-ADOPT_PAUSE = 0.5  # seconds
+ADOPT_SECONDS = 10.0  # that a client waits at most if it reconnects to another process after its lease has expired
+ADOPT_PAUSE = 0.5  # seconds between two attempts
 
 COME_BACK = Close(CloseCode.TRY_AGAIN_LATER, "no stream of the account is free for this one now: try again")
 NOT_COUNTED = Close(CloseCode.UNAVAILABLE, "the streams of the account cannot be counted now: try again later")
@@ -55,7 +53,7 @@ LOST = Close(CloseCode.UNAVAILABLE, "the stream's place in the account could not
 
 
 class NoPlace(Exception):
-    """There is no place for a stream. `close` is what its client is told."""
+    """There is no place for a stream. `close` is the close frame for its client."""
 
     def __init__(self, close: Close) -> None:
         super().__init__(str(close))
@@ -63,20 +61,20 @@ class NoPlace(Exception):
 
 
 class Place:
-    """The right to one stream of the account, from `Places`. `on_lost` is called when the stream must be cut."""
+    """The right to one stream of the account. `Places` makes it. `on_lost` is called when the stream must be cut."""
 
     def __init__(self, places: Places | None = None, holder: str = "", confirmed: float = 0.0) -> None:
         self.holder = holder
         self.confirmed = confirmed
         self.on_lost: Callable[[], object] = lambda: None
         self.is_lost = False
-        self.is_passed_on = False
+        self.is_handed_over = False
         self._places = places
-        self._is_used = False  # by a thread that may have a connection
-        self._was_cut: bool | None = None  # None as long as the place is held
+        self._is_used = False  # a thread uses it, and may have a connection
+        self._was_cut: bool | None = None  # set by `release`; None while the place is held
 
     def used(self, start: Callable[[Any], Iterable[str]]) -> Callable[[Any], Iterable[str]]:
-        """Return a start function that keeps the place for as long as its thread runs."""
+        """Wrap a start function so that the place is kept for as long as its thread runs."""
         if self._places is None:
             return start
         loop = asyncio.get_running_loop()
@@ -84,7 +82,7 @@ class Place:
         def using(audio: Any) -> Iterator[str]:
             self._is_used = True
             try:
-                if self._was_cut is None:  # or the session has ended before its thread began
+                if self._was_cut is None:  # otherwise the session ended before this thread began
                     yield from started(start, audio)
             finally:
                 with suppress(RuntimeError):  # the loop was closed while the thread ran
@@ -93,9 +91,9 @@ class Place:
         return using
 
     async def release(self, *, was_cut: bool) -> None:
-        """Give the place back: at once, or a moment later if the stream was cut. Idempotent.
+        """Give the place back: at once, or NOTICE_SECONDS later if the stream was cut. Idempotent.
 
-        Cancellation: it is given back all the same.
+        Cancellation: it is still given back.
         """
         if self._places is None or self._was_cut is not None:
             return
@@ -105,12 +103,12 @@ class Place:
             if not was_cut:
                 await asyncio.wait({giving}, timeout=GIVE_BACK_SECONDS)
 
-    def pass_on(self) -> None:
-        """Leave the lease to another process, which goes on with the stream, once the place is released here."""
-        self.is_passed_on = True
+    def hand_over(self) -> None:
+        """Leave the lease to another process, which continues the stream, once the place is released here."""
+        self.is_handed_over = True
 
     def lose(self) -> None:
-        """Note that the lease is, or soon will be, another's."""
+        """Note that another process has the lease, or will soon."""
         if not self.is_lost:
             self.is_lost = True
             self.on_lost()
@@ -122,7 +120,7 @@ class Place:
 
 
 class Places:
-    """The places that this process holds, and those who wait for one here. Without `leases` there is no limit."""
+    """The places that this process holds, and its clients that wait for one. Without `leases` there is no limit."""
 
     def __init__(self, leases: Leases | None = None) -> None:
         self.leases = leases
@@ -133,7 +131,7 @@ class Places:
         self._unreleased: set[str] = set()
         self._asked: list[tuple[Claim, asyncio.Future[Answer]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._calling = asyncio.Lock()  # a lease that is given back must not be renewed by a call that is under way
+        self._calling = asyncio.Lock()  # one call at a time: none may renew a lease that another gives back
         self._switch: Switch | None = None
         self._overdue: asyncio.TimerHandle | None = None
 
@@ -142,7 +140,7 @@ class Places:
         return len(self._held)
 
     async def take(self) -> Place:
-        """Return a place, at once. Raises NoPlace.
+        """Return a place, without waiting for one to become free. Raises NoPlace.
 
         Cancellation: no place was taken.
         """
@@ -150,19 +148,22 @@ class Places:
             return Place()
         try:
             answer, place = await self.ask(Claim(secrets.token_urlsafe(16)))
-        except Away as away:
-            logger.warning("a stream is refused: %s", away)
+        except Unavailable as error:
+            logger.warning("a stream is refused: %s", error)
             raise NoPlace(NOT_COUNTED) from None
-        if place is None or answer.standing is not Standing.HELD:
+        if answer.standing is Standing.NOT_KNOWN:
+            logger.warning("a stream is refused: Redis has forgotten who has a place, and is told again")
+            raise NoPlace(NOT_COUNTED)
+        if place is None:
             total = self.leases.terms.leases
             text = f"all {total} streams of the account are in use: try again when one has ended, or use queue=true"
             raise NoPlace(Close(CloseCode.TOO_MANY, text))
         return place
 
     async def adopt(self, holder: str) -> Place:
-        """Return the place of a stream that another process had. If its lease has expired, wait a moment for another.
+        """Return the place of a stream that another process had. If its lease has expired, wait up to ADOPT_SECONDS.
 
-        Raises NoPlace: its client should come back.
+        Raises NoPlace, which asks the client to connect again.
 
         Cancellation: no place was taken.
         """
@@ -173,7 +174,7 @@ class Places:
         while True:
             try:
                 _, place = await self.ask(Claim(holder or secrets.token_urlsafe(16)))
-            except Away:
+            except Unavailable:
                 place = None
             if place is not None:
                 return place
@@ -182,7 +183,7 @@ class Places:
             await asyncio.sleep(ADOPT_PAUSE)
 
     async def ask(self, claim: Claim) -> tuple[Answer, Place | None]:
-        """Ask for a place. Those who ask at one moment ask in one call. Raises Away.
+        """Ask for a place. All claims that are made at the same moment share one call. Raises Unavailable.
 
         Cancellation: no place was taken.
         """
@@ -194,58 +195,58 @@ class Places:
         try:
             answer = await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:  # answered at that moment
+            if future.done() and not future.cancelled() and future.exception() is None:  # answered at the same moment
                 self._begin(self._release(claim.holder), "places-release")
             raise
         if answer.standing is not Standing.HELD:
             return answer, None
         place = self._held[claim.holder] = Place(self, claim.holder, sent)
-        self._mind()
+        self._set_deadlines()
         return answer, place
 
     async def _answer_all(self) -> None:
-        await asyncio.sleep(0)  # for those who ask at the same moment
+        await asyncio.sleep(0)  # collect the claims that are made at the same moment
         asked, self._asked = self._asked, []
         try:
             answers = await self._leases.ask([claim for claim, _ in asked])
-        except Away as away:
+        except Unavailable as error:
             for claim, future in asked:
                 if not future.done():
-                    future.set_exception(Away(str(away)))
-                if claim.ticket is None:  # it may have got one all the same, and will not ask again
+                    future.set_exception(Unavailable(str(error)))
+                if claim.ticket is None:  # it may have got a lease nevertheless, and will not ask again
                     self._begin(self._release(claim.holder), "places-release")
             return
         for (claim, future), answer in zip(asked, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
-            elif answer.standing is Standing.HELD:  # who asked has gone
+            elif answer.standing is Standing.HELD:  # the task that asked was cancelled
                 self._begin(self._release(claim.holder), "places-release")
 
     def give_back(self, place: Place, seconds: float) -> asyncio.Task[None]:
-        """Give a place back after so many seconds, or let another process renew it. Never waits."""
+        """Give a place back after some seconds, or at once leave it to another process to renew. Never waits."""
 
         async def give() -> None:
-            await asyncio.sleep(0.0 if place.is_passed_on else seconds)
+            await asyncio.sleep(0.0 if place.is_handed_over else seconds)
             self._held.pop(place.holder, None)
-            self._mind()
-            if not place.is_passed_on:
+            self._set_deadlines()
+            if not place.is_handed_over:
                 await self._release(place.holder)
 
         return self._begin(give(), "places-release")
 
     def forget(self, holder: str) -> None:
-        """Give back what this holder may have got, as nobody took it. Never waits."""
+        """Give back the place of a holder that was cancelled, if it got one. Never waits."""
         if (place := self._held.get(holder)) is not None:
             self.give_back(place, 0.0)
 
     async def leave(self, claim: Claim) -> None:
-        """Give up a ticket, if that can be: otherwise it expires."""
-        with suppress(Away):
+        """Give up a ticket. If Redis is unavailable, the ticket expires instead."""
+        with suppress(Unavailable):
             await self._leases.leave(claim)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Renew what is held, for as long as the context lasts. Then give everything back."""
+        """Renew leases within the context. Afterwards wait until places are given back."""
         if not self._expire:
             yield
             await self._end_tasks()
@@ -271,26 +272,25 @@ class Places:
             await asyncio.sleep(RENEW_SECONDS)
             async with self._calling:
                 holders = [holder for holder, place in self._held.items() if not place.is_lost]
-                if not holders and not self._unreleased:
-                    continue
                 sent = time.monotonic()
                 try:
                     lost = await self._leases.renew(holders)
                     for holder in [*self._unreleased]:
                         await self._leases.release(holder)
                         self._unreleased.discard(holder)
-                except Away as away:
-                    logger.warning("%d places in the account cannot be renewed: %s", len(holders), away)
+                except Unavailable as error:
+                    if holders:
+                        logger.warning("%d places in the account cannot be renewed: %s", len(holders), error)
                     continue
             for place in [self._held[holder] for holder in holders if holder in self._held]:
                 if place.holder in lost:
                     self._lose(place)
                 else:
                     place.confirmed = sent
-            self._mind()
+            self._set_deadlines()
 
-    def _mind(self) -> None:
-        """Set the two moments at which places that were not renewed are cut: by us, and by the kernel."""
+    def _set_deadlines(self) -> None:
+        """Set the two deadlines for leases that are not renewed: when we cut streams, and when the kernel kills us."""
         if not self._expire:
             return
         if self._overdue is not None:
@@ -300,7 +300,7 @@ class Places:
         first = min((place.confirmed for place in self._held.values()), default=None)
         kept = min((place.confirmed for place in self._held.values() if not place.is_lost), default=None)
         if kept is not None:
-            self._overdue = loop.call_later(max(0.0, kept + HANG_UP_SECONDS - now), self._hang_up)
+            self._overdue = loop.call_later(max(0.0, kept + DISCONNECT_AFTER - now), self._cut_overdue)
         if self._switch is None:
             return
         if first is None:
@@ -308,28 +308,28 @@ class Places:
         else:
             self._switch.set(max(0.0, first + self._leases.terms.lease_seconds - KILL_BEFORE - now))
 
-    def _hang_up(self) -> None:
+    def _cut_overdue(self) -> None:
         now = time.monotonic()
         for place in [*self._held.values()]:
-            if not place.is_lost and now - place.confirmed >= HANG_UP_SECONDS:
+            if not place.is_lost and now - place.confirmed >= DISCONNECT_AFTER:
                 self._lose(place)
-        self._mind()
+        self._set_deadlines()
 
     def _lose(self, place: Place) -> None:
         self.lost += 1
-        logger.warning("a stream is cut, as its place in the account could not be kept")
+        logger.warning("a stream is cut, because its place in the account could not be kept")
         place.lose()
 
     @property
     def _leases(self) -> Leases:
-        assert self.leases is not None  # noqa: S101 # nothing is asked where there is no limit
+        assert self.leases is not None  # noqa: S101 # without a limit, no method that calls this is called
         return self.leases
 
     async def _release(self, holder: str) -> None:
         async with self._calling:
             try:
                 await self._leases.release(holder)
-            except Away:  # it expires; if there is an answer before, others need not wait so long
+            except Unavailable:  # `_renew` tries again, so that others need not wait until the lease expires
                 self._unreleased.add(holder)
 
     def _begin(self, call: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -1,7 +1,7 @@
-"""The queue for places at the speech service, as one client sees it: it waits, and is told its place.
+"""The queue for places at the speech service: lets one client wait, and sends it its place.
 
-Meanwhile its connection is read, so that its leaving is noticed. Audio that it sends already is kept for its session;
-once that is AHEAD_BYTES, nothing more is read until the session begins.
+Meanwhile its connection is read, so that a disconnect is noticed. Audio that it sends before its session begins is kept
+for the session; after AHEAD_BYTES nothing more is read until the session begins.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from speechbridge.cluster import Away, Claim, Standing
+from speechbridge.cluster import Claim, Standing, Unavailable
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Queued
 from speechbridge.server.places import NOT_COUNTED, NoPlace
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ASK_SECONDS = 1.0  # until one who waits asks again, also if nothing has changed: its ticket expires otherwise
+ASK_SECONDS = 1.0  # after which a waiting client asks again even without a change, so that its ticket does not expire
 AHEAD_BYTES = 2**21  # of audio before the session begins: 65 s of 16 kHz mono
-TELL_SECONDS = 5.0  # between two messages, as long as only the wait changes
-FACTOR = 1.5  # by which the wait must have changed then
+REPORT_SECONDS = 5.0  # at least, between two messages if only the estimated wait has changed
+FACTOR = 1.5  # by which the estimate must have changed for such a message
 
 TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection waits with this ticket")
 
 
 class Connection(Protocol):
-    """The connection of a client that waits."""
+    """The connection of a waiting client."""
 
     closed_cleanly: bool
 
@@ -53,30 +53,30 @@ class Left(Exception):
 
 
 class Queue:
-    """Those who wait in this process. `seconds` is the longest wait."""
+    """The clients that wait in this process. `seconds` is the longest wait."""
 
     def __init__(self, places: Places, seconds: float) -> None:
         self.places = places
         self.seconds = seconds
         self.draining = asyncio.Event()
-        self.none_waits = asyncio.Event()
-        self.none_waits.set()
+        self.is_empty = asyncio.Event()
+        self.is_empty.set()
 
     async def drain(self) -> None:
-        """Let nobody wait any more: each is told to come again. Return once they have been told."""
+        """End all waits: each client is asked to connect again. Return once nobody waits."""
         self.draining.set()
-        await self.none_waits.wait()
+        await self.is_empty.wait()
 
     async def wait(self, connection: Connection, ticket: str | None = None) -> Place:
         """Return a place, after a wait if there is none. Raises NoPlace, and Left.
 
-        Cancellation: no place was taken; the ticket is kept for a client that comes back.
+        Cancellation: no place was taken; the ticket is kept for a client that reconnects.
         """
         if self.places.leases is None:
             return await self.places.take()
         waiter = _Waiter(self, self.places.leases, connection, ticket or secrets.token_urlsafe(16))
         self.places.waiting += 1
-        self.none_waits.clear()
+        self.is_empty.clear()
         try:
             return await waiter.ask() or await waiter.wait()
         except BaseException:
@@ -85,11 +85,11 @@ class Queue:
         finally:
             self.places.waiting -= 1
             if self.places.waiting == 0:
-                self.none_waits.set()
+                self.is_empty.set()
 
 
 class _Waiter:
-    """One connection that waits, and what its client has been told."""
+    """One waiting connection, and the place and wait that its client was sent last."""
 
     def __init__(self, queue: Queue, leases: Leases, connection: Connection, ticket: str) -> None:
         self.holder = secrets.token_urlsafe(16)
@@ -97,11 +97,12 @@ class _Waiter:
         self._leases = leases
         self._connection = connection
         self._ticket = ticket
-        self._joins = True  # with the next call
+        self._joins = True  # the next call joins the queue
+        self._turn = ""
         self._deadline = time.monotonic() + queue.seconds
         self._place = 0
         self._wait = 0.0
-        self._told_at = -math.inf
+        self._sent_at = -math.inf
 
     async def wait(self) -> Place:
         """Ask again and again until there is a place."""
@@ -111,9 +112,9 @@ class _Waiter:
         try:
             while True:
                 changing = asyncio.create_task(self._leases.changed(), name="queue-change")
-                try:  # what changes after this line is noticed: so it is asked first, and waited afterwards
+                try:  # changes from here on are noticed, so none is missed between asking and waiting
                     if place := await self.ask():
-                        if reading.done():  # its client has left at that moment, and says so only once
+                        if reading.done():  # the client has left at this moment, which `receive` reports only once
                             raise Left
                         return place
                     seconds = min(ASK_SECONDS, self._deadline - time.monotonic())
@@ -127,37 +128,40 @@ class _Waiter:
             self._connection.unread(messages)
 
     async def ask(self) -> Place | None:
-        """Ask once; tell the client its place if there is none. Raises NoPlace.
+        """Ask once; if there is no place, send the client its place in the queue. Raises NoPlace.
 
-        One who comes while Redis is away is refused. One who waits already waits on.
+        While Redis is unavailable, a new client is refused, but one that is in the queue already waits on.
         """
         try:
-            answer, place = await self._queue.places.ask(Claim(self.holder, self._ticket, self._joins))
-        except Away as away:
+            answer, place = await self._queue.places.ask(self._claim())
+        except Unavailable as error:
             if not self._place:
-                logger.warning("a client cannot wait: %s", away)
+                logger.warning("a client cannot wait: %s", error)
                 raise NoPlace(NOT_COUNTED) from None
-            self._joins = True  # its ticket may have expired when there is an answer again
+            self._joins = True  # its ticket may have expired by the next answer
             return None
         self._joins = False
+        self._turn = answer.turn or self._turn
         if answer.standing is Standing.TAKEN_OVER:
             raise NoPlace(TAKEN_OVER)
         if place is None:
-            await self._tell(answer)
+            await self._send(answer)
         return place
 
-    async def _tell(self, answer: Answer) -> None:
-        """Tell the client its place, if that, or the wait that it was told, is not true any more."""
-        now = time.monotonic()
-        expected = max(1.0, self._wait - (now - self._told_at))
-        is_wrong = not expected / FACTOR <= max(1.0, answer.wait) <= expected * FACTOR
-        if answer.place == self._place and not (is_wrong and now - self._told_at >= TELL_SECONDS):
+    async def _send(self, answer: Answer) -> None:
+        """Send the client its place and wait, if the ones that it was sent last are no longer true."""
+        if not answer.place:
             return
-        self._place, self._wait, self._told_at = answer.place, answer.wait, now
+        now = time.monotonic()
+        expected = max(1.0, self._wait - (now - self._sent_at))
+        is_wrong = not expected / FACTOR <= max(1.0, answer.wait) <= expected * FACTOR
+        if answer.place == self._place and not (is_wrong and now - self._sent_at >= REPORT_SECONDS):
+            return
+        self._place, self._wait, self._sent_at = answer.place, answer.wait, now
         await self._connection.send(Queued(answer.place, math.ceil(answer.wait), self._ticket).encode())
 
     async def _check(self, *, has_left: bool) -> None:
-        """End the wait if the client has left, the service drains, or it takes too long. Raises NoPlace, and Left."""
+        """End the wait if the client has left, the service drains, or the time is up. Raises NoPlace, and Left."""
         if has_left:
             if self._connection.closed_cleanly:
                 await self._leave()
@@ -169,15 +173,18 @@ class _Waiter:
             text = f"no stream of the account was free within {self._queue.seconds:g} s: try again later"
             raise NoPlace(Close(CloseCode.TOO_MANY, text))
 
+    def _claim(self) -> Claim:
+        return Claim(self.holder, self._ticket, self._joins, self._turn)
+
     async def _leave(self) -> None:
-        await self._queue.places.leave(Claim(self.holder, self._ticket))
+        await self._queue.places.leave(self._claim())
 
 
 async def _read(connection: Connection, messages: list[bytes | str]) -> None:
-    """Keep what a client sends before its session begins; return once it has left."""
+    """Keep the messages that a client sends before its session begins; return once it has left."""
     size = 0
     while (message := await connection.receive()) is not None:
         messages.append(message)
         size += len(message)
         if size >= AHEAD_BYTES:
-            await asyncio.Event().wait()  # nothing more is read: it is cancelled when the wait ends
+            await asyncio.Event().wait()  # read no more; this task is cancelled when the wait ends

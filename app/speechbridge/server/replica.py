@@ -1,12 +1,12 @@
-"""The limits of a service that runs as several replicas: what this one counts itself, and what the others have.
+"""Limits over several replicas of a service: this replica's own counts, combined with those of the others.
 
-A replica decides in two steps. Its own limits come first: whoever has too much here has too much everywhere. Then all
-replicas are asked (`cluster.Use`), in one call for all who come at the same moment, and one call at a time. While there
-is no answer, what is counted here decides alone: nobody is refused, or waits for long, because Redis is away. What has
-happened here meanwhile is told once it is back.
+A replica decides in two steps. First it checks its own counts, because a client that exceeds a limit here exceeds it
+everywhere. Then it asks for the total of all replicas (`cluster.Use`), in one call for all clients that connect at the
+same moment, and one call at a time. While Redis does not answer, its own counts decide alone, so nobody is refused, or
+waits for long, because Redis is unavailable. Changes of the counts are reported once Redis is available again.
 
-A place that has just become free elsewhere may not be known yet, as its client is told first: so one who gets no place
-is asked for once more, a moment later.
+A place that has just become free at another replica may not be reported yet. So a client that gets no place is asked
+for once more, AGAIN_SECONDS later.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speechbridge.cluster import Away, Newcomer
+from speechbridge.cluster import Newcomer, Unavailable
 from speechbridge.cluster.joined import sharing_limits
 from speechbridge.server.limits import Refused, crowded
 from speechbridge.tasks import cancel_and_wait
@@ -33,27 +33,27 @@ if TYPE_CHECKING:
     from speechbridge.server.limits import Lease
     from speechbridge.settings import Settings
 
-    Places = Sequence[tuple[str, int]]  # the name of each, and the most that there may be
+    Places = Sequence[tuple[str, int]]  # the name of each, and its limit
     Asked = tuple[Newcomer, asyncio.Future[Excess | None]]
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 5.0  # between two calls that tell all that this replica has: Redis may have forgotten it
+BEAT_SECONDS = 5.0  # between two calls that report all counts, in case Redis has lost them
 TRY_SECONDS = 1.0  # between two calls while there is no answer
-PATIENCE = 2.0  # seconds for which one who comes waits for an answer, at most
-AGAIN_SECONDS = 0.05  # until one who got no place is asked for once more
-BATCH = 128  # who enter in one call: about 1 ms of Redis' time
-STREAMS = "streams"  # the name of all streams, beside the names of accounts
+PATIENCE = 2.0  # seconds that a client waits for an answer, at most
+AGAIN_SECONDS = 0.05  # until a client that got no place is asked for once more
+BATCH = 128  # newcomers in one call: about 1 ms of Redis' time
+STREAMS = "streams"  # the name under which all streams are counted, besides the names of accounts
 
 
-def unreachable(away: Away) -> str:
-    """Return the one line for a Redis that cannot be reached when the service starts."""
-    return f"SPEECHBRIDGE_REDIS_URL: {away}: start it, or check the address"
+def unreachable(error: Unavailable) -> str:
+    """Return the error, in one line, for a Redis that cannot be reached when the service starts."""
+    return f"SPEECHBRIDGE_REDIS_URL: {error}: start it, or check the address"
 
 
 @asynccontextmanager
 async def replica_of(admission: Admission, settings: Settings) -> AsyncIterator[Replica | None]:
-    """Be a replica for as long as the context lasts; None without Redis. Raises Away if that cannot be reached."""
+    """Take part as a replica within the context; yield None without Redis. Raises Unavailable."""
     async with sharing_limits(settings) as use:
         if use is None:
             yield None
@@ -68,31 +68,31 @@ def _places_of(lease: Lease) -> list[tuple[str, int]]:
 
 
 class Replica:
-    """This replica, with its own `admission`. All replicas together have at most `most_streams` streams."""
+    """This replica. `admission` holds its own limits; all replicas together may have `most_streams` streams."""
 
     def __init__(self, admission: Admission, use: Use, most_streams: int) -> None:
         self._admission = admission
         self._use = use
         self._most_streams = most_streams
-        self._has: Counter[str] = Counter()  # places, by name
-        self._untold: set[str] = set()  # names of which the others know another number than we have
-        self._told_all_at = -math.inf
+        self._has: Counter[str] = Counter()  # this replica's places, by name
+        self._unreported: set[str] = set()  # names whose number has changed since it was reported
+        self._reported_all_at = -math.inf
         self._asked: list[Asked] = []
         self._due = asyncio.Event()
-        self._is_away = False
+        self._is_unreachable = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Share with the other replicas, for as long as the context lasts."""
+        """Share with the other replicas within the context."""
         calling = asyncio.create_task(self._call_again_and_again(), name="replica-calls")
         try:
             yield
         finally:
             await cancel_and_wait(calling)
-            self._decide_alone(self._asked, Away("this replica ends"))
-            self._untold.update(self._has)
+            self._decide_alone(self._asked, Unavailable("this replica ends"))
+            self._unreported.update(self._has)
             self._has.clear()
-            if not self._is_away:
+            if not self._is_unreachable:
                 await self._call()
 
     async def admit(self, handshake: Handshake) -> Lease:
@@ -103,8 +103,8 @@ class Replica:
         counted: list[str] = []
         try:
             lease = self._admission.admit(handshake, counted)
-        except Refused:  # a key that is not known counts for its address everywhere
-            with suppress(Away):
+        except Refused:  # a handshake with an unknown key still counts towards its address, at all replicas
+            with suppress(Unavailable):
                 if counted and (excess := await self._ask(Newcomer(counted))) is not None:
                     raise self._refusal(excess) from None
             raise
@@ -114,8 +114,8 @@ class Replica:
             return lease
         try:
             excess = await self._enter(Newcomer(counted, places))
-        except Away:
-            self._admission.limits.check(lease)  # others may have come while we waited
+        except Unavailable:
+            self._admission.limits.check(lease)  # other clients may have connected during the call
             self._take(places)
         else:
             if excess is not None:
@@ -131,16 +131,16 @@ class Replica:
         places = [(STREAMS, self._most_streams)]
         try:
             excess = await self._enter(Newcomer((), places))
-        except Away:
+        except Unavailable:
             self._take(places)
         else:
             if excess is not None:
                 raise Overloaded("all streams of the service are in use")
 
     def free_streams(self, number: int = 1) -> None:
-        """Give back the places of so many streams."""
+        """Give back the places of a number of streams."""
         self._has[STREAMS] -= number
-        self._tell(STREAMS)
+        self._report(STREAMS)
 
     def _refusal(self, excess: Excess) -> Refused:
         kind = excess.name.partition(" ")[0]
@@ -152,24 +152,24 @@ class Replica:
         lease.ended = partial(self._free, places)
 
     def _take(self, places: Places) -> None:
-        """Take places without having asked."""
+        """Take places without asking."""
         names = [name for name, _ in places]
         self._has.update(names)
-        self._tell(*names)
+        self._report(*names)
 
     def _free(self, places: Places) -> None:
         names = [name for name, _ in places]
         self._has.subtract(names)
-        self._tell(*names)
+        self._report(*names)
 
-    def _tell(self, *names: str) -> None:
-        self._untold.update(names)
+    def _report(self, *names: str) -> None:
+        self._unreported.update(names)
         self._due.set()
 
     # ---- the calls ---------------------------------------------------------------------------------------------------
 
     async def _enter(self, entry: Newcomer) -> Excess | None:
-        """Ask for places, twice if there is none. Return what is too much. Raises Away.
+        """Ask for places, twice if there is none. Return the limit that is exceeded, or None. Raises Unavailable.
 
         Cancellation: nothing is taken.
         """
@@ -180,8 +180,8 @@ class Replica:
         return await self._ask(Newcomer((), entry.places))
 
     async def _ask(self, entry: Newcomer) -> Excess | None:
-        if self._is_away:
-            raise Away("there was no answer to the last call")
+        if self._is_unreachable:
+            raise Unavailable("there was no answer to the last call")
         answer: asyncio.Future[Excess | None] = asyncio.get_running_loop().create_future()
         self._asked.append((entry, answer))
         self._due.set()
@@ -189,10 +189,10 @@ class Replica:
             async with asyncio.timeout(PATIENCE):
                 return await answer
         except TimeoutError:
-            raise Away("there was no answer in time") from None
+            raise Unavailable("there was no answer in time") from None
         except asyncio.CancelledError:
             if answer.done() and not answer.cancelled() and answer.exception() is None and answer.result() is None:
-                self._free(entry.places)  # it was granted at that moment
+                self._free(entry.places)  # the places were granted at the same moment
             raise
 
     async def _call_again_and_again(self) -> None:
@@ -200,55 +200,55 @@ class Replica:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_SECONDS):
                     await self._due.wait()
-            await asyncio.sleep(0)  # for those who come at the same moment
+            await asyncio.sleep(0)  # collect the newcomers of the same moment
             await self._call()
-            if self._is_away:
+            if self._is_unreachable:
                 await asyncio.sleep(TRY_SECONDS)
                 self._due.set()
 
     async def _call(self) -> None:
-        """Make one call: tell what has changed, or all at times; ask for those who wait for an answer."""
+        """Make one call: report changed counts, or now and then all of them, and ask for waiting newcomers."""
         self._due.clear()
         asked = [one for one in self._asked[:BATCH] if not one[1].done()]
         del self._asked[:BATCH]
         if self._asked:
             self._due.set()
         now = asyncio.get_running_loop().time()
-        tells_all = self._is_away or now - self._told_all_at >= BEAT_SECONDS
-        names = {*self._untold, *(name for entry, _ in asked for name, _ in entry.places)}
-        own = {name: self._has[name] for name in (names | set(self._has) if tells_all else names)}
-        self._untold = set()
+        reports_all = self._is_unreachable or now - self._reported_all_at >= BEAT_SECONDS
+        names = {*self._unreported, *(name for entry, _ in asked for name, _ in entry.places)}
+        own = {name: self._has[name] for name in (names | set(self._has) if reports_all else names)}
+        self._unreported = set()
         try:
             answers = await self._use.enter(own, [entry for entry, _ in asked])
         except BaseException as error:
-            self._untold.update(own)
+            self._unreported.update(own)
             self._decide_alone(asked, error)
-            if not isinstance(error, Away):
+            if not isinstance(error, Unavailable):
                 raise
             self._decide_alone(self._asked, error)
-            if not self._is_away:
+            if not self._is_unreachable:
                 logger.warning("limits hold for this replica alone for now: %s", error)
-            self._is_away = True
+            self._is_unreachable = True
             return
-        if self._is_away:
+        if self._is_unreachable:
             logger.info("limits hold over all replicas again")
-        self._is_away = False
-        self._told_all_at = now if tells_all else self._told_all_at
+        self._is_unreachable = False
+        self._reported_all_at = now if reports_all else self._reported_all_at
         for (entry, answer), excess in zip(asked, answers, strict=True):
             self._answer(entry, answer, excess)
-        self._has = +self._has  # without those of which there is none: they have been told
+        self._has = +self._has  # drops names with 0 places, which have been reported
 
     def _answer(self, entry: Newcomer, answer: asyncio.Future[Excess | None], excess: Excess | None) -> None:
         if not answer.done():
             answer.set_result(excess)
             if excess is None:
                 self._has.update(name for name, _ in entry.places)
-        elif excess is None:  # who asked has gone, or has decided alone
-            self._tell(*(name for name, _ in entry.places))
+        elif excess is None:  # it was cancelled, or decided alone, so its places must be corrected
+            self._report(*(name for name, _ in entry.places))
 
     def _decide_alone(self, asked: list[Asked], error: BaseException) -> None:
         for _, answer in asked:
             if not answer.done():
-                answer.set_exception(Away(str(error)))
-                answer.exception()  # who asked may have gone
+                answer.set_exception(Unavailable(str(error)))
+                answer.exception()  # marks it as retrieved: the task that asked may be cancelled
         asked.clear()

@@ -1,16 +1,18 @@
-"""A resumable stream, the server's side: a client that was cut off reconnects, and neither side loses anything.
+"""A resumable stream, on the server's side: a client whose connection was lost reconnects, and nothing is lost.
 
-A session has one `ResumableConnection` from its beginning to its end. Behind it the client's connections come and go,
-one at a time; `serve` is the life of one of them. Nothing is lost, because each side keeps what the other has not
+A session has one `ResumableConnection` from its beginning to its end. The client's connections come and go behind it,
+one at a time; `serve` handles one of them. Nothing is lost, because each side keeps what the other has not
 acknowledged:
 
-- The service counts the bytes of audio that it has received, and acknowledges them now and then. The client drops what
-  is acknowledged. When it resumes, it is told what was acknowledged at most, and sends what comes after.
-- The service keeps the finals that the client has not confirmed. When the client resumes, it says how many it has, and
-  gets the rest. Of the partials only the latest is kept: a client that reads slowly, or was away, gets fewer of them.
+- The service counts the bytes of audio that it has received, and acknowledges them now and then. The client drops
+  acknowledged audio. When it resumes, the service sends the acknowledged position, and the client sends the audio from
+  there on.
+- The service keeps the finals that the client has not confirmed. When the client resumes, it sends how many it has, and
+  gets the rest. Of the partials only the latest is kept: a client that reads slowly, or was disconnected, gets fewer.
 
-What another process would need to go on with the stream is in its `Record`. Where a journal keeps that, only what the
-journal has is acknowledged, and only such finals are sent. The messages are defined in `speechbridge.protocol.resume`.
+The stream's `Record` holds all that another process needs to continue the stream. If a journal keeps the record, only
+stored audio is acknowledged, and only stored finals are sent. The messages are defined in
+`speechbridge.protocol.resume`.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
 
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, kind_of
+from speechbridge.protocol.reading import token_of
 from speechbridge.protocol.resume import UNKNOWN_STREAM, AudioReceived, FinalsReceived, Greeting
 from speechbridge.server.client import ClientConnection
 from speechbridge.tasks import cancel_and_wait
@@ -32,13 +35,15 @@ if TYPE_CHECKING:
 
     from speechbridge.cluster.record import Record
 
-KEPT_FINALS = 1000  # not confirmed: half an hour of speech. A client that confirms has a few at most
+KEPT_FINALS = 1000  # unconfirmed finals, at most: half an hour of speech. A client that confirms them has only a few
 KEPT_CHARACTERS = 2**20  # of these finals together
-CONFIRMATIONS = 2 * KEPT_FINALS  # a second. A client that resumes may confirm all that is kept, one by one
+CONFIRMATIONS = 2 * KEPT_FINALS  # a second. A client that resumes may confirm all kept finals, one by one
 ACKNOWLEDGE = 8000  # bytes between two acknowledgements: 250 ms of 16 kHz mono
 
 TAKEN_OVER = Close(CloseCode.TAKEN_OVER, "another connection has taken this stream over")
-UNKNOWN = Close(UNKNOWN_STREAM, "resume: no such stream: it has ended, or its client was away for too long")
+UNKNOWN = Close(
+    UNKNOWN_STREAM, "resume: no such stream: it has ended, its client was away for too long, or the service restarted"
+)
 NOT_KEPT = Close(CloseCode.BAD_REQUEST, "finals: you confirmed more before, or were never sent so many")
 TOO_MANY = Close(CloseCode.POLICY, f"more than {CONFIRMATIONS} confirmations of finals a second")
 TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals are not confirmed: confirm them as they come")
@@ -46,27 +51,32 @@ TOO_SLOW = Close(CloseCode.TOO_SLOW, "too many finals are not confirmed: confirm
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What another process must know to go on with a stream, beside its record."""
+    """What another process needs to continue a stream, besides the other fields of its record."""
 
     session_id: str
-    read: str | None = field(default=None, repr=False)  # the token for readers, if the client shares
+    read: str | None = field(default=None, repr=False)  # the token for readers, if the client shares: that of the key
     query: str = ""  # of the request, without a key
-    holder: str = ""  # of the place at the speech service
+    holder: str = ""  # the holder of the lease at the speech service
     begun: float = 0.0  # seconds since 1970
-    frame: int | None = None  # bytes of audio, in multiples of which a stream may begin; None: at its begin only
+    frame: int | None = None  # bytes; an upstream can begin at multiples of it. None: at the stream's start only
 
     def encode(self) -> str:
-        return json.dumps(asdict(self))
+        """Write it, without the token: whoever sees this may not read along."""
+        return json.dumps(asdict(self) | {"read": self.read is not None})
 
     @classmethod
-    def parse(cls, text: str) -> About:
-        return cls(**json.loads(text))
+    def parse(cls, text: str, key: str) -> About:
+        """Read it, of the stream with this key. What a newer version has in addition is left out."""
+        known = {one.name for one in fields(cls)}
+        found = {name: value for name, value in json.loads(text).items() if name in known}
+        return cls(**found | {"read": token_of(key) if found.get("read") else None})
 
 
 class Covered:
-    """Takes down for a stream what its upstream settles, of audio from a position on. Implements `Follower`.
+    """Records which audio of a stream its upstream has settled. Implements `Follower`.
 
-    The session is given the audio from there on, or all of it, of which the first `skip` bytes are settled.
+    The session is given the audio from the record's beginning on. If the record has all of the audio, the first `skip`
+    bytes are settled, and the SDK does not get them. `origin` is the position where the SDK's audio begins.
     """
 
     def __init__(self, stream: ResumableConnection) -> None:
@@ -80,13 +90,13 @@ class Covered:
         record = self._stream.record
         if not self._has_begun:
             self._has_begun = True
-            self._stream.has_hung_up.clear()
+            self._stream.has_disconnected.clear()
             if not record.is_kept:
                 self._stream.kept()
         record.settle(self.origin + position)
 
-    def hung_up(self) -> None:
-        self._stream.has_hung_up.set()
+    def disconnected(self) -> None:
+        self._stream.has_disconnected.set()
 
 
 class Connection(ClientConnection, Protocol):
@@ -96,33 +106,33 @@ class Connection(ClientConnection, Protocol):
 
     @property
     def closed_cleanly(self) -> bool:
-        """Whether the client left on purpose, with a close frame that says so."""
+        """Whether the client has left on purpose, with a close frame of code 1000 or 1001."""
 
 
 class ResumableConnection:
-    """What a session sees of a client that may be cut off and resume. Implements `ClientConnection`.
+    """A session's connection to a client that may disconnect and resume. Implements `ClientConnection`.
 
-    `away_seconds` is how long the client may be without a connection. A record of a stream that another process began
-    has audio that is not settled: the session gets that first.
+    `away_seconds` is how long the client may be without a connection. If the stream was taken over from another
+    process, its record has unsettled audio: the session gets that first.
     """
 
     def __init__(self, about: About, record: Record, *, away_seconds: float) -> None:
         self.about = about
         self.record = record
         self.over = asyncio.Event()  # the session has ended, and its verdict is known
-        self.has_hung_up = asyncio.Event()  # on the upstream
-        self.has_hung_up.set()
+        self.has_disconnected = asyncio.Event()  # there is no upstream connection
+        self.has_disconnected.set()
         self.kept: Callable[[], object] = lambda: None  # called once it is known that the stream can be moved
-        self.moves: Callable[[], object] = lambda: None  # called before its session is cut, as it is moved
-        self.is_moving = False  # its session is cut, and goes on at another process
+        self.moves: Callable[[], object] = lambda: None  # called before its session is cut in order to move the stream
+        self.is_moving = False  # its session is cut, and the stream goes on at another process
         self._away_seconds = away_seconds
         self._before = deque[bytes | str](piece for _, piece in record.audio.pieces())
         if record.has_ended:
             self._before.append(EOS)
-        self._message: bytes | str | None = None  # on its way from a connection to the session, one at a time
+        self._message: bytes | str | None = None  # handed from a connection to the session, one at a time
         self._arrived, self._taken, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.has_begun = False  # the session has asked for audio
-        self._receives = asyncio.Event()  # it waits for more than what was there before
+        self._receives = asyncio.Event()  # the session has taken all earlier audio, and waits for new messages
         self._left = False  # the client has left for good
         self._kept_characters = sum(map(len, record.finals))
         self._partial: str | None = None
@@ -135,7 +145,7 @@ class ResumableConnection:
     # ---- the session's side ------------------------------------------------------------------------------------------
 
     async def receive(self) -> bytes | str | None:
-        """Return the next message, from whichever connection; None once the client has left for good.
+        """Return the next message, from any connection; None once the client has left for good.
 
         Cancellation: no message is lost.
         """
@@ -151,9 +161,10 @@ class ResumableConnection:
         return message
 
     async def send(self, text: str) -> None:
-        """Keep a response for the client. Never waits. A final is kept until it is confirmed, a partial until the next.
+        """Keep a response for the client. Never waits.
 
-        Raises UnicodeEncodeError for half of a surrogate pair, which no connection can send.
+        A final is kept until it is confirmed, a partial until the next response. Raises UnicodeEncodeError for half of
+        a surrogate pair, which no connection can send.
         """
         text.encode()
         if kind_of(text) != "final":
@@ -168,7 +179,7 @@ class ResumableConnection:
         self._changed.set()
 
     def end(self, verdict: Close) -> None:
-        """Close the client's connection with this verdict once it has all finals. What it still sends is dropped."""
+        """Close the client's connection with this verdict once it has all finals. Further messages are dropped."""
         self._verdict = self._verdict or verdict
         self._message = None
         self.over.set()
@@ -177,18 +188,18 @@ class ResumableConnection:
         self._changed.set()
 
     def forget(self) -> None:
-        """Wait for the client no longer."""
+        """Stop waiting for the client."""
         if self._away is not None:
             self._away.cancel()
 
     # ---- the connections' side ---------------------------------------------------------------------------------------
 
     async def serve(self, connection: Connection, finals: int = 0) -> None:
-        """Serve one connection until it ends. The connection before it is closed first.
+        """Serve one connection until it ends. The previous connection is closed first.
 
-        Cancellation: this connection is no longer served; the client may resume on another.
+        Cancellation: this connection is no longer served; the client can resume on another one.
         """
-        async with self._handover:  # several may resume at once; each takes over from the one before it
+        async with self._handover:  # several connections may resume at once; each takes over from the previous one
             if not self.record.confirmed <= finals <= self.record.total:
                 await connection.close(NOT_KEPT)
                 return
@@ -208,8 +219,8 @@ class ResumableConnection:
         if self._away is not None:
             self._away.cancel()
         self._confirm(finals)
-        self.record.is_attended = True
-        position = self.record.told
+        self.record.is_connected = True
+        position = self.record.acknowledgeable
         await connection.send(Greeting(self.about.session_id, self.record.key, position, self.about.read).encode())
         reading = asyncio.create_task(self._read(connection, self.record.received - position))
         writing = asyncio.create_task(self._write(connection, finals, position))
@@ -218,13 +229,13 @@ class ResumableConnection:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(*both)
-            self.record.is_attended = False
+            self.record.is_connected = False
             if connection.closed_cleanly and not self.over.is_set():
                 self._leave()
             self._away = asyncio.get_running_loop().call_later(self._away_seconds, self._leave)
 
     async def _read(self, connection: Connection, known: int) -> None:
-        """Take what a client sends. So many bytes of it are known: they were received, but not acknowledged."""
+        """Take a client's messages. Skip its first `known` bytes of audio: they were received, but not acknowledged."""
         clock, second, confirmations = asyncio.get_running_loop().time, 0, 0
         while (message := await connection.receive()) is not None:
             confirmed = FinalsReceived.parse(message) if isinstance(message, str) else None
@@ -248,32 +259,34 @@ class ResumableConnection:
                 continue
             self._message = message
             self._arrived.set()
-            # No await since it was handed over. So it is either handed over and counted, or neither: then it is sent
-            # again when the client resumes.
+            # There is no await between handing it over and counting it. So a cancellation cannot separate the two: a
+            # message that was not handed over is not counted, and is sent again when the client resumes.
             if isinstance(message, bytes):
                 self.record.receive(message)
             elif message == EOS:
                 self.record.end()
             self._changed.set()
-            del message  # or it would stay in memory while the next one is waited for
+            del message  # otherwise it stays in memory while this waits for the next one
 
     async def _write(self, connection: Connection, sent: int, acknowledged: int) -> None:
-        """Send what is to be sent, the most important first, and in the end the verdict.
+        """Send messages, the most important first, and close with the verdict at the end.
 
-        The client has `sent` finals, and was told that `acknowledged` bytes of audio were received.
+        The client has `sent` finals, and `acknowledged` bytes of its audio were acknowledged.
         """
-        record, shown = self.record, None
+        record, partial = self.record, None
         while True:
             self._changed.clear()
             sent = max(sent, record.confirmed)
-            if sent < record.shown:
+            if sent < record.deliverable:
                 await connection.send(record.finals[sent - record.confirmed])
                 sent += 1
-            elif self._partial is not None and self._partial is not shown and sent == record.total:
-                shown = self._partial
-                await connection.send(shown)
-            elif record.told - acknowledged >= ACKNOWLEDGE or (record.has_ended and record.told > acknowledged):
-                acknowledged = record.told
+            elif self._partial is not None and self._partial is not partial and sent == record.total:
+                partial = self._partial
+                await connection.send(partial)
+            elif record.acknowledgeable - acknowledged >= ACKNOWLEDGE or (
+                record.has_ended and record.acknowledgeable > acknowledged
+            ):
+                acknowledged = record.acknowledgeable
                 await connection.send(AudioReceived(acknowledged).encode())
             elif self._verdict is not None and self.over.is_set() and sent == record.total:
                 await connection.close(self._verdict)
@@ -286,7 +299,7 @@ class ResumableConnection:
             self._kept_characters -= len(final)
 
     def _leave(self) -> None:
-        """Note that the client has left for good. If it resumes nevertheless, it learns that audio was lost."""
+        """Note that the client has left for good. If it resumes nevertheless, the verdict says that audio was lost."""
         self._left = True
         if not self.record.has_ended:
             self._verdict = self._verdict or UNKNOWN

@@ -1,9 +1,9 @@
-"""The resumable streams of this process: those that it began, and those that it took from another.
+"""The resumable streams of this process: those that it began, and those that it took over from another process.
 
-A stream's session runs in a task of its own, so that it outlives the connection on which it began. It moves to another
-process when its client has come back there, or when this process drains: the session is cut, which hangs up on its
-upstream; the journal gets the rest; then it is let go. Nothing of it is lost, as all that its upstream has not settled
-is in the journal.
+A stream's session runs in a task of its own, so that it outlives the connection on which it began. A stream moves to
+another process when its client has reconnected there, or when this process drains. First the session is cut, which
+closes its upstream connection; then the last changes are written to the journal; then the stream is released. Nothing
+is lost, because the journal has all audio that the upstream has not settled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.memory import NoJournal
 from speechbridge.cluster.record import Record
 from speechbridge.protocol.close import Close, CloseCode
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CUT = Close(CloseCode.INTERNAL, "the stream was cut")
-HANG_UP_SECONDS = 6.0  # a connection that is being made cannot be cut: it ends by its own timeout
-ROOM = 3 * 2**20  # bytes of audio that no final covers, kept for another process: as much as an engine keeps
+DISCONNECT_SECONDS = 6.0  # to wait for the upstream to disconnect: while it connects, only its own timeout ends it
+ROOM = 3 * 2**20  # bytes of unsettled audio, kept for another process: as much as an engine keeps
 
 
 class ResumableConnections:
-    """The streams, by their keys. A stream stays for a while after its session has ended.
+    """The streams, by their keys. A stream is kept for a while after its session has ended.
 
-    With a `prefix`, by which all keys begin, other processes know whose a stream is. `let_go` and `taken` count
-    those that went to another process, and that came.
+    All keys begin with `prefix`, so that other processes know which process began a stream. `released` and `taken`
+    count the streams that went to another process, and that came from one.
     """
 
     def __init__(self, settings: SessionSettings, journal: Journal | None = None, *, prefix: str = "") -> None:
-        self.let_go = self.taken = 0
+        self.released = self.taken = 0
         self.journal = journal or NoJournal()
         self._prefix = prefix
         self._away_seconds = settings.resume_seconds
@@ -58,9 +58,13 @@ class ResumableConnections:
         self._moves: dict[str, asyncio.Task[None]] = {}
         self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def begin(self, about: About, owner: str = "") -> ResumableConnection:
+    def new_key(self) -> str:
+        """Make a key for a new stream."""
+        return self._prefix + secrets.token_urlsafe(18)
+
+    def begin(self, about: About, owner: str = "", key: str = "") -> ResumableConnection:
         """Make the connection of a new session, to be run with `run`. `owner` is that of its API key."""
-        key = self._prefix + secrets.token_urlsafe(18)
+        key = key or self.new_key()
         return self._add(about, Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner))
 
     def _add(self, about: About, record: Record) -> ResumableConnection:
@@ -71,15 +75,15 @@ class ResumableConnections:
         return stream
 
     def find(self, key: str, owner: str = "") -> ResumableConnection | None:
-        """Return the stream of a resume key; None if there is none here (any more), or if it is another owner's."""
+        """Return the stream of a resume key; None if it is not here, or belongs to another owner."""
         stream = self._streams.get(key)
         return stream if stream is not None and stream.record.owner == owner else None
 
     async def take(self, key: str, owner: str, finals: int, run: Callable[[ResumableConnection], object]) -> bool:
-        """Take a stream from another process for its client, which has so many finals. Raises Away, and Elsewhere.
+        """Take over a stream from another process for its client, which has `finals` finals.
 
-        Returns whether it is here now. `run` is called with one that came and goes on. Of several that ask at once the
-        first takes it.
+        Returns whether it is here now. `run` is called with a stream that was taken over and has not ended. Of several
+        concurrent calls, the first one takes it. Raises Unavailable, and Elsewhere.
         """
         lock = self._taking.setdefault(key, asyncio.Lock())
         async with lock:
@@ -90,9 +94,10 @@ class ResumableConnections:
             record = await self.journal.take(key, owner)
             if record is None:
                 return False
-            about = About.parse(record.about)
+            about = About.parse(record.about, key)
             record.room, record.audio.unit, record.is_whole = ROOM, about.frame or 1, about.frame is None
-            if finals > record.total:  # they were shown in an outage, and could not be stored
+            # The client got more finals while Redis was unavailable, so they were not stored.
+            if finals > record.total and not record.is_complete:
                 record.recount(finals)
             stream = self._add(about, record)
             self._keep(stream)
@@ -106,7 +111,7 @@ class ResumableConnections:
             return True
 
     def run(self, stream: ResumableConnection, session: Coroutine[Any, Any, Close]) -> None:
-        """Run a stream's session in a task of its own: it outlives the connection on which it began."""
+        """Run a stream's session in a task of its own, so that it outlives the connection on which it began."""
         key = stream.record.key
 
         async def live() -> None:
@@ -121,7 +126,7 @@ class ResumableConnections:
         task.add_done_callback(lambda _: self._sessions.pop(key, None))
 
     def _ended(self, stream: ResumableConnection, verdict: Close) -> None:
-        if stream.record.is_kept and verdict.code in COME_BACK_CODES:  # it is this process that cannot go on
+        if stream.record.is_kept and verdict.code in COME_BACK_CODES:  # another process can continue it
             self._move(stream, verdict)
             return
         stream.end(verdict)
@@ -129,9 +134,9 @@ class ResumableConnections:
         self._retire(stream)
 
     async def drain(self) -> None:
-        """Let other processes go on with the streams that can be moved. Return once that is so, after a few seconds.
+        """Release all streams that can be moved, so that other processes continue them. It takes a few seconds at most.
 
-        Cancellation: some may stay.
+        Cancellation: some may not be released.
         """
         moved = [self._move(stream, DRAINED[1]) for stream in [*self._streams.values()] if self._is_movable(stream)]
         await asyncio.gather(*moved, return_exceptions=True)
@@ -144,7 +149,7 @@ class ResumableConnections:
         self.journal.keep(stream.record, lambda: self._move(stream, TAKEN_OVER))
 
     def _move(self, stream: ResumableConnection, close: Close) -> asyncio.Task[None]:
-        """Let a stream go, if that has not begun: its client is told so, if it is here still."""
+        """Begin to release a stream, unless that has begun; then close its client's connection, if there is one."""
         key = stream.record.key
         found = self._moves.get(key)
         if found is None:
@@ -155,24 +160,24 @@ class ResumableConnections:
     async def _hand_over(self, stream: ResumableConnection, close: Close) -> None:
         key = stream.record.key
         if (session := self._sessions.get(key)) is not None:
-            self.let_go += 1
+            self.released += 1
             stream.is_moving = True
             stream.moves()
             await cancel_and_wait(session)
             if stream.has_begun:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(HANG_UP_SECONDS):
-                        await stream.has_hung_up.wait()
+                    async with asyncio.timeout(DISCONNECT_SECONDS):
+                        await stream.has_disconnected.wait()
         try:
-            await self.journal.let_go(stream.record)
-        except Away as away:
-            logger.warning("the stream %s is let go without its last changes: %s", stream.about.session_id, away)
-        stream.record.show()
+            await self.journal.release(stream.record)
+        except Unavailable as error:
+            logger.warning("the stream %s is released without its last changes: %s", stream.about.session_id, error)
+        stream.record.deliver_unstored()
         self._forget(key)
         stream.end(close)
 
     def _retire(self, stream: ResumableConnection) -> None:
-        """Keep a stream that ended for a client that was cut off before its last results; evict the oldest of many."""
+        """Keep an ended stream for a client that disconnected before its last results; evict the oldest of many."""
         ended = [key for key, known in self._streams.items() if known.over.is_set()]
         for key in ended[: max(0, len(ended) - self._most_ended)]:
             self._forget(key)

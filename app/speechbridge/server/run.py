@@ -1,4 +1,4 @@
-"""The server's life: it starts, takes signals, drains its sessions, and ends."""
+"""Runs the server: it starts, handles signals, drains its sessions, and ends."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from speechbridge.server.session import Sessions
     from speechbridge.settings import Settings
 
-PING_SECONDS = 20.0  # between two pings, and for the pong: a vanished client is noticed within 40 s
-STALL_SECONDS = 30.0  # for which what we sent may stay unacknowledged, or a client's receive window shut
-INTERRUPT_SECONDS = 3.0  # for the drain after Ctrl-C, when a person waits
+PING_SECONDS = 20.0  # between two pings, and for a pong: a vanished client is noticed within 40 s
+STALL_SECONDS = 30.0  # that sent data may stay unacknowledged, or a client's receive window may stay closed
+INTERRUPT_SECONDS = 3.0  # limit of the drain after Ctrl-C, because a person is waiting
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes an event loop: uvloop's, where that is installed."""
+    """Return the factory of the event loop: uvloop's, if that is installed."""
     return Config("", log_config=None).get_loop_factory()
 
 
 def freeze() -> None:
-    """Have the garbage collector look no more at what the imports and the wiring have made, which stays anyway.
+    """Exclude all objects that exist after start-up from garbage collection, because they stay anyway.
 
-    Its largest round would look at all of that, every few dozen sessions: a tenth of what a session's start and end
-    take.
+    Otherwise a full collection examines them every few dozen sessions, which is a tenth of the CPU time of a session's
+    start and end.
     """
     gc.collect()
     gc.freeze()
@@ -53,9 +53,9 @@ class ServiceFailed(Exception):
 class Server:
     """One service. At a signal, and at `stop`, it drains its sessions before it closes any connection.
 
-    With `hand_on` it is one of several processes: it does not listen, but serves what `take` is given. `hand_on` is
-    asked at each WebSocket's handshake whether another process has the connection now. `over` is called when one has
-    ended.
+    With `hand_on` it is one of several processes: it does not listen, but serves the connections that `take` is given.
+    `hand_on` is called at each WebSocket's handshake, and returns whether another process has taken the connection.
+    `over` is called when a connection has ended.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Server:
             port=settings.port,
             http=http,  # type: ignore[arg-type] # it is called as a class is
             ws=ws,  # type: ignore[arg-type] # likewise
-            ws_max_size=LARGER * settings.max_message_bytes,  # of which an endpoint may allow all
+            ws_max_size=LARGER * settings.max_message_bytes,  # the most that an endpoint may allow
             ws_per_message_deflate=False,  # speech does not compress, and trying would take most of a session's CPU
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,
@@ -104,7 +104,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens, for WebSockets, once it has started."""
+        """The WebSocket URL at which it listens, once it has started."""
         host, port = self._sockets[0].getsockname()[:2]
         return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
 
@@ -129,27 +129,27 @@ class Server:
 
     @contextmanager
     def _without_known_tracebacks(self) -> Iterator[None]:
-        """Keep uvicorn from logging the traceback of a failure that is told in one line."""
+        """Keep uvicorn from logging the traceback of a failure that is reported in one line."""
 
-        def is_news(record: logging.LogRecord) -> bool:
+        def is_unknown(record: logging.LogRecord) -> bool:
             return self.app.state.failure is None or record.levelno < logging.ERROR
 
         logger = logging.getLogger("uvicorn.error")
-        logger.addFilter(is_news)
+        logger.addFilter(is_unknown)
         try:
             yield
         finally:
-            logger.removeFilter(is_news)
+            logger.removeFilter(is_unknown)
 
     async def take(self, connection: socket.socket, head: bytes = b"") -> None:
-        """Serve a connection that another process has accepted. With a `head`, which was read there, it stays here.
+        """Serve a connection that another process has accepted. Raises OSError if the connection is broken.
 
-        Raises OSError if the connection is broken.
+        If that process has read a request's `head` already, the connection is not handed on again.
         """
         await self._uvicorn.take(connection, head, **({"hand_on": None} if head else {}))
 
     def stop(self) -> None:
-        """Have it drain its sessions and end. Idempotent, never waits."""
+        """Begin to drain the sessions, and then end. Idempotent, never waits."""
         self._uvicorn.end()
 
     def _on_started(self, sockets: list[socket.socket]) -> None:
@@ -171,9 +171,9 @@ class Server:
 
 @asynccontextmanager
 async def running(app: FastAPI, settings: Settings) -> AsyncIterator[Server]:
-    """Serve within the caller's loop for as long as the context lasts.
+    """Serve in the caller's event loop, within the context. Leaving it drains the sessions.
 
-    Raises ServiceFailed if it cannot start; the log says why. Leaving drains the sessions. Cancellation likewise.
+    Raises ServiceFailed if it cannot start; the log says why. Cancellation: drains the sessions, too.
     """
     server = Server(app, settings, takes_signals=False)
     serving = asyncio.create_task(server.serve(), name="server")
@@ -191,10 +191,10 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[Server]:
 
 
 def bound_stalls(listening: socket.socket) -> None:
-    """Have the kernel drop a client that stops reading, or vanishes while we send. Accepted sockets inherit it.
+    """Have the kernel drop a client that stops reading, or vanishes while we send. Accepted sockets inherit this.
 
-    Otherwise it would stay for ever: the close waits for what was written, and what was written waits for the client.
-    Linux only. Elsewhere the pings find such a client, a little later.
+    Otherwise its connection would stay for ever: the close waits for data that is still to be sent, and that data waits
+    for the client. Linux only. Elsewhere the pings detect such a client, a little later.
     """
     if hasattr(socket, "TCP_USER_TIMEOUT") and listening.family in (socket.AF_INET, socket.AF_INET6):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))

@@ -2,7 +2,7 @@
 
 A session has two tasks. Its own task reads the upstream's responses, and it alone writes to the connection. The
 listener alone reads from the connection and feeds the bridge, whose back-pressure thus reaches the client. The two
-never talk to each other: the listener ends or cancels the bridge, and the session sees the responses end.
+do not communicate directly: the listener ends or cancels the bridge, and the session sees the responses end.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Characters of a response. A larger one takes milliseconds to read, and others have their turn before the next one.
+# Characters of a response. A larger one takes milliseconds to parse, so the event loop runs other tasks after it.
 LARGE = 2**13
 
-ENDED_BY_UPSTREAM: tuple[Outcome, ...] = ("completed", "upstream", "refused")  # it has no connection of ours any more
+ENDED_BY_UPSTREAM: tuple[Outcome, ...] = ("completed", "upstream", "refused")  # there is no upstream connection left
 
 # An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
 
-DAMAGED_SECONDS = 1.5  # for the words before audio that cannot be decoded
+DAMAGED_SECONDS = 1.5  # to wait for the results of audio before a part that cannot be decoded
 
 
 def new_id() -> str:
@@ -66,10 +66,10 @@ def new_id() -> str:
 
 
 class Sessions:
-    """All sessions: what they share, which are running, and what those that ended have added up to.
+    """All sessions: what they share, which are running, and the totals of those that have ended.
 
-    `waited` is told the direction and the seconds that items wait between the event loop and an SDK's thread;
-    `delayed`, how many seconds after its sound a caption came, by its kind. A stream takes a `slot` first: Overloaded.
+    `waited` is called with a direction and the seconds that an item waited between the event loop and an SDK's thread;
+    `delayed` with a caption's kind and its delay in seconds. Each stream enters a `slot`, which may raise Overloaded.
     """
 
     def __init__(  # noqa: PLR0913 # all but the first two can be left out
@@ -88,25 +88,25 @@ class Sessions:
         self.slot = slot
         self.pool = WorkerPool(settings.max_sessions)
         self.decoders = WorkerPool(settings.max_sessions)
-        self.takes = takes or Capabilities()  # what the engine gets as it is sent; other audio is decoded
+        self.takes = takes or Capabilities()  # the formats that the engine accepts; other audio is decoded
         self.drain_seconds = settings.drain_seconds
         self.session_seconds = settings.session_seconds
         self.processors = processors or Processors()
         self.places = places or Places()  # at the speech service
         self.waited = waited
         self.delayed = delayed
-        self.moved_on: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
-        self.no_longer_queued: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
-        self.no_longer_read: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
-        self.began_draining = asyncio.Event()  # a connection on which no session runs at the moment waits for it
+        self.drain_resumable: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
+        self.drain_queue: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
+        self.drain_readers: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
+        self.began_draining = asyncio.Event()  # connections without a running session wait for it
         self._alive: set[Session] = set()
         self._ended: Counter[Outcome] = Counter()
         self._past = Totals()  # of the sessions that have ended
-        self.held = Held()  # a drain waits for it
+        self.held = Held()  # a drain waits until its count is 0
 
     @property
     def draining(self) -> bool:
-        """Whether no session begins any more, and handshakes are refused."""
+        """Whether new sessions and handshakes are refused."""
         return self.began_draining.is_set()
 
     @property
@@ -134,11 +134,11 @@ class Sessions:
         follower: Follower | None = None,
         ended: Callable[[Totals], object] = lambda _totals: None,
     ) -> Close:
-        """Run one session; return how the connection is to be closed.
+        """Run one session; return the close frame for the connection.
 
-        `greet` is awaited with the session's id, `ended` is called with what the session has done. `place` is what its
-        client waited for; it is given back. Without one, a place is taken. `longest` are the seconds that it may last,
-        where that is not what the settings say. `follower` is told up to where the audio is settled.
+        `greet` is awaited with the session's id, and `ended` is called with the session's totals. `place` is the place
+        that its client has waited for; it is given back. Without one, a place is taken. `longest` is the limit of the
+        session's duration in seconds; None: that of the settings. `follower` gets the positions of settled audio.
 
         Cancellation: the upstream is aborted, and the connection stays open.
         """
@@ -147,17 +147,17 @@ class Sessions:
         except NoPlace as refusal:
             return self.refused(refusal.close)
         try:
-            if self.draining:  # its client connected before: on one connection, streams may follow each other
+            if self.draining:  # a client that connected before the drain may begin another stream on its connection
                 return DRAINED[1]
             session = Session(self, connection, request, session_id or new_id(), place)
             session.longest, session.follower = self.session_seconds if longest is None else longest, follower
             with self.held.one():
                 return await self._run(session, greet, ended)
         finally:
-            await place.release(was_cut=True)  # unless it was given back before
+            await place.release(was_cut=True)  # does nothing if it was given back before
 
     def refused(self, close: Close) -> Close:
-        """Count a client that got no place; return how its connection is to be closed."""
+        """Count and log a client that got no place; return the close frame for it."""
         self._ended["refused"] += 1
         logger.info("refused with %s", close, extra={"outcome": "refused", "code": close.code, "reason": close.reason})
         return close
@@ -168,7 +168,7 @@ class Sessions:
         try:
             close = await session.run(greet)
             await session.place.release(was_cut=session.outcome not in ENDED_BY_UPSTREAM)
-            return close  # its client may come again at once
+            return close  # the place is free by now, so the client can connect again at once
         finally:
             current_session.reset(within)
             self._alive.discard(session)
@@ -178,22 +178,22 @@ class Sessions:
             ended(totals)
 
     async def drain(self, seconds: float | None = None) -> None:
-        """End every session that no other process goes on with; wait for their last results, at most so many seconds.
+        """End every session that does not move to another process; wait some seconds at most for their last results.
 
-        A session whose client does not read may stay behind: the server has to drop that connection.
+        A session whose client does not read may remain: the server has to drop that connection.
 
         Cancellation: the sessions go on to their end, and nobody waits for them.
         """
         self.began_draining.set()
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
-        await self.moved_on()
+        await self.drain_resumable()
         for session in self._alive:
             session.end(DRAINED, seconds)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds + LIMITS.grace + 0.5):
-                await self.no_longer_queued()
+                await self.drain_queue()
                 await self.held.none()
-        await self.no_longer_read()
+        await self.drain_readers()
 
 
 class Session:
@@ -201,10 +201,10 @@ class Session:
 
     The verdict is an outcome and a close frame. The first of these that applies decides:
 
-        `end` was called, or the client broke the protocol    what was said there
-        the responses came to their end                       completed, or left if the client had left; 1000
+        `end` was called, or the client broke the protocol    the verdict that was given then
+        the responses ended                                   completed, or left if the client had left; 1000
         the bridge was cancelled, or time was up              left; 1011
-        the upstream ended or refused the stream              upstream; its close code, in a form fit for clients
+        the upstream ended or refused the stream              upstream; its close code, see `Close.for_client`
         no worker was free                                    refused; 4029
         the SDK raised something else                         failed; 1011
     """
@@ -223,20 +223,20 @@ class Session:
         self._upstream: Upstream | None = None
         self._bridge: Bridge[bytes, str] | None = None
         self._intake: Intake | None = None
-        self._verdict: Verdict | None = None  # ours, if it is not how the upstream ends that decides
+        self._verdict: Verdict | None = None  # set if the service ends the session, and not the upstream
         self._time = asyncio.timeout(None)  # for the whole session; `end` sets the deadline
-        self._ended = self._left = False  # the client has ended its input; has closed or vanished
-        self._received = self._heard = self._fed = 0  # bytes; the last two for the SDK: decoded audio's of samples
+        self._ended = self._left = False  # the client has ended its input; the client has disconnected
+        self._received = self._taken = self._fed = 0  # bytes: from the client; decoded, for the SDK; given to the SDK
         self._responses = Counter(partial=0, final=0, other=0)
         self._delays = Delays.of(self._request, sessions.delayed)
-        self.outcome: Outcome = "cancelled"  # until there is another
+        self.outcome: Outcome = "cancelled"  # unless `run` sets another
 
     async def run(self, greet: Greet | None) -> Close:
         verdict: Verdict
         try:
             close = await self._in_time(greet)
             verdict = "left" if self._left else "completed", close
-        except Exception as error:  # noqa: BLE001 # an SDK may raise anything; what each means stands there
+        except Exception as error:  # noqa: BLE001 # an SDK may raise anything; `verdict_of` decides what it means
             verdict = verdict_of(error, self._sessions.pool.total)
         self.outcome, close = self._verdict or verdict
         content_type = self._intake.content_type if self._intake is not None else ""
@@ -254,10 +254,10 @@ class Session:
         second = 1 / rate if rate else 0.0
         return Totals(
             received_bytes=self._received,
-            received=self._heard * second,
+            received=self._taken * second,
             given=given * second,
             replayed=replayed * second,
-            lost=(evicted + (self._heard - given if is_over else 0)) * second,
+            lost=(evicted + (self._taken - given if is_over else 0)) * second,
             reconnects=max(0, upstream.connects - 1) if upstream else 0,
             breaks=upstream.breaks if upstream else 0,
             partials=self._responses["partial"],
@@ -269,7 +269,7 @@ class Session:
         return self._bridge.statistics() if self._bridge is not None else None
 
     def end(self, verdict: Verdict | None = None, seconds: float | None = None) -> None:
-        """End the input. After so many seconds the session is cut, whatever is still to come from the upstream."""
+        """End the input. After some seconds the session is cut, even if the upstream has not given all results."""
         self._verdict = self._verdict or verdict
         seconds = self._sessions.drain_seconds if seconds is None else seconds
         if self._intake is not None and self._time.when() is None:
@@ -277,7 +277,7 @@ class Session:
             self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def _give_up(self, why: str) -> None:
-        """Cut the stream, as nothing stops its SDK. Without a reason, it has answered all. Called in another thread."""
+        """Cut the stream, as its SDK does not stop. `why` is "" if it has answered all. Called in another thread."""
         stuck: Verdict = "upstream", Close(CloseCode.INTERNAL, f"the speech SDK is stuck: {why}").for_client()
         self._verdict = self._verdict or (stuck if why else ("completed", Close(CloseCode.NORMAL, END_OF_INPUT)))
         if self._bridge is not None:
@@ -289,7 +289,7 @@ class Session:
             async with self._time:
                 return await self._stream(greet)
         except TimeoutError:
-            if not self._time.expired():  # the SDK's own
+            if not self._time.expired():  # the SDK raised it
                 raise
             raise Closed("its time is up") from None
 
@@ -298,7 +298,7 @@ class Session:
         upstream = sessions.engine(self._request)
         settling = Settling(upstream, self.follower)
 
-        def start(audio: Iterator[bytes]) -> Iterable[str]:  # an upstream with statistics counts what it is given
+        def start(audio: Iterator[bytes]) -> Iterable[str]:  # an upstream with statistics counts its input itself
             return settling.start(audio if upstream.statistics else map(self._fed_with, audio))
 
         self.place.on_lost = lambda: self._cut("upstream", LOST)
@@ -330,7 +330,7 @@ class Session:
                     self._count(response)
                     for message in await process(response):
                         await self._connection.send(message)
-                    settling.sent()  # a resumable stream's `send` never waits: so a journal gets both, or neither
+                    settling.sent()  # a resumable stream's `send` never waits, so a journal stores both or neither
                     if len(response) > LARGE:
                         await asyncio.sleep(0)
             finally:
@@ -341,7 +341,7 @@ class Session:
 
     def _taking(self, bridge: Bridge[bytes, str]) -> Intake:
         sessions, skip = self._sessions, self.follower.skip if self.follower else 0
-        owner = Owner(sessions.decoders, self._hears, self._refuse, self._fail, lambda: sessions.alive, skip)
+        owner = Owner(sessions.decoders, self._on_samples, self._refuse, self._fail, lambda: sessions.alive, skip)
         return Intake(bridge, self._source, self._request.content_type, owner, name=self.id)
 
     async def _listen(self, intake: Intake) -> None:
@@ -355,9 +355,9 @@ class Session:
         self._cut("failed", Close(CloseCode.INTERNAL, "the service failed"))
 
     def _refuse(self, error: BadRequest) -> None:
-        """End a stream that cannot be decoded. What was heard before is still answered."""
+        """End a stream that cannot be decoded. Audio before the undecodable part is still answered."""
         close = Close(CloseCode.BAD_REQUEST, fit_reason(str(error)))
-        if self._heard:
+        if self._taken:
             self.end(("invalid", close), DAMAGED_SECONDS)
         else:
             self._cut("invalid", close)
@@ -380,14 +380,14 @@ class Session:
             else:
                 self._cut("invalid", Close(CloseCode.INVALID, "send audio as binary messages, then the text EOS"))
                 return
-            del message  # or it would stay in memory while the next one is waited for
+            del message  # otherwise it stays in memory while this waits for the next one
         self._left = True
         self.end()
 
-    def _hears(self, size: int) -> None:
-        self._heard += size
+    def _on_samples(self, size: int) -> None:
+        self._taken += size
         if self._delays is not None:
-            self._delays.received(self._heard)
+            self._delays.received(self._taken)
 
     def _count(self, response: str) -> None:
         kind = kind_of(response)

@@ -1,4 +1,4 @@
-"""Up to where finals cover a stream's audio, beside each final: what another process needs to go on behind it."""
+"""Pairs each response with the position up to which audio was settled, for another process that continues a stream."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 
 class Follower(Protocol):
-    """One who is told what an upstream has settled. Called on the event loop.
+    """Receives notice of the audio that an upstream has settled. Called on the event loop.
 
-    `skip` is how many bytes of samples are settled already, of those that the session will be given.
+    `skip` is the number of bytes of samples, at the beginning of the session's audio, that are settled already.
     """
 
     skip: int
 
     def settled(self, position: int) -> None:
-        """Note that the responses that were sent settle so many bytes of audio. Called with 0 at the begin."""
+        """Note that the responses sent so far settle this number of bytes. Called with 0 at the beginning."""
 
-    def hung_up(self) -> None:
-        """Note that the upstream has no connection any more."""
+    def disconnected(self) -> None:
+        """Note that the upstream connection is closed."""
 
 
 class Settling:
-    """Notes, in the upstream's thread, how much is settled at each response; tells it when that response has been sent.
+    """Notes in the upstream's thread how much is settled at each response; reports it when that response was sent.
 
-    By then the upstream may have settled more, of which the responses are still on their way. An upstream that settles
-    nothing tells nobody.
+    The two times differ: when a response is sent, the upstream may have settled more, by responses that are still
+    queued. Nothing is reported for an upstream that settles nothing.
     """
 
     def __init__(self, upstream: Upstream, follower: Follower | None) -> None:
         self._upstream = upstream
         self._follower = follower if upstream.statistics is not None else None
-        self._positions: deque[int] = deque()  # of responses that are on their way
+        self._positions: deque[int] = deque()  # for each queued response, the settled position
         self._loop = asyncio.get_running_loop()
         if self._follower is not None:
             self._follower.settled(0)
@@ -59,9 +59,9 @@ class Settling:
         finally:
             close(responses)
             with suppress(RuntimeError):  # the loop was closed while the thread ran
-                self._loop.call_soon_threadsafe(follower.hung_up)
+                self._loop.call_soon_threadsafe(follower.disconnected)
 
     def sent(self) -> None:
-        """Note that a response was sent, in whatever messages."""
+        """Note that a response was sent, as any number of messages."""
         if self._follower is not None:
             self._follower.settled(self._positions.popleft())

@@ -1,7 +1,7 @@
-"""What the processes of one service share, as a port: admission, the number of streams, and what is said of them all.
+"""The interface to what the processes of one service share: admission, the number of streams, readiness and metrics.
 
-One process alone shares it with nobody: `Alone`. Of several workers each asks its parent: `workers.link`. Both count
-over all replicas, on whatever machines, where there is a Redis: `replica`.
+A single process implements it by itself (`Alone`). If there are several workers, each asks its parent (`workers.link`).
+With Redis, both count over all replicas, on any machines (`replica`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from speechbridge.server.session import Sessions
     from speechbridge.settings import Settings
 
-SCRAPE_SECONDS = 0.1  # for which the metrics are not written anew: that takes 3 ms, and anybody may ask on and on
+SCRAPE_SECONDS = 0.1  # for which a text of the metrics is reused: writing one takes 3 ms, and anybody may request it
 
 
 class Lease(Protocol):
@@ -49,13 +49,13 @@ class Lease(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a new stream would be served, and by how many workers. Empty texts: nothing is wrong."""
+    """Whether a new stream would be served, and by how many workers."""
 
     slots: int
     slots_free: int
-    upstream: str  # what is wrong with the speech service
+    upstream: str  # what is wrong with the speech service; "" if nothing
     is_draining: bool
-    workers: int = 1  # that run
+    workers: int = 1  # that are running
     of_workers: int = 1
 
 
@@ -63,10 +63,10 @@ class Shared(Protocol):
     """What the processes of one service share."""
 
     def running(self) -> AbstractAsyncContextManager[object]:
-        """Share it, for as long as the context lasts. Raises Away if it cannot be reached at first."""
+        """Share within the context. Raises Unavailable if the shared store cannot be reached at the beginning."""
 
     async def admit(self, handshake: Handshake) -> Lease:
-        """Check a handshake; return a lease, to be held before anything else happens. Raises Refused.
+        """Check a handshake; return a lease, which the caller must hold at once, without an await. Raises Refused.
 
         Cancellation: no lease is left behind.
         """
@@ -75,16 +75,16 @@ class Shared(Protocol):
         """Make a client secret: see `client_secrets.ClientSecrets`. Raises Refused."""
 
     async def find_secret(self, value: str) -> ClientSecret | None:
-        """Return what is known of a client secret; None if it is none, or has expired."""
+        """Return the client secret of a value; None if there is none, or it has expired."""
 
     def slot(self) -> AbstractAsyncContextManager[None]:
-        """Take the place of one stream for as long as the context lasts. Entering raises Overloaded if all are taken.
+        """Take the place of one stream within the context. Entering raises Overloaded if all are in use.
 
         Cancellation: no place is left behind.
         """
 
     def read(self, sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | None]) -> None:
-        """Say what there is to say of these, from now on. `trouble` says what is wrong with the speech service."""
+        """Use these for readiness and metrics from now on. `trouble` returns what is wrong with the speech service."""
 
     async def readiness(self) -> Readiness: ...
 
@@ -93,7 +93,7 @@ class Shared(Protocol):
 
 
 class Worker(Shared, Protocol):
-    """What a worker has beside that. The keys of streams that may be resumed begin with `prefix`."""
+    """What a worker shares, besides that. The keys of its resumable streams begin with `prefix`."""
 
     prefix: str
 
@@ -102,7 +102,7 @@ class Worker(Shared, Protocol):
 
 
 class Alone:
-    """One process. Its pool of threads has as many slots as there may be streams; `replica` counts those of others."""
+    """A single process. Its thread pool limits its own streams; with Redis, `replica` counts those of others, too."""
 
     def __init__(self, admission: Admission, settings: Settings) -> None:
         self._admission = admission

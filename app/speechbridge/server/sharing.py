@@ -1,4 +1,4 @@
-"""A client that shares what it is told: its session speaks to it and to its readers."""
+"""A client that shares its transcript: each message of its session also goes to its readers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ class Sharing:
         return await self._connection.receive()
 
     async def send(self, text: str) -> None:
-        """Send a message. The readers have it first: they must not wait for a speaker that does not read."""
+        """Send a message, to the readers first, so that they need not wait for a speaker that does not read."""
         self._transcript.add(text)
         await self._connection.send(text)

@@ -1,4 +1,4 @@
-"""Which speech service the streams use: the settings choose an engine."""
+"""Selects the engines that streams use, by the settings."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class SpeechService:
-    """An engine, perhaps with another as a fallback, and how a stream is opened: `open` does.
+    """An engine, perhaps with another one as a fallback. `open` opens a stream.
 
-    `connected` is told the engine's name and how many seconds each connection took to make, None for one that failed.
+    `connected` is called for each connection, with the engine's name and how many seconds it took to connect, None if
+    that failed.
     """
 
     def __init__(
@@ -44,14 +45,14 @@ class SpeechService:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run what the engines need beside their streams, for as long as the context lasts."""
+        """Run the engines' own services, such as the embedded recognizer, within the context."""
         async with AsyncExitStack() as stack:
             for engine in self._engines:
                 await stack.enter_async_context(engine.running())
             yield
 
     def trouble(self) -> str | None:
-        """Say what is wrong with the speech service, and with its fallback too; None if streams are served."""
+        """Return what is wrong with the speech service, if its fallback fails, too; None if streams are served."""
         found = [health.trouble() for health in self.health.values()]
         return found[0] if all(found) else None
 
@@ -59,7 +60,7 @@ class SpeechService:
 def choose(settings: UpstreamSettings, recognizer: Callable[[], str] | None = None) -> Engine:
     """Make the engine that the settings name. Raises WrongSetting.
 
-    `recognizer` returns the URL of the embedded recognizer where another process runs it, and may raise UpstreamClosed.
+    `recognizer` returns the URL of the embedded recognizer if another process runs it, and may raise UpstreamClosed.
     """
     if settings.engine == "auto":
         return _function(settings) if settings.start else _revai(settings) or _embedded(settings, recognizer)
@@ -72,7 +73,7 @@ def embedded_recognizer(settings: UpstreamSettings) -> EmbeddedRecognizer | None
 
 
 def needs_recognizer(settings: UpstreamSettings) -> bool:
-    """Whether one of the engines that the settings name is the embedded recognizer."""
+    """Tell whether one of the engines that the settings name is the embedded recognizer."""
     is_chosen = settings.engine == "auto" and not settings.start and not settings.upstream_url
     return is_chosen or "embedded" in (settings.engine, settings.fallback)
 
@@ -83,9 +84,9 @@ def choose_fallback(
     fallback: Engine | None = None,
     recognizer: Callable[[], str] | None = None,
 ) -> Engine | None:
-    """Return the engine that streams go on with while `engine` fails: the one given, or the one that the settings name.
+    """Return the engine that takes over streams while `engine` fails: `fallback`, or the one that the settings name.
 
-    Raises WrongSetting if it cannot stand in.
+    Raises WrongSetting if that engine cannot be a fallback.
     """
     if fallback is None and settings.fallback:
         try:
@@ -192,7 +193,7 @@ def _riva(settings: UpstreamSettings) -> Engine:
 
 @contextmanager
 def _extra(name: str, package: str) -> Iterator[None]:
-    """Say in one line what keeps an engine of an optional package from being made."""
+    """Turn an error while an engine of an optional package is made into a WrongSetting of one line."""
     try:
         yield
     except ImportError as error:

@@ -1,19 +1,19 @@
-"""Sessions one after another on one connection, for protocols whose clients may flush: OpenAI's and Deepgram's.
+"""Runs sessions one after another on one connection, for protocols whose clients may flush: OpenAI's and Deepgram's.
 
-A flush asks for the final results of the audio so far, and audio may follow it at once. No speech SDK can do that, but
-all can end their input. So a flush ends the input of one session, and the next audio begins another, whose `start_ts`
-is the seconds of audio so far: times run on.
+A flush asks for the final results of the audio so far, and more audio may follow at once. Speech SDKs have no such
+request, but all can end their input. So a flush ends the input of one session, and the next audio begins another one.
+Its `start_ts` is the duration of the audio so far, so that times continue.
 
-    waiting --audio--> session --flush--> flushing --its results are all sent--> waiting
-       ^                  |                   |
-       |                  +--end, close, refusal, drain, time limit--> the connection's close frame
-       +-----------------------------------------------------------------+
+    waiting --audio--> session --flush--> flushing --all its results are sent--> waiting
+                          |                   |
+                          +-------------------+--end, close, refusal, drain, time limit--> the connection's close frame
 
-No session runs while a client waits, so none is taken up. While a session is flushed, nothing but the client's close
-matters: `ReadAhead` looks for it, keeps what comes before it, and stops reading once that is a lot.
+While a client is in the state `waiting`, no session runs, so no slot is used. While a session is flushed, only a
+disconnect matters: `ReadAhead` watches for it, keeps the messages before it, and stops reading once these are many.
 
-Limits see one stream: its longest duration counts from the first audio, over all sessions and the waits between them. A
-flush may come in the middle of a sample, whose first bytes then go to both sessions: the next begins on a whole one.
+For limits, all sessions are one stream: its duration counts from the first audio on, including the waits. A flush may
+come in the middle of a sample. The first bytes of that sample then go to both sessions, so that the next session begins
+with a whole sample.
 """
 
 from __future__ import annotations
@@ -36,35 +36,34 @@ if TYPE_CHECKING:
     from speechbridge.server.session import Sessions
     from speechbridge.server.totals import Totals
 
-FLUSH = "FLUSH"  # from `receive`, as EOS is: finish what came before
+FLUSH = "FLUSH"  # a message that `receive` returns, like EOS: give the final results of the audio so far
 
-KEPT_BYTES = 2**20  # of messages that are read ahead; one more may be as large as a message may be
+KEPT_BYTES = 2**20  # of messages that are read ahead, before the last one of them
 KEPT_MESSAGES = 512  # likewise: ten seconds in chunks of 20 ms
 
-
-LARGEST = 80  # bytes of a sample of all channels: ten of eight bytes
-LEAST = 0.001  # seconds; 0 would be no limit
-ANSWERED = (CloseCode.NORMAL, CloseCode.SHUTTING_DOWN, CloseCode.TOO_LONG)  # what came before was answered
+LARGEST = 80  # bytes of one sample of all channels, at most: ten channels of eight bytes
+LEAST = 0.001  # seconds, because 0 would mean no limit
+ANSWERED = (CloseCode.NORMAL, CloseCode.SHUTTING_DOWN, CloseCode.TOO_LONG)  # then all earlier audio was answered
 
 
 class FlushableConnection(ClientConnection, Protocol):
-    """A client whose protocol has a flush. `receive` returns audio, FLUSH, EOS or None; an empty message is no audio.
+    """A client whose protocol has a flush. `receive` returns audio, FLUSH, EOS or None; empty messages are ignored.
 
     `receive` is not called while a session is flushed.
     """
 
     def request(self, start_ts: float) -> StreamRequest:
-        """Return what the audio that begins now is, and what is asked of it. Only samples can be flushed."""
+        """Return the request for the session that begins now. Only samples can be flushed."""
 
     async def flushed(self) -> None:
-        """Be told that all results of what was flushed were sent. Also where there was nothing to flush."""
+        """Handle the end of a flush: all its results were sent. Also called if there was nothing to flush."""
 
     async def left(self) -> None:
         """Return once the client has left. Cancellation: no message is lost."""
 
 
 class ReadAhead:
-    """Reads from a connection, and may look for its end before the messages are taken."""
+    """Reads from a connection, and can watch for its end before its messages are taken."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -76,16 +75,19 @@ class ReadAhead:
         if not self._kept:
             self._keep(await self._connection.receive())
         message = self._kept[0]
-        if message is not None:  # there is nothing to receive after that
+        if message is not None:  # None stays: nothing can be received after it
             self._kept.popleft()
             self._bytes -= len(message)
         return message
 
     async def left(self) -> None:
-        """Return once the client has left; wait for ever once much has come instead. Cancellation: nothing is lost."""
+        """Return once the client has left. If it sends too much instead, wait until cancelled.
+
+        Cancellation: no message is lost.
+        """
         while not self._kept or self._kept[-1] is not None:
             if self._bytes >= KEPT_BYTES or len(self._kept) >= KEPT_MESSAGES:
-                await asyncio.Event().wait()  # until it is cancelled
+                await asyncio.Event().wait()
             self._keep(await self._connection.receive())
 
     def _keep(self, message: bytes | str | None) -> None:
@@ -94,12 +96,12 @@ class ReadAhead:
 
 
 class _Part:
-    """The connection as one of its sessions sees it: from its first audio to a flush, or to the end."""
+    """The part of a connection that is one session: from the first audio to a flush, or to the end."""
 
     def __init__(self, connection: FlushableConnection, first: bytes) -> None:
         self._connection = connection
         self._first: bytes | None = first
-        self._last = b""  # of the audio: a sample of all channels at most
+        self._last = b""  # the last bytes of the audio: at most one sample of all channels
         self.size = 0  # bytes of audio
         self.flushed = False
         self.is_last = False  # the client has ended its input, or left
@@ -125,7 +127,7 @@ class _Part:
         await self._connection.send(text)
 
     def rest(self, frame: int) -> bytes:
-        """Return the bytes after the last whole sample: the next audio goes on in the middle of it."""
+        """Return the bytes after the last whole sample: the beginning of a sample that the next audio continues."""
         count = self.size % frame
         return self._last[-count:] if count else b""
 
@@ -140,9 +142,9 @@ async def run_successively(
     connection: FlushableConnection,
     ended: Callable[[Totals], object] = lambda _totals: None,
 ) -> Close:
-    """Run the sessions of one connection until it ends; return how to close it. `ended` gets what each has done.
+    """Run the sessions of one connection until it ends; return its close frame. `ended` gets each session's totals.
 
-    The longest duration of a stream holds for all sessions together, from the first audio on.
+    The limit of a stream's duration applies to all sessions together, from the first audio on.
 
     Cancellation: the upstream is aborted, and the connection stays open.
     """
@@ -171,7 +173,7 @@ async def run_successively(
 
 
 async def _next(sessions: Sessions, connection: FlushableConnection, seconds: float | None) -> bytes | str | Close:
-    """Return the first audio of a session, a flush of nothing, or how the connection ends without another session."""
+    """Return the first audio of a session, a FLUSH without audio, or the close frame if there is no other session."""
     while True:
         receiving = asyncio.ensure_future(connection.receive())
         draining = asyncio.ensure_future(sessions.began_draining.wait())
@@ -190,7 +192,7 @@ async def _next(sessions: Sessions, connection: FlushableConnection, seconds: fl
 
 
 def bytes_per_second(content_type: ContentType) -> int | None:
-    """Return how many bytes a second of samples has; None for a container."""
+    """Return the bytes in one second of samples; None for a container."""
     if content_type.format is None:
         return None
     return FORMATS[content_type.format][1] * (content_type.rate or 0) * (content_type.channels or 0)

@@ -1,4 +1,4 @@
-"""What sessions have done, added up. The log, the metrics and tests read it. Pure."""
+"""The totals of sessions, for the log, the metrics and tests. Pure."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What sessions have done, added up. Seconds are counted for raw 16-bit audio only; for other kinds they are 0."""
+    """The totals of one session or several. Seconds are counted for raw 16-bit audio only; otherwise they are 0."""
 
     received_bytes: int = 0
     received: float = 0.0  # seconds of audio that clients sent before they ended their input
-    given: float = 0.0  # of these, given to the SDK; each second counts once
-    replayed: float = 0.0  # given again, after an upstream connection broke
-    lost: float = 0.0  # not given when the session ended; or evicted, and then needed again
+    given: float = 0.0  # of these, seconds given to the SDK; each counts once
+    replayed: float = 0.0  # seconds given again after an upstream connection broke
+    lost: float = 0.0  # seconds not given before the session ended, or evicted before they had to be replayed
     reconnects: int = 0
     breaks: int = 0
     partials: int = 0
     finals: int = 0
-    others: int = 0  # responses that are neither; other SDKs have formats of their own
+    others: int = 0  # responses that are neither partials nor finals: other SDKs have their own formats
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
@@ -47,9 +47,9 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStatistics:
-    """All sessions at one moment, including those that have ended."""
+    """A snapshot of all sessions, including those that have ended."""
 
     alive: int
     ended: Mapping[Outcome, int]
     totals: Totals
-    bridges: tuple[Statistics, ...]  # of the sessions that are alive
+    bridges: tuple[Statistics, ...]  # of the running sessions

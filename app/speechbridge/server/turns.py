@@ -1,7 +1,8 @@
-"""What keeps many connections from taking what one of them could not: turns, and a bound. Pure, but for the loop.
+"""Keeps many connections together from blocking the service: turns, and a limit of their number. Needs only the loop.
 
-Each connection is parsed in slices. But 1,500 connections whose requests arrive at one moment are 1,500 slices, and a
-request costs half a millisecond: nobody else was served for 0.9 s. So they take turns, one slice in a turn of the loop.
+Each connection's data is parsed in slices. But if 1,500 connections send their requests at the same moment, there are
+1,500 slices, and a request takes half a millisecond: nobody else was served for 0.9 s. So connections take turns: one
+slice in each iteration of the event loop.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_UNADMITTED = 512  # connections, and as many as may be admitted, which may all come at one moment
+MOST_UNADMITTED = 512  # connections, in addition to the limit of admitted ones, which may all connect at one moment
 
 
 class Turns:
-    """Calls what waits, in order, one in each turn of the event loop."""
+    """Calls waiting functions in order, one in each iteration of the event loop."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], object]] = deque()
 
     def take(self, call: Callable[[], object]) -> None:
-        """Have this called in its turn."""
+        """Have a function called in its turn."""
         self._waiting.append(call)
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._next)
@@ -39,14 +40,14 @@ class Connection(Protocol):
     """A connection that can be dropped."""
 
     def drop(self) -> None:
-        """End it at once."""
+        """Close it at once."""
 
 
 class Unadmitted:
-    """The connections that no limit of a key or an address counts: HTTP, and WebSockets that are being closed.
+    """The connections that count towards no key and no address: HTTP, and WebSockets that are being closed.
 
-    Each costs a descriptor and some memory, and anybody may open them. At most `most` stay: one more, and the oldest is
-    dropped.
+    Each takes a file descriptor and some memory, and anybody may open them. There may be `most` of them: if another one
+    is added, the oldest is dropped.
     """
 
     def __init__(self, most: int) -> None:
@@ -54,7 +55,7 @@ class Unadmitted:
         self._connections: dict[Connection, None] = {}
 
     def add(self, connection: Connection) -> None:
-        """Add a connection as the newest, also if it is known already."""
+        """Add a connection as the newest, even if it is known already."""
         self._connections.pop(connection, None)
         self._connections[connection] = None
         if len(self._connections) > self._most:

@@ -9,7 +9,7 @@ from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.server.totals import Outcome
 from syncbridge import Closed, Early, Overloaded, Stuck, WrongStart
 
-logger = logging.getLogger("speechbridge.server.session")  # its lines, for those who filter by name
+logger = logging.getLogger("speechbridge.server.session")  # its logger, for users who filter by name
 
 Verdict = tuple[Outcome, Close]
 
@@ -24,13 +24,13 @@ TOO_LONG: Verdict = (
 
 
 def verdict_of(error: Exception, total: int) -> Verdict:
-    """Return what an exception that ended a stream means, and log those that need a look. There are `total` slots."""
+    """Return the verdict for an exception that ended a stream; log it if it is unexpected. There are `total` slots."""
     match error:
-        case Closed():  # we cancelled the bridge: the session's verdict says why, or its client left and time was up
+        case Closed():  # we cancelled the bridge: the session has a verdict already, or its client left and time was up
             return "left", Close(CloseCode.INTERNAL, "the stream was cut")
         case UpstreamClosed():
             return "upstream", error.close.for_client()
-        case Early() | Stuck():  # its text is ours: there is no secret in it
+        case Early() | Stuck():  # the text is our own, so it holds no secret
             logger.warning("the speech SDK ended early: %s", error)
             return "upstream", Close(CloseCode.INTERNAL, f"the speech SDK ended early: {error}").for_client()
         case WrongStart():  # likewise
@@ -39,6 +39,6 @@ def verdict_of(error: Exception, total: int) -> Verdict:
         case Overloaded():
             text = f"all {total} streams are in use: try again when one has ended"
             return "refused", Close(CloseCode.TOO_MANY, text)
-    # The SDK may raise anything. The text may hold secrets, so the client is told the type only.
+    # The SDK may raise anything. The text may hold secrets, so the client gets only the type.
     logger.error("the speech SDK failed", exc_info=error)
     return "failed", Close(CloseCode.INTERNAL, f"the speech SDK failed: {type(error).__name__}")

@@ -1,12 +1,12 @@
 """uvicorn's protocol for WebSocket, corrected, and its server with three hooks. Its protocol for HTTP is in `http.py`.
 
-uvicorn parses at once all that it has read: 40,000 tiny frames take half a second, in which nobody else is served. And
-it goes on parsing after it has closed. Here everything is parsed in slices, one in a turn of the event loop; frames are
-counted before they are parsed; and after our close nothing is parsed any more.
+uvicorn parses all data at once that it has read: 40,000 tiny frames take half a second, in which nobody else is served.
+And it goes on parsing after it has closed the connection. Here data is parsed in slices, one in each iteration of the
+event loop; frames are counted before they are parsed; and after our close nothing is parsed any more.
 
-Everything of uvicorn and websockets that is private or undocumented, and that we use or override, is used in these two
-files only. `tests/server/test_websocket_canary.py` keeps a hash of the code behind each name, and fails when a release
-changes it: read what is said here about that name again, and then the release's code.
+All private or undocumented names of uvicorn and websockets that we use or override are used in these two files only.
+`tests/server/test_websocket_canary.py` keeps a hash of the code behind each name, and fails when a release changes it.
+Then compare the new release's code with this list and the code that uses the name.
 
     uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol
         overridden   __init__, data_received, handle_cont, handle_ping, send_receive_event_to_app, receive,
@@ -56,26 +56,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "NotStarted", "UvicornServer", "WebSocketProtocol"]
 
-SLICE_FRAMES = 16  # parsed in one turn of the loop: about 0.3 ms
+SLICE_FRAMES = 16  # parsed in one iteration of the loop: about 0.3 ms
 
-FRAGMENTS = 2048  # a message
+FRAGMENTS = 2048  # that a message may have
 
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 CLOSE_SECONDS = 5.0  # for a client to answer our close frame
-DISCARDED_BYTES = 2**24  # after our close. A client's and our own buffers hold less, so what is in flight is less
-DISCARDED_FRAMES = 4096  # after our close, among which the client's own close frame is looked for
+DISCARDED_BYTES = 2**24  # limit after our close. Data in flight is less: the client's buffers and ours hold less
+DISCARDED_FRAMES = 4096  # searched after our close for the client's close frame, at most
 
-TICK_SECONDS = 0.1  # in which uvicorn notices a signal
+TICK_SECONDS = 0.1  # within which a signal is noticed
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One client's WebSocket. Once it has ended, `closed` is told the close code that counts, and `over` is called."""
+    """One client's WebSocket. Once it has ended, `closed` is called with its close code, and `over` is called."""
 
-    queue: Inbox[ASGIReceiveEvent]  # type: ignore[assignment] # as much of a queue as is used here
-    heard_at = 0.0  # the loop's time
-    _unparsed = b""  # read, and not parsed from `_parsed` on
+    queue: Inbox[ASGIReceiveEvent]  # type: ignore[assignment] # it has the methods that are used here
+    received_at = 0.0  # when data was received last, in the loop's time
+    _unparsed = b""  # data that was read; the part from `_parsed` on is not parsed yet
     _parsed = 0
-    _has_turn = False  # the next slice is parsed in its turn
+    _has_turn = False  # the next slice waits for its turn
     _is_reading = True
     _discarded = _discarded_frames = 0
 
@@ -101,22 +101,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
         async def answering(scope: Any, receive: Any, send: Any) -> None:
             await app(scope, receive, send)
-            if self.initial_response is not None:  # refused by a response: the inherited code logs that there is none
+            if self.initial_response is not None:  # refused by a response; the inherited code would log that as missing
                 self.handshake_complete = True
 
         self.app = answering
         await super().run_asgi()
-        self.app = app  # or the two would keep each other, until the garbage collector finds them
+        self.app = app  # otherwise protocol and closure reference each other until the garbage collector finds them
         if not self.transport.is_closing():
             self._unadmitted.add(self)
-        self._go_on()  # the client's close frame may be in what was not parsed
+        self._go_on()  # the unparsed data may hold the client's close frame
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = self.loop.time()
+        self.received_at = self.loop.time()
         if not self.handshake_initiated:
             super().data_received(data)
             if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.close_sent:
-                # Not a request, or a bad one. The inherited code sends no response; websockets < 16 may have none.
+                # Not a valid request. The inherited code sends no response, and websockets < 16 may not have one.
                 self.handshake_complete = self.close_sent = True
                 self.transport.write(b"".join(self.conn.data_to_send()) or BAD_REQUEST)
                 self.transport.close()
@@ -127,7 +127,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._parse_slice()
 
     def _parse_slice(self) -> None:
-        """Parse a few frames. The rest waits for its turn, so that others have theirs."""
+        """Parse a few frames. The rest waits for its turn, so that other connections are served."""
         self._has_turn = False
         if self.close_sent:
             self._discard()
@@ -139,7 +139,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if walk.began and walk.opcode < CLOSE:
                 verdict = meter.measure(walk)
             if verdict is None and (walk.is_idle or meter.limit is not None):
-                verdict = meter.count(walk, self.heard_at)
+                verdict = meter.count(walk, self.received_at)
             if verdict is not None:
                 break
             end = after
@@ -152,7 +152,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Parse on in our turn, or read on, or do neither while the application has messages to take."""
+        """Schedule the next slice, or resume reading; do neither while the application has messages to take."""
         takes = self.close_sent or not self.read_paused
         if takes and self._is_reading and not self._unparsed:  # as after most messages
             return
@@ -168,18 +168,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             (self.transport.resume_reading if reads else self.transport.pause_reading)()
 
     def _cut_off(self, verdict: Close) -> None:
-        """Read no more from a client that exceeds a limit. Its application is told, and may still send and close."""
-        if self.meter.verdict is None:  # no limit of its own: it breaks a rule that holds for everybody
+        """Read no more from a client that exceeds a limit. Its application sees a disconnect, and may still send."""
+        if self.meter.verdict is None:  # not its own limit, but a rule for all clients
             self._fail(verdict.code, verdict.reason)
             return
         self.read_paused = True
         self.queue.put_nowait({"type": "websocket.disconnect", "code": verdict.code, "reason": verdict.reason})
 
     def _discard(self) -> None:
-        """Throw away what comes after our close, up to the client's close frame. Drop a client that sends on and on.
+        """Discard data after our close, up to the client's close frame. Drop a client that keeps sending.
 
-        To close at once would be wrong: bytes that are not read then reset the connection, and the client may never
-        read our close frame.
+        To close at once would be wrong: unread bytes reset the connection, and the client may never read our close
+        frame.
         """
         data, end = self._unparsed, self._parsed
         self._discarded += len(data) - end
@@ -195,10 +195,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._go_on()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message over. Go on reading if it was waited for; the inherited code stops and starts at each one."""
+        """Queue a message. Keep reading if the application waits for it; the inherited code pauses at each message."""
         data = b"".join(self.frames)
         self.frames = []
-        if self.close_sent:  # the application has closed, and takes no more
+        if self.close_sent:  # the application has closed, and takes no more messages
             return
         if not self.queue.is_awaited:
             self.read_paused = True
@@ -217,16 +217,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return self.queue.get()
 
     def keepalive_timeout(self) -> None:
-        """Drop a client that did not answer a ping and from which nothing at all has come since.
+        """Drop a client that did not answer a ping, if no other data has arrived from it since.
 
-        If a client sends faster than its audio is taken, its pong waits behind that audio, in its buffers or in ours.
+        If a client sends audio faster than it is taken, its pong waits behind that audio, in its buffers or in ours.
         """
         patience = self.ping_timeout or 0.0
-        if self.read_paused or self.loop.time() - self.heard_at < patience:
+        if self.read_paused or self.loop.time() - self.received_at < patience:
             self.pong_timer = self.loop.call_later(patience, self.keepalive_timeout)
             return
         super().keepalive_timeout()
-        # What the client did not read is still in the transport's buffer; the inherited close waits until it drains.
+        # Data that the client did not read is still in the transport's buffer, and the inherited close waits for that.
         self.transport.abort()
 
     def drop(self) -> None:
@@ -234,7 +234,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     def handle_ping(self) -> None:
-        """Answer a ping, but not of a client that does not read: the answers would pile up."""
+        """Answer a ping, unless the client does not read: then the answers would fill the memory."""
         if self.writable.is_set() or self.conn.close_rcvd is not None:
             super().handle_ping()
         else:
@@ -247,14 +247,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._fail(CloseCode.TOO_BIG, "too many fragments")
 
     def _fail(self, code: int, reason: str) -> None:
-        """Close the connection of a client that breaks a rule, as uvicorn does for the rules that it knows."""
+        """Close the connection of a client that breaks a rule, in the same way as uvicorn does for its own rules."""
         self.conn.fail(code, reason)
         self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
-        """Tell a client that it broke the protocol, and wait for its close; the inherited code closes at once."""
+        """Send a close frame for a protocol error, and wait for the client's; the inherited code closes at once."""
         close = self.conn.close_sent
-        if close is None:  # before the application has accepted: there is no WebSocket to close yet
+        if close is None:  # the application has not accepted yet, so there is no WebSocket to close
             self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL})
             self.transport.abort()
             return
@@ -277,7 +277,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class NotStarted(Exception):
-    """uvicorn could not start: `in_lifespan` tells whether the application or the listening socket was at fault."""
+    """uvicorn could not start: because of the application if `in_lifespan`, otherwise of the listening socket."""
 
     def __init__(self, *, in_lifespan: bool) -> None:
         super().__init__("uvicorn could not start")
@@ -285,11 +285,11 @@ class NotStarted(Exception):
 
 
 class UvicornServer(uvicorn.Server):
-    """uvicorn's server with hooks at three moments of its life.
+    """uvicorn's server with three hooks.
 
     `started` is called with the listening sockets. `drain` is awaited before any connection is closed; uvicorn's own
-    shutdown closes every WebSocket with 1012 first, and asks the application later. `signalled` is called at a signal
-    to end; without it, the server takes no signals.
+    shutdown first closes every WebSocket with 1012, and notifies the application later. `signalled` is called at a
+    signal to end; without it, the server handles no signals.
     """
 
     def __init__(
@@ -336,7 +336,7 @@ class UvicornServer(uvicorn.Server):
             protocol.data_received(head)
 
     async def main_loop(self) -> None:
-        """Serve until it is to end. The inherited method looks every tenth of a second; this one is woken, too."""
+        """Serve until `end`. The inherited method checks every 0.1 s whether to end; `end` also wakes this one."""
         ticks = 0
         while not await self.on_tick(ticks):
             ticks += 1
@@ -344,7 +344,7 @@ class UvicornServer(uvicorn.Server):
                 await asyncio.wait_for(self._is_to_end.wait(), TICK_SECONDS)
 
     def end(self) -> None:
-        """Begin to end. Idempotent; not from another thread."""
+        """Begin to end. Idempotent, not thread-safe."""
         self.should_exit = True
         self._is_to_end.set()
 
@@ -352,11 +352,11 @@ class UvicornServer(uvicorn.Server):
         await self._drain()
         for connection in list(self.connections):
             if isinstance(connection, WebSocketProtocol) and not connection.writable.is_set():
-                connection.transport.abort()  # its client does not read: uvicorn would wait for it
+                connection.transport.abort()  # its client does not read, and uvicorn would wait for it
         await super().shutdown(sockets)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 # a signal handler's form
-        """Begin to end. The inherited method raises the signal again at the end; being told to end is no failure."""
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 # a signal handler's signature
+        """Begin to end. Unlike the inherited method, do not raise the signal again later: the exit status is 0."""
         self.force_exit = self.should_exit and sig == signal.SIGINT  # a second Ctrl-C
         self.should_exit = True
         if self._on_signal is not None:
@@ -364,7 +364,7 @@ class UvicornServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals, SIGHUP too: a terminal that is closed ends the service as SIGTERM does. Not under nohup."""
+        """Handle signals, including SIGHUP, unless that is ignored (nohup): a closed terminal ends the service, too."""
         if self._on_signal is None:
             yield
             return

@@ -1,7 +1,7 @@
-"""The settings, read from the environment. The only import of pydantic-settings.
+"""The settings, read from the environment. pydantic-settings is imported here only.
 
-`Settings` is all groups in one: it reads the SPEECHBRIDGE_ variables, and each room takes it as its own group, and so
-sees no other setting.
+`Settings` reads all SPEECHBRIDGE_ variables, and is a subclass of every group. Each part of the program takes it as the
+type of its own group, and so sees no other settings.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ SHOWN = 40  # characters of a wrong value that an error shows
 
 
 class WrongSetting(Exception):
-    """A setting has a value that is not allowed. Its text names the setting and what is allowed."""
+    """A setting has a value that is not allowed. The text names the setting, and says what is allowed."""
 
 
 GROUPS: tuple[type[Group], ...] = (
@@ -100,13 +100,13 @@ class Settings(
     ClientSettings,
     BaseSettings,
 ):
-    """All settings. Each is read from SPEECHBRIDGE_ and its name in capitals."""
+    """All settings. Each is read from the variable SPEECHBRIDGE_NAME, its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
 
     @classmethod
     def read(cls, **overrides: object) -> Settings:
-        """Read the environment; what is given here and is not None comes before it. Raises WrongSetting."""
+        """Read the environment. An override that is not None takes precedence. Raises WrongSetting."""
         try:
             settings = cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # checked there
         except ValidationError as error:
@@ -115,17 +115,17 @@ class Settings(
 
     @classmethod
     def examine(cls) -> tuple[Settings, list[str]]:
-        """Read the environment as far as it is right. Return the settings, and what is wrong, a sentence each.
+        """Read the environment, and replace wrong settings by their defaults.
 
-        What is wrong is at its default.
+        Returns the settings, and a sentence about each wrong one.
         """
-        troubles: list[str] = []
+        problems: list[str] = []
         defaults: dict[str, Any] = {}
         try:
             settings = cls(**defaults)
         except ValidationError as error:
             for wrong in error.errors(include_url=False):
-                troubles.append(_explained(wrong))
+                problems.append(_explained(wrong))
                 place = str(wrong["loc"][0])
                 defaults[place] = _field(place).default
             settings = cls(**defaults)
@@ -133,8 +133,8 @@ class Settings(
             try:
                 settings = read_file(settings)
             except WrongSetting as error:
-                troubles.append(str(error))
-        return settings, troubles
+                problems.append(str(error))
+        return settings, problems
 
     @model_validator(mode="before")
     @classmethod
@@ -142,17 +142,17 @@ class Settings(
         return {name: value for name, value in values.items() if not _is_misplaced_address(name, value)}
 
     def for_this_machine(self) -> Settings:
-        """Return these settings for a service that only this machine reaches: on a free port, without keys."""
+        """Return these settings for a service that only this machine can reach: on a free port, without API keys."""
         return self.model_copy(
             update={"host": "127.0.0.1", "port": 0, "published_on": "", "api_keys": SecretStr("")},
         )
 
 
-# ---- what is said about them -----------------------------------------------------------------------------------------
+# ---- descriptions and errors -----------------------------------------------------------------------------------------
 
 
 def describe() -> list[tuple[str, str, str]]:
-    """List every setting: its variable, its default, what it is."""
+    """List every setting: its variable, its default, its description."""
     fields = {name: field for group in GROUPS for name, field in group.model_fields.items()}
     return [
         (PREFIX + name.upper(), "" if field.default is None else str(field.default), field.description or "")
@@ -161,7 +161,7 @@ def describe() -> list[tuple[str, str, str]]:
 
 
 def environment_warnings() -> list[str]:
-    """Say what is odd about the environment, in a sentence each. For the log, when the service starts."""
+    """Return a warning for each suspicious variable in the environment, for the log when the service starts."""
     names = [name for name, _, _ in describe()]
     ours = {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)}
     addresses = [
@@ -170,27 +170,27 @@ def environment_warnings() -> list[str]:
     warnings = [
         f"{name} is not a setting: is {meant} meant?"
         for name, value in ours.items()
-        if name not in names and not re.match(r"(tcp|udp|sctp)://", value)  # Kubernetes' doing, for another service
+        if name not in names and not re.match(r"(tcp|udp|sctp)://", value)  # set by Kubernetes, for another service
         for meant in difflib.get_close_matches(name, names, 1, 0.9)
     ]
     if addresses:
-        why = "an address stands where a number belongs (Kubernetes sets such variables for a service of this name)"
-        warnings.append(f"ignored, as {why}: {', '.join(addresses)}")
+        why = "the value is an address, not a number (Kubernetes sets such variables for a service of this name)"
+        warnings.append(f"ignored, because {why}: {', '.join(addresses)}")
     return warnings
 
 
 def _is_misplaced_address(name: str, value: object) -> bool:
-    """Tell whether a value is an address, such as tcp://10.96.12.7:8000, where a number belongs."""
+    """Tell whether the value of a numeric setting is an address, such as tcp://10.96.12.7:8000."""
     field = Settings.model_fields.get(name)
     is_number = field is not None and field.annotation in (int, float)
     return is_number and isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]*://", value) is not None
 
 
 def _explained(wrong: ErrorDetails) -> str:
-    """Say in our words which setting is wrong, and what is allowed."""
+    """Turn an error of pydantic into a sentence that names the setting and says what is allowed."""
     place = str(wrong["loc"][0])
     name = place if place.isupper() else PREFIX + place.upper()
-    if wrong["type"] == "value_error":  # raised by one of the functions above
+    if wrong["type"] == "value_error":  # raised by a validator of ours, in `groups`
         return f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
     field = _field(place)
     if wrong["type"] == "string_unicode":
@@ -202,14 +202,14 @@ def _explained(wrong: ErrorDetails) -> str:
 
 
 def _field(place: str) -> FieldInfo:
-    """Return the setting that pydantic names so: by its name, or by one of its variables."""
+    """Return the setting at pydantic's location of an error, which is the setting's name or one of its variables."""
     if place in Settings.model_fields:
         return Settings.model_fields[place]
     return Settings.model_fields[place.removeprefix(PREFIX).lower()]
 
 
 def _allowed(field: FieldInfo) -> str:
-    """Say which values a setting may have; "" where only its description can tell."""
+    """Return which values a setting may have, as text; "" if only its description says that."""
     if get_origin(field.annotation) is Literal:
         return f"one of {', '.join(get_args(field.annotation))}"
     if field.annotation not in (int, float):

@@ -1,4 +1,4 @@
-"""The settings of what the processes of one service share."""
+"""Settings of what the processes of one service share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClusterSettings(Group):
     redis_prefix: str = Field(
         "speechbridge",
         pattern=r"^[\w.-]{1,64}$",
-        description="what the names of all keys in Redis begin with; each service of its own needs one of its own",
+        description="prefix of all keys in Redis; services that use the same Redis need different ones",
     )
     account_streams: int = Field(
         0,
@@ -37,10 +37,10 @@ class ClusterSettings(Group):
         " one more is refused with 4029, or waits in the queue; 0: no limit",
     )
     readers: int = Field(
-        1000, ge=0, le=100_000, description="readers at once of what one client shares, at each process"
+        1000, ge=0, le=100_000, description="readers at once of one shared transcript, over all processes"
     )
     share_seconds: float = Field(
-        3600.0, gt=0, le=86_400, description="how long what a client shared may be read after its stream has ended"
+        3600.0, gt=0, le=86_400, description="how long a shared transcript can be read after its stream has ended"
     )
     queue_seconds: float = Field(
         300.0, gt=0, le=86_400, description="how long a client that connected with queue=true may wait in the queue"

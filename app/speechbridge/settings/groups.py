@@ -1,7 +1,7 @@
-"""The settings, in one group for each room.
+"""The settings, in one group for each part of the program.
 
-A group is a frozen model that knows nothing of the environment: tests make one with the values that they need. Groups
-that share a setting share a base.
+A group is a frozen model that does not read the environment: tests make one with the values that they need. Groups that
+have a setting in common inherit it from the same base class.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 REVAI_CLOUD = "wss://api.rev.ai"
-REVAI_LANGUAGES = ("en", "fr", "de", "it", "ja", "ko", "cmn", "pt", "es")  # of its streams; the first is the usual one
-ENGINES = ("auto", "embedded", "revai", "google", "riva")  # those with names of their own
+REVAI_LANGUAGES = ("en", "fr", "de", "it", "ja", "ko", "cmn", "pt", "es")  # for streaming; the first is the default
+ENGINES = ("auto", "embedded", "revai", "google", "riva")
 
 
 def split(text: str) -> list[str]:
@@ -61,7 +61,7 @@ def _engine(name: str) -> str:
 
 def _fallback(name: str) -> str:
     if name == "auto":
-        raise ValueError("name the engine: auto would be SPEECHBRIDGE_ENGINE's own choice")
+        raise ValueError("name the engine: auto would select the same one as SPEECHBRIDGE_ENGINE")
     return name and _engine(name)
 
 
@@ -76,7 +76,7 @@ WebSocketUrl = Annotated[str, AfterValidator(_websocket_url)]
 
 
 class Group(BaseModel):
-    """Settings of one room."""
+    """Settings of one part of the program."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -89,7 +89,9 @@ class ReachSettings(Group):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     published_on: str = Field(
-        "", description="address on which a container engine or a proxy publishes this service, if it is not the host"
+        "",
+        description="address on which a container engine or a proxy publishes this service, if it is not"
+        " SPEECHBRIDGE_HOST",
     )
 
     @property
@@ -110,7 +112,7 @@ class MessageSettings(Group):
 
 
 class CapacitySettings(Group):
-    """How much the service as a whole takes."""
+    """How many streams and connections the service accepts in total."""
 
     max_sessions: int = Field(
         200,
@@ -127,7 +129,7 @@ class CapacitySettings(Group):
 
     @property
     def most_connections(self) -> int:
-        """How many connections there may be at once."""
+        """The limit of connections at once."""
         return self.max_connections or 2 * self.max_sessions
 
 
@@ -149,7 +151,7 @@ class FilesSettings(Group):
 
 
 class ListenSettings(ReachSettings, MessageSettings):
-    """Where the server listens, and what it takes from a connection."""
+    """Where the server listens, and what it accepts from a connection."""
 
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
@@ -188,7 +190,7 @@ class AccessSettings(ReachSettings, CapacitySettings, LimitSettings):
         description="API keys that may connect: comma-separated lines that `speechbridge key NAME` prints; empty: no"
         " key is needed",
     )
-    api_keys_file: Path | None = Field(None, description="file with more such lines; an empty file adds none")
+    api_keys_file: Path | None = Field(None, description="file with more such lines; an empty file adds no key")
     origins: Annotated[str, AfterValidator(_origins)] = Field(
         "",
         description="origins of web pages that may connect, comma-separated, for example https://example.org; this"
@@ -200,7 +202,7 @@ class AccessSettings(ReachSettings, CapacitySettings, LimitSettings):
     _lines_in_file: tuple[int, ...] = PrivateAttr(())
 
     def with_keys_of_file(self, keys: Sequence[tuple[int, str]]) -> Self:
-        """Put keys of the file, each with the number of its line, before those that are set."""
+        """Return a copy with the keys of the file, each given with its line number, before those of the setting."""
         copy = self.model_copy(
             update={"api_keys": SecretStr(",".join([*(key for _, key in keys), self.api_keys.get_secret_value()]))}
         )
@@ -208,7 +210,7 @@ class AccessSettings(ReachSettings, CapacitySettings, LimitSettings):
         return copy
 
     def place_of_key(self, index: int) -> str:
-        """Name the setting, and the line in it, of one of the keys: 0 is the first one."""
+        """Return where a key was set, as text: the setting and the line. The first key has the index 0."""
         if index < len(self._lines_in_file):
             return f"SPEECHBRIDGE_API_KEYS_FILE: line {self._lines_in_file[index]} of {self.api_keys_file}"
         return f"SPEECHBRIDGE_API_KEYS: line {index - len(self._lines_in_file) + 1}"
@@ -222,10 +224,14 @@ class SessionSettings(CapacitySettings):
         10.0,
         ge=0,
         le=600,
-        description="how long streams may finish after SIGTERM (after Ctrl-C 3 s at most), and after their client left",
+        description="how long a stream may take to finish after SIGTERM (after Ctrl-C at most 3 s), and after its"
+        " client has left",
     )
     resume_seconds: float = Field(
-        60.0, ge=0, le=3600, description="how long a client that connected with resume=true may be away"
+        60.0,
+        ge=0,
+        le=3600,
+        description="how long a client that connected with resume=true may take to reconnect",
     )
 
 
@@ -237,31 +243,32 @@ class LogSettings(Group):
 
 
 class UpstreamSettings(ConnectSettings, LogSettings):
-    """Which speech service is used, and how its connections are looked after."""
+    """Which speech service is used, and how its connections are managed."""
 
     engine: Annotated[str, AfterValidator(_engine)] = Field(
         "auto",
         description="speech service: embedded, revai, google, riva, or package.module:factory, which makes one; auto:"
-        " SPEECHBRIDGE_START, or Rev.ai with a token or an address, or SPEECHBRIDGE_RECOGNIZER_URL, or embedded",
+        " the first that is set of SPEECHBRIDGE_START, Rev.ai's token or address, and SPEECHBRIDGE_RECOGNIZER_URL, else"
+        " embedded",
     )
     fallback: Annotated[str, AfterValidator(_fallback)] = Field(
         "",
-        description="speech service that streams go on with while that of SPEECHBRIDGE_ENGINE fails for all of them:"
-        " embedded, say; empty: none",
+        description="speech service that takes over all streams while that of SPEECHBRIDGE_ENGINE fails for all of"
+        " them, for example embedded; empty: none",
     )
     revai_access_token: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("SPEECHBRIDGE_REVAI_ACCESS_TOKEN", "REVAI_ACCESS_TOKEN"),
-        description="access token for Rev.ai's cloud, which is then used; REVAI_ACCESS_TOKEN is read too",
+        description="access token for Rev.ai's cloud, which is used if this is set; REVAI_ACCESS_TOKEN is read, too",
     )
-    revai_access_token_file: Path | None = Field(
-        None, description="file that holds this token; an empty file holds none"
-    )
+    revai_access_token_file: Path | None = Field(None, description="file with this token; an empty file counts as none")
     revai_url: WebSocketUrl = Field(
         "", description="server to use instead of Rev.ai's cloud, for example ws://recognizer:8001"
     )
     recognizer_url: WebSocketUrl = Field(
-        "", description="a `python -m speechbridge.recognizer` that runs elsewhere; used when there is no token"
+        "",
+        description="address of a `python -m speechbridge.recognizer` that runs elsewhere; used if there is no Rev.ai"
+        " token",
     )
     start: str = Field(
         "", description="package.module:callable, a sync generator to use instead of Rev.ai's SDK; see docs/engines.md"
@@ -294,15 +301,15 @@ class UpstreamSettings(ConnectSettings, LogSettings):
     replay_pace: float = Field(
         0.0,
         ge=0,
-        description="speed at which audio is sent again to a new upstream connection, as a multiple of real time; 0: no"
+        description="speed at which audio is replayed to a new upstream connection, as a multiple of real time; 0: no"
         " limit",
     )
     stream_bytes: int = Field(
         3 * 2**20,
         ge=2**16,
         le=2**30,
-        description="most bytes of audio that a stream keeps, to send them again if an upstream connection breaks; a"
-        " minute of 16 kHz mono takes 1920000",
+        description="size of a stream's replay buffer, in bytes of audio; it is replayed if an upstream connection"
+        " breaks; a minute of 16 kHz mono takes 1920000",
     )
     model: Path | None = Field(
         None, description="folder of another speech model for the embedded recognizer; see docs/recognizer.md"
@@ -310,13 +317,14 @@ class UpstreamSettings(ConnectSettings, LogSettings):
     language: str = Field(
         "en",
         pattern=r"^[a-zA-Z]{2,3}(-\w+)*$",
-        description="language of that model, and at Google and Riva of streams that name none: en, de or es, say",
+        description="language of SPEECHBRIDGE_MODEL, and at Google and Riva of streams that name none; for example en,"
+        " de or es",
     )
     languages: str = Field(
         "",
         pattern=r"^\s*([a-zA-Z]{2,3}(-\w+)*\s*(,\s*|$))*$",
-        description="en,es,...: languages that the page offers to choose from, the usual one first; with Rev.ai's token"
-        " its nine",
+        description="languages that the page offers, comma-separated, the default first, for example en,es; empty: with"
+        " Rev.ai's token its nine languages, else none",
     )
     recognizer_threads: int = Field(
         0, ge=0, le=1024, description="decoding threads of the embedded recognizer; 0: one per core"
@@ -334,25 +342,25 @@ class UpstreamSettings(ConnectSettings, LogSettings):
 
     @property
     def offered_languages(self) -> tuple[str, ...]:
-        """The languages that a stream may ask for, the usual one first; empty where there is no choice."""
+        """The languages that a stream may select, the default first; empty if there is no choice."""
         if self.languages or self.start or self.upstream_url != REVAI_CLOUD:
             return tuple(split(self.languages))
         return REVAI_LANGUAGES
 
     @property
     def upstream_kind(self) -> Literal["revai", "recognizer"]:
-        """What that server is: Rev.ai's or one in its place, or a recognizer of ours that runs elsewhere."""
+        """The kind of that server: "revai" (or a replacement of it), or "recognizer", our own one elsewhere."""
         return "revai" if self.revai_url or self.revai_access_token.get_secret_value() else "recognizer"
 
 
 class RelaySettings(ConnectSettings, MessageSettings):
-    """Where /relay leads."""
+    """Which server /relay connects to."""
 
     relay_url: WebSocketUrl = Field("", description="server that /relay connects to, ws:// or wss://")
 
 
 class FlowSettings(MessageSettings, FilesSettings):
-    """What the flows of /ws need."""
+    """Settings of the flows of /ws."""
 
     proxy_url: WebSocketUrl = Field("", description="server that the proxy flow of /ws asks, ws:// or wss://")
     proxy_seconds: float = Field(10.0, gt=0, le=300, description="how long the proxy flow waits for an answer")
@@ -360,7 +368,7 @@ class FlowSettings(MessageSettings, FilesSettings):
 
 
 class TranscriptionSettings(FilesSettings):
-    """What the transcription of whole files needs."""
+    """Settings of the transcription of whole files."""
 
     max_upload_bytes: int = Field(
         25 * 2**20,
@@ -371,20 +379,19 @@ class TranscriptionSettings(FilesSettings):
 
 
 class ProcessorSettings(Group):
-    """What responses pass through."""
+    """The processors that responses pass through."""
 
     processors: str = Field(
         "", description="package.module:callable,...: functions that each response passes through, in this order"
     )
     processor_seconds: float = Field(1.0, gt=0, le=60, description="how long a processor may take per response")
     keywords: str = Field(
-        "", description="word,some words,...: what speechbridge.server.processors.keywords:Alerts looks for"
+        "",
+        description="words and phrases that speechbridge.server.processors.keywords:Alerts looks for, comma-separated",
     )
 
 
 class ClientSettings(Group):
-    """What our own commands use."""
+    """Settings of the client commands."""
 
-    key: SecretStr = Field(
-        SecretStr(""), description="API key that our own commands (transcribe, mic, send, doctor) use"
-    )
+    key: SecretStr = Field(SecretStr(""), description="API key that the commands transcribe, mic, send and doctor use")

@@ -21,7 +21,7 @@ class WorkerSettings(Group):
     """How many processes the service has, and where they run."""
 
     workers: Annotated[str, AfterValidator(_workers)] = Field(
-        "1", description="processes that serve on the port, a core each; auto: as many as there are cores"
+        "1", description="processes that serve on the port, one core each; auto: as many as there are cores"
     )
     private_redis: Literal["on", "off"] = Field(
         "on",
@@ -30,6 +30,6 @@ class WorkerSettings(Group):
     )
     pin: Literal["on", "off"] = Field(
         "on",
-        description="on: each worker keeps to a core of its own, where the platform can; off, for a speech SDK that"
-        " computes in threads of this process",
+        description="on: each worker is pinned to a core of its own, where the platform allows; off: for a speech SDK"
+        " that computes in threads of this process",
     )

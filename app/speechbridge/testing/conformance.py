@@ -72,7 +72,7 @@ def _subject(engine: Engine) -> Subject[str]:
 
     return Subject(
         connect=connect,
-        heard=_heard,
+        received=_received,
         again=again,
         settled=settled if settled_by else None,
         item=LOUD,
@@ -81,7 +81,7 @@ def _subject(engine: Engine) -> Subject[str]:
     )
 
 
-def _heard(response: str) -> int | None:
+def _received(response: str) -> int | None:
     message = parse_message(response)
     if not isinstance(message, Final):
         return None

@@ -1,4 +1,4 @@
-"""What a resumable stream has done so far, in numbers."""
+"""The counters of a resumable stream."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeStatistics:
-    """A resumable stream at one moment, in bytes and in attempts."""
+    """A snapshot of a resumable stream's counters. The first three count attempts, the others bytes."""
 
     attempts: int
-    connects: int  # attempts that had input to give, and so a connection
-    breaks: int  # attempts that did not end as they should
+    connects: int  # attempts that connected; with `lazy`, one without input does not
+    breaks: int  # attempts that failed, or whose end was not accepted
     given: int  # input given to attempts, each byte counted once
     settled: int
     replayed: int  # input given again
-    evicted: int  # input that was given, not settled, and could not be given again when its attempt broke
+    evicted: int  # input that was evicted unsettled, so that it was missing when its attempt broke
 
 
 @dataclass(slots=True)
 class Counts:
-    """The numbers while they grow. Written by the worker only, so plain integers are exact."""
+    """The counters themselves. Only the worker writes them, so plain integers are exact."""
 
     attempts: int = 0
     connects: int = 0
@@ -31,18 +31,18 @@ class Counts:
     evicted: int = 0
 
     def begin(self, position: int) -> None:
-        """Count an attempt that begins at a position. What lies between there and the settled input was evicted."""
+        """Count an attempt that begins at a position. Input between the settled position and there was evicted."""
         self.attempts += 1
         self.evicted += position - self.settled
         self.settled = position
 
     def end(self, begun: int, position: int) -> None:
-        """Count what an attempt was given: from where, and up to where."""
+        """Count the input that an attempt was given, from `begun` to `position`."""
         self.replayed += min(self.given, position) - begun
         self.given = max(self.given, position)
 
     def snapshot(self, position: int) -> ResumeStatistics:
-        """Return the numbers, where the attempt that runs was given input up to a position."""
+        """Return the counters. `position` is the one up to which the running attempt was given input."""
         return ResumeStatistics(
             attempts=self.attempts,
             connects=self.connects,

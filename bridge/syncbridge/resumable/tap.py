@@ -1,4 +1,4 @@
-"""The one place where the feed is pulled: one attempt pulls, the others wait for what it gets."""
+"""The one place where the feed is pulled: one attempt pulls, and the others wait for the chunk to reach the ring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Unlocked:
-    """A lock that is released for as long as a `with` lasts."""
+    """A context manager that releases a lock on entry, and acquires it again on exit."""
 
     def __init__(self, lock: threading.Lock) -> None:
         self._lock = lock
@@ -28,45 +28,45 @@ class _Unlocked:
 
 
 class Tap:
-    """The feed's end, shared by all attempts of a stream, and the ring of input that may be needed again."""
+    """The feed and the ring, shared by all attempts of a stream."""
 
     def __init__(self, feed: Iterator[bytes], rules: Resumption[Any]) -> None:
         self.ring = Ring(rules.unit)
-        self.lock = threading.Lock()  # guards the ring, and what attempts are given
+        self.lock = threading.Lock()  # guards the ring, and what attempts know of their input
         self._feed = feed
         self._rules = rules
-        self._judged = 0  # up to here the input was searched for speech
-        self._speech_end = 0  # and here the last speech in that ends
-        self.has_ended = False  # the feed, for good
+        self._judged = 0  # the position up to which the input was searched for speech
+        self._speech_end = 0  # the position where the last speech found ends
+        self.has_ended = False  # the feed has ended: there will be no more input
         self._pulling = False
-        self._current: LiveAttempt | None = None  # the attempt that counts
+        self._current: LiveAttempt | None = None  # the latest attempt; older ones are over
         self._unlocked = _Unlocked(self.lock)
         self._changed = threading.Condition(self.lock)
 
     def begin(self, attempt: LiveAttempt) -> None:
-        """Make this attempt the one that counts, and put it where the settled input ends."""
+        """Make this attempt the current one, and have it begin where the settled input ends."""
         with self.lock:
             attempt.begun = attempt.position = self.ring.start
             attempt.live_from = self.ring.end
             self._current = attempt
 
     def next(self, attempt: LiveAttempt) -> bytes | None:
-        """Return what comes next for an attempt, waiting for it; None when the attempt or the feed is over."""
+        """Wait for the next chunk for an attempt, and return it; None when the attempt or the feed is over."""
         with self.lock:
             attempt.watchdog.came_back()
             if not self._wait(attempt):
                 return None
             chunk = self.ring.read(attempt.position)
-            attempt.gets(chunk)
+            attempt.note_input(chunk)
             return chunk
 
     def wait(self, attempt: LiveAttempt) -> bool:
-        """Wait for input for an attempt; return whether there is any, or the attempt or the feed is over."""
+        """Wait for input for an attempt. Returns False if the attempt or the feed is over instead."""
         with self.lock:
             return self._wait(attempt)
 
     def _wait(self, attempt: LiveAttempt) -> bool:
-        """Do so with the lock held; it is released while waiting."""
+        """Do the same with the lock held; it is released while this waits."""
         while not attempt.is_over:
             if self.ring.end > attempt.position:
                 return True
@@ -82,7 +82,7 @@ class Tap:
         return False
 
     def _hold(self) -> float:
-        """Return for how many seconds nothing more may be taken, as there is no room and nothing may be evicted."""
+        """Return for how many seconds no more may be taken, because there is no room and nothing may be evicted yet."""
         if self.ring.end - self.ring.start <= self._rules.room or not self._holds_speech():
             return 0.0
         now = self._rules.timer.time()
@@ -107,10 +107,10 @@ class Tap:
             self.ring.append(chunk)
             excess = self.ring.end - self.ring.start - self._rules.room
             if excess > 0 and self._hold() == 0:
-                # Evict only input that the attempt that counts was given.
+                # Evict only input that the current attempt was given.
                 given = self._current.position if self._current else 0
                 self.ring.release(min(self.ring.start + excess, given))
-        if attempt is not self._current:  # an old one pulled, for which the current one may wait; otherwise nobody does
+        if attempt is not self._current:  # an old attempt pulled, and the current one may wait for its chunk
             self._changed.notify_all()
 
     def settle(self, position: int) -> None:
@@ -120,7 +120,7 @@ class Tap:
             self._changed.notify_all()
 
     def first_speech(self, attempt: LiveAttempt, position: int) -> float | None:
-        """Return when an attempt had all of the first piece with speech, from a position on; None if it had none.
+        """Return when an attempt had been given the first piece with speech at or after a position; None if none.
 
         With the lock held.
         """
@@ -128,11 +128,11 @@ class Tap:
             if begin >= attempt.position:
                 break
             if self._rules.speech(piece):
-                return attempt.had_at(begin + len(piece) - 1)  # the piece may begin earlier, and with silence
+                return attempt.had_at(begin + len(piece) - 1)  # its end counts: the piece may begin with silence
         return None
 
     def unsettled_speech(self) -> int:
-        """Return how many bytes of speech wait to be settled."""
+        """Return how many bytes of speech are not settled."""
         with self.lock:
             return self._unsettled_speech()
 
@@ -140,25 +140,25 @@ class Tap:
         return sum(len(piece) for _, piece in self.ring.pieces() if self._rules.speech(piece))
 
     def is_settled(self) -> bool:
-        """Tell whether nothing is left to be settled, but a short end without speech. With the lock held."""
+        """Tell whether all input is settled, except perhaps a short end without speech. With the lock held."""
         left = self.ring.end - self.ring.start
         return left < self._rules.unit or (left < (self._rules.tail or 0) and self._unsettled_speech() == 0)
 
     def last(self, position: int, size: int) -> bytes:
-        """Return whole units of the input before a position, so many bytes or what is left. With the lock held."""
+        """Return `size` bytes before a position, or fewer at the ring's start; whole units. With the lock held."""
         unit = self._rules.unit
         stop = position - position % unit
         begin = max(self.ring.start, stop - size)
         return b"".join(piece for _, piece in self.ring.pieces(begin))[: max(0, stop - begin)]
 
     def pause(self, attempt: LiveAttempt, seconds: float) -> None:
-        """Keep an attempt that asks for input waiting for so long, or until it is over."""
+        """Make an attempt wait for its next input, for some seconds or until it is over."""
         with self.lock:
             attempt.watchdog.came_back()
             self._changed.wait_for(lambda: attempt.is_over, seconds)
 
     def end(self, attempt: LiveAttempt) -> None:
-        """End an attempt's wait for input, for good."""
+        """End an attempt's input: it gets no more, and stops waiting for it."""
         with self.lock:
             attempt.is_over = True
             self._changed.notify_all()

@@ -1,22 +1,22 @@
-"""Decides when an attempt is stuck. Pure: it is told of events and of the time, and asks for neither.
+"""Decides when an attempt is stuck. Pure: its methods are called with events and the time; it reads no clock.
 
-An attempt is stuck when, for `silence` seconds and without any answer,
+An attempt is stuck when one of these lasts for `silence` seconds, and it gives no response meanwhile:
 
-- speech that it was given waits for one, or
-- its SDK does not come back for input, as it is blocked with what it took last, or
-- it does not end, although its input was ended by a rotation, and no speech waits: the next attempt has to begin;
+- it was given speech, and has not answered it;
+- its SDK does not ask for more input, because it is blocked with the last chunk;
+- it does not end, although a rotation ended its input and no speech is unanswered: the next attempt has to begin.
 
-and when its last words, the responses after the end of its input, bring nothing new for `answer` seconds.
+It is also stuck when, after the end of its input, nothing more is settled for `answer` seconds.
 
-Whether speech waits is the hard part, because to look for speech costs much more than all else here. So nobody looks
-before the time for an answer is over: most input is answered long before. The states:
+The hard part is to know whether there is speech, because detecting speech costs much more than all else here. So nobody
+searches for speech before the time for an answer is over: most input is answered long before. The states:
 
     IDLE       no answer is expected
-    UNJUDGED   an answer is expected if there is speech in what waits; nobody has looked yet
-    WAITING    there is speech in it
+    UNJUDGED   an answer is expected if the unanswered input holds speech; nobody has searched it yet
+    WAITING    it holds speech
     STUCK      something took too long: the attempt is to be aborted
 
-Each state has a row below, each event that may happen in it an entry.
+In the table below each state has a row, with an entry for each event that may happen in it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """What is known of the input that the attempt has not answered."""
+    """What is known of the unanswered input."""
 
     IDLE = auto()
     UNJUDGED = auto()
@@ -42,9 +42,9 @@ class Event(StrEnum):
     """What happens to an attempt."""
 
     ASKED = auto()  # it was given input, or its input ended, or there is no room for more before it answers
-    ANSWER = auto()  # it gave a response, whatever it is
-    SILENCE = auto()  # no speech was found in what waits
-    SPEECH = auto()  # speech was found
+    ANSWER = auto()  # it gave a response of any kind
+    SILENCE = auto()  # no speech was found in the unanswered input
+    SPEECH = auto()  # speech was found in it
     LATE = auto()  # something took too long
 
 
@@ -76,35 +76,36 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 class Watchdog:
     """Watches one attempt. Positions are in bytes, times in seconds of one clock.
 
-    None for `silence` or `answer` is for ever. `mute` is how many attempts before this one were stuck, in a row, and
-    never answered. Perhaps there was nothing to answer (music is loud, too), so from the third mute attempt on, each
-    has twice the time of the one before. `last_words_due` is given if the input ended before this attempt began.
+    None for `silence` or `answer` means no limit. `mute` is the number of attempts in a row, just before this one, that
+    were stuck and gave no response at all. Perhaps there was nothing to answer (music is as loud as speech), so from
+    the third mute attempt on, each has twice the time of the one before. `last_words_due` is the time by which the last
+    responses are due, if the input ended before this attempt began.
     """
 
     def __init__(
         self, silence: float | None, answer: float | None = None, mute: int = 0, last_words_due: float = math.inf
     ) -> None:
         self.state = State.IDLE
-        self.mute = mute  # attempts in a row, this one included once it is stuck
+        self.mute = mute  # mute attempts in a row; this one is included once it is stuck
         self.last_words_due = last_words_due
-        self.why = ""  # it is stuck, in words
+        self.why = ""  # the reason, once it is stuck
         self.silence = math.inf if silence is None else silence
         self._answer = math.inf if answer is None else answer
         self._must_answer = False  # it gets no more input before it answers: the input has ended, or there is no room
-        self._another_follows = False  # its input has ended, but not the stream's
-        self._from = 0  # where the input that waits begins
-        self._since = 0.0  # when it was given
-        self._blocked_since = math.inf  # when the SDK took input or gave an answer; infinite while it waits for input
+        self._another_follows = False  # its input has ended, but the stream's has not
+        self._from = 0  # the position where the unanswered input begins
+        self._since = 0.0  # the time when that input was given
+        self._blocked_since = math.inf  # when the SDK took input or gave a response; infinite while it waits for input
 
     @property
     def due(self) -> float:
-        """Return when `look` is to be called."""
+        """Return the time at which `look` is to be called."""
         if self.state is State.STUCK:
             return math.inf
         due = min(self._blocked_since + self._patience, self.last_words_due)
         if self.state is State.UNJUDGED:
-            # Too early, if silence came before the speech. But later the speech may be evicted, and what came after it
-            # is younger.
+            # Too early if the speech came after silence; `look` allows for that. Any later, the speech might be evicted
+            # already, and the input after it is younger.
             due = min(due, self._since + self.silence)
         elif self.state is State.WAITING:
             due = min(due, self._since + self._patience)
@@ -115,7 +116,7 @@ class Watchdog:
         return self.silence * (1 << max(0, self.mute - 1))
 
     def given(self, position: int, now: float) -> bool:
-        """Note that the SDK takes input, and where that begins. Returns whether `due` may be earlier now."""
+        """Note that the SDK takes input that begins at a position. Returns whether `due` may be earlier now."""
         self._blocked_since = now
         self._must_answer = False
         return self.asked(position, now)
@@ -125,12 +126,12 @@ class Watchdog:
         self._blocked_since = math.inf
 
     def no_room(self, position: int, now: float) -> bool:
-        """Note that there is no more input for it before some is settled. Returns what `asked` does."""
+        """Note that it gets no more input until some is settled. Returns what `asked` does."""
         self._must_answer = True
         return self.asked(position, now)
 
     def asked(self, position: int, now: float) -> bool:
-        """Note that an answer is expected to what begins at a position. Returns whether `due` may be earlier now."""
+        """Note that an answer is expected to the input from a position on. Returns whether `due` may be earlier now."""
         if self.state is State.UNJUDGED:
             self._from = min(self._from, position)
         if self.state is not State.IDLE:
@@ -140,23 +141,23 @@ class Watchdog:
         return True
 
     def ended(self, position: int, now: float, *, another_follows: bool = False) -> None:
-        """Note that the attempt's input has ended, and that all from a position on is still to be settled."""
+        """Note that the attempt's input has ended, and that the input from a position on is not settled yet."""
         self._another_follows = another_follows
         self._must_answer = True
         self.came_back()
         self.last_words_due = min(self.last_words_due, now + self._answer)
         self.asked(position, now)
         if self.state is State.UNJUDGED:
-            self._since = now  # what was answered by a partial waits for its final from now on
+            self._since = now  # input that was answered by a partial waits for its final from now on
 
     def answered(self, position: int, now: float) -> bool:
-        """Note a response, and that all from a position on is still to be settled. Returns what `asked` does."""
+        """Note a response, and that the input from a position on is not settled yet. Returns what `asked` does."""
         self.mute = 0
         if self._blocked_since < math.inf:
             self._blocked_since = now
         if self.state is not State.IDLE:
             self._enter(Event.ANSWER)
-        return self._must_answer and self.asked(position, now)  # a partial is not enough then
+        return self._must_answer and self.asked(position, now)  # then a partial is not enough
 
     def settled(self, now: float) -> None:
         """Note that a response settled more than was settled before."""
@@ -164,15 +165,15 @@ class Watchdog:
             self.last_words_due = now + self._answer
 
     def postpone(self, now: float) -> None:
-        """Note that the SDK could not go on, as a response of its own waits for its reader."""
+        """Note that the SDK cannot go on, because the reader has not taken its latest response yet."""
         self._since = now
         self._blocked_since = now if self._blocked_since < math.inf else math.inf
         self.settled(now)
 
     def look(self, now: float, first_speech: Callable[[int], float | None]) -> bool:
-        """Decide whether the attempt is stuck, once `due` has come. Returns True once.
+        """Decide whether the attempt is stuck, at the time `due` or later. Returns True once.
 
-        `first_speech` returns when the first speech from a position on was given, None if there was none.
+        `first_speech` returns when the first speech at or after a position was given; None if there is none.
         """
         if now < self.due:
             return False
@@ -189,23 +190,23 @@ class Watchdog:
         return True
 
     def _judge(self, first_speech: Callable[[int], float | None]) -> str:
-        """Look for speech in what waits. Returns why the attempt is stuck although there is none."""
+        """Search the unanswered input for speech. If the attempt is stuck without any, return the reason."""
         given = first_speech(self._from)
         if given is not None:
             self._since = max(self._since, given)
             self._enter(Event.SPEECH)
         elif self._another_follows:
-            return f"all was answered, and it did not end for {self.silence:g} s"
+            return f"all input was answered, but it did not end for {self.silence:g} s"
         else:
             self._enter(Event.SILENCE)
         return ""
 
     def _why(self, now: float) -> str:
-        """Return why it is stuck, if that is so whether there was speech or not."""
+        """Return the reason if it is stuck, whether or not there was speech."""
         if now >= self.last_words_due:
             return f"the input ended, and for {self._answer:g} s nothing new came"
         if now >= self._blocked_since + self._patience:
-            return f"no answer, and no more input taken, for {self._patience:g} s"
+            return f"no response, and no more input taken, for {self._patience:g} s"
         return ""
 
     def _enter(self, event: Event) -> None:

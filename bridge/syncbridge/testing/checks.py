@@ -1,4 +1,4 @@
-"""What a bridge and a resumable stream rely on with any SDK."""
+"""The checks: what a bridge and a resumable stream rely on with any SDK."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ async def _is_resumed(opened: Opened) -> bool:
 
 
 async def stop(opened: Opened) -> None:
-    """After the end of the input come the last responses, and a good end."""
+    """After the end of the input the last responses arrive, and the stream ends without an error."""
     async with one(opened, Behaviour.ANSWERS) as stream:
         item = stream.subject.item
         await stream.send(item, item)
         stream.end()
-        assert await stream.heard() == [2 * len(item)], "it lost input, or its last responses"
+        assert await stream.received() == [2 * len(item)], "it lost input, or its last responses"
 
 
 async def responses_come_while_input_is_sent(opened: Opened) -> None:
     """A response is not held back until there are more, or the input ends."""
     async with one(opened, Behaviour.ANSWERS) as stream:
         await stream.send(stream.subject.item)
-        assert stream.subject.heard(await anext(stream.bridge)) is None, "the first response is the last one"
+        assert stream.subject.received(await anext(stream.bridge)) is None, "the first response is the last one"
         stream.end()
-        await stream.heard()
+        await stream.received()
 
 
 async def chunks_of_any_size(opened: Opened) -> None:
@@ -48,21 +48,21 @@ async def chunks_of_any_size(opened: Opened) -> None:
         source = stream.subject.item * (300_000 // len(stream.subject.item) + 1)
         await stream.send(*(source[:size] for size in sizes))
         stream.end()
-        assert await stream.heard() == [sum(sizes)], "bytes were lost, or given twice"
+        assert await stream.received() == [sum(sizes)], "bytes were lost, or given twice"
 
 
 async def a_slow_consumer(opened: Opened) -> None:
-    """One that reads late gets everything."""
+    """A consumer that reads late gets everything."""
     async with one(opened, Behaviour.ANSWERS, replace(LIMITS, outbound=1)) as stream:
         item = stream.subject.item
         await stream.send(*[item] * 8)
         stream.end()
-        await asyncio.sleep(0.3)  # longer than it takes
-        assert await stream.heard() == [8 * len(item)], "a response was lost"
+        await asyncio.sleep(0.3)  # longer than the SDK needs to give all responses
+        assert await stream.received() == [8 * len(item)], "a response was lost"
 
 
 async def cancel_in_every_state(opened: Opened) -> None:
-    """Its thread is back within the grace, wherever it waits."""
+    """After a cancellation the thread ends within the grace period, wherever it waits."""
     for behaviour, is_ended in (
         (Behaviour.ANSWERS, False),
         (Behaviour.MUTE, False),
@@ -81,7 +81,7 @@ async def cancel_in_every_state(opened: Opened) -> None:
 
 
 async def a_blocked_send(opened: Opened) -> None:
-    """If the service takes no more, an SDK that waits in a send is woken. One that waits nowhere is fine."""
+    """If the service reads no more, an SDK that is blocked in a send is woken. An SDK that never blocks passes, too."""
     async with one(opened, Behaviour.DEAF) as stream:
         item = stream.subject.item
         with suppress(TimeoutError):
@@ -91,64 +91,64 @@ async def a_blocked_send(opened: Opened) -> None:
 
 
 async def an_early_end_is_no_success(opened: Opened) -> None:
-    """The reader is told that input was not heard."""
+    """If the SDK ends before its input does, the reader gets an error."""
     async with one(opened, Behaviour.ENDS_EARLY) as stream:
         try:
             await stream.send(stream.subject.item)
-            await stream.heard()
+            await stream.received()
         except Exception as error:  # noqa: BLE001 # whatever the SDK raises
-            assert isinstance(error, Early) or stream.subject.again(error), "what was not heard is not tried again"
+            assert isinstance(error, Early) or stream.subject.again(error), "`again` does not allow another try"
             return
         raise AssertionError("an end before the end of the input was taken for a success")
 
 
 async def an_error_is_raised_and_refuses_what_comes_later(opened: Opened) -> None:
-    """An error of the SDK's reaches the reader, and the sender learns of it."""
+    """After an error of the SDK the reader gets the error, and the next send raises."""
     async with one(opened, Behaviour.BREAKS) as stream:
         await stream.send(stream.subject.item)
         try:
-            await stream.heard()
+            await stream.received()
         except BridgeError:
             raise
         except Exception as error:  # noqa: BLE001 # whatever the SDK raises
-            assert stream.subject.again(error), "what may pass is not tried again"
+            assert stream.subject.again(error), "`again` does not allow another try after a temporary error"
         else:
             raise AssertionError("a broken connection was taken for a success")
         try:
             await stream.send(stream.subject.item)
         except BridgeError:
             return
-        raise AssertionError("what nobody hears was taken")
+        raise AssertionError("input was accepted after the connection broke")
 
 
 async def a_refusal_is_not_tried_again(opened: Opened) -> None:
-    """`again` tells it from an error that may pass."""
+    """`again` returns False for an error that is permanent."""
     async with one(opened, Behaviour.REFUSES) as stream:
-        with suppress(BridgeError):  # it may have been refused by now
+        with suppress(BridgeError):  # the connection may be refused already
             await stream.send(stream.subject.item)
         try:
-            await stream.heard()
+            await stream.received()
         except Exception as error:  # noqa: BLE001 # whatever the SDK raises
-            assert not isinstance(error, Early), "a refusal is taken for an end"
+            assert not isinstance(error, Early), "a refusal ends the responses without an error"
             assert not stream.subject.again(error), "a refusal is tried again"
             return
         raise AssertionError("a refusal was taken for a success")
 
 
 async def a_mute_service_after_the_end_is_given_up(opened: Opened) -> None:
-    """An SDK whose last responses do not come is woken, and `Stuck` is raised."""
+    """An SDK whose last responses do not arrive is woken, and `Stuck` is raised."""
     async with one(opened, Behaviour.MUTE_AFTER_THE_END, answer=SILENCE) as stream:
         await stream.send(stream.subject.item)
         stream.end()
         try:
-            await stream.heard()
+            await stream.received()
         except Stuck:
             return
-        raise AssertionError("last responses that did not come were taken for a success")
+        raise AssertionError("the stream ended without an error, though the last responses did not arrive")
 
 
 async def positions_count_from_where_a_connection_begins(opened: Opened) -> None:
-    """A response settles the input up to a position of the stream, also where its connection begins later."""
+    """A response settles the input up to a position of the stream, even if its connection began later."""
     if not await _is_resumed(opened):
         return
     begun = 3_200_000
@@ -164,7 +164,7 @@ async def positions_count_from_where_a_connection_begins(opened: Opened) -> None
 
 
 async def a_broken_connection_is_replaced(opened: Opened) -> None:
-    """What was not settled is given to the next connection: nothing is lost, whatever the first one does."""
+    """The unsettled input is given to the next connection: nothing is lost, whatever the first one does."""
     if not await _is_resumed(opened):
         return
     for behaviour in (
@@ -178,20 +178,20 @@ async def a_broken_connection_is_replaced(opened: Opened) -> None:
         async with whole(opened, behaviour) as stream:
             item = stream.subject.item
             await stream.send(item, item)
-            await asyncio.sleep(0.1)  # a connection, and its first input
+            await asyncio.sleep(0.1)  # time to connect, and to take the first input
             stream.end()
-            heard = await stream.heard()
-        assert heard == [2 * len(item)], f"{behaviour}: the second connection was given {heard} bytes"
+            received = await stream.received()
+        assert received == [2 * len(item)], f"{behaviour}: the second connection was given {received} bytes"
 
 
 async def a_blocked_send_is_replaced(opened: Opened) -> None:
-    """A connection that takes no more is given up, and the next one is given everything."""
+    """A connection that takes no more input is aborted, and the next one is given everything."""
     if not await _is_resumed(opened):
         return
     async with whole(opened, Behaviour.DEAF) as stream:
         item = stream.subject.item
         count = MUCH // len(item)
-        reading = asyncio.create_task(stream.heard())  # or responses would back up, and hold up the input
+        reading = asyncio.create_task(stream.received())  # otherwise unread responses would block the SDK
         try:
             await stream.send(*[item] * count)
             stream.end()
@@ -207,7 +207,7 @@ async def a_rotation_loses_nothing(opened: Opened) -> None:
     async with whole(opened, Behaviour.ANSWERS, lifetime=0.3, quiet=lambda _chunk: True) as stream:
         assert stream.resumable is not None
         source, total = stream.subject.item * (40_001 // len(stream.subject.item) + 1), 0
-        reading = asyncio.create_task(stream.heard())
+        reading = asyncio.create_task(stream.received())
         try:
             begun = time.monotonic()
             while time.monotonic() < begun + 1.0:
@@ -216,12 +216,14 @@ async def a_rotation_loses_nothing(opened: Opened) -> None:
                     total += size
                 await asyncio.sleep(0.02)
             stream.end()
-            heard, counts = sum(await reading), stream.resumable.statistics()
+            received, counts = sum(await reading), stream.resumable.statistics()
         finally:
             reading.cancel()
         assert counts.attempts > 1, "no connection was replaced"
         assert (counts.breaks, counts.given) == (0, total), "a connection broke, or input was not given"
-        assert heard == total + counts.replayed, "bytes were lost, or given twice"
+        # An adapter may drop the part of a unit with which a connection ends.
+        missing = total + counts.replayed - received
+        assert 0 <= missing <= counts.attempts * (stream.subject.unit - 1), "bytes were lost, or given twice"
 
 
 CHECKS: tuple[Callable[[Any], Coroutine[Any, Any, None]], ...] = (
@@ -240,4 +242,4 @@ CHECKS: tuple[Callable[[Any], Coroutine[Any, Any, None]], ...] = (
     a_blocked_send_is_replaced,
     a_rotation_loses_nothing,
 )
-"""All of them, each an async function of a subject. Those on resumed streams pass if there is no `settled`."""
+"""All checks, each an async function of `subject`. Those of resumed streams pass if the subject has no `settled`."""

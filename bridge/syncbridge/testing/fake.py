@@ -1,4 +1,4 @@
-"""An SDK in the same process that behaves as it is told, and is closed from any thread."""
+"""An SDK in the same process with a given behaviour, which any thread can close."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Response:
 
 
 class FakeSdk:
-    """Its first connection behaves as told, all later ones well."""
+    """Its first connection has the given behaviour. All later ones answer."""
 
     def __init__(self, behaviour: Behaviour = Behaviour.ANSWERS) -> None:
         self._behaviours = from_now_on(behaviour)
 
     def connect(self) -> FakeConnection:
-        """Make a connection. It connects when it is streamed through."""
+        """Make a connection. It connects when `stream` is iterated."""
         return FakeConnection(next(self._behaviours))
 
 
 class FakeConnection:
-    """One connection. Like Rev.ai's SDK it takes its input in a thread of its own."""
+    """One connection. Like Rev.ai's SDK it reads its input in a thread of its own."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
@@ -63,7 +63,7 @@ class FakeConnection:
         yield Response(total, is_last=True)
 
     def close(self) -> None:
-        """Wake whoever waits on the connection. Thread-safe."""
+        """Wake all threads that wait on the connection. Thread-safe."""
         self._closed.set()
 
     def _first(self, size: int) -> Response:
@@ -90,7 +90,7 @@ class FakeConnection:
 
 @asynccontextmanager
 async def fake(behaviour: Behaviour) -> AsyncIterator[Subject[Response]]:
-    """Yield it as a subject: what an adapter's author writes for an SDK."""
+    """Yield a `FakeSdk` as a subject. An adapter's author writes the same for an SDK."""
     sdk = FakeSdk(behaviour)
 
     def connect(_position: int) -> Attempt[bytes, Response]:
@@ -99,7 +99,7 @@ async def fake(behaviour: Behaviour) -> AsyncIterator[Subject[Response]]:
 
     yield Subject(
         connect=connect,
-        heard=lambda response: response.size if response.is_last else None,
+        received=lambda response: response.size if response.is_last else None,
         again=lambda error: isinstance(error, ConnectionError),
         settled=lambda response, begun: begun + response.size if response.is_last else None,
     )

@@ -1,4 +1,4 @@
-"""Streams of a subject, as checks open them: they are bounded, and leave no thread behind."""
+"""Opens the streams that checks use. Each has a time limit, and must leave no thread behind."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from syncbridge.testing.subject import Behaviour, Opened, Subject
 
 PATIENCE = 20.0  # seconds; nothing waits this long unless it is broken
-GRACE = 2.0  # seconds for an SDK to stop once it is aborted
+GRACE = 2.0  # seconds that an SDK has to stop once it is aborted
 SILENCE = 0.5  # seconds without an answer, after which a connection is replaced
 MUCH = 2**23  # bytes: more than sockets take while nobody reads
 LIMITS = Limits(grace=GRACE)
 
 
 class Stream:
-    """A stream of a subject that runs."""
+    """A running stream of a subject."""
 
     def __init__(self, subject: Subject[Any], bridge: Bridge[bytes, Any], resumable: Resumable[Any] | None) -> None:
         self.subject = subject
@@ -43,9 +43,9 @@ class Stream:
             self.resumable.input_ended()
         self.bridge.end()
 
-    async def heard(self) -> list[int]:
-        """Read to the end. Returns what each connection was given, in bytes."""
-        found = [self.subject.heard(response) async for response in self.bridge]
+    async def received(self) -> list[int]:
+        """Read to the end. Returns how many bytes each connection was given."""
+        found = [self.subject.received(response) async for response in self.bridge]
         return [size for size in found if size is not None]
 
 
@@ -70,7 +70,7 @@ async def one(  # noqa: PLR0913 # all but the first two can be left out
 
 @asynccontextmanager
 async def whole(opened: Opened, behaviour: Behaviour, **rules: Any) -> AsyncIterator[Stream]:
-    """Open a stream that outlives its connections. Chunks are given as they are sent, and never joined."""
+    """Open a stream that outlives its connections. Chunks reach the SDK as they are sent, and are never joined."""
     async with opened(behaviour) as subject, threads_back(subject.others):
         made: Resumption[Any] = Resumption(
             **{
@@ -93,7 +93,7 @@ async def whole(opened: Opened, behaviour: Behaviour, **rules: Any) -> AsyncIter
 
 @asynccontextmanager
 async def running(bridge: Bridge[bytes, Any]) -> AsyncIterator[None]:
-    """Run a bridge, and check that its thread comes back."""
+    """Run a bridge, and check that its thread ends."""
     async with asyncio.timeout(PATIENCE), bridge:
         yield
     assert bridge.statistics().state != "abandoned", "its thread does not stop when it is aborted"
@@ -114,4 +114,4 @@ def _join(before: set[threading.Thread], others: tuple[str, ...]) -> None:
     for thread in mine:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = [thread.name for thread in mine if thread.is_alive()]
-    assert not left, f"threads are left: {left}"
+    assert not left, f"threads are left: {left}: end them with their connection, or name them in `others`"

@@ -1,4 +1,4 @@
-"""An adapter before a service that behaves as a check asks for."""
+"""An adapter under test, with a service whose behaviour a check selects."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 class Behaviour(StrEnum):
     """What the service does on the first connection. On all later ones it ANSWERS."""
 
-    ANSWERS = auto()  # an interim response to the first input; once the input has ended, the last one, and a good end
-    MUTE = auto()  # accepts, takes input, and says nothing
+    ANSWERS = auto()  # an interim response to the first input; after the end of the input the last one, then it ends
+    MUTE = auto()  # accepts, reads input, and sends nothing
     MUTE_AFTER_A_PARTIAL = auto()
-    MUTE_AFTER_THE_END = auto()  # takes everything up to the end of the input, then says nothing, and does not end
-    DEAF = auto()  # accepts, and takes no input: what is sent waits in sockets, and then the sender does
-    ENDS_EARLY = auto()  # a good end after the first input, though more may come
-    BREAKS = auto()  # an error that may pass, after the first input
-    REFUSES = auto()  # an error that will not pass, on every connection
+    MUTE_AFTER_THE_END = auto()  # reads everything up to the end of the input, then sends nothing, and does not end
+    DEAF = auto()  # accepts, and reads nothing: input fills the sockets' buffers, then the sender blocks
+    ENDS_EARLY = auto()  # ends without an error after the first input, though more may come
+    BREAKS = auto()  # a temporary error, after the first input
+    REFUSES = auto()  # a permanent error, on every connection
 
 
 def from_now_on(behaviour: Behaviour) -> Iterator[Behaviour]:
-    """Yield how each connection behaves: as told at first, well afterwards; one that refuses goes on refusing."""
+    """Yield the behaviour of each connection: the given one first, then ANSWERS; or REFUSES for ever."""
     yield behaviour
     while True:
         yield behaviour if behaviour is Behaviour.REFUSES else Behaviour.ANSWERS
@@ -36,17 +36,18 @@ def from_now_on(behaviour: Behaviour) -> Iterator[Behaviour]:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject(Generic[Out]):
-    """An adapter before a service.
+    """An adapter, connected to a service.
 
-    `connect(position)` makes one connection, whose input begins at that position of the stream, in bytes. `heard` tells
-    of a response how many bytes its connection was given, if it is the last one, after the end of the input; None for
-    all others. `again` tells after which errors another try may succeed. `settled` is as in `Resumption`; without it,
-    streams are not resumed. `item` is input that deserves an answer, of whole units of `unit` bytes. `others` are parts
-    of the names of threads that outlive a connection on purpose: the service's, and those that the SDK keeps.
+    `connect(position)` makes one connection, whose input begins at that position of the stream, in bytes. `received` is
+    called with a response. For a connection's last response, after the end of the input, it returns how many bytes the
+    connection was given; for all others None. `again` decides whether another try may succeed after an error. `settled`
+    is as in `Resumption`; without it, streams are not resumed. `item` is input that deserves an answer, in whole units
+    of `unit` bytes. `others` are parts of the names of threads that outlive a connection on purpose: threads of the
+    service, and those that the SDK keeps.
     """
 
     connect: Callable[[int], Attempt[bytes, Out]]
-    heard: Callable[[Out], int | None]
+    received: Callable[[Out], int | None]
     again: Callable[[Exception], bool]
     settled: Callable[[Out, int], int | None] | None = None
     item: bytes = b"\x01" * 32000
@@ -55,4 +56,4 @@ class Subject(Generic[Out]):
 
 
 Opened = Callable[[Behaviour], AbstractAsyncContextManager[Subject[Any]]]
-"""What a check is given."""
+"""The argument of a check: opens a subject with a behaviour."""

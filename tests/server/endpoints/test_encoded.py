@@ -193,7 +193,7 @@ async def test_bytes_that_are_nothing_are_refused_at_once(media: str) -> None:
 async def test_a_stream_that_gives_no_sound_is_refused_in_time_and_its_words_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(intake, "LOOK", 0.01)
+    monkeypatch.setattr(intake, "CHECK_SECONDS", 0.01)
     monkeypatch.setattr("speechbridge.codecs.decoder.STALL_SECONDS", 0.05)
     data = reading(WEBM, 2.0)
     async with listening() as (server, listener), client(server, stream(WEBM)) as socket:

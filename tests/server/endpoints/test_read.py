@@ -12,12 +12,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.redis import shares
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final, Partial
-from speechbridge.protocol.reading import SILENT, TOO_MANY, UNKNOWN, Entry
+from speechbridge.protocol.reading import READ_ONLY, TOO_MANY, UNKNOWN, Entry
 from tests.helpers.puppet import Puppet, until
 from tests.helpers.redis import redis_server
 from tests.helpers.service import PATIENCE, STREAM, client, ending, service
@@ -199,7 +201,7 @@ async def test_a_wrong_token_is_404_and_4004(stage: Stage) -> None:
 async def test_a_reader_that_speaks_is_sent_away(stage: Stage) -> None:
     async with stage.speaker(), stage.reader() as reader:
         await reader.send("hello")
-        assert await ending(reader) == ([], SILENT)
+        assert await ending(reader) == ([], READ_ONLY)
         stage.sdk.finish()
 
 
@@ -213,6 +215,50 @@ async def test_no_more_may_read_than_are_allowed(stage: Stage) -> None:
         stage.sdk.finish()
 
 
+async def test_readers_at_all_processes_count_together(stage: Stage) -> None:
+    elsewhere = Stage(stage.sdk, stage.speaking_at, stage.speaking_at)
+    async with stage.speaker() as speaker, stage.reader() as first, stage.reader() as second:
+        elsewhere.token = stage.token
+        await stage.say(speaker, FINALS[0])
+        async with elsewhere.reader() as third:
+            assert [await reader.recv() for reader in (first, second, third)] == [FINALS[0]] * 3
+            for place in (stage, elsewhere):
+                async with place.reader() as fourth:
+                    assert await ending(fourth) == ([], TOO_MANY)
+            await first.close()
+            async with asyncio.timeout(PATIENCE):
+                while await is_full(elsewhere):  # noqa: ASYNC110 # another process has no event to wait for
+                    await asyncio.sleep(0.02)
+        stage.sdk.finish()
+
+
+async def is_full(stage: Stage) -> bool:
+    """Tell whether no more may read."""
+    async with stage.reader() as reader:
+        try:
+            return bool(await reader.recv() != FINALS[0])
+        except ConnectionClosed:
+            assert reader.close_code == TOO_MANY.code
+            return True
+
+
+async def test_while_redis_is_away_each_process_counts_its_own_readers(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_arguments: object) -> None:
+        raise Unavailable("for this test")
+
+    async with stage.speaker() as speaker, stage.reader() as first:
+        await stage.say(speaker, FINALS[0])
+        assert await first.recv() == FINALS[0]
+        monkeypatch.setattr(Redis, "run", away)
+        async with stage.reader() as second, stage.reader() as third, stage.reader() as fourth:
+            assert [await reader.recv() for reader in (second, third)] == [FINALS[0]] * 2
+            assert await ending(fourth) == ([], TOO_MANY)
+        monkeypatch.undo()
+        stage.sdk.finish()
+
+
 async def test_readers_need_no_key_and_have_no_other_limit() -> None:
     sdk = Puppet()
     async with at(sdk, sessions_per_address=1, max_connections=1, handshakes_per_minute=1) as server:
@@ -222,6 +268,21 @@ async def test_readers_need_no_key_and_have_no_other_limit() -> None:
             assert await reader.recv() == FINALS[0]
             assert server.sessions.alive == 1
             sdk.finish()
+
+
+async def test_a_token_is_good_at_any_process_as_soon_as_it_is_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before the speaker's process has brought anything of the transcript to Redis."""
+
+    async def never(_writer: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(shares._Writer, "run", never)
+    async with stage.speaker(), stage.reader() as reader:
+        await reader.send("")
+        assert await ending(reader) == ([], READ_ONLY)
+        stage.sdk.finish()
 
 
 async def test_a_transcript_is_gone_some_time_after_its_end(redis: RedisServer) -> None:
@@ -278,9 +339,34 @@ async def test_finals_come_once_and_in_order_also_after_redis_has_forgotten_ever
             assert await ending(reader) == (FINALS[2:], Close(1000, END_OF_INPUT))
 
 
+@pytest.mark.parametrize("lost", ["everything", "that the speaker's process lives"])
+async def test_readers_stay_until_a_redis_that_forgot_is_told_again(
+    lost: str, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart without its data, or an outage that lasted longer than a key."""
+    monkeypatch.setattr(shares, "LOOK_SECONDS", 0.05)
+    sdk, given = Puppet(), {"redis_url": redis.url, "redis_prefix": secrets.token_hex(4)}
+    async with at(sdk, **given) as speaking_at, at(sdk, **given) as reading_at:
+        stage = Stage(sdk, speaking_at, reading_at)
+        async with stage.speaker() as speaker, stage.reader() as reader:
+            await stage.say(speaker, FINALS[0])
+            assert await reader.recv() == FINALS[0]
+            (copy,) = reading_at.app.state.readers._shares._copies.values()
+            keys = f"{{{given['redis_prefix']}}}:shares:{copy.name}:"
+            names = ("alive",) if lost != "everything" else shares.KEYS
+            run("redis-cli", "-s", redis.url.removeprefix("unix://"), "del", *(keys + name for name in names))
+            await until(lambda: copy._quiet_since is not None)
+            await stage.say(speaker, *FINALS[1:])
+            assert [await reader.recv() for _ in FINALS[1:]] == FINALS[1:]
+            await until(lambda: copy._quiet_since is None)
+            await stage.finish(speaker)
+            assert await ending(reader) == ([], Close(1000, END_OF_INPUT))
+
+
 async def test_the_transcript_of_a_process_that_died_ends(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its readers must not wait for ever; nobody says that it is over, but nobody says that it lives, either."""
     monkeypatch.setattr(shares, "ALIVE_SECONDS", 0.5)
+    monkeypatch.setattr(shares, "QUIET_SECONDS", 0.2)
     monkeypatch.setattr(shares, "LOOK_SECONDS", 0.1)
     died = Redis(redis.url, "died")
     async with died.running():

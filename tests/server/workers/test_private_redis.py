@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.server.workers import private_redis
 from speechbridge.server.workers.private_redis import NotStarted, program
@@ -105,7 +105,7 @@ async def process(url: str) -> int:
     """Return the server's process, once it answers."""
     while True:
         redis = Redis(url, "test")
-        with suppress(Away):
+        with suppress(Unavailable):
             async with redis.running():
                 return int((await redis._client.info("server"))["process_id"])
         await asyncio.sleep(0.01)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from speechbridge.settings import Settings
 
 MIB = 2**20
-SERVICE = 55 * MIB  # without a stream
+SERVICE = 100 * MIB  # without a stream
 STREAM = 1 * MIB  # of live audio
 STREAM_AT_WORST = 4 * MIB  # while the speech service is away, and the client sends as much as it may
 RECOGNIZER = 205 * MIB  # the embedded one, without a stream

@@ -1,1 +1,1 @@
-"""What several processes share, in Redis: the port of `speechbridge.cluster`. Imported only where Redis is used."""
+"""The interfaces of `speechbridge.cluster`, in Redis, for several processes. Imported only if Redis is used."""

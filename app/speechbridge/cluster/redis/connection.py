@@ -1,7 +1,7 @@
-"""The connection to Redis. The only import of redis.
+"""The connection to Redis. The package redis is imported here only.
 
-Each call is one attempt of at most PATIENCE seconds: a stream must not wait longer because Redis does. A call that
-timed out may still be carried out, once Redis goes on; so every call of ours may be carried out twice, or late.
+Each call is one attempt of at most PATIENCE seconds, so that a stream never waits longer for Redis. Redis may still
+execute a call that timed out here. So every call of ours may be executed twice, or late.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from redis.asyncio import Redis as Client
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.client import NEVER_DECODE
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import TimeoutError as TookTooLong
 
 from speechbridge.backoff import Backoff
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,17 +31,22 @@ if TYPE_CHECKING:
 
     from redis.commands.core import AsyncScript
 
-PATIENCE = 2.0  # seconds. On one machine a call takes 0.2 ms; a Redis that takes this long stands still
-BACKOFF = Backoff(0.1, 2.0)  # seconds, between two tries to subscribe
-CANCEL_AGAIN = 0.5  # seconds
-CONNECTIONS = 64  # at once. Calls are batched; a guess at how many are under way while Redis stands still
+PATIENCE = 2.0  # seconds; a call to a Redis on the same machine takes 0.2 ms
+BACKOFF = Backoff(0.1, 2.0)  # seconds between two attempts to subscribe
+CANCEL_AGAIN = 0.5  # seconds between two cancellations of the listener
+CALLS = 64  # at once, each on its own connection; further calls wait. A guess at how many are pending in a crowd
+REASONS: dict[type[Exception], str] = {
+    AuthenticationError: "does not accept the password",
+    OutOfMemoryError: "has no memory left",
+    gaierror: "cannot be reached (there is no such host)",
+}
 
 
 class Redis:
-    """One Redis, for the time of `running`. `prefix` is of all keys and channels."""
+    """A client of one Redis, connected while `running` lasts. All its keys and channels begin with `prefix`."""
 
     def __init__(self, url: str, prefix: str) -> None:
-        """Raise ValueError for a URL that is of no use. Its text does not show the URL: there is a password in it."""
+        """Raise ValueError for an invalid URL. Its text does not show the URL, which may hold a password."""
         self.prefix = prefix
         self.shown = _shown(url)
         try:
@@ -49,46 +54,44 @@ class Redis:
                 url,
                 socket_timeout=PATIENCE,
                 socket_connect_timeout=PATIENCE,
-                retry=Retry(NoBackoff(), 1, (Lost,)),  # a connection of the pool may have ended while nobody used it
-                max_connections=CONNECTIONS,
+                retry=Retry(NoBackoff(), 1, (Lost,)),  # an idle connection of the pool may have been closed
+                max_connections=CALLS + 1,  # one of them is the listener's
                 decode_responses=True,
                 client_name="speechbridge",
             )
-        except (ValueError, TypeError):  # TypeError: of a parameter in its query
+        except (ValueError, TypeError):  # TypeError: an unknown parameter in the URL's query
             raise ValueError("write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path") from None
+        self._calls = asyncio.Semaphore(CALLS)
         self._listeners: dict[str, list[Callable[[str], object]]] = {}
         self._subscribed = asyncio.Event()
 
     def key(self, name: str) -> str:
-        """Return the name of a key, or of a channel. All are in one slot of a Redis cluster: scripts need that."""
+        """Return the name of a key or a channel. All are in one slot of a Redis cluster, as scripts require."""
         return f"{{{self.prefix}}}:{name}"
 
     def script(self, path: Path) -> AsyncScript:
-        """Return a script, for `run`."""
+        """Load a script from a file, for `run`."""
         return self._client.register_script(path.read_text())
 
     async def run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[str | float | bytes]) -> Any:
-        """Run a script, all of it at one moment. Raises Away, within PATIENCE."""
-        with self._reached():
-            async with asyncio.timeout(PATIENCE):  # connecting anew, and trying again, included
+        """Run a script, which Redis executes atomically. Raises Unavailable, within PATIENCE."""
+        with _Guard(self.shown):
+            async with asyncio.timeout(PATIENCE), self._calls:  # includes reconnecting and the retry
                 return await script(keys=keys, args=arguments)
 
     async def read(self, key: str) -> list[bytes]:
-        """Return what is in a list, undecoded. Raises Away, within PATIENCE."""
-        with self._reached():
-            async with asyncio.timeout(PATIENCE):
-                command: Any = self._client.execute_command  # its own types are none
+        """Return the items of a list, undecoded. Raises Unavailable, within PATIENCE."""
+        with _Guard(self.shown):
+            async with asyncio.timeout(PATIENCE), self._calls:
+                command: Any = self._client.execute_command  # it is not typed
                 return list(await command("LRANGE", key, 0, -1, **{NEVER_DECODE: True}))
-
-    def _reached(self) -> _Reached:
-        return _Reached(self.shown)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Be connected for as long as the context lasts. Raises Away if Redis cannot be reached at its begin."""
+        """Stay connected within the context. Raises Unavailable if Redis cannot be reached at its beginning."""
         listening = asyncio.create_task(self._listen(), name="redis-listener")
         try:
-            with self._reached():
+            with _Guard(self.shown):
                 await self._client.ping()
             yield
         finally:
@@ -98,12 +101,12 @@ class Redis:
             with suppress(RedisError, OSError):
                 await self._client.aclose()
 
-    def listen(self, channel: str, heard: Callable[[str], object]) -> None:
-        """Have `heard` called with each message of a channel, from the begin of `running` on.
+    def listen(self, channel: str, callback: Callable[[str], object]) -> None:
+        """Have `callback` called with each message of a channel, from the beginning of `running` on.
 
-        Messages may be lost while Redis is away: ask again now and then.
+        Messages are lost while Redis cannot be reached, so callers must also poll now and then.
         """
-        self._listeners.setdefault(channel, []).append(heard)
+        self._listeners.setdefault(channel, []).append(callback)
 
     async def _listen(self) -> None:
         failures = 0
@@ -113,23 +116,24 @@ class Redis:
                     await subscription.subscribe(*self._listeners)
                     failures = 0
                     async for message in subscription.listen():
-                        for heard in self._listeners[message["channel"]]:
-                            heard(message["data"])
+                        for callback in self._listeners[message["channel"]]:
+                            callback(message["data"])
             except (RedisError, OSError):
                 failures += 1
                 await asyncio.sleep(BACKOFF.pause(failures))
 
 
-class _Reached:
-    """Turns the errors of redis into `Away`, and cancels a task whose cancellation redis has lost.
+class _Guard:
+    """Turns errors of redis into `Unavailable`, and raises CancelledError if redis has swallowed a cancellation.
 
-    It sends within `asyncio.wait_for`, which loses one that comes as the sending is done (Python 3.11). Whoever cancels
-    a task that makes one call after the other would wait for its end for ever.
+    redis sends within `asyncio.wait_for`, which swallows a cancellation that arrives just as the sending is done
+    (Python 3.11). A task that makes one call after the other would then never end, and whoever cancelled it would wait
+    for ever.
     """
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
-        self._cancelled = 0  # how often the task had been cancelled before
+        self._cancelled = 0  # pending cancellations of the task on entry
 
     def __enter__(self) -> None:
         self._cancelled = _cancelled()
@@ -138,22 +142,21 @@ class _Reached:
         if _cancelled() > self._cancelled and not isinstance(error, asyncio.CancelledError):
             raise asyncio.CancelledError
         if isinstance(error, RedisError | OSError):
-            raise Away(f"Redis at {self._shown} {_why(error)}") from None
+            raise Unavailable(f"Redis at {self._shown} {_why(error)}") from None
 
 
 def _cancelled() -> int:
-    """Return how many cancellations of this task have not been dealt with."""
+    """Return how many cancellations of this task are pending."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
 
 def _why(error: Exception) -> str:
-    """Say what is wrong, without redis' own text: it may show the URL. The error below the first one is more exact."""
+    """Describe an error without its own text, which may show the URL. The error's context, if any, is more exact."""
     cause = error.__context__ if isinstance(error.__context__, Exception) else error
-    if isinstance(cause, AuthenticationError):
-        return "does not accept the password"
-    if isinstance(cause, gaierror):
-        return "cannot be reached (there is no such host)"
+    for kind, text in REASONS.items():
+        if isinstance(cause, kind) or isinstance(error, kind):
+            return text
     if isinstance(cause, SSLError):
         return f"cannot be reached (TLS failed: {cause.reason})"
     if isinstance(error, TimeoutError | TookTooLong):
@@ -164,7 +167,7 @@ def _why(error: Exception) -> str:
 
 
 def _shown(url: str) -> str:
-    """Return where a Redis is, without its password."""
+    """Return a Redis' address, without its password."""
     try:
         parts = urlsplit(url)
         port = parts.port or 6379

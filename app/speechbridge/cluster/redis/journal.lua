@@ -1,18 +1,19 @@
--- The journal of resumable streams: what must be known of each, so that another process can go on with it, and which
--- process has it. One script, so that each call is one step for everybody.
+-- The journal of resumable streams: the state of each that another process needs to continue it, and which process owns
+-- it. It is one script, so that each call is atomic.
 --
--- A call that timed out may be carried out twice, or late. So each write of a process has a number, and one that is not
--- newer than the last is skipped; a write of a process that does not have the stream any more is refused.
+-- A call that timed out may be executed twice, or late. So each write of a process has a number, and a write that is not
+-- newer than the last one is skipped. A write of a process that no longer owns the stream is refused.
 --
--- A process beats as long as it has streams. It is taken for dead BEATS_MS after its last beat if it does not hear what
--- is published for it, which is so at once when it was killed; and if it hears, as one that stands still may seem to,
--- once its beat has expired.
+-- A process sends heartbeats as long as it has streams. If it is not subscribed to its channel, as after a kill, it
+-- counts as dead BEATS_MS after its last heartbeat. If it is subscribed, which a stopped process still is, it counts as
+-- dead once its heartbeat has expired.
 --
--- KEYS   of each stream: state, a hash; audio, a list of its bytes; finals, a list
---        of the call `write`, before them: the beat of the process that writes
--- ARGV   write    process; ms for the beat; for each stream thirteen values, as `write` reads them, and its finals
---        take     process; whose the stream must be; what the keys of beats begin with; what the channels of processes
---                 begin with; the stream
+-- KEYS   for each stream: state, a hash; audio, a list of byte strings; finals, a list
+--        for the call `write`, before them: the heartbeat of the process that writes
+-- ARGV   write    process; ms until the heartbeat expires; for each stream the 13 values that `write` reads; its finals.
+--                 Returns whether there was a heartbeat before, and the result of each stream
+--        take     process; the owner that the stream must have; the prefix of the heartbeats' keys; the prefix of the
+--                 processes' channels; the stream
 --        disown   process
 --        drop     process
 
@@ -23,7 +24,7 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Writes one stream from ARGV[at] on; returns how it went, and where the next one begins.
+-- Writes one stream, whose values begin at ARGV[at]. Returns the result, and the index of the next stream's values.
 local function write(process, state, audio, finals, at)
   local number, keep_ms, whose, about, from, sound, begin, settled, confirmed, first, has_ended, verdict, count =
     unpack(ARGV, at, at + 12)
@@ -68,8 +69,8 @@ local function write(process, state, audio, finals, at)
 end
 
 if ARGV[1] == 'write' then
-  local process, results, at = ARGV[2], {}, 4
-  redis.call('SET', KEYS[1], now(), 'PX', ARGV[3])
+  local process, at = ARGV[2], 4
+  local results = {redis.call('SET', KEYS[1], now(), 'PX', ARGV[3], 'GET') and 'again' or 'first'}
   for key = 2, #KEYS, 3 do
     results[#results + 1], at = write(process, KEYS[key], KEYS[key + 1], KEYS[key + 2], at)
   end
@@ -83,12 +84,12 @@ if ARGV[1] == 'take' then
   local _, process, whose, beats, channels, stream = unpack(ARGV)
   if not owner or redis.call('HGET', state, 'whose') ~= whose then return {'none'} end
   if owner ~= '' and owner ~= process then
-    local hears = redis.call('PUBLISH', channels .. owner, stream)
+    local subscribers = redis.call('PUBLISH', channels .. owner, stream)
     local beat = redis.call('GET', beats .. owner)
-    if beat and (hears > 0 or now() - beat < BEATS_MS) then return {'wait'} end
+    if beat and (subscribers > 0 or now() - beat < BEATS_MS) then return {'wait'} end
   end
   redis.call('HSET', state, 'owner', process, 'number', 0)
-  return {'taken', redis.call('HMGET', state, 'about', 'begin', 'from', 'settled', 'received', 'first', 'ended', 'verdict'),
+  return {owner == '' and 'let go' or 'taken', redis.call('HMGET', state, 'about', 'begin', 'from', 'settled', 'received', 'first', 'ended', 'verdict'),
     redis.call('LRANGE', finals, 0, -1)}
 end
 

@@ -1,17 +1,18 @@
--- What all replicas of a service use together: one script, so that each call is one step for everybody.
--- Times are in milliseconds of Redis' clock. A call that is carried out twice counts its handshakes twice, nothing else.
+#!lua flags=allow-oom
+-- The total use of all replicas of a service. It is one script, so that each call is atomic.
+-- Times are in milliseconds of Redis' clock. If a call is executed twice, its handshakes count twice, and nothing else.
 --
--- KEYS   replicas  sorted set: a replica, until when it counts
---        calls     hash: a replica, the number of its last call
---        has       how the name of a hash begins, one a replica: a name, the places that it has of it
---        rates     how the name of a string begins, one a name: when its handshakes are all paid for (GCRA)
--- ARGV   the time, or "" for Redis' own; the replica; the number of its call; ms for which it counts; handshakes a
---        minute, 0 for no limit; how many names follow; each with the places that the replica has of it; then for
---        each entry: how many names whose handshakes count; these; how many names of which it takes a place; these,
---        each with the most
+-- KEYS   replicas  sorted set: replica, expiry of its counts
+--        calls     hash: replica, the number of its last call
+--        has       prefix of one hash for each replica: name, the number of places that the replica has under it
+--        rates     prefix of one string for each name: GCRA's theoretical arrival time of the next handshake
+-- ARGV   the time, or "" for Redis' own; the replica; the number of its call; ms until its counts expire; handshakes per
+--        minute, 0 for no limit; how many names follow; each name with the replica's places under it; then for each
+--        newcomer: how many names count its handshake; these names; under how many names it takes a place; these names,
+--        each with its limit
 --
--- Returns one list an entry: {} if it may enter; the place of a name among all its names and ms to wait; or that, 0, and
--- how many places there are.
+-- Returns one list for each newcomer: {} if it may enter; {index among all its names, ms to wait} if it comes too often;
+-- {index, 0, places in use} if a name has no place free.
 
 local replicas, calls, has, rates = unpack(KEYS)
 local replica, call, alive_ms, rate = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -1,4 +1,4 @@
-"""What all replicas of a service use together, in Redis. `limits.lua` decides; here it is only called."""
+"""The total use of all replicas of a service, in Redis. `limits.lua` decides; this file only calls it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("limits.lua")
 KEYS = ("replicas", "calls", "has", "rates")
-ALIVE_SECONDS = 15.0  # for which what a replica has counts, without a call
+ALIVE_SECONDS = 15.0  # without a call, after which a replica's counts are dropped
 
 
 class RedisUse:
-    """Implements `Use`. `clock` gives seconds; None: Redis' own clock, which is the same for all processes."""
+    """Implements `Use`. `clock` returns seconds; None: Redis' own clock, which is the same for all processes."""
 
     def __init__(self, redis: Redis, handshakes_per_minute: int, clock: Callable[[], float] | None = None) -> None:
         self._redis = redis

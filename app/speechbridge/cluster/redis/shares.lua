@@ -1,13 +1,14 @@
--- A shared transcript: what its speaker's process adds, and what others look up. One script, so that each call is one
--- step for everybody. Each call may be carried out twice, or late: finals are numbered, and what is known is skipped.
+-- A shared transcript: its speaker's process adds to it, other processes look it up. It is one script, so that each call
+-- is atomic. A call may be executed twice, or late: finals are numbered, and known ones are skipped.
 --
 -- KEYS   finals    list: the finals so far
---        state     string: "live" or "over"; without it there is no such transcript
---        alive     a mark that expires, unless the speaker's process renews it
---        readers   a mark that expires, unless a process with readers renews it: then messages are published, too
--- ARGV   add   the channel; the transcript's name; ms after which all is gone; ms for `alive`; "live" or "over"; the
---              partial, or ""; the number of the first final that follows, from 0 on; finals
---        look  ms for `readers`; the number of finals that are known; how many more at most
+--        state     string: "live" or "over"; if it is missing, there is no such transcript
+--        alive     a key that expires, unless the speaker's process renews it
+--        readers   a key that expires, unless a process with readers renews it; while it exists, messages are published
+-- ARGV   add   the channel; the transcript's name; ms until everything expires; ms until `alive` expires; "live" or
+--              "over"; the partial, or ""; the number of the first final that follows, counted from 0; finals
+--        look  ms until `readers` expires; the number of finals that are known; how many more to return at most. Returns
+--              "live" or "over"; "lost", if there is no such transcript; "quiet", if `alive` has expired; then finals
 
 local finals, state, alive, readers = unpack(KEYS)
 
@@ -34,9 +35,9 @@ end
 
 if ARGV[1] == 'look' then
   local now = redis.call('GET', state)
-  if not now then return {'none'} end
+  if not now then return {'lost'} end
   redis.call('SET', readers, 1, 'PX', ARGV[2])
-  if now == 'live' and redis.call('EXISTS', alive) == 0 then now = 'over' end
+  if now == 'live' and redis.call('EXISTS', alive) == 0 then now = 'quiet' end
   local from, most = tonumber(ARGV[3]), tonumber(ARGV[4])
   local found = redis.call('LRANGE', finals, from, from + most - 1)
   if from + #found < redis.call('LLEN', finals) then now = 'live' end

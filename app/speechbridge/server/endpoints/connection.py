@@ -1,4 +1,4 @@
-"""A client's WebSocket as a session, a flow and a resumable stream see it."""
+"""The server's interface to a client's WebSocket, for sessions, flows and resumable streams."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WebSocketConnection:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
-        self.closed_cleanly = False  # the client left with a close frame that says so
+        self.closed_cleanly = False  # the client has left with a close frame of code 1000 or 1001
         self._left = False
         self._unread: deque[bytes | str] = deque()
 
@@ -32,7 +32,7 @@ class WebSocketConnection:
         if self._unread:
             return self._unread.popleft()
         message = await self._socket.receive()
-        if message["type"] == "websocket.disconnect":  # or the gate says so; then what is sent still reaches the client
+        if message["type"] == "websocket.disconnect":  # if the gate sent this, the client can still be sent messages
             self.closed_cleanly = message.get("code") in (CloseCode.NORMAL, CloseCode.GOING_AWAY)
             return None
         text: str | None = message.get("text")
@@ -40,7 +40,7 @@ class WebSocketConnection:
         return data if text is None else text
 
     def unread(self, messages: Iterable[bytes | str]) -> None:
-        """Have these messages come first, in this order, to the next who receives."""
+        """Put messages back, so that `receive` returns them first, in this order."""
         self._unread.extendleft(reversed([*messages]))
 
     async def send(self, text: str) -> None:
@@ -48,24 +48,24 @@ class WebSocketConnection:
         if not self._left:
             try:
                 await self._socket.send_text(text)
-            except (WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left
-                self._left = True  # `receive` tells how
+            except (WebSocketDisconnect, RuntimeError):  # starlette raises either if the client has left
+                self._left = True
 
     async def close(self, close: Close) -> None:
         """Close the WebSocket. Does nothing once the client has left."""
-        with suppress(WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left
+        with suppress(WebSocketDisconnect, RuntimeError):  # starlette raises either if the client has left
             await self._socket.close(close.code, close.reason)
 
 
 class EventWriter:
-    """Writes JSON objects to a connection. Several tasks may; what one call gets stays together, in order of calls."""
+    """Writes JSON objects to a connection, for several tasks. The events of one call stay together."""
 
     def __init__(self, connection: ClientConnection, encode: Callable[[Mapping[str, Any]], str]) -> None:
         self._connection = connection
         self._encode = encode
         self._turn = asyncio.Lock()
 
-    async def tell(self, *events: Mapping[str, Any]) -> None:
+    async def write(self, *events: Mapping[str, Any]) -> None:
         """Send events. Cancellation: some of them may have been sent."""
         async with self._turn:
             for event in events:

@@ -1,7 +1,8 @@
 """Deepgram's live API: `speechbridge.protocol.deepgram` over successive sessions.
 
-Samples can be cut anywhere, so Finalize ends a session, and the next audio begins another. A container cannot: Finalize
-then takes the next final, or is answered by empty Results. Either way its answer comes within `PATIENCE`.
+Samples can be split anywhere, so Finalize ends a session, and the next audio begins another one. Audio in a container
+cannot be split: there Finalize is answered by the next final, or by empty Results. Either way its answer is sent within
+`PATIENCE`.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     from speechbridge.server.totals import Totals
 
 PATIENCE = 4.0  # seconds from Finalize to its answer; clients may rely on five
-LAG = 0.7  # seconds by which partials are behind the audio: a word within them may still be heard
-QUIET = 0.5  # seconds without a response, after which it is believed that nobody speaks
+LAG = 0.7  # seconds by which partials are behind the audio, so that a word in this time may not be reported yet
+QUIET = 0.5  # seconds without a response after which nobody is assumed to speak
 
 
 def router(sessions: Sessions) -> APIRouter:
@@ -69,13 +70,13 @@ def router(sessions: Sessions) -> APIRouter:
             return
         await socket.accept()
         connection = WebSocketConnection(socket)
-        face = DeepgramConnection(connection, asked)
-        with sessions.held.one():  # a drain waits until its client is told
+        client = DeepgramConnection(connection, asked)
+        with sessions.held.one():  # a drain waits until the last message is sent
             try:
-                close = await run_successively(sessions, face, face.ended)
+                close = await run_successively(sessions, client, client.ended)
             finally:
-                await face.stop()
-            await (face.finish() if close.code == CloseCode.NORMAL else face.tell(wrong(close.reason)))
+                await client.stop()
+            await (client.finish() if close.code == CloseCode.NORMAL else client.write(wrong(close.reason)))
             await connection.close(close)
 
     return routes
@@ -87,7 +88,7 @@ def can_deny(scope: Scope) -> bool:
 
 
 def denial(close: Close) -> tuple[Message, Message]:
-    """Return the response to a handshake that is refused."""
+    """Return the response to a refused handshake, as ASGI messages."""
     status, headers, body = refusal(close, _request_id())
     given = {"content-type": "application/json", **headers}
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in given.items()]
@@ -102,10 +103,10 @@ def _request_id() -> str:
 
 
 class DeepgramConnection:
-    """A client of Deepgram's, as successive sessions see it."""
+    """A client of Deepgram's API. Implements `FlushableConnection` of successive sessions."""
 
     def __init__(self, connection: ClientConnection, asked: Listening) -> None:
-        self.tell = EventWriter(connection, json.dumps).tell
+        self.write = EventWriter(connection, json.dumps).write
         self._ahead = ReadAhead(connection)
         self._asked = asked
         self._id = _request_id()
@@ -113,33 +114,33 @@ class DeepgramConnection:
         self._created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self._hash = hashlib.sha256()
         self._received = 0  # bytes
-        self._heard = 0.0  # seconds of the sessions that have ended
-        self._said = 0.0  # seconds up to the last result
+        self._ended_seconds = 0.0  # seconds of the sessions that have ended
+        self._last_result = 0.0  # seconds of audio up to the end of the last result
         self._loop = asyncio.get_running_loop()
         self._answered_at = self._loop.time()
         self._finalizes = False  # a Finalize has not been answered
-        self._held: Final | None = None  # the last final of a flush: the one that answers it, unless another comes
+        self._held: Final | None = None  # the latest final of a flush: it answers the flush, unless another comes
         self._late: asyncio.Task[None] | None = None
 
-    # ---- what a client sends -----------------------------------------------------------------------------------------
+    # ---- messages of the client --------------------------------------------------------------------------------------
 
     async def receive(self) -> bytes | str | None:
         """Return the next audio, FLUSH, EOS, or None once the client has left."""
         while (message := await self._ahead.receive()) is not None:
             if isinstance(message, bytes):
-                if not message:  # as Deepgram has it
+                if not message:  # an empty binary message ends the input in Deepgram's protocol
                     return EOS
                 await self._count(message)
                 return message
             try:
                 kind = read(message)
             except WrongMessage as error:
-                await self.tell(wrong(str(error)))
+                await self.write(wrong(str(error)))
                 continue
             if kind == CLOSE_STREAM:
                 return EOS
             if kind == CONFIGURE:
-                await self.tell(configure_failure(self._id))
+                await self.write(configure_failure(self._id))
             elif kind == FINALIZE and await self._finalize():
                 return FLUSH
             elif kind == KEEP_ALIVE:
@@ -156,28 +157,28 @@ class DeepgramConnection:
         await self._pass_time()
 
     async def _pass_time(self) -> None:
-        if self._loop.time() - self._answered_at >= QUIET and (events := self._results.passed(self._now - LAG)):
-            await self.tell(*events)
+        if self._loop.time() - self._answered_at >= QUIET and (events := self._results.utterance_end(self._now - LAG)):
+            await self.write(*events)
 
     async def _finalize(self) -> bool:
-        """Begin to answer a Finalize; tell whether a session is to be flushed for it."""
+        """Begin to answer a Finalize. Returns whether the session has to be flushed for it."""
         if self._finalizes:
             await self._answer()
         self._finalizes = True
-        if not self._received:  # a container's results would be waited for
+        if not self._received:  # without audio no result will come
             await self._answer()
             return False
         self._late = asyncio.create_task(self._answer_late(), name=f"{self._id}-finalize")
         return bool(self._asked.bytes_per_second)
 
-    # ---- what the sessions answer ------------------------------------------------------------------------------------
+    # ---- calls of the sessions ---------------------------------------------------------------------------------------
 
     def request(self, start_ts: float) -> StreamRequest:
-        """Return what the next session is asked for."""
+        """Return the request for the next session."""
         return self._asked.request(start_ts)
 
     async def send(self, text: str) -> None:
-        """Send the messages of a response. Other responses than partials and finals cannot be told."""
+        """Send the messages of a partial or a final. The protocol has no messages for other responses."""
         try:
             message = parse_message(text)
         except ValueError:
@@ -185,19 +186,19 @@ class DeepgramConnection:
         if not isinstance(message, Partial | Final):
             return
         self._answered_at = self._loop.time()
-        self._said = max(self._said, message.end_ts)
+        self._last_result = max(self._last_result, message.end_ts)
         if not (self._finalizes and isinstance(message, Final)):
-            await self.tell(*self._results.heard(message))
+            await self.write(*self._results.messages_for(message))
             return
         if self._held is not None:
             held, self._held = self._held, message
-            await self.tell(*self._results.heard(held))
+            await self.write(*self._results.messages_for(held))
         self._held = message
         if not self._asked.bytes_per_second:
             await self._answer()
 
     async def flushed(self) -> None:
-        """Answer the Finalize that asked for it, unless that took too long."""
+        """Answer the Finalize that asked for the flush, unless it was answered after PATIENCE."""
         await self._answer()
 
     async def _answer(self) -> None:
@@ -207,9 +208,9 @@ class DeepgramConnection:
         if self._late is not None and self._late is not asyncio.current_task():
             self._late.cancel()
         if held is None:
-            await self.tell(self._results.nothing(self._now))
+            await self.write(self._results.empty(self._now))
         else:
-            await self.tell(*self._results.heard(held, from_finalize=True))
+            await self.write(*self._results.messages_for(held, from_finalize=True))
 
     async def _answer_late(self) -> None:
         await asyncio.sleep(PATIENCE)
@@ -218,21 +219,21 @@ class DeepgramConnection:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def ended(self, totals: Totals) -> None:
-        """Count what a session has heard."""
-        self._heard += totals.received
+        """Count the audio of a session that has ended."""
+        self._ended_seconds += totals.received
 
     async def stop(self) -> None:
-        """Answer no Finalize any more."""
+        """Stop the timer of an unanswered Finalize."""
         if self._late is not None:
             await cancel_and_wait(self._late)
 
     async def finish(self) -> None:
         """Send the last message."""
         await self._answer()
-        await self.tell(self._results.metadata(self._now, self._created, self._hash.hexdigest()))
+        await self.write(self._results.metadata(self._now, self._created, self._hash.hexdigest()))
 
     @property
     def _now(self) -> float:
-        """Seconds of audio so far; of a container, as far as they are known."""
+        """Seconds of audio so far; for a container, as far as that is known."""
         rate = self._asked.bytes_per_second
-        return self._received / rate if rate else self._heard or self._said
+        return self._received / rate if rate else self._ended_seconds or self._last_result

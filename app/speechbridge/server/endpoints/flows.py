@@ -1,4 +1,4 @@
-"""The flows of `/ws`, which `speechbridge.protocol.flows` describes: any number on one connection."""
+"""The flows of `/ws`, any number on one connection. `speechbridge.protocol.flows` describes them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Left(Exception):
 
 
 class FlowError(Exception):
-    """A flow has failed. Its text goes to the client."""
+    """A flow has failed. The text is for the client."""
 
 
 class Rejected(FlowError):
@@ -80,7 +80,7 @@ def router(sessions: Sessions, settings: FlowSettings) -> APIRouter:
         """Run the flows that a client names."""
         await socket.accept()
         connection = WebSocketConnection(socket)
-        skipping: tuple[str | bytes, ...] = ()  # what ends the rest of a rejected input
+        skipping: tuple[str | bytes, ...] = ()  # messages that end the rest of a rejected input
         with suppress(Left):
             while True:
                 name = await _next(connection)
@@ -208,7 +208,7 @@ class _Proxy:
 
 
 class _UntilEos:
-    """A connection as the session of a flow sees it: it ends with EOS, and what follows is for the next flow."""
+    """A connection for the session of a flow: it ends with EOS, so that later messages are left to the next flow."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -217,7 +217,7 @@ class _UntilEos:
 
     async def receive(self) -> bytes | str | None:
         if self.ended:
-            await asyncio.Event().wait()  # until the session is over, and cancels its listener
+            await asyncio.Event().wait()  # the session cancels this when it ends
         message = await self._connection.receive()
         self.ended = message == EOS
         self.left = message is None

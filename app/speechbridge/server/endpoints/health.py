@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics, for those who deploy and monitor the service."""
+"""Liveness, readiness and metrics, for deployment and monitoring."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DRAINING = "the service is shutting down: connect to another instance, or try ag
 
 
 def router(shared: Shared) -> APIRouter:
-    """Make the routes. They speak for all workers of the service, whichever answers."""
+    """Make the routes. Whichever worker answers, the answer is for all workers of the service."""
     routes = APIRouter(default_response_class=PlainTextResponse)
 
     @routes.head("/livez", include_in_schema=False)
@@ -31,15 +31,15 @@ def router(shared: Shared) -> APIRouter:
     @routes.head("/readyz", include_in_schema=False)
     @routes.get("/readyz", responses={503: {"content": {"text/plain": {}}, "description": "Not ready, and why"}})
     async def ready() -> PlainTextResponse:
-        """Readiness: a new stream would be served. Each thing that it needs has a line."""
+        """Readiness: a new stream would be served. The answer has one line for each condition."""
         now = await shared.readiness()
         found = {
             "slots": "" if now.slots_free > 0 else f"all {now.slots} are in use",
             "upstream": now.upstream,
             "drain": DRAINING.strip() if now.is_draining else "",
         }
-        said = {"slots": f"ok, {now.slots_free} of {now.slots} are free"}
-        lines = [f"{name}: {wrong or said.get(name, 'ok')}\n" for name, wrong in found.items()]
+        details = {"slots": f"ok, {now.slots_free} of {now.slots} are free"}
+        lines = [f"{name}: {wrong or details.get(name, 'ok')}\n" for name, wrong in found.items()]
         if now.of_workers > 1:
             lines.append(f"workers: ok, {now.workers} of {now.of_workers} run\n")
         is_ready = not any(found.values())

@@ -1,7 +1,7 @@
-"""Requests at the wrong address: plain HTTP where a WebSocket belongs, and a WebSocket where there is none.
+"""Answers requests at a wrong address: plain HTTP at a WebSocket's path, and a WebSocket at any other path.
 
-Plain HTTP comes when a proxy has dropped headers, or somebody has opened a link. A WebSocket at another path gets 404:
-without a route, Starlette would answer 403, and its client would look for a mistake in the access token.
+Plain HTTP arrives there if a proxy has dropped headers, or if somebody has opened a link. A WebSocket at a wrong path
+gets 404: without a route, Starlette would answer 403, and users would suspect their access token.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ HEADERS = {"upgrade": "websocket", "connection": "upgrade", "x-content-type-opti
 
 
 def router(*paths: str) -> APIRouter:
-    """Make the routes, for those to be included after all others; `paths` are those of WebSockets."""
+    """Make the routes, which must be included after all others; `paths` are those of WebSockets."""
     routes = APIRouter()
 
     async def refuse_plain(request: Request) -> PlainTextResponse:
-        """Tell what has arrived, for `speechbridge doctor` and for people."""
+        """Answer with the parts of the handshake that arrived, for `speechbridge doctor` and for people."""
         arrived = Arrived.of(request.scope["http_version"], request.headers.items())
         return PlainTextResponse(arrived.text(), STATUS, HEADERS)
 
@@ -31,7 +31,7 @@ def router(*paths: str) -> APIRouter:
         text = f"there is no WebSocket at this path; it is one of {', '.join(paths)}\n"
         if "websocket.http.response" in socket.scope.get("extensions", {}):
             await socket.send_denial_response(PlainTextResponse(text, 404))
-        else:  # another server, which can only answer 403
+        else:  # another server than ours, which can only answer 403
             await socket.close()
 
     return routes

@@ -1,4 +1,4 @@
-"""OpenAI's realtime transcription: `speechbridge.protocol.openai` over successive sessions. And its client secrets."""
+"""OpenAI's realtime transcription, `speechbridge.protocol.openai` over successive sessions, and its client secrets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def router(sessions: Sessions, make_client_secret: MakeSecret) -> APIRouter:
 
     @routes.post(CLIENT_SECRETS, include_in_schema=False)
     async def make_secret(request: Request) -> Response:
-        """Make a client secret for the owner of the key that asks."""
+        """Make a client secret for the owner of the request's key."""
         body = Body(request.receive, SECRET_BYTES)
         try:
             given = b""
@@ -84,14 +84,14 @@ def router(sessions: Sessions, make_client_secret: MakeSecret) -> APIRouter:
         query = dict(parse_qsl(socket.scope["query_string"].decode("latin-1")))
         secret: ClientSecret | None = socket.scope.get("client_secret")
         settings = (secret.settings if secret else Settings()).with_model(query.get("model", ""))
-        face = OpenAiConnection(connection, settings, is_beta=socket.headers.get("openai-beta", "") == BETA)
+        client = OpenAiConnection(connection, settings, is_beta=socket.headers.get("openai-beta", "") == BETA)
         close = refusal(query)
-        with sessions.held.one():  # a drain waits until its client is told
+        with sessions.held.one():  # a drain waits until the last event is sent
             if close is None:
-                await face.greet()
-                close = await run_successively(sessions, face)
+                await client.greet()
+                close = await run_successively(sessions, client)
             if close.code != CloseCode.NORMAL:
-                await face.tell(ending(close))
+                await client.write(ending(close))
             await connection.close(close)
 
     return routes
@@ -122,27 +122,27 @@ def refusal(query: Mapping[str, str]) -> Close | None:
 
 
 class OpenAiConnection:
-    """A client of OpenAI's, as successive sessions see it. Two tasks write to it, one event after the other.
+    """A client of OpenAI's API. Implements `FlushableConnection` of successive sessions.
 
-    Audio is counted in seconds: how much has come, up to where it was flushed, and up to where it was committed.
+    Audio is counted in seconds: how much was received, up to where it was flushed, and up to where it was committed.
     """
 
     def __init__(self, connection: ClientConnection, settings: Settings, *, is_beta: bool) -> None:
-        self.tell = EventWriter(connection, encode).tell
+        self.write = EventWriter(connection, encode).write
         self._ahead = ReadAhead(connection)
         self._id = _session_id()
         self._settings = settings
         self._items = Items(lambda: f"item_{secrets.token_urlsafe(15)}")
         self._items.is_beta = is_beta
-        self._tell_items()
+        self._configure_items()
         self._is_beta = is_beta
         self._received = self._flushed = self._committed = 0.0
 
     async def greet(self) -> None:
         """Send the first event."""
-        await self.tell({"type": "session.created", "session": self._shown()})
+        await self.write({"type": "session.created", "session": self._shown()})
 
-    # ---- what a client sends -----------------------------------------------------------------------------------------
+    # ---- events of the client ----------------------------------------------------------------------------------------
 
     async def receive(self) -> bytes | str | None:
         """Return the next audio, FLUSH, or None once the client has left. Other events are answered meanwhile."""
@@ -156,13 +156,13 @@ class OpenAiConnection:
                 wrong.event_id = wrong.event_id or event_id
                 events, result = [wrong.encode()], b""
             if events:
-                await self.tell(*events)
+                await self.write(*events)
             if result:
                 return result
         return None
 
     def _take(self, event: Event) -> tuple[Sequence[Mapping[str, Any]], bytes | str]:
-        """Return the answers to an event, and what it is to the sessions: audio, FLUSH, or nothing."""
+        """Return the answers to an event, and what it means for the sessions: audio, FLUSH, or nothing."""
         if event.type == APPEND:
             self._received += len(event.audio) / (bytes_per_second(self._settings.content_type) or 1)
             return [], event.audio
@@ -175,14 +175,14 @@ class OpenAiConnection:
             events = self._items.clear()
             return events, self._flush()
         before, self._settings = self._settings, self._settings.updated(event.session)
-        self._tell_items()
+        self._configure_items()
         is_beta = event.type == BETA_UPDATE
         kind = "transcription_session.updated" if is_beta else "session.updated"
         shown = self._settings.shown_beta(self._id) if is_beta else self._settings.shown(self._id)
         is_other = _request(before) != _request(self._settings) and self._received > self._flushed
         return [{"type": kind, "session": shown}], self._flush() if is_other else b""
 
-    def _tell_items(self) -> None:
+    def _configure_items(self) -> None:
         self._items.has_vad = self._settings.turn_detection is not None
         self._items.has_logprobs = self._settings.has_logprobs
 
@@ -194,27 +194,27 @@ class OpenAiConnection:
         """Return once the client has left."""
         await self._ahead.left()
 
-    # ---- what the sessions answer ------------------------------------------------------------------------------------
+    # ---- calls of the sessions ---------------------------------------------------------------------------------------
 
     def request(self, start_ts: float) -> StreamRequest:
-        """Return what the next session is asked for."""
+        """Return the request for the next session."""
         request = _request(self._settings)
         times = {"start_ts": start_ts} if start_ts else {}
         return replace(request, options={**request.options, **times})
 
     async def send(self, text: str) -> None:
-        """Send the events of a response. Other responses than partials and finals cannot be told."""
+        """Send the events of a partial or a final. The protocol has no events for other responses."""
         try:
             message = parse_message(text)
         except ValueError:
             return
-        if isinstance(message, Partial | Final) and (events := self._items.heard(message)):
-            await self.tell(*events)
+        if isinstance(message, Partial | Final) and (events := self._items.add(message)):
+            await self.write(*events)
 
     async def flushed(self) -> None:
-        """Send what ends the flushed item."""
+        """Send the events that end the flushed item."""
         if events := self._items.flushed():
-            await self.tell(*events)
+            await self.write(*events)
 
     def _shown(self) -> dict[str, Any]:
         return self._settings.shown_beta(self._id) if self._is_beta else self._settings.shown(self._id)

@@ -1,7 +1,7 @@
 """The captions page: a few files, read once and served from memory.
 
-Their names stay the same when they change, so browsers revalidate them each time (`no-cache`). The ETag is a hash: the
-same on every server that has the same files. One more file is made from the settings: what the page may offer.
+Their names do not change with their content, so browsers revalidate them each time (`no-cache`). The ETag is a hash, so
+it is the same on every server with the same files. One more file, `options.json`, is made from the settings.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FILES = Path(__file__).parents[1] / "static"
-READING = "reading.html"  # the page of those who read along: the same one, with another script
+READING = "reading.html"  # the page for readers of a shared transcript: the same page with another script
 
-# By file name: the system's own list of types may be wrong, and browsers run no script of a wrong type.
+# By suffix, because the system's own list of types may be wrong, and browsers run no script of a wrong type.
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -31,7 +31,7 @@ TYPES = {
     ".json": "application/json",
 }
 
-# 'self' includes the WebSocket of the same origin, in Safari since 15.5. The worklet counts as a script.
+# 'self' includes WebSockets of the same origin (in Safari since 15.5), and the audio worklet, which counts as a script.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "manifest-src 'self'; "
@@ -45,15 +45,12 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-cache",
-    "service-worker-allowed": "/",  # static/offline.js serves the page, which is one folder up
+    "service-worker-allowed": "/",  # static/offline.js serves the page, which is one level above it
 }
 
 
 def router(languages: Sequence[str] = ()) -> APIRouter:
-    """Make the routes. The files are read once, here.
-
-    `languages` are those that the page offers, the usual one first.
-    """
+    """Make the routes, and read the files. `languages` are those that the page offers, the default first."""
     routes = APIRouter(default_response_class=Response)
     files = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in TYPES}
     files["options.json"] = json.dumps({"languages": [*languages]}).encode()

@@ -1,14 +1,15 @@
-"""What a client shares, for those who have its token: `speechbridge.protocol.reading` describes it.
+"""Shared transcripts, for readers with a token: `speechbridge.protocol.reading` describes the protocol.
 
-Readers need no key, and are neither sessions nor among the limits of keys and addresses: per transcript they have one
-limit of their own. Any page may read, as a token is no cookie: nobody has it by accident.
+Readers need no key. They are not sessions, and do not count towards the limits of keys and addresses; instead each
+transcript has a limit of readers. Pages of any origin may read, because a browser does not send the token by itself, as
+it does with a cookie.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,17 +17,18 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, HTTPException, Request, Response, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.cluster.transcript import Position
 from speechbridge.protocol.captions import to_json, to_srt, to_text, to_vtt
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Final, parse_message
-from speechbridge.protocol.reading import COMMENT, ENDED, PATH, SILENT, TOO_MANY, UNKNOWN, end_event
+from speechbridge.protocol.reading import COMMENT, ENDED, PATH, READ_ONLY, TOO_MANY, UNKNOWN, end_event
 from speechbridge.server.endpoints.connection import WebSocketConnection
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Receive, Scope, Send
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COMMENT_SECONDS = 15.0  # of silence: many proxies close what is idle for 60
+COMMENT_SECONDS = 15.0  # without an event, after which a comment is sent: many proxies close idle connections after 60
 LONGEST_PAGE = 500  # characters of a page's address in a QR code
 
 HEADERS = {
@@ -51,14 +53,14 @@ FILES: dict[str, tuple[str, Callable[[Iterable[Final]], str]]] = {
     "json": ("application/json", to_json),
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such transcript"}}
-AWAY = Close(CloseCode.UNAVAILABLE, "what is shared cannot be reached now: try again later")
+UNAVAILABLE = Close(CloseCode.UNAVAILABLE, "what is shared cannot be reached now: try again later")
 LEAVING = Close(CloseCode.SHUTTING_DOWN, "the service is shutting down: connect again shortly")
-STATUS = {UNKNOWN: 404, TOO_MANY: 429, AWAY: 503}
-DRAIN_SECONDS = 1.0  # for readers to have the last words of a speaker
+STATUS = {UNKNOWN: 404, TOO_MANY: 429, UNAVAILABLE: 503}
+DRAIN_SECONDS = 1.0  # for readers to get a speaker's last results
 
 
 class Refused(Exception):
-    """One may not read. `close` is what it is told; over HTTP, with a status of `STATUS`."""
+    """A reader is refused. `close` is its close frame; over HTTP, `STATUS` has the corresponding status."""
 
     def __init__(self, close: Close) -> None:
         super().__init__(str(close))
@@ -66,7 +68,7 @@ class Refused(Exception):
 
 
 class Readers:
-    """Finds transcripts, and counts who reads them: at most `most` at once of each."""
+    """Finds transcripts, and counts their readers: each may have at most `most` at once."""
 
     def __init__(self, shares: Shares, most: int) -> None:
         self._shares = shares
@@ -83,32 +85,34 @@ class Readers:
         """Return a transcript. Raises Refused."""
         try:
             transcript = await self._shares.find(token)
-        except Away as away:
-            logger.warning("a reader is refused: %s", away)
-            raise Refused(AWAY) from None
+        except Unavailable as error:
+            logger.warning("a reader is refused: %s", error)
+            raise Refused(UNAVAILABLE) from None
         if transcript is None:
             raise Refused(UNKNOWN)
         return transcript
 
-    @contextmanager
-    def counted(self, transcript: Transcript) -> Iterator[None]:
-        """Count a reader for the time of a `with`. Raises Refused if there are too many."""
-        if transcript.readers >= self._most:
+    @asynccontextmanager
+    async def counted(self, token: str, transcript: Transcript) -> AsyncIterator[None]:
+        """Count a reader within an `async with` block. Raises Refused if there are too many.
+
+        Cancellation: while it enters, the reader is not counted.
+        """
+        if not await self._shares.enter(token, transcript, self._most):
             raise Refused(TOO_MANY)
-        transcript.readers += 1
         self._read[id(transcript)] = transcript
         self._none_reads.clear()
         try:
             yield
         finally:
-            transcript.readers -= 1
+            self._shares.leave(token, transcript)
             if transcript.readers == 0:
                 del self._read[id(transcript)]
             if not self._read:
                 self._none_reads.set()
 
     async def drain(self) -> None:
-        """Have all readers leave once they have what was said so far. Those who do not read are left behind."""
+        """Disconnect all readers once they have all messages so far. Return after DRAIN_SECONDS at the latest."""
         for transcript in self._read.values():
             transcript.leave()
         with suppress(TimeoutError):
@@ -122,20 +126,20 @@ def router(readers: Readers) -> APIRouter:
 
     @routes.websocket(PATH + "/{token}")
     async def read_along(socket: WebSocket, token: str) -> None:
-        """Send what is said, and close with 1000 after the end."""
+        """Send the transcript as it grows, and close with 1000 after the end."""
         await socket.accept()
         connection = WebSocketConnection(socket)
         try:
             transcript = await readers.find(token)
-            with readers.counted(transcript):
-                close = await _tell(connection, transcript, _number(socket.query_params.get("after", "")))
+            async with readers.counted(token, transcript):
+                close = await _send(connection, transcript, _number(socket.query_params.get("after", "")))
         except Refused as refused:
             close = refused.close
         await connection.close(close)
 
     @routes.get(PATH + "/{token}.{ending}", responses=NOT_FOUND)
     async def file(token: str, ending: str, page: str = "") -> Response:
-        """Give the finals so far as a file; or `.svg`, a QR code of the address of a `page` that reads along."""
+        """Return the finals so far as a file; or, as `.svg`, a QR code with the address of a `page` for readers."""
         transcript = await _found(readers, token)
         if ending == "svg":
             return _code(page, token)
@@ -146,31 +150,31 @@ def router(readers: Readers) -> APIRouter:
 
     @routes.get(PATH + "/{token}", responses=NOT_FOUND)
     async def events(token: str, request: Request) -> Response:
-        """Send what is said as server-sent events, and the event `end` after the end."""
+        """Send the transcript as it grows as server-sent events, and the event `end` after the end."""
         transcript = await _found(readers, token)
         after = _number(request.headers.get("last-event-id", ""))
         if transcript.is_over and after > len(transcript.finals):
             return Response(status_code=204, headers=HEADERS)
-        return _EventStream(readers, transcript, after)
+        return _EventStream(readers.counted(token, transcript), transcript, after)
 
     return routes
 
 
-async def _tell(connection: WebSocketConnection, transcript: Transcript, after: int) -> Close:
-    """Send a reader what follows so many finals; return how it is to be closed."""
+async def _send(connection: WebSocketConnection, transcript: Transcript, after: int) -> Close:
+    """Send a reader the messages after its first `after` finals; return the close frame for it."""
 
     async def send() -> None:
         position = Position(after)
         while await transcript.more(position):
             for entry in transcript.take(position):
                 await connection.send(entry.text)
-            await asyncio.sleep(0)  # a long transcript is not sent at one go
+            await asyncio.sleep(0)  # let other tasks run while a long transcript is sent
 
     sending, receiving = asyncio.create_task(send()), asyncio.create_task(connection.receive())
     try:
         await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
         if receiving.done():
-            return SILENT
+            return READ_ONLY
         sending.result()
         return ENDED if transcript.is_over else LEAVING
     finally:
@@ -178,16 +182,16 @@ async def _tell(connection: WebSocketConnection, transcript: Transcript, after: 
 
 
 class _EventStream(StreamingResponse):
-    """What follows so many finals, as server-sent events."""
+    """The messages after the first `after` finals, as server-sent events."""
 
-    def __init__(self, readers: Readers, transcript: Transcript, after: int) -> None:
+    def __init__(self, counted: AbstractAsyncContextManager[None], transcript: Transcript, after: int) -> None:
         super().__init__(_events(transcript, after), headers=HEADERS, media_type="text/event-stream")
-        self._counted = readers.counted(transcript)
+        self._counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._counted:
-                if "counted" in scope:  # our own server's: the connection is none of those that nobody counts
+            async with self._counted:
+                if "counted" in scope:  # set by our own server, which limits connections that nothing else counts
                     scope["counted"]()
                 await super().__call__(scope, receive, send)
         except Refused as refused:
@@ -219,7 +223,7 @@ async def _found(readers: Readers, token: str) -> Transcript:
 
 
 def _finals(transcript: Transcript) -> list[Final]:
-    """Return the finals so far; what another SDK says in a form of its own is left out."""
+    """Return the finals so far, without responses in other formats than Rev.ai's."""
     found = []
     for entry in transcript.finals:
         with suppress(ValueError):
@@ -235,7 +239,7 @@ def _code(page: str, token: str) -> Response:
         is_page = False
     if not is_page:
         raise HTTPException(422, "page: the address of a page, https://...")
-    import segno  # noqa: PLC0415 # rarely asked for, and it takes 0.1 s to import
+    import segno  # noqa: PLC0415 # rarely needed, and it takes 0.1 s to import
 
     drawn = BytesIO()
     segno.make(f"{page}?read={token}", micro=False).save(drawn, kind="svg", border=2, light="#fff", xmldecl=False)
@@ -243,5 +247,5 @@ def _code(page: str, token: str) -> Response:
 
 
 def _number(text: str) -> int:
-    """Read how many finals a reader has; 0 for what is no number."""
+    """Parse how many finals a reader has; 0 if the text is not a number."""
     return int(text) if text.isdecimal() and len(text) < 9 else 0

@@ -1,10 +1,10 @@
 """A relay from one WebSocket to another: no SDK, no threads, two tasks.
 
 The near side is our client. The far side is the server that `SPEECHBRIDGE_RELAY_URL` names; a client cannot choose it.
-Messages pass whole and in order, text as text and binary as binary. Back-pressure passes too: each task reads the next
-message once the last one was sent. Each side has its own heartbeat.
+Messages are forwarded whole and in order, text as text and binary as binary. Back-pressure is passed on, too: each task
+reads the next message only when the last one was sent. Each side has its own heartbeat.
 
-A close is passed on with its code and reason. Some codes stand for a close frame that is missing, and may not be sent:
+A close is forwarded with its code and reason. Some codes only stand for a missing close frame, and must not be sent:
 
     the near side closed without a code (1005)    far: 1000
     the near side vanished (1006)                 far: 1001
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from speechbridge.settings import RelaySettings
 
-CLOSE_SECONDS = 0.5  # for the near side's close code to arrive, once a send to it has failed
+CLOSE_SECONDS = 0.5  # to wait for the near side's close code after a send to it has failed
 PATH = "/relay"
-INBOUND = 4  # messages read ahead from the far side; each may have the largest size
+INBOUND = 4  # messages read ahead from the far side; each may have the maximum size
 
 
 def router(settings: RelaySettings) -> APIRouter:
@@ -74,7 +74,7 @@ async def _relay(near: WebSocket, far: ClientConnection) -> None:
     both = {forward, reverse}
     try:
         done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if reverse in done and reverse.result() is None:  # the near side has left; the other task may learn the code
+        if reverse in done and reverse.result() is None:  # the near side has left; `forward` may get its close code
             await asyncio.wait({forward}, timeout=CLOSE_SECONDS)
     finally:
         await cancel_and_wait(*both)
@@ -89,7 +89,7 @@ async def _relay(near: WebSocket, far: ClientConnection) -> None:
 
 
 async def _forward(near: WebSocket, far: ClientConnection) -> Close:
-    """Pass on the near side's messages; return how it closed, as a frame that may be sent to the far side."""
+    """Forward the near side's messages; return its close frame, in a form that may be sent to the far side."""
     while True:
         message = await near.receive()
         if message["type"] == "websocket.disconnect":
@@ -100,14 +100,14 @@ async def _forward(near: WebSocket, far: ClientConnection) -> Close:
             code: int = message["code"]
             return Close(substitutes.get(code, code), message.get("reason") or "")
         text = message.get("text")
-        with suppress(ConnectionClosed):  # the other task learns why; here the message is dropped
+        with suppress(ConnectionClosed):  # the message is dropped; the other task handles the close
             await far.send(message["bytes"] if text is None else text)
 
 
 async def _reverse(far: ClientConnection, near: WebSocket) -> Close | None:
-    """Pass on the far side's messages; return how it closed, as a frame that may be sent to the near side.
+    """Forward the far side's messages; return its close frame, in a form that may be sent to the near side.
 
-    None if it was the near side that has left.
+    Returns None if it is the near side that has left.
     """
     with suppress(ConnectionClosed):
         while True:
@@ -117,7 +117,7 @@ async def _reverse(far: ClientConnection, near: WebSocket) -> Close | None:
                     await near.send_text(message)
                 else:
                     await near.send_bytes(message)
-            except (WebSocketDisconnect, RuntimeError):  # starlette's two ways to say that it has left
+            except (WebSocketDisconnect, RuntimeError):  # starlette raises either if the near side has left
                 return None
     code = int(far.close_code or CloseCode.ABNORMAL)
     if code == CloseCode.ABNORMAL:

@@ -1,4 +1,4 @@
-"""The endpoints for streams: one with Rev.ai's protocol, one without any."""
+"""The endpoints for streams: one with Rev.ai's protocol, and /ws_a, with audio in and responses out only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, WebSocket
 
-from speechbridge.cluster import Away, Elsewhere
+from speechbridge.cluster import Elsewhere, Unavailable
 from speechbridge.protocol import reading
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from speechbridge.server.shared import Lease
 
 PLAIN = "/ws_a"
-PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path: a base URL that ends in a slash makes two of them
-UNDECLARED = ContentType.undeclared(ContentType.raw())  # where there is no `content_type` to name it
+PATHS = (PATH, "/" + PATH)  # SDKs join a base URL and a path, which gives two slashes if the base URL ends in one
+UNDECLARED = ContentType.undeclared(ContentType.raw())  # the default of /ws_a
 
 ELSEWHERE = Close(CloseCode.TRY_AGAIN_LATER, "resume: the stream is at another process still: try again")
 OUT_OF_REACH = Close(CloseCode.TRY_AGAIN_LATER, "resume: the stream cannot be looked up now: try again")
 
 
 def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, shares: Shares) -> APIRouter:
-    """Make the routes. `resumable` keeps the connections of those sessions whose clients may resume.
+    """Make the routes. `resumable` holds resumable streams, `shares` the shared transcripts.
 
-    In `queue` wait those who find all streams of the account in use; `shares` has what clients share.
+    Clients wait in `queue` if all streams of the account are in use.
     """
     routes = APIRouter()
     streams = _Streams(sessions, resumable, shares)
@@ -54,7 +54,7 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
     async def plain(socket: WebSocket) -> None:
         """16 kHz mono S16LE in, or a container; each response out, unchanged. `EOS` or a close ends the input.
 
-        A query may name another type, as for mu-law, and is not needed.
+        A query with `content_type` is needed only for other formats, such as mu-law.
         """
         await socket.accept()
         connection = WebSocketConnection(socket)
@@ -68,7 +68,7 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
     @routes.websocket(PATHS[1])
     @routes.websocket(PATHS[0])
     async def revai(socket: WebSocket) -> None:
-        """Rev.ai's streaming protocol. A refusal is a close frame after the handshake, so that clients see why."""
+        """Rev.ai's streaming protocol. It refuses by a close frame after the handshake, so that clients see why."""
         await socket.accept()
         connection, lease = WebSocketConnection(socket), socket.scope["lease"]
         query = socket.scope["query_string"].decode("latin-1")
@@ -84,9 +84,10 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
         place = await _place(connection, query, sessions, queue)
         if place is None:
             return
-        token = reading.new_token() if reading.shares(query) else None
-        if resume is not None:
-            await streams.begin(connection, request, place, token, lease)
+        key = "" if resume is None else resumable.new_key()
+        token = await _token(query, shares, place, key)
+        if key:
+            await streams.begin(connection, request, place, lease, key=key, token=token)
             return
 
         async def greet(session_id: str) -> None:
@@ -107,30 +108,39 @@ def _named_type(query: str) -> ContentType:
 
 
 class _Streams:
-    """Begins resumable streams, and goes on with those of other processes."""
+    """Begins resumable streams, and continues those of other processes."""
 
     def __init__(self, sessions: Sessions, resumable: ResumableConnections, shares: Shares) -> None:
         self._sessions = sessions
         self._resumable = resumable
         self._shares = shares
 
-    async def begin(
-        self, connection: WebSocketConnection, request: StreamRequest, place: Place, token: str | None, lease: Lease
+    async def begin(  # noqa: PLR0913 # what a stream consists of
+        self,
+        connection: WebSocketConnection,
+        request: StreamRequest,
+        place: Place,
+        lease: Lease,
+        *,
+        key: str,
+        token: str | None,
     ) -> None:
         query, frame = replace(request, access_token="").query(), request.content_type.frame
-        stream = self._resumable.begin(About(new_id(), token, query, place.holder, time.time(), frame), lease.owner)
+        stream = self._resumable.begin(
+            About(new_id(), token, query, place.holder, time.time(), frame), lease.owner, key
+        )
         self._resumable.run(stream, self._run(stream, request, place, lease))
         await stream.serve(connection)
 
     async def resume(self, connection: WebSocketConnection, key: str, finals: int, lease: Lease) -> None:
-        """Serve a client that comes back, whichever process it left its stream at."""
+        """Serve a client that resumes its stream, whichever process owns it."""
         if self._resumable.find(key, lease.owner) is None:
             try:
                 if not await self._resumable.take(key, lease.owner, finals, lambda stream: self._go_on(stream, lease)):
                     await connection.close(UNKNOWN)
                     return
-            except (Away, Elsewhere) as failure:
-                await connection.close(OUT_OF_REACH if isinstance(failure, Away) else ELSEWHERE)
+            except (Unavailable, Elsewhere) as failure:
+                await connection.close(OUT_OF_REACH if isinstance(failure, Unavailable) else ELSEWHERE)
                 return
         stream = self._resumable.find(key, lease.owner)
         await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, finals))
@@ -147,17 +157,17 @@ class _Streams:
             if stream.about.read is not None:
                 before = await self._before(stream.about.read, stream.record.total)
             close = await self._run(stream, StreamRequest.parse(stream.about.query), place, lease, before)
-            if close.code == CloseCode.TOO_MANY and not stream.has_begun:  # a dead process' streams are counted still
+            if close.code == CloseCode.TOO_MANY and not stream.has_begun:  # a dead process' streams still count
                 return COME_BACK
             return close
 
         self._resumable.run(stream, go_on())
 
     async def _before(self, token: str, total: int) -> Sequence[Entry]:
-        """Return the finals that readers have, of so many."""
+        """Return the finals that readers have already, at most `total`."""
         try:
             transcript = await self._shares.find(token)
-        except Away:
+        except Unavailable:
             return ()
         return () if transcript is None else transcript.finals[:total]
 
@@ -169,7 +179,7 @@ class _Streams:
         lease: Lease,
         before: Sequence[Entry] = (),
     ) -> Close:
-        """Run a stream's session, also while its client is cut off. One that goes on begins at its settled audio."""
+        """Run a stream's session, even while its client is disconnected. It begins where the settled audio ends."""
         about, sessions = stream.about, self._sessions
         covered, rate = Covered(stream), asked_of(sessions.takes, request).content_type.byte_rate
         if covered.origin and rate:
@@ -179,7 +189,7 @@ class _Streams:
         with lease.held(), _shared(self._shares, about.read, stream, before) as (client, move):
 
             def moves() -> None:
-                place.pass_on()
+                place.hand_over()
                 move()
 
             stream.moves = moves
@@ -193,9 +203,9 @@ class _Streams:
 def _shared(
     shares: Shares, token: str | None, connection: ClientConnection, before: Sequence[Entry] = ()
 ) -> Iterator[tuple[ClientConnection, Callable[[], object]]]:
-    """Return a connection whose readers hear what its client is told, if there is a token for them.
+    """Yield a connection that also sends to readers, if there is a token for them.
 
-    Also what is to be called if the stream goes on at another process.
+    Also yields the function to call when the stream moves to another process.
     """
     if token is None:
         yield connection, lambda: None
@@ -204,8 +214,24 @@ def _shared(
         yield Sharing(connection, transcript), transcript.move
 
 
+async def _token(query: str, shares: Shares, place: Place, key: str) -> str | None:
+    """Return a token for readers, if the client shares: that of the key of its stream, if it has one.
+
+    Cancellation: the place is given back.
+    """
+    if not reading.shares(query):
+        return None
+    token = reading.token_of(key) if key else reading.new_token()
+    try:
+        await shares.announce(token)
+    except BaseException:
+        await place.release(was_cut=False)
+        raise
+    return token
+
+
 async def _place(connection: WebSocketConnection, query: str, sessions: Sessions, queue: Queue) -> Place | None:
-    """Take a place at the speech service; wait for one if the client asks for that. None: it was closed."""
+    """Take a place at the speech service; wait for one if the client asks for that. None: the connection is closed."""
     asked = WaitFor.parse(query)
     try:
         return await (sessions.places.take() if asked is None else queue.wait(connection, asked.ticket))

@@ -1,15 +1,15 @@
 """OpenAI's endpoint for whole files: a form with a file in, its transcript out, in one of five formats.
 
-A file runs as a stream does: through admission, a session, processors and metrics. How it is read depends on it:
+A file is handled like a stream: by admission, a session, processors and metrics. There are two ways to read it:
 
-    live       it can be decoded as it comes, and the fields came before it. The session takes it from the network at
-               the pace of the engine, and nothing is stored
-    stored     it must be sought in (MP4 with its index at the end), it is of a format that only FFmpeg's demuxers
-               read, or fields come after it. It is stored in a temporary file without a name, then decoded
+    live       if it can be decoded while it arrives, and the form's fields came before it. The session reads it from
+               the network at the pace of the engine, and nothing is stored
+    stored     if its decoder must seek in it (MP4 with its index at the end), if only FFmpeg's demuxers read its
+               format, or if fields come after it. It is stored in a temporary file without a name, then decoded
 
-The session's listener reads the form. The session itself hands its results over, and never waits for the client;
-another task writes them. So a client that reads nothing before it has sent everything holds up nobody. If it leaves,
-all of this is cancelled.
+The session's listener reads the form. The session itself only collects its results, and never waits for the client;
+another task writes them. So a client that does not read before it has sent everything blocks nothing. If the client
+leaves, everything is cancelled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from speechbridge.protocol.api_errors import FAILED, ApiError
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, parse_message
 from speechbridge.protocol.request import BadRequest, ContentType, StreamRequest
-from speechbridge.protocol.transcriptions import PATH, Form, Heard, delta, done, said
+from speechbridge.protocol.transcriptions import PATH, Form, Transcription, delta, done, texts_of
 from speechbridge.server.body import Body, Left, announced, refuse, too_large
 from speechbridge.server.multipart import FORM_BYTES, Multipart
 from speechbridge.server.verdicts import DRAINED
@@ -45,18 +45,18 @@ if TYPE_CHECKING:
     from speechbridge.server.totals import Totals
     from speechbridge.settings import TranscriptionSettings
 
-LOOKS = (2**12, 2**14, 2**16)  # bytes of a file after which it is tried whether it can be decoded as it comes
+TRY_AT = (2**12, 2**14, 2**16)  # numbers of bytes after which to try whether a file can be decoded while it arrives
 BATCH = 2**18  # bytes that a thread writes at once
 DECODED = Limits(inbound=1, outbound=8, grace=1.0)  # pieces of a second
 
 Read = Callable[[], Awaitable[bytes]]
-"""Returns the next bytes, and none at the end."""
+"""Returns the next bytes; empty at the end."""
 
 
 def router(sessions: Sessions, settings: TranscriptionSettings, language: str) -> APIRouter:
-    """Make the route. `language` is that of files whose clients name none."""
+    """Make the route. `language` is the one reported for files whose clients name none."""
     routes = APIRouter()
-    # To open a file may take a core for seconds. Streams must not wait for that, however many files there are.
+    # Opening a file may occupy a core for seconds. Live streams must not wait for that, however many files there are.
     opening = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2))
 
     @routes.post(PATH, include_in_schema=False)
@@ -117,14 +117,14 @@ class _Transcription(Response):
     async def _transcribe(self, upload: _Upload, answer: _Answer) -> None:
         await upload.begin()
         if upload.asked.has_model and await upload.is_live():
-            await self._hear(upload, upload.next, ContentType.undeclared(), answer)
+            await self._run_session(upload, upload.next, ContentType.undeclared(), answer)
             return
         directory = self._directory if self._directory.is_dir() else None  # None: the system's
         try:
             with tempfile.TemporaryFile(dir=directory) as file:
                 await upload.store(file)
                 async with self._decoding(file) as read:
-                    await self._hear(upload, read, ContentType.raw(), answer)
+                    await self._run_session(upload, read, ContentType.raw(), answer)
         except OSError as error:
             text = f"the file cannot be stored: {error.strerror}"
             raise ApiError(503, text, kind=FAILED, code="overloaded") from None
@@ -154,38 +154,38 @@ class _Transcription(Response):
         async with decoding:
             yield read
 
-    async def _hear(self, upload: _Upload, read: Read, kind: ContentType, answer: _Answer) -> None:
-        """Run a session with audio of this kind, and answer with what it heard."""
-        hearing, language = _Hearing(read), upload.asked.language
+    async def _run_session(self, upload: _Upload, read: Read, kind: ContentType, answer: _Answer) -> None:
+        """Run a session with audio of this kind, and answer with its results."""
+        connection, language = _FileConnection(read), upload.asked.language
         request = StreamRequest(kind, {"language": language} if language else {})
         running = asyncio.create_task(
-            self._sessions.run(hearing, request, ended=hearing.end), name="transcription-session"
+            self._sessions.run(connection, request, ended=connection.end), name="transcription-session"
         )
-        running.add_done_callback(lambda _task: hearing.woken.set())
+        running.add_done_callback(lambda _task: connection.woken.set())
         try:
             while not running.done():
-                await hearing.woken.wait()
-                hearing.woken.clear()
-                if hearing.error is not None:
-                    raise hearing.error
+                await connection.woken.wait()
+                connection.woken.clear()
+                if connection.error is not None:
+                    raise connection.error
                 if upload.asked.is_streamed:
-                    await answer.deltas(hearing.finals, upload.asked)
+                    await answer.deltas(connection.finals, upload.asked)
         finally:
             await cancel_and_wait(running)
         close = running.result()
-        if close.code == CloseCode.UNAUTHORIZED:  # it is our own token that is wrong, and not the client's key
+        if close.code == CloseCode.UNAUTHORIZED:  # our own token is wrong, and not the client's key
             raise ApiError(502, f"the speech service refuses our token: {close.reason}", kind=FAILED)
         if close.code != CloseCode.NORMAL:
             raise ApiError.of(close)
-        heard = Heard(hearing.finals, hearing.seconds, language or self._language)
+        transcription = Transcription(connection.finals, connection.seconds, language or self._language)
         if upload.asked.is_streamed:
-            await answer.finish(heard, upload.asked)
+            await answer.finish(transcription, upload.asked)
         else:
-            await answer.whole(*heard.answer(upload.asked))
+            await answer.whole(*transcription.answer(upload.asked))
 
 
 class _Upload:
-    """The form of a request: what is asked for, as far as it has come, and the file."""
+    """The form of a request: the fields received so far (`asked`), and the file."""
 
     def __init__(self, form: Multipart, most: int, language: str) -> None:
         self._form = form
@@ -201,8 +201,8 @@ class _Upload:
         self.asked = Form.read(self._form.fields)
 
     async def is_live(self) -> bool:
-        """Read the first bytes of the file; tell whether it can be decoded as it comes."""
-        for enough in LOOKS:
+        """Read the first bytes of the file. Returns whether it can be decoded while it arrives."""
+        for enough in TRY_AT:
             while len(self._begun) < enough and (piece := await self._read()):
                 self._begun += piece
             if await anyio.to_thread.run_sync(is_decodable, self._begun):
@@ -210,19 +210,19 @@ class _Upload:
         return False
 
     async def next(self) -> bytes:
-        """Return the next bytes of the file, as they come; none at its end, once the fields after it were read."""
+        """Return the next bytes of the file as they arrive; empty at its end, after the last fields were read."""
         if piece := self._begun or await self._read():
             self._begun = b""
             return piece
         before = self.asked.language or self._language
         await self._finish()
         if (self.asked.language or self._language) != before:
-            text = "the language came after the file, which was heard in another by then: send it before the file"
+            text = "the language came after the file, which was transcribed in another: send it before the file"
             raise ApiError(400, text, param="language")
         return b""
 
     async def store(self, file: IO[bytes]) -> None:
-        """Write the file, and go back to its beginning; read the fields after it."""
+        """Write the upload to a file, and seek to its beginning; read the fields after the upload."""
         batch, has_ended = bytearray(self._begun), False
         while not has_ended:
             piece = await self._read()
@@ -248,19 +248,19 @@ class _Upload:
         self.asked = Form.read(self._form.fields)
 
 
-class _Hearing:
-    """A session's connection: what it receives is a file, what it sends are the finals."""
+class _FileConnection:
+    """A session's connection that receives a file, and collects the finals. Implements `ClientConnection`."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
         self._has_ended = False
-        self.woken = asyncio.Event()  # there are more finals, or an error
+        self.woken = asyncio.Event()  # there are more finals, or an error, or the session has ended
         self.finals: list[Final] = []
         self.seconds = 0.0
         self.error: ApiError | Left | None = None
 
     async def receive(self) -> bytes | str | None:
-        """Return the next piece of the file, or EOS at its end. Then, and after an error, wait to be cancelled."""
+        """Return the next piece of the file, or EOS at its end. After that, or an error, wait until cancelled."""
         if not self._has_ended:
             try:
                 piece = await self._read()
@@ -275,7 +275,7 @@ class _Hearing:
         return None
 
     async def send(self, text: str) -> None:
-        """Keep a final; whatever else the session says is of no use here."""
+        """Keep a final, and ignore other responses."""
         with suppress(ValueError):
             message = parse_message(text)
             if isinstance(message, Final):
@@ -308,15 +308,15 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": data})
 
     async def deltas(self, finals: Sequence[Final], asked: Form) -> None:
-        """Send what is new."""
+        """Send the finals that were not sent yet."""
         new, self._seen = finals[self._seen :], len(finals)
-        for final, text in said(new, is_first=not self.has_begun):
+        for final, text in texts_of(new, is_first=not self.has_begun):
             await self._event(delta(final, text, has_logprobs=asked.has_logprobs))
 
-    async def finish(self, heard: Heard, asked: Form) -> None:
-        """Send what is new, and that it was all."""
-        await self.deltas(heard.finals, asked)
-        await self._event(done(heard, has_logprobs=asked.has_logprobs))
+    async def finish(self, transcription: Transcription, asked: Form) -> None:
+        """Send the remaining finals, and the last event."""
+        await self.deltas(transcription.finals, asked)
+        await self._event(done(transcription, has_logprobs=asked.has_logprobs))
         await self._send({"type": "http.response.body", "body": b""})
 
     async def fail(self, error: ApiError) -> None:

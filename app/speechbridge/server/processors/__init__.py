@@ -1,19 +1,19 @@
-"""Post-processing: functions of the user's that each response passes through, one after the other.
+"""Post-processing: the user's own functions, which each response passes through, one after the other.
 
 A processor takes one response, as the text that the client would get, and returns what the client gets instead:
 
     def process(message: str) -> str | None | Iterable[str]      # changed, dropped, or several
 
-It may be `async def`. If it is a class, one instance is made, without arguments, and that is called. It takes text and
-not parsed messages: other SDKs have formats of their own, and parsing drops fields that it does not know.
-`speechbridge.protocol.messages.parse_message` parses Rev.ai's.
+It may be `async def`. If it is a class, one instance is made, without arguments, and that is called. It takes text
+instead of parsed messages, because other SDKs have their own formats, and parsing drops unknown fields.
+`speechbridge.protocol.messages.parse_message` parses Rev.ai's messages.
 
-The responses of a session are processed one after the other, so their order stays. Async processors run in the
-session's task. Sync ones run in threads of their own, so that one that blocks holds up nobody else.
+The responses of a session are processed one after the other, so they stay in order. Async processors run in the
+session's task. Sync ones run in their own threads, so that one that blocks delays nobody else.
 
-**Failures.** If a processor raises or is not done in time, that is counted and logged, and the response goes on without
-it. If that must not happen (as with redaction), the processor declares `required = True`: then the response is dropped
-and counted. A sync processor that does not return is not called again in that session until it does.
+**Failures.** If a processor raises, or takes too long, that is counted and logged, and the response goes on unchanged.
+If that must not happen (as with redaction), the processor declares `required = True`: then the response is dropped, and
+counted. A sync processor that does not return is not called again in that session until it does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MOST = 100  # messages that one response may become. An endless generator is stopped here
+MOST = 100  # messages that one response may become, so that an endless generator is stopped
 
 Failure = Literal["raised", "slow"]
 FAILURES: tuple[Failure, ...] = get_args(Failure)
@@ -47,19 +47,19 @@ FAILURES: tuple[Failure, ...] = get_args(Failure)
 
 @dataclass(frozen=True, slots=True)
 class ProcessorStatistics:
-    """One processor at one moment."""
+    """A snapshot of one processor's counters."""
 
     name: str
     raised: int
     slow: int
-    withheld: int  # responses dropped because it is required and failed
+    withheld: int  # responses that were dropped because this required processor failed
 
 
 class Processors:
-    """The processors of a service, in their order, shared by its sessions. Each has `seconds` for a response.
+    """The processors of a service, in order, shared by its sessions. Each may take `seconds` for a response.
 
-    Sync ones share `threads`. If all of these are taken by calls that do not return, further calls fail as too slow at
-    once.
+    Sync ones share a number of `threads`. If calls that do not return occupy all of them, further calls fail at once as
+    too slow.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Processors:
 
     @classmethod
     def choose(cls, settings: ProcessorSettings, *, threads: int) -> Processors:
-        """Import those that the settings name. Raises WrongSetting with the one that cannot be used, and why."""
+        """Import the processors that the settings name. Raises WrongSetting, which names the unusable one."""
         try:
             named = [(path, _usable(path)) for path in split(settings.processors)]
         except ValueError as error:
@@ -87,7 +87,7 @@ class Processors:
             self.close()
 
     def begin(self) -> Processing:
-        """Return what processes the responses of one session."""
+        """Return a callable that processes the responses of one session."""
         return Processing(self)
 
     def statistics(self) -> list[ProcessorStatistics]:
@@ -95,12 +95,12 @@ class Processors:
         return [ProcessorStatistics(step.name, **step.failures, withheld=step.withheld) for step in self.steps]
 
     def close(self) -> None:
-        """End the idle threads now, and each other one when its call has returned. Never waits."""
+        """End idle threads now, and each busy one when its call has returned. Never waits."""
         self.lanes.close()
 
 
 class Step:
-    """One processor, and how often it failed."""
+    """One processor, and the counters of its failures."""
 
     def __init__(self, name: str, function: Callable[[str], Any]) -> None:
         self.name = name
@@ -112,7 +112,7 @@ class Step:
 
 
 class _Slow(Exception):
-    """A processor was not done in time."""
+    """A processor took too long."""
 
 
 class Processing:
@@ -121,10 +121,10 @@ class Processing:
     def __init__(self, processors: Processors) -> None:
         self._processors = processors
         self._overdue: dict[Step, asyncio.Future[list[str]]] = {}  # calls that did not return in time
-        self._logged: set[tuple[Step, Failure]] = set()  # logged once a session; the metrics count each
+        self._logged: set[tuple[Step, Failure]] = set()  # logged once per session; the metrics count all
 
     async def __call__(self, response: str) -> list[str]:
-        """Return what the client gets for a response. Cancellation: safe."""
+        """Return the messages that the client gets for a response. Cancellation: safe."""
         messages = [response]
         for step in self._processors.steps:
             messages = [made for message in messages for made in await self._apply(step, message)]
@@ -155,8 +155,8 @@ class Processing:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # The processor raised it. Passed on, the first would look like the session's cancellation, and the others
-            # would end the whole service.
+            # The processor itself raised it. If it left this function, CancelledError would look like a cancellation of
+            # the session, and the others would end the whole service.
             raise RuntimeError(type(error).__name__).with_traceback(error.__traceback__) from None
 
     async def _call(self, step: Step, message: str) -> list[str]:
@@ -187,7 +187,7 @@ def _messages(made: Any) -> list[str]:
     if len(several) > MOST or not all(isinstance(one, str) for one in several):
         raise TypeError(f"a processor returns a text, None, or at most {MOST} texts")
     for one in several:
-        one.encode()  # raises for half of a surrogate pair: it cannot be sent
+        one.encode()  # raises for half of a surrogate pair, which cannot be sent
     return several
 
 

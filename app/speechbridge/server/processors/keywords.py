@@ -1,9 +1,9 @@
-"""Keyword alerts: marks finals in which certain words were said, and logs them.
+"""Keyword alerts: marks finals that contain certain words, and logs them.
 
     SPEECHBRIDGE_PROCESSORS=speechbridge.server.processors.keywords:Alerts
     SPEECHBRIDGE_KEYWORDS="refund,my lawyer"
 
-A final of Rev.ai's protocol gets one more field, `"alerts": ["refund"]`. A message of its own would be unknown to
+A final of Rev.ai's protocol gets one more field, `"alerts": ["refund"]`. A separate message would be unknown to
 clients, and would change the numbers of the finals after it.
 """
 
@@ -24,14 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 class Alerts:
-    """The processor. Finds whole words and phrases, in any case, across elements; by default those of the setting."""
+    """The processor. It finds whole words and phrases, in upper or lower case, even across elements.
+
+    By default they come from the setting SPEECHBRIDGE_KEYWORDS.
+    """
 
     def __init__(self, keywords: Iterable[str] | None = None) -> None:
         given = Settings.read().keywords.split(",") if keywords is None else keywords
         self._keywords = {" ".join(word.split()) for word in given} - {""}
         if not self._keywords:
             raise ValueError("SPEECHBRIDGE_KEYWORDS is empty: set the words to look for, separated by commas")
-        # Not within a word, nor within a number: "5" is not said in "5.5".
+        # Not within a word, nor within a number: "5" does not match in "5.5".
         self._patterns = {
             word: re.compile(rf"(?<!\w)(?<!\w[.,]){_spaced(word)}(?![.,]?\w)", re.IGNORECASE)
             for word in sorted(self._keywords)
@@ -41,15 +44,15 @@ class Alerts:
         final = parse_message(message) if kind_of(message) == "final" else None
         if not isinstance(final, Final):
             return message
-        said = " ".join(word.value for word in final.words)
-        found = [word for word, pattern in self._patterns.items() if pattern.search(said)]
+        text = " ".join(word.value for word in final.words)
+        found = [word for word, pattern in self._patterns.items() if pattern.search(text)]
         if not found:
             return message
-        logger.info("said from %g to %g s: %s", final.ts, final.end_ts, ", ".join(found), extra={"alerts": found})
+        logger.info("keywords from %g to %g s: %s", final.ts, final.end_ts, ", ".join(found), extra={"alerts": found})
         return json.dumps(json.loads(message) | {"alerts": found})
 
 
 def _spaced(keyword: str) -> str:
-    """Return the pattern of a keyword: "mr dashwood" is said in "Mr. Dashwood", "cold hearted" in "cold-hearted"."""
+    """Return the pattern of a keyword: "mr dashwood" matches "Mr. Dashwood", "cold hearted" matches "cold-hearted"."""
     parts = [part for part in re.split(r"[\s-]+", keyword) if part]
     return r"[\s-]+".join(re.escape(part.removesuffix(".")) + r"\.?" for part in parts) or re.escape(keyword)

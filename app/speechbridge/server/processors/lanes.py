@@ -1,8 +1,7 @@
-"""Threads for calls that may block, or never return: few as long as calls return, never more than a fixed number.
+"""A thread pool for calls that may block, or never return. Idle threads are reused, and their number is limited.
 
-Neither of the ready-made pools fits. asyncio's default pool has six threads on two cores, and DNS lookups wait in it.
-The threads of ThreadPoolExecutor and of anyio are not daemons: one call that never returns would keep the process from
-exiting.
+No ready-made pool fits. asyncio's default pool has six threads on two cores, and DNS lookups need them. The threads of
+ThreadPoolExecutor and of anyio are not daemons: one call that never returns would keep the process from exiting.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ T = TypeVar("T")
 
 
 class _Lane(SimpleQueue["Callable[[], Callable[[], object]] | None"]):
-    """What one thread has to call: each item, then what that returned, once the lane is idle again. None ends it."""
+    """The calls for one thread. Each returns a function, which is called once the thread is idle. None ends it."""
 
 
 class Lanes:
@@ -35,7 +34,7 @@ class Lanes:
         self._closed = False
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T] | None:
-        """Begin a call, in the caller's context; return None at once if every thread is taken.
+        """Begin a call, in the caller's context; return None at once if all threads are busy.
 
         Cancellation of the future: the call goes on, and its result is dropped.
         """
@@ -49,11 +48,11 @@ class Lanes:
         def work() -> Callable[[], object]:
             try:
                 settle = partial(_settle, result, context.run(function))
-            except BaseException as error:  # noqa: BLE001 # for the caller to see, not for the thread
+            except BaseException as error:  # noqa: BLE001 # the caller gets it
                 settle = partial(_fail, result, error)
 
             def report() -> None:
-                with suppress(RuntimeError):  # the loop was closed meanwhile, and with it whoever waited
+                with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits for the result
                     loop.call_soon_threadsafe(settle)
 
             return report
@@ -62,7 +61,7 @@ class Lanes:
         return result
 
     def close(self) -> None:
-        """End the idle threads now, and each other one when its call has returned. Never waits."""
+        """End idle threads now, and each busy one when its call has returned. Never waits."""
         self._closed = True
         while self._idle:
             self._idle.pop().put(None)
@@ -73,16 +72,16 @@ class Lanes:
             return None
         lane = _Lane()
         try:
-            slot.run(partial(self._live, lane), name="processor", done=lambda: None)
+            slot.run(partial(self._run, lane), name="processor", done=lambda: None)
         except RuntimeError:  # the system cannot start another thread
             return None
         return lane
 
-    def _live(self, lane: _Lane) -> None:
+    def _run(self, lane: _Lane) -> None:
         while (work := lane.get()) is not None:
             report = work()
             self._idle.append(lane)
-            if self._closed:  # close() may have looked at the idle lanes before
+            if self._closed:  # close() may have emptied `_idle` before this lane was appended
                 lane.put(None)
             report()
 
@@ -94,12 +93,12 @@ def _settle(result: asyncio.Future[T], value: T) -> None:
 
 def _fail(result: asyncio.Future[T], error: BaseException) -> None:
     if not result.done():
-        # A StopIteration would end its awaiter's own iteration, and a SystemExit the event loop.
+        # StopIteration would end an iteration of the task that waits, and SystemExit would end the event loop.
         fits = isinstance(error, Exception) and not isinstance(error, StopIteration)
         result.set_exception(error if fits else RuntimeError(type(error).__name__))
 
 
 def _retrieve_error(result: asyncio.Future[T]) -> None:
-    """Mark an error as seen, though perhaps nobody waits for it any more; asyncio would log its text."""
+    """Mark an error as retrieved even if nobody waits for it any more; otherwise asyncio logs its text."""
     if not result.cancelled():
         result.exception()

@@ -2,18 +2,18 @@
 
     SPEECHBRIDGE_PROCESSORS=speechbridge.server.processors.redaction:Redaction
 
-In Rev.ai's messages it searches the elements, joined into one text: a card number may be one element, or sixteen. Each
-match becomes one element, `[card]`, `[email]` or `[phone]`, with the times of all that it replaces. The message's own
-`ts` and `end_ts` stay, and so do all other elements. Other JSON is searched string by string, other text as a whole. A
-message without a match passes unchanged, byte for byte.
+In Rev.ai's messages it searches the elements, joined into one text, because a card number may be one element, or
+sixteen. Each match becomes one element, `[card]`, `[email]` or `[phone]`, which covers the times of all elements that
+it replaces. The message's own `ts` and `end_ts` and all other elements stay. Other JSON is searched string by string,
+other text as a whole. A message without a match is passed on byte for byte.
 
-    card     13 to 19 digits that pass Luhn's check, at any place in a run of digits; in long runs some always do
+    card     13 to 19 digits that pass Luhn's check, anywhere in a run of digits; in long runs some always do
     phone    a run of 10 to 15 digits, of 7 to 15 after a plus, or 555-1234
     run      digits and spelled digits ("four one double two", "forty one eleven"), grouped in any way
     e-mail   tom@example.com, and "tom dot smith at example dot com"
 
-It prefers to remove too much. In a partial it also removes seven or more digits at the end, as `[digits]`: they may be
-the beginning of a card number. It cannot see a number that a pause has divided into two finals.
+In doubt it removes too much. In a partial it also replaces seven or more digits at the end by `[digits]`, because they
+may be the beginning of a card number. It cannot find a number that a pause has split between two finals.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TENS = dict(
 )
 TIMES = {"double": 2, "triple": 3, "treble": 3, "quadruple": 4}
 
-# What may stand between the digits of one run. Dashes of any length count.
+# What may come between the digits of one run, including dashes of any length.
 GAP = r"(?:[\s\-\u2010-\u2015.,()/]|\b(?:dash|hyphen|uh|um)\b){0,5}"
 
 
@@ -96,14 +96,14 @@ class Redaction:
             parsed = json.loads(message)
         except ValueError:
             parsed = None
-        if not isinstance(parsed, dict | list):  # plain text; one of digits alone would be valid JSON
+        if not isinstance(parsed, dict | list):  # plain text; a text of digits only is valid JSON, too
             return _redacted(message)
         redacted = _walk(parsed)
         return message if redacted is parsed else json.dumps(redacted)
 
 
 def find(text: str, *, may_go_on: bool = False) -> list[Span]:
-    """Find what is to be removed, in order and without overlaps. `may_go_on`: more text may follow, as in a partial."""
+    """Find the matches in a text, in order and without overlaps. `may_go_on`: more text may follow, as in a partial."""
     found = [Span(email.start(), email.end(), "[email]") for email in EMAIL.finditer(text)]
     for row in _rows(text):
         found += _numbers(text, row, may_go_on=may_go_on)
@@ -124,7 +124,7 @@ def luhn(digits: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Digit:
-    """A digit, and its place in the text: both digits of "forty one" have the same place."""
+    """A digit, and its position in the text: both digits of "forty one" have the same position."""
 
     value: str
     start: int
@@ -132,7 +132,7 @@ class _Digit:
 
 
 def _rows(text: str) -> Iterator[list[_Digit]]:
-    """Yield each run of digits: those with nothing but gaps between them."""
+    """Yield each run of digits, which have only gaps (`GAP`) between them."""
     row: list[_Digit] = []
     for piece in PIECE.finditer(text):
         if row and not JOINED.fullmatch(text, row[-1].end, piece.start()):
@@ -144,10 +144,10 @@ def _rows(text: str) -> Iterator[list[_Digit]]:
 
 
 def _digits(piece: re.Match[str]) -> str:
-    found = {name: said.lower() for name, said in piece.groupdict().items() if said}
+    found = {name: text.lower() for name, text in piece.groupdict().items() if text}
     match found:
         case {"digit": digit}:
-            return str(int(digit))  # of any script
+            return str(int(digit))  # a digit of any script
         case {"tens": tens}:
             return TENS[tens] + ONES[found.get("tens_ones", "zero")]
         case {"times": times}:
@@ -171,7 +171,7 @@ def _numbers(text: str, row: list[_Digit], *, may_go_on: bool) -> Iterator[Span]
 
 
 def _cards(digits: str) -> list[tuple[int, int]]:
-    """Find where card numbers are; those that overlap or touch are merged."""
+    """Find the positions of card numbers; overlapping and adjacent ones are merged."""
     places: list[tuple[int, int]] = []
     for start in range(len(digits) - CARD.start + 1):
         for length in reversed(CARD):
@@ -199,7 +199,7 @@ def _redacted(text: str) -> str:
 
 
 def _walk(value: Any) -> Any:
-    """Return a JSON value without what is to be removed: the same object if nothing was found."""
+    """Return a JSON value with matches replaced; the same object if there are none."""
     if isinstance(value, str):
         return _redacted(value)
     if isinstance(value, list):
@@ -211,8 +211,8 @@ def _walk(value: Any) -> Any:
 
 def _member(message: dict[str, Any], key: str) -> Any:
     elements = message[key]
-    is_heard = key == "elements" and isinstance(elements, list) and all(isinstance(one, dict) for one in elements)
-    return _elements(elements, is_partial=message.get("type") == "partial") if is_heard else _walk(elements)
+    are_elements = key == "elements" and isinstance(elements, list) and all(isinstance(one, dict) for one in elements)
+    return _elements(elements, is_partial=message.get("type") == "partial") if are_elements else _walk(elements)
 
 
 def _same(old: Any, new: Any) -> Any:
@@ -220,8 +220,8 @@ def _same(old: Any, new: Any) -> Any:
     return old if all(before is after for before, after in pairs) else new
 
 
-def _said(element: dict[str, Any]) -> str:
-    """Return an element's value as clients show it, of whatever type it is."""
+def _value(element: dict[str, Any]) -> str:
+    """Return an element's value as clients show it, whatever its type is."""
     return str(element.get("value", ""))
 
 
@@ -229,16 +229,16 @@ def _elements(elements: list[dict[str, Any]], *, is_partial: bool) -> list[dict[
     """Search elements as one text. The first element of a match gets its name, and the times of all its elements."""
     # Only Rev.ai's finals have elements that separate words.
     glue = "" if any(element.get("type") == "punct" for element in elements) else " "
-    text = glue.join(map(_said, elements))
+    text = glue.join(map(_value, elements))
     spans = find(text, may_go_on=is_partial)
     if not spans:
         return elements
     kept: list[dict[str, Any]] = []
     begin = 0
     for element in elements:
-        end = begin + len(_said(element))
+        end = begin + len(_value(element))
         here = [span for span in spans if span.start < end and begin < span.end]
-        if here and here[0].start < begin:  # the match began in an element before
+        if here and here[0].start < begin:  # the match began in an earlier element
             _stretch(kept[-1], element)
         value = _outside(text, here, begin, end)
         if not here:
@@ -251,7 +251,7 @@ def _elements(elements: list[dict[str, Any]], *, is_partial: bool) -> list[dict[
 
 
 def _outside(text: str, spans: list[Span], begin: int, end: int) -> str:
-    """Return a part of a text with the names of the spans that begin in it, and without what spans cover."""
+    """Return a part of a text without the text in spans, but with the names of spans that begin in it."""
     pieces = []
     for span in spans:
         if span.start >= begin:

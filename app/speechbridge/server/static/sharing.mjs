@@ -1,5 +1,7 @@
 // The dialog "Share": whether others may read along, and the link for them.
 
+const LOCAL = /^(localhost|.*\.localhost|127\.[\d.]+|\[::1\])$/; // hosts that are each machine's own
+
 const $ = (id) => document.getElementById(id);
 
 export class Sharing {
@@ -38,6 +40,7 @@ export class Sharing {
       : this.isOn
         ? "The link appears when the next recording begins."
         : "";
+    $("share-local").hidden = !(this.isOn && LOCAL.test(location.hostname));
     $("share-copy").textContent = "Copy";
     document.documentElement.toggleAttribute("data-shared", isRead);
     if (!isRead) return;

@@ -1,6 +1,6 @@
-"""A worker: `python -m speechbridge.server.workers DESCRIPTOR`. Only its parent runs it: `workers.supervisor`.
+"""A worker: `python -m speechbridge.server.workers DESCRIPTOR`. Only its parent starts it: `workers.supervisor`.
 
-It loads all that it needs, and waits until it is told who it is.
+It imports everything that it needs, and then waits for its name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from speechbridge.tasks import cancel_and_wait
 
 
 class Worker:
-    """The whole service, but for what its parent does."""
+    """The service, except for the parent's tasks."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
@@ -28,7 +28,7 @@ class Worker:
         self._taking: set[asyncio.Task[None]] = set()
 
     async def run(self) -> bool:
-        """Serve until the parent ends it, or has gone. Tells the parent if that cannot begin, and returns False."""
+        """Serve until the parent ends it, or is gone. If it cannot start, report that and return False."""
         self._link.open(self._end)
         self._link.loaded()
         if not await self._link.named():
@@ -64,17 +64,17 @@ class Worker:
         task.add_done_callback(self._taking.discard)
 
     async def _serve(self, connection: socket.socket, head: bytes) -> None:
-        assert self._server is not None  # noqa: S101 # nothing is taken before it is ready
+        assert self._server is not None  # noqa: S101 # connections come only after `ready`
         try:
             await self._server.take(connection, head)
-        except OSError:  # its client has gone meanwhile
+        except OSError:  # the client has left meanwhile
             connection.close()
             self._link.over()
         finally:
             self._link.took()
 
     def _orphaned(self) -> None:
-        """End as at SIGTERM: the parent was killed."""
+        """End as after SIGTERM, because the parent was killed."""
         if self._server is not None:
             self._server.stop()
 

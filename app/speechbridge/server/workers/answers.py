@@ -1,4 +1,4 @@
-"""What the parent answers its workers: from the desk where leases are given out, and from the sums of their metrics."""
+"""The parent's answers to its workers' requests: leases and slots from `Desk`, metrics from `Sums`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from speechbridge.server.workers.child import Child
     from speechbridge.settings import Settings
 
-REPORT_SECONDS = 0.5  # for the workers to report, when somebody asks for the metrics: then what is known counts
+REPORT_SECONDS = 0.5  # for the workers to report at a scrape; after that, their earlier reports are used
 
 
 def of_workers(running: int, late: int, restarts: int) -> list[Family]:
-    """Make the metrics that tell of the workers themselves."""
+    """Make the metrics about the workers themselves."""
     return [
-        gauge("workers", "Worker processes that run.", running),
+        gauge("workers", "Worker processes that are running.", running),
         gauge("workers_late", "Of these, workers that have not answered for a second.", late),
         counter("worker_restarts", "Workers that died and were restarted.", restarts),
     ]
 
 
 class Answers:
-    """Answers what workers ask. `running` returns those that run, of so many (`number`)."""
+    """Answers the workers' requests. `running` returns the running workers; there should be `number` of them."""
 
     def __init__(self, settings: Settings, running: Callable[[], list[Child]], number: int) -> None:
         """Raise WrongSetting, as Desk does."""
@@ -44,14 +44,14 @@ class Answers:
         self._running = running
         self._number = number
         self.desk = Desk(settings)
-        self._asking: dict[asyncio.Task[None], Child] = {}  # the other replicas, for a worker
+        self._asking: dict[asyncio.Task[None], Child] = {}  # calls to the other replicas, each for a worker
         self._sums = Sums()
         self._ids = itertools.count(1)
         self._scraped, self._scraped_at = b"", -SCRAPE_SECONDS
         self._scrape: asyncio.Task[None] | None = None
 
     def received(self, child: Child, message: Message) -> None:
-        """Take what a worker says, and answer what it asks."""
+        """Handle a worker's message, and answer it if it is a request."""
         if "ask" in message:
             self._asked(child, message)
         elif "take_places" in message:
@@ -65,7 +65,7 @@ class Answers:
             self.desk.abandoned(child.name, message["abandoned"])
 
     def died(self, child: Child) -> None:
-        """Release what a worker had, and keep what it had counted."""
+        """Release a dead worker's leases and slots, and keep its counters."""
         for task, asker in self._asking.items():
             if asker is child:
                 task.cancel()
@@ -73,7 +73,7 @@ class Answers:
         self._sums.died(child.name)
 
     async def reports(self, seconds: float) -> None:
-        """Have each worker that answers report its metrics, within so many seconds."""
+        """Have each worker that is not late report its metrics, and wait some seconds at most."""
         asked = [
             asyncio.create_task(child.report(next(self._ids)), name="report")
             for child in self._running()
@@ -86,7 +86,7 @@ class Answers:
             await asyncio.gather(*asked, return_exceptions=True)
 
     async def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         if self._scrape is not None:
             self._scrape.cancel()
             await asyncio.gather(self._scrape, return_exceptions=True)
@@ -126,12 +126,12 @@ class Answers:
     def _readiness(self) -> Readiness:
         running = self._running()
         troubles = [child.trouble for child in running]
-        upstream = troubles[0] if all(troubles) else ""  # a stream goes to any of them
+        upstream = troubles[0] if all(troubles) else ""  # one healthy worker is enough
         slots, free = self.desk.slots, self.desk.slots_free
         return Readiness(slots, free, upstream, self.is_draining, len(running), self._number)
 
     def _asked_metrics(self, child: Child, number: int) -> None:
-        """Answer with the metrics once all workers have reported; those who ask meanwhile get the same ones."""
+        """Answer with the metrics once all workers have reported. Concurrent requests share one scrape."""
         if self._scrape is None or self._scrape.done():
             self._scrape = asyncio.create_task(self._scraped_again(), name="scrape")
 

@@ -1,7 +1,7 @@
-"""Messages between a worker and its parent, over a Unix socket; a message may bring a client's connection along.
+"""Messages between a worker and its parent, over a Unix socket. A message may carry a client's connection.
 
-A message is a JSON object, after four bytes for its length and one that says whether a connection comes with it.
-Descriptors and bytes arrive in the order in which they were sent.
+A message is four bytes with its length, one byte that says whether it carries a connection, and a JSON object. File
+descriptors and bytes arrive in the order in which they were sent.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 HEAD = struct.Struct("!I?")
 READ = 2**16  # bytes at once
-MOST_AT_ONCE = 32  # connections in one read. The kernel never gives those of two messages together
+MOST_AT_ONCE = 32  # connections in one read. The kernel never returns those of two messages together
 CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux
 
 Message = dict[str, Any]
 
 
 class Channel:
-    """One end of a Unix socket. Everything is called from the event loop, and nothing waits.
+    """One end of a Unix socket. For the event loop only; no method waits.
 
-    `received` gets each message, and the connection that came along, or None. `closed` is called once when the other
-    side has gone, not for `close`.
+    `received` is called with each message, and with the connection that it carries, or None. `closed` is called once if
+    the other side closes or dies, but not after `close`.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Channel:
         self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._read = bytearray()
-        self._connections: deque[socket.socket] = deque()  # received, whose message is not whole yet
+        self._connections: deque[socket.socket] = deque()  # received connections whose messages are not complete yet
         self._unsent: deque[tuple[bytes, socket.socket | None]] = deque()
         self.is_open = True
         end.setblocking(False)
         self._loop.add_reader(end, self._readable)
 
     def send(self, message: Message, connection: socket.socket | None = None) -> None:
-        """Send a message. The connection is ours to close from now on. Does nothing once either side has closed."""
+        """Send a message, and take ownership of the connection. The message is dropped if either side has closed."""
         text = json.dumps(message, separators=(",", ":")).encode()
         if not self.is_open:
             if connection is not None:
@@ -81,12 +81,12 @@ class Channel:
             try:
                 if connection is None:
                     sent = self._end.send(data)
-                else:  # it goes with the first byte
+                else:  # the descriptor is sent with the first byte
                     sent = socket.send_fds(self._end, [data], [connection.fileno()])
                     connection.close()
             except BlockingIOError:
                 break
-            except OSError:  # the other side has gone: the reader will tell
+            except OSError:  # the other side is gone, which `_readable` will report
                 self._loop.remove_writer(self._end)
                 return
             if sent == len(data):
@@ -103,7 +103,7 @@ class Channel:
             data, descriptors, _, _ = socket.recv_fds(self._end, READ, MOST_AT_ONCE, CLOSE_ON_EXEC)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:  # reset: it died with messages of ours unread
+        except OSError:  # reset: the other side died before it read all our messages
             data, descriptors = b"", []
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
@@ -125,13 +125,13 @@ class Channel:
 
 
 def packed(value: object) -> str:
-    """Write a value of ours so that a message can bring it."""
+    """Encode a Python value for a message."""
     return base64.b64encode(pickle.dumps(value)).decode()
 
 
 def unpacked(text: str) -> Any:
-    """Read what `packed` wrote. Only our own processes have the other end of a channel, so it may be trusted."""
-    return pickle.loads(base64.b64decode(text))  # noqa: S301 # it is ours
+    """Decode a value of `packed`. Only our own processes have the other end of a channel, so it can be trusted."""
+    return pickle.loads(base64.b64decode(text))  # noqa: S301 # it comes from our own process
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -1,4 +1,4 @@
-"""One worker, as its parent sees it: a process, a channel, and the connections that it was given."""
+"""One worker on its parent's side: its process, its channel, and the connections that it was given."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-UNTHREADED = {"OPENBLAS_NUM_THREADS": "1"}  # numpy would begin a thread a core, and a worker has one core
+UNTHREADED = {"OPENBLAS_NUM_THREADS": "1"}  # otherwise numpy starts a thread per core, but a worker has one core
 MODULE = "speechbridge.server.workers"
-LATE_SECONDS = 1.0  # without an answer, after which new connections go to other workers. A stall is shorter
-EOF_SECONDS = 0.5  # for what a worker said before it died. Longer if a process of its own still has its descriptor
+LATE_SECONDS = 1.0  # without an answer, after which new connections go to other workers. Usual stalls are shorter
+EOF_SECONDS = 0.5  # to wait for a dead worker's last messages; the channel stays open if a child process inherited it
 
 
 class Child:
-    """A worker's process. It is loaded, and waits until it is named. What it says goes to `received`.
+    """A worker's process. Once loaded, it waits for its name. `received` is called with its messages.
 
-    It counts in `rates` what keys and addresses send, if that is bounded.
+    It counts the traffic of keys and addresses in `rates`, if that is limited.
     """
 
     def __init__(
         self, received: Callable[[Child, Message, socket.socket | None], object], rates: Rates | None = None
     ) -> None:
-        self.name = ""  # its number; one that is restarted has it again, as another `Child`
+        self.name = ""  # its number, as text; after a restart, another `Child` has the same
         self.started = asyncio.Event()  # it is ready, or has failed
         self.is_ready = False
         self.ready_at = 0.0
         self.failure: tuple[str, bool] | None = None  # why it cannot start, and whether a setting is to blame
         self.trouble = ""  # with the speech service
         self.connections = 0
-        self.given_at = 0.0  # when it was given the last one
+        self.given_at = 0.0  # when it was given the latest connection
         self._received = received
         self._rates = rates
         self._process: asyncio.subprocess.Process
         self._channel: Channel
         self._closed = asyncio.Event()
-        self._pending: deque[socket.socket] = deque()  # given, and not yet taken
-        self._asked: dict[int, asyncio.Future[None]] = {}  # reports
-        self._waiting_since: float | None = None  # for it to answer anything
+        self._pending: deque[tuple[socket.socket, str]] = deque()  # connections given to it that it has not taken yet
+        self._asked: dict[int, asyncio.Future[None]] = {}  # requested reports
+        self._waiting_since: float | None = None  # since when an answer is due; None: none is
 
     async def start(self, environment: Mapping[str, str]) -> None:
         """Start the process. Raises OSError."""
@@ -65,8 +65,8 @@ class Child:
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno(), *([self._rates.descriptor] if self._rates else [])],
-                start_new_session=True,  # a terminal's Ctrl-C comes to the parent alone, which passes it on
-                # The working directory is the user's, and may hold modules that are named as ours or as a library.
+                start_new_session=True,  # a terminal sends Ctrl-C to the parent only, which forwards it
+                # The working directory is the user's, and may hold modules with the names of ours or of libraries.
                 env={**UNTHREADED, **os.environ, **environment} | {"PYTHONSAFEPATH": "1"},
             )
         except BaseException:
@@ -74,10 +74,10 @@ class Child:
             raise
         finally:
             theirs.close()
-        self._channel = Channel(ours, self._heard, self._closed.set)
+        self._channel = Channel(ours, self._handle, self._closed.set)
 
     def be(self, name: str, core: int | None) -> None:
-        """Have it serve, under this name, and keep to this core."""
+        """Have it serve, under this name and pinned to this core."""
         self.name = name
         self._channel.send({"be": name, "core": core, "rates": self._rates and self._rates.place})
 
@@ -90,7 +90,7 @@ class Child:
         return self._process.pid
 
     async def ended(self) -> int:
-        """Wait until it has ended, and all that it said was heard; return its exit status."""
+        """Wait until it has ended and its last messages were handled; return its exit status."""
         status = await self._process.wait()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._closed.wait(), EOF_SECONDS)
@@ -102,28 +102,28 @@ class Child:
                 asked.set_result(None)
         return status
 
-    def orphans(self) -> list[socket.socket]:
-        """Return the connections that it was given and did not take before it died."""
+    def orphans(self) -> list[tuple[socket.socket, str]]:
+        """Return the connections that it was given and did not take before it died, each with its head: see `give`."""
         left = list(self._pending)
         self._pending.clear()
         return left
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal. Nothing happens if it has ended."""
+        """Send it a signal, unless it has ended."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     def is_late(self) -> bool:
-        """Tell whether it has not answered for so long that it may have stopped."""
-        return self.silent_for() > LATE_SECONDS
+        """Tell whether an answer is overdue, so that it may have stopped."""
+        return self.unanswered_seconds() > LATE_SECONDS
 
-    def silent_for(self) -> float:
-        """Return the seconds for which an answer of it is due."""
+    def unanswered_seconds(self) -> float:
+        """Return for how many seconds an answer has been due; 0.0 if none is."""
         return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
 
     def give(self, connection: socket.socket, head: str = "") -> None:
-        """Hand a connection over. It is kept until it is taken."""
-        self._pending.append(connection)
+        """Give it a connection, and what has been read of it. A copy is kept until the worker has taken it."""
+        self._pending.append((connection, head))
         self.connections += 1
         self.given_at = time.monotonic()
         self._expect()
@@ -134,7 +134,7 @@ class Child:
         self._channel.send(message)
 
     async def report(self, number: int) -> None:
-        """Have it report its metrics, and wait for that. Cancellation: it is still to report."""
+        """Have it report its metrics, and wait for that. Cancellation: it still reports."""
         answered = self._asked[number] = asyncio.get_running_loop().create_future()
         self._expect()
         self._channel.send({"report": number})
@@ -144,10 +144,10 @@ class Child:
         if self._waiting_since is None:
             self._waiting_since = time.monotonic()
 
-    def _heard(self, message: Message, connection: socket.socket | None) -> None:
+    def _handle(self, message: Message, connection: socket.socket | None) -> None:
         if "taken" in message:
             if self._pending:
-                self._pending.popleft().close()
+                self._pending.popleft()[0].close()
         elif "over" in message:
             self.connections -= 1
         elif "loaded" in message:

@@ -1,4 +1,4 @@
-"""What the parent knows and decides for all workers: who may connect, how many streams there are."""
+"""The parent's decisions for all workers: who may connect, and how many streams there may be."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """The leases of connections and the places of streams, each by the worker that has it.
+    """The leases of connections and the slots of streams, by the worker that has them.
 
-    What a worker has is released when it dies. With a `replica` these are totals over all replicas: `admit_over` and
-    `take_slot_over` take the place of `admit` and `take_slot`.
+    A worker's leases and slots are released when it dies. With a `replica`, limits apply to the total of all replicas:
+    then `admit_over` and `take_slot_over` are called instead of `admit` and `take_slot`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -35,7 +35,7 @@ class Desk:
         self._rows = Rows(rows_of(settings))
         self._leases: defaultdict[str, dict[int, tuple[Lease, ExitStack]]] = defaultdict(dict)
         self._streams: Counter[str] = Counter()
-        self._beginning = 0  # streams for which the other replicas are asked
+        self._beginning = 0  # streams for which a call to the other replicas is running
         self.replica: Replica | None = None
         self._abandoned: dict[str, int] = {}
         self._last = 0
@@ -46,18 +46,18 @@ class Desk:
 
     @property
     def slots_free(self) -> int:
-        """How many streams may still begin. A thread that did not stop takes a slot, as in one process."""
+        """How many more streams may begin. A thread that did not stop keeps a slot, as in a single process."""
         return max(0, self._most - self._streams.total() - self._beginning - sum(self._abandoned.values()))
 
     def admit(self, worker: str, handshake: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a worker that asks for a lease."""
+        """Answer a worker's request for a lease."""
         try:
             return self._grant(worker, self.admission.admit(Handshake(**handshake)))
         except Refused as refusal:
             return {"refused": [int(refusal.close.code), refusal.close.reason]}
 
     async def admit_over(self, replica: Replica, worker: str, handshake: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a worker that asks for a lease, where other replicas count, too.
+        """Answer a worker's request for a lease, with the limits of all replicas.
 
         Cancellation: nothing is granted.
         """
@@ -75,7 +75,7 @@ class Desk:
         if lease.is_metered:
             names = [f"{account.kind} {account.who}" for account in lease.metered]
             rows = self._rows.take(names)
-            if rows is None:  # those who resume take up no place, so there is no bound to them but this
+            if rows is None:  # connections that resume are not counted, so the number of rows is their only limit
                 self.release(worker, self._last)
                 return {"refused": [int(CloseCode.TOO_MANY), "too many clients resume at once: try again shortly"]}
             held.callback(self._rows.free, names)
@@ -83,7 +83,7 @@ class Desk:
         return answer
 
     def make_secret(self, owner: str, seconds: int, settings: str) -> dict[str, Any]:
-        """Answer a worker that asks for a new client secret."""
+        """Answer a worker's request for a new client secret."""
         try:
             value, secret = self.admission.secrets.make(owner, seconds, unpacked(settings))
         except Refused as refusal:
@@ -91,29 +91,29 @@ class Desk:
         return {"value": value, "secret": packed(secret)}
 
     def find_secret(self, value: str) -> dict[str, Any]:
-        """Answer a worker that asks for a client secret."""
+        """Answer a worker's look-up of a client secret."""
         secret = self.admission.secrets.find(value)
         return {"secret": None if secret is None else packed(secret)}
 
     def release(self, worker: str, lease: int) -> None:
-        """End a lease; one that has ended already stays so."""
+        """End a lease. Idempotent."""
         if (found := self._leases[worker].pop(lease, None)) is not None:
             found[1].close()
 
     def take_places(self, worker: str, lease: int) -> None:
-        """Have a lease take up places: see `limits.Lease`. One that has ended stays so."""
+        """Have a lease take places: see `limits.Lease`. A lease that has ended is ignored."""
         if (found := self._leases[worker].get(lease)) is not None:
             found[0].take_places()
 
     def take_slot(self, worker: str) -> dict[str, Any]:
-        """Answer a worker that asks for the place of a stream."""
+        """Answer a worker's request for a stream's slot."""
         if self.slots_free == 0:
             return {"slot": False}
         self._streams[worker] += 1
         return {"slot": True}
 
     async def take_slot_over(self, replica: Replica, worker: str) -> dict[str, Any]:
-        """Answer a worker that asks for the place of a stream, where other replicas count, too.
+        """Answer a worker's request for a stream's slot, with the limits of all replicas.
 
         Cancellation: nothing is taken.
         """
@@ -139,7 +139,7 @@ class Desk:
         self._abandoned[worker] = threads
 
     def died(self, worker: str) -> None:
-        """Release all that a worker had."""
+        """Release a dead worker's leases and slots."""
         for _, held in self._leases.pop(worker, {}).values():
             held.close()
         streams = self._streams.pop(worker, 0)

@@ -1,4 +1,4 @@
-"""A worker's side of the channel: what it shares with the others is its parent's to say. Implements `shared.Worker`."""
+"""A worker's side of the channel to its parent, which decides for all workers. Implements `shared.Worker`."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-REPORT_SECONDS = 0.2  # after which a session that has ended is in the metrics, even if this process is killed
+REPORT_SECONDS = 0.2  # after the end of a session: then it is in the parent's metrics, even if this process is killed
 
 RESTARTED = Close(CloseCode.UNAVAILABLE, "the recognizer is being restarted: try again shortly")
 ORPHANED: Message = {"refused": [int(CloseCode.SHUTTING_DOWN), "the service is shutting down"], "slot": False}
 
 
 class Link:
-    """What a worker asks its parent, and what the parent tells it.
+    """The worker's requests to its parent, and the parent's messages to it.
 
-    `taken` gets a connection, and how its request began, if that has been read already. `orphaned` is called when the
-    parent has gone.
+    `taken` is called with a connection, and with the beginning of its request if that was read already. `orphaned` is
+    called if the parent dies.
     """
 
     def __init__(self, *, taken: Callable[[socket.socket, bytes], object], orphaned: Callable[[], object]) -> None:
         self.name = self.prefix = ""
-        self.core: int | None = None  # to keep to
+        self.core: int | None = None  # to be pinned to; None: to none
         self.limits: LimitSettings
         self._rates: Rates | None = None
         self._is_named = asyncio.Event()
@@ -66,43 +66,43 @@ class Link:
         self._report_due = False
 
     async def named(self) -> bool:
-        """Wait until the parent has said who we are. False if it has gone."""
+        """Wait for this worker's name. Returns False if the parent is gone."""
         await self._is_named.wait()
         return bool(self.name)
 
     def open(self, end: socket.socket) -> None:
-        """Talk to the parent over this end of the channel, from now on."""
+        """Use this end of the channel to the parent from now on."""
         self._channel = Channel(end, self._received, self._lost)
 
     def close(self) -> None:
-        """Talk no more."""
+        """Close the channel."""
         if self._channel is not None:
             self._channel.close()
         if self._rates is not None:
             self._rates.close()
 
     def loaded(self) -> None:
-        """Tell the parent that we wait for a name."""
+        """Report that this worker waits for its name."""
         self._send({"loaded": True})
 
     def ready(self) -> None:
-        """Tell the parent that connections may come."""
+        """Report that this worker can take connections."""
         self._send({"ready": True})
 
     def failed(self, text: str, *, is_wrong: bool) -> None:
-        """Tell the parent why this worker cannot start; `is_wrong` if a setting is to blame."""
+        """Report why this worker cannot start; `is_wrong` if a setting is wrong."""
         self._send({"failed": text, "is_wrong": is_wrong})
 
     def took(self) -> None:
-        """Tell the parent that a connection is ours now."""
+        """Report that this worker has taken a connection."""
         self._send({"taken": True})
 
     def over(self) -> None:
-        """Tell the parent that a connection has ended."""
+        """Report that a connection has ended."""
         self._send({"over": True})
 
     def hand_on(self, protocol: HttpProtocol) -> bool:
-        """Have another worker serve a WebSocket's handshake if it resumes a stream that is there."""
+        """If a WebSocket's handshake resumes a stream of another worker, hand it on to that one, and return True."""
         if self._channel is None or not self._channel.is_open:
             return False
         _, _, query = protocol.url.partition(b"?")
@@ -115,10 +115,10 @@ class Link:
         self._send({"hand_on": owner, "head": head}, protocol.duplicate())
         return True
 
-    # ---- what is shared: `shared.Worker` -----------------------------------------------------------------------------
+    # ---- the interface `shared.Worker` -------------------------------------------------------------------------------
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Share it: the channel is open already."""
+        """Do nothing: the channel is open already."""
         return nullcontext()
 
     async def admit(self, handshake: Handshake) -> Lease:
@@ -133,7 +133,7 @@ class Link:
         return _Lease(answer["owner"], metered, lambda what: self._send({what: answer["lease"]}))
 
     async def make_secret(self, owner: str, seconds: int, settings: OpenAiSettings) -> tuple[str, ClientSecret]:
-        """Have the parent make a client secret: any worker may be asked for it."""
+        """Have the parent make a client secret, so that every worker can find it."""
         answer = await self._ask("make_secret", owner=owner, seconds=seconds, settings=packed(settings))
         if "refused" in answer:
             code, reason = answer["refused"]
@@ -159,19 +159,19 @@ class Link:
             self._report_soon()
 
     async def readiness(self) -> Readiness:
-        """Ask how it is with all workers."""
+        """Ask for the readiness of all workers."""
         answer = await self._ask("readiness")
         if "refused" in answer:
             return Readiness(1, 1, "", is_draining=True)
         return Readiness(**answer["readiness"])
 
     async def metrics(self) -> bytes:
-        """Ask for the metrics of all workers; only ours, if the parent has gone."""
+        """Ask for the metrics of all workers; if the parent is gone, return only ours."""
         answer = await self._ask("metrics")
         return self._metrics.text() if "refused" in answer else str(answer["metrics"]).encode()
 
     def read(self, sessions: Sessions, metrics: Metrics, trouble: Callable[[], str | None]) -> None:
-        """Report these."""
+        """Report these to the parent from now on."""
         self._sessions, self._metrics, self._trouble = sessions, metrics, trouble
 
     def recognizer(self) -> str:
@@ -187,7 +187,7 @@ class Link:
             self._channel.send(message, connection)
 
     async def _ask(self, what: str, **more: Any) -> Message:
-        """Ask the parent. Cancellation: what it grants is given back when its answer comes."""
+        """Ask the parent. Cancellation: if it grants something, that is given back when its answer arrives."""
         if self._channel is None or not self._channel.is_open:
             return ORPHANED
         number = next(self._ids)
@@ -216,7 +216,7 @@ class Link:
         waiting = self._waiting.pop(message["answer"])
         if not waiting.done():
             waiting.set_result(message)
-        elif message.get("slot"):  # the one who asked was cancelled
+        elif message.get("slot"):  # the task that asked was cancelled
             self._send({"free": True})
         elif "lease" in message:
             self._send({"release": message["lease"]})
@@ -247,13 +247,13 @@ class Link:
 
 
 class _Lease:
-    """A lease that the parent has granted. It is released there once nobody holds it any more."""
+    """A lease that the parent has granted. It is released at the parent when its last holder releases it."""
 
-    def __init__(self, owner: str, metered: Metered | None, tell: Callable[[str], object]) -> None:
+    def __init__(self, owner: str, metered: Metered | None, send: Callable[[str], object]) -> None:
         self.owner = owner
         self.is_metered = metered is not None
         self._metered = metered
-        self._tell = tell
+        self._send = send
         self._holders = 0
 
     def count(self, size: int, messages: int, now: float) -> Close | None:
@@ -263,16 +263,16 @@ class _Lease:
         return 0.0 if self._metered is None else self._metered.pause(size, now)
 
     def take_places(self) -> None:
-        """Take up places: see `limits.Lease`."""
-        self._tell("take_places")
+        """Take places: see `limits.Lease`."""
+        self._send("take_places")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lease for the time of a `with`. Several may; it ends with the last of them."""
+        """Hold the lease within a `with` block. There may be several holders; the lease ends with the last one."""
         self._holders += 1
         try:
             yield
         finally:
             self._holders -= 1
             if not self._holders:
-                self._tell("release")
+                self._send("release")

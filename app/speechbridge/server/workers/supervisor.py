@@ -1,6 +1,6 @@
-"""The parent of the workers: it starts them, hands them connections, restarts them, and ends with the last of them.
+"""The parent of the workers: it starts them, gives them connections, restarts them, and ends with the last of them.
 
-What all of this is for, and what is said between parent and worker: see the package.
+The package's docstring explains why, and lists the messages between parent and worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechbridge import cores
 from speechbridge.backoff import Backoff
-from speechbridge.cluster import Away
+from speechbridge.cluster import Unavailable
 from speechbridge.engines.embedded_process import RecognizerFailed
 from speechbridge.server.replica import replica_of, unreachable
 from speechbridge.server.run import ServiceFailed
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0  # between two looks whether each worker answers
-FROZEN_SECONDS = 60.0  # without an answer, after which a worker is killed: longer than any stall, and than a debugger's
-BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row it died at once
-STEADY_SECONDS = 2.0  # for which a worker must have been ready, or it has died at once
-END_SECONDS = 8.0  # for a worker to end after its drain: uvicorn's 2 s, the SDKs' grace, the last sends
+CHECK_SECONDS = 1.0  # between two checks whether each worker answers
+FROZEN_SECONDS = 60.0  # without an answer, after which a worker is killed: longer than any stall, even in a debugger
+BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by the number of failures in a row
+STEADY_SECONDS = 2.0  # of being ready, without which a worker's death counts as a failure in a row
+END_SECONDS = 8.0  # for a worker to end after its drain: uvicorn's 2 s, the SDKs' grace period, the last sends
 FORCED_SECONDS = 2.0  # for a worker to end after a second Ctrl-C
 UNCOUNTED = (
     "several workers count it in a Redis that they share: set SPEECHBRIDGE_REDIS_URL, or install redis-server,"
@@ -49,10 +49,10 @@ UNCOUNTED = (
 
 
 class Supervisor:
-    """The parent of so many workers. `listeners` accept connections; they are ours to close."""
+    """The parent of `number` workers. It accepts connections from `listeners`, and owns them."""
 
     def __init__(self, settings: Settings, listeners: Sequence[socket.socket], number: int) -> None:
-        """Raise WrongSetting for what can be told before any worker is started."""
+        """Raise WrongSetting for errors that can be detected before any worker is started."""
         self._redis_url = settings.redis_url.get_secret_value()
         is_wanted = not self._redis_url and settings.private_redis == "on"
         self._redis = private_redis.program() if is_wanted else None
@@ -67,16 +67,16 @@ class Supervisor:
         self._rates = Rates.make(rows, number) if rows else None
         self._names = [str(index + 1) for index in range(number)]
         chosen = cores.choose(cores.allowed(), number) if settings.pin == "on" else []
-        self._cores: Mapping[str, int] = dict(zip(self._names, chosen, strict=False))  # empty: none keeps to one
+        self._cores: Mapping[str, int] = dict(zip(self._names, chosen, strict=False))  # empty: no worker is pinned
         self._children: dict[str, Child] = {}
         self._spare: Child | None = None
-        self._ending: asyncio.Future[None] | None = None  # done once we were told to end
+        self._ending: asyncio.Future[None] | None = None  # done after a signal to end
         self._recognizer = embedded_recognizer(settings)
         self._address: str | None = None  # of the recognizer
 
     @property
     def url(self) -> str:
-        """Where it listens, for WebSockets."""
+        """The WebSocket URL at which it listens."""
         host, port = self._listeners[0].getsockname()[:2]
         return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
 
@@ -91,12 +91,13 @@ class Supervisor:
             stack.push_async_callback(self._answers.close)
             self._take_signals(stack)
             await self._start_redis(stack)
+            self._door.can_move = bool(self._redis_url)
             await self._join_replicas(stack)
             if await self._start_recognizer(stack):
                 await self._run_workers()
 
     async def _start_redis(self, stack: AsyncExitStack) -> None:
-        """Start a Redis for the workers, if the settings name none. Raises ServiceFailed if they cannot do without."""
+        """Start a Redis for the workers, if the settings name none. Raises ServiceFailed if they need one."""
         if self._redis_url:
             return
         why = private_redis.WITHOUT
@@ -114,15 +115,15 @@ class Supervisor:
             logger.warning(why)
 
     async def _join_replicas(self, stack: AsyncExitStack) -> None:
-        """Have limits hold over all replicas, if there is a Redis. Raises ServiceFailed."""
+        """Apply limits to the total of all replicas, if there is a Redis. Raises ServiceFailed."""
         desk = self._answers.desk
         try:
             desk.replica = await stack.enter_async_context(replica_of(desk.admission, self._settings))
-        except Away as away:
-            raise ServiceFailed(unreachable(away)) from None
+        except Unavailable as error:
+            raise ServiceFailed(unreachable(error)) from None
 
     async def _start_recognizer(self, stack: AsyncExitStack) -> bool:
-        """Start the embedded recognizer, if there is to be one. False if we were told to end meanwhile."""
+        """Start the embedded recognizer, if the settings need it. Returns False after a signal to end meanwhile."""
         if self._recognizer is None:
             return True
         assert self._ending is not None  # noqa: S101 # `serve` made it
@@ -152,22 +153,22 @@ class Supervisor:
 
     async def _run_workers(self) -> None:
         keepers = [asyncio.create_task(self._keep(name), name=f"keeper-{name}") for name in self._names]
-        looking = asyncio.create_task(self._look(), name="look")
+        watching = asyncio.create_task(self._watch(), name="watch")
         sparing = asyncio.create_task(self._keep_a_spare(), name="spare")
         try:
             await asyncio.gather(*keepers)
         finally:
             for child in self._children.values():
                 child.signal(signal.SIGKILL)  # only if one of them could not start
-            await cancel_and_wait(looking, sparing, *keepers)
+            await cancel_and_wait(watching, sparing, *keepers)
             if self._spare is not None:
                 self._spare.signal(signal.SIGKILL)
                 await self._spare.ended()
 
-    # ---- a worker's life ---------------------------------------------------------------------------------------------
+    # ---- starting and restarting workers -----------------------------------------------------------------------------
 
     async def _keep(self, name: str) -> None:
-        """Keep a worker alive until the service ends. Raises what `_failure` makes, if it cannot start at first."""
+        """Keep a worker running until the service ends. Raises the error of `_failure` if it cannot start at first."""
         assert self._ending is not None  # noqa: S101 # `serve` made it
         failures = 0
         while not self._ending.done():
@@ -179,7 +180,7 @@ class Supervisor:
             else:
                 child.be(name, self._cores.get(name))
                 self._children[name] = child
-                status, why = await self._live(child)
+                status, why = await self._run_worker(child)
             if self._ending.done():
                 return
             if not self.has_started.is_set():
@@ -192,7 +193,7 @@ class Supervisor:
             self._answers.restarts += 1
 
     async def _loaded(self) -> Child:
-        """Return a process to be a worker: the one that waits, if there is one. Raises OSError."""
+        """Return a loaded process for a worker: the spare, if there is one, else a new one. Raises OSError."""
         spare, self._spare = self._spare, None
         return spare if spare is not None and spare.is_alive else await self._load()
 
@@ -202,16 +203,16 @@ class Supervisor:
         return child
 
     async def _keep_a_spare(self) -> None:
-        """Have one process wait that is loaded, from the service's start to its end."""
+        """Keep one spare process loaded, from the service's start to its end."""
         await self.has_started.wait()
         while True:
             if self._spare is None or not self._spare.is_alive:
-                with suppress(OSError):  # it is tried again
+                with suppress(OSError):  # the next round tries again
                     self._spare = await self._load()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
 
-    async def _live(self, child: Child) -> tuple[int, str]:
-        """Wait for a worker's end, and give back what it had; return its exit status, and what to say of it."""
+    async def _run_worker(self, child: Child) -> tuple[int, str]:
+        """Wait until a worker ends, and release what it had; return its exit status, and a text for the log."""
         ending = asyncio.create_task(child.ended(), name=f"ended-{child.name}")
         try:
             await child.started.wait()
@@ -237,7 +238,7 @@ class Supervisor:
             self._door.open()
 
     def _environment(self) -> dict[str, str]:
-        """Return what the command line has set, which comes before the environment, and where the Redis is."""
+        """Return variables for the workers: settings that the command line may have changed, and the Redis' URL."""
         known = self._settings
         return {
             "SPEECHBRIDGE_HOST": known.host,
@@ -246,11 +247,11 @@ class Supervisor:
             "SPEECHBRIDGE_REDIS_URL": self._redis_url,
         }
 
-    async def _look(self) -> None:
-        """Look now and then whether each worker answers; kill one that has stopped for good."""
+    async def _watch(self) -> None:
+        """Check now and then whether each worker answers; kill one that has not answered for FROZEN_SECONDS."""
         known: set[Child] = set()
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             late = {child for child in self._running() if child.is_late()}
             for child in late - known:
                 logger.warning("worker %s does not answer: new connections go to others", child.name)
@@ -258,10 +259,10 @@ class Supervisor:
                 logger.info("worker %s answers again", child.name)
             known = late
             for child in late:
-                if child.silent_for() > FROZEN_SECONDS:
+                if child.unanswered_seconds() > FROZEN_SECONDS:
                     logger.error("worker %s has not answered for %g s: it is killed", child.name, FROZEN_SECONDS)
                     child.signal(signal.SIGKILL)
-            await self._answers.reports(LOOK_SECONDS)
+            await self._answers.reports(CHECK_SECONDS)
 
     def _running(self) -> list[Child]:
         return [child for child in self._children.values() if child.is_ready]
@@ -275,7 +276,7 @@ class Supervisor:
     # ---- signals -----------------------------------------------------------------------------------------------------
 
     def _take_signals(self, stack: AsyncExitStack) -> None:
-        """Handle signals, SIGHUP too: a terminal that is closed ends the service as SIGTERM does. Not under nohup."""
+        """Handle signals, including SIGHUP, unless that is ignored (nohup): a closed terminal ends the service, too."""
         loop = asyncio.get_running_loop()
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
@@ -285,14 +286,14 @@ class Supervisor:
             stack.callback(loop.remove_signal_handler, number)
 
     def _signalled(self, number: signal.Signals) -> None:
-        """Have the workers end: after their drain, or at once if it is a second Ctrl-C."""
+        """End the workers: after their drain, or at once at a second Ctrl-C."""
         assert self._ending is not None  # noqa: S101 # `serve` made it
         is_second = self._ending.done() and number == signal.SIGINT
         if not self._ending.done():
             self._ending.set_result(None)
             self._answers.is_draining = True
         for child in self._children.values():
-            # One that is still being loaded would write a traceback at SIGINT.
+            # A worker that is still loading would print a traceback at SIGINT.
             child.signal(signal.SIGINT if number == signal.SIGINT and child.is_ready else signal.SIGTERM)
         patience = FORCED_SECONDS if is_second else self._settings.drain_seconds + END_SECONDS
         asyncio.get_running_loop().call_later(patience, self._kill)
@@ -306,14 +307,14 @@ class Supervisor:
         allowed = cores.allowed()
         if 0 < len(allowed) < len(self._names):
             logger.warning(
-                "there are %d workers, and they may use %d of the cores: that many would carry as much",
+                "there are %d workers, but they may use only %d cores: as many workers would be enough",
                 len(self._names),
                 len(allowed),
             )
 
 
 def _failure(child: Child, why: str) -> Exception:
-    """Make of a worker that cannot start what the command ends with: WrongSetting or ServiceFailed."""
+    """Return the error for a worker that cannot start: WrongSetting or ServiceFailed."""
     if child.failure is None:
         return ServiceFailed(f"worker {child.name} cannot start ({why}): the reason is in the log above")
     text, is_wrong = child.failure
