@@ -143,7 +143,7 @@ def live_errors(url: str) -> str:
     rate, count = errors([(speech.words, text) for speech, text in zip(found, texts, strict=True)])
     first = len(recorded())
     theirs, _ = errors([(speech.words, text) for speech, text in zip(found[:first], texts, strict=False)])
-    text = f"Through the unmodified Rev.ai SDK, at the pace of speech, the {count} words of the first two sets:"
+    text = f"Through the unmodified Rev.ai SDK, in real time, the {count} words of the first two sets:"
     return f"{text} {100 * rate:.1f} % errors; the first set alone: {100 * theirs:.1f} %."
 
 
