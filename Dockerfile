@@ -1,4 +1,4 @@
-# Three images: speechbridge, which runs the service and the recognizer; caddy, with its configuration; and redis, which
+# Three images: speechbridge, which runs the service or the recognizer; caddy, with its configuration; and redis, which
 # replicas of the service share.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG CADDY_IMAGE=caddy:2.10-alpine
@@ -6,13 +6,13 @@ ARG REDIS_IMAGE=redis:7.4-alpine
 
 
 FROM ${CADDY_IMAGE} AS caddy
-# Not /data: where the base image declares that a volume, the owner set below would be lost.
+# Not /data: the base image may declare it a volume, and then the owner set below would be lost.
 ENV XDG_DATA_HOME=/var/lib/caddy XDG_CONFIG_HOME=/tmp
 RUN install -d -o 10001 -g 10001 /var/lib/caddy
 COPY deploy/Caddyfile /etc/caddy/Caddyfile
 USER 10001:10001
 EXPOSE 80 443
-# Reloading the same configuration changes nothing, and is the one Caddy command that needs a running server.
+# The only Caddy command that needs a running server. Reloading the same configuration changes nothing.
 HEALTHCHECK --interval=10s --timeout=5s CMD ["caddy", "reload", "--config", "/etc/caddy/Caddyfile"]
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile"]
 
@@ -23,8 +23,8 @@ USER 10001:10001
 EXPOSE 6379
 HEALTHCHECK --interval=2s --timeout=5s CMD ["redis-cli", "ping"]
 ENTRYPOINT []
-# Append-only: a Redis that forgot would give places of the account a second time. It refuses what is too much for its
-# memory, and evicts nothing.
+# Append-only: after a restart without its data, Redis would grant leases on the account's streams twice. noeviction: when
+# its memory is full it refuses writes, and drops nothing.
 CMD ["redis-server", "--bind", "*", "--protected-mode", "no", "--dir", "/var/lib/speechbridge-redis", \
     "--save", "", "--appendonly", "yes", "--maxmemory", "600mb", "--maxmemory-policy", "noeviction"]
 
@@ -32,8 +32,8 @@ CMD ["redis-server", "--bind", "*", "--protected-mode", "no", "--dir", "/var/lib
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-# Everything in the lock (the service's packages, and hatchling, which builds ours) is downloaded and checked by its hash.
-# Then the service and what it needs are installed, from these files only. hatchling is not part of the image.
+# Everything in the lock (the service's packages, and hatchling, which builds ours) is downloaded and verified by its hash.
+# Then the service and its dependencies are installed from these files only. The image does not contain hatchling.
 COPY requirements.lock ./
 RUN python -m pip download --quiet --require-hashes --no-deps --only-binary :all: --dest wheels -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
@@ -42,7 +42,7 @@ COPY app app
 RUN python -m pip wheel --quiet --no-index --find-links wheels --no-deps --wheel-dir wheels . \
     && python -m venv --without-pip /opt/speechbridge \
     && python -m pip --python /opt/speechbridge/bin/python install --quiet --no-index --find-links wheels 'live-speech-bridge[workers]'
-# Of the model's wheel only the model is used: the rest of it is 70 MB.
+# Keep only the model of the model's wheel: the rest is 70 MB.
 RUN cd /opt/speechbridge/lib/python3*/site-packages \
     && rm -r moonshine_voice.libs \
     && find moonshine_voice -type f ! -name __init__.py ! -path '*/assets/tiny-en/*' -delete
@@ -53,8 +53,8 @@ COPY --from=build /opt/speechbridge /opt/speechbridge
 RUN install -d -o 10001 -g 10001 /var/lib/speechbridge
 WORKDIR /var/lib/speechbridge
 ENV PATH=/opt/speechbridge/bin:$PATH
-# Python's official images hold no bytecode of the standard library. Compile what is used of it now: otherwise each start
-# and each health check would.
+# Python's official images contain no bytecode of the standard library. Compile the modules in use now: otherwise each
+# start and each health check would compile them again.
 RUN python -c "import speechbridge.cli.commands, speechbridge.recognizer.__main__, urllib.request"
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \

@@ -1,16 +1,17 @@
 #!/bin/sh
-# Install speechbridge into .venv from a lock file, unless that is done already. `make` calls it.
+# Install speechbridge into .venv from a lock file, unless it is installed already. `make` calls this script.
 #
-#   ./install.sh requirements.lock        what runs the service
-#   ./install.sh requirements-dev.lock    the same, and the developers' tools
+#   ./install.sh requirements.lock        the service
+#   ./install.sh requirements-dev.lock    the service and the developers' tools
 #
-# PYTHON names the Python to use. Without it, .venv keeps its own, or gets the first one on the PATH that is new enough.
+# PYTHON names the Python to use. Without it, an existing .venv keeps its Python; a new one gets the first on the PATH
+# that is new enough.
 set -eu
 cd "$(dirname "$0")"
 
 lock=$1
 venv=.venv
-stamp=$venv/installed # says what is installed. Removed first, written last: without it an installation was interrupted
+stamp=$venv/installed # describes what is installed. Removed first, written last: if it is missing, start again
 log=$venv/install.log
 export PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -38,13 +39,13 @@ choose_python() {
   fail "Python 3.11 or newer is needed, and $found: install one, or name yours, as in PYTHON=/path/to/python3.11 make run"
 }
 
-# Print what the stamp of a finished installation holds: the folder and the Python of .venv, and a checksum of each file.
+# Print the stamp of a finished installation: the folder and the Python of .venv, and a checksum of each file.
 contents() {
   echo "$(pwd) $(version $venv/bin/python || true)"
   cksum pyproject.toml "$@"
 }
 
-# Whether .venv works: it does not after its folder was moved, its Python replaced, or an installation interrupted.
+# Whether .venv works: not if its folder was moved, its Python replaced, or an installation interrupted.
 is_usable() {
   [ -f $stamp ] && [ "$(contents | head -n 1)" = "$(head -n 1 $stamp)" ] && is_new_enough $venv/bin/python &&
     { [ -z "${PYTHON:-}" ] || [ "$(version "$PYTHON")" = "$(version $venv/bin/python)" ]; }
@@ -61,7 +62,7 @@ pip_install() {
   }
 }
 
-# Write to stderr how many packages pip has fetched, until it is told to stop.
+# Write to stderr how many packages pip has fetched, until this process is killed.
 show_progress() {
   total=$(grep -c == "$lock")
   while sleep 1 && kill -0 $$ 2>/dev/null; do
@@ -73,15 +74,15 @@ show_progress() {
   done
 }
 
-[ -z "${PYTHON:-}" ] || choose_python >/dev/null # a wrong one is refused, whatever .venv holds
+[ -z "${PYTHON:-}" ] || choose_python >/dev/null # refuse a wrong PYTHON even if .venv is usable
 if is_usable && is_up_to_date; then exit 0; fi
 
 began=$(date +%s)
 if ! is_usable; then
   python=$(choose_python)
-  [ ! -e $venv ] || say "$venv is of another folder or Python, or was interrupted: making it anew"
+  [ ! -e $venv ] || say "$venv was moved, has another Python, or its installation was interrupted: making it anew"
   rm -f $stamp
-  "$python" -m venv --clear $venv || fail "$python cannot make $venv: the reason stands above"
+  "$python" -m venv --clear $venv || fail "$python cannot make $venv: see the error above"
 fi
 case $lock in
 requirements.lock) size="180 MB to fetch, 510 MB on disk, about a minute" ;;
@@ -100,7 +101,7 @@ fi
 pip_install --require-hashes --requirement "$lock"
 pip_install --no-build-isolation --no-deps --editable .
 $venv/bin/python -m compileall -q app bridge >>$log 2>&1 || true # the first start is a second faster
-[ "$lock" = requirements.lock ] || set -- requirements.lock "$lock" # the developers' lock holds all of the other
+[ "$lock" = requirements.lock ] || set -- requirements.lock "$lock" # the developers' lock includes the other
 contents "$@" >$stamp.part
 mv $stamp.part $stamp
 say "installed in $(($(date +%s) - began)) s"

@@ -8,7 +8,7 @@ import soundfile
 from openai import AsyncOpenAI
 
 
-async def speak(connection, path):
+async def send(connection, path):
     rate = soundfile.info(path).samplerate
     audio = {"input": {"format": {"type": "audio/pcm", "rate": rate}, "turn_detection": None}}
     await connection.session.update(session={"type": "transcription", "audio": audio})
@@ -20,9 +20,9 @@ async def speak(connection, path):
 
 async def main(path, url="ws://127.0.0.1:8000"):
     client = AsyncOpenAI(api_key="none", websocket_base_url=f"{url}/v1")
-    opened = client.realtime.connect(extra_query={"intent": "transcription"})
-    async with opened as connection, asyncio.TaskGroup() as tasks:  # if one half fails, both end
-        tasks.create_task(speak(connection, path))
+    opening = client.realtime.connect(extra_query={"intent": "transcription"})
+    async with opening as connection, asyncio.TaskGroup() as tasks:  # if sending or receiving fails, both end
+        tasks.create_task(send(connection, path))
         async for event in connection:
             if event.type == "conversation.item.input_audio_transcription.delta":
                 print(event.delta, end="", flush=True)

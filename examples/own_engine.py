@@ -1,4 +1,4 @@
-"""A Vosk server (github.com/alphacep/vosk-server) as an engine: resumed, rotated and watched like all others.
+"""A Vosk server (github.com/alphacep/vosk-server) as an engine, with resumption, rotation and the watchdog.
 
 From this folder: VOSK_URL=ws://localhost:2700 SPEECHBRIDGE_ENGINE=own_engine:vosk speechbridge serve
 """
@@ -18,15 +18,15 @@ from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.engines.transcript import Transcript, Word
 from speechbridge.protocol.close import Close
 
-TAKES = Capabilities(formats=frozenset({"S16LE"}), channels=1, largest=16000, whole_samples=True)
+CAPABILITIES = Capabilities(formats=frozenset({"S16LE"}), channels=1, largest=16000, whole_samples=True)
 
 
 def vosk():
-    return Engine("vosk", lambda request: Stream(request).upstream, TAKES, settled_by_final)
+    return Engine("vosk", lambda request: Stream(request).upstream, CAPABILITIES, settled_by_final)
 
 
 class Stream:
-    """One connection. The server answers each message with one, so this sends and receives in turn."""
+    """One connection. The server answers each message with one message, so this sends and receives in turn."""
 
     def __init__(self, request):
         self.upstream = Upstream(self.start, self.abort, b"".join)
@@ -37,7 +37,7 @@ class Stream:
         try:
             with connect(os.environ["VOSK_URL"], open_timeout=5, close_timeout=1) as server:
                 self.socket = server.socket
-                if self.is_aborted:  # while it connected
+                if self.is_aborted:  # during the connect, when there was no socket to shut down
                     return
                 server.send(json.dumps({"config": {"sample_rate": self.rate, "words": True}}))
                 for message in chain(audio, ['{"eof" : 1}']):
@@ -47,11 +47,11 @@ class Stream:
             is_refused = isinstance(error, InvalidStatus) and error.response.status_code in {401, 403}
             raise UpstreamClosed(Close(4001 if is_refused else 1006, f"Vosk: {type(error).__name__}")) from None
 
-    def message(self, said):
-        words = [Word(word["word"], word["start"], word["end"], word["conf"]) for word in said.get("result", ())]
-        return self.transcript.final("", words) if words else self.transcript.partial(said.get("partial", ""))
+    def message(self, answer):
+        words = [Word(word["word"], word["start"], word["end"], word["conf"]) for word in answer.get("result", ())]
+        return self.transcript.final("", words) if words else self.transcript.partial(answer.get("partial", ""))
 
-    def abort(self):  # called in another thread: it wakes whoever sends or receives
+    def abort(self):  # called in another thread: wakes the thread that sends or receives
         self.is_aborted = True
-        with suppress(AttributeError, OSError):  # there is no socket yet, or no more
+        with suppress(AttributeError, OSError):  # there is no socket yet, or it is closed
             self.socket.shutdown(socket.SHUT_RDWR)

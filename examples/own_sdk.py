@@ -7,7 +7,7 @@ import json
 
 
 def start(audio, request):
-    """Report each second of audio. A real SDK would send it somewhere, and yield what comes back."""
+    """Yield a message for each second of audio. A real SDK would send the audio to a service, and yield its results."""
     rate = request.content_type.byte_rate
     seconds = received = 0
     for chunk in audio:

@@ -1,4 +1,4 @@
-"""Add to each final how fast it was said, in words a minute. Partials pass unchanged.
+"""Add the speed of speech to each final, in words per minute. Partials pass unchanged.
 
 From this folder: SPEECHBRIDGE_PROCESSORS=processor:add_speed speechbridge serve
 """
@@ -7,9 +7,9 @@ import json
 
 
 def add_speed(message):
-    said = json.loads(message)
-    words = [element for element in said["elements"] if element["type"] == "text"]
-    seconds = said["end_ts"] - said["ts"]
-    if said["type"] != "final" or seconds <= 0:
+    parsed = json.loads(message)
+    words = [element for element in parsed["elements"] if element["type"] == "text"]
+    seconds = parsed["end_ts"] - parsed["ts"]
+    if parsed["type"] != "final" or seconds <= 0:
         return message
-    return json.dumps(said | {"words_per_minute": round(60 * len(words) / seconds)})
+    return json.dumps(parsed | {"words_per_minute": round(60 * len(words) / seconds)})

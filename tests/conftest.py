@@ -1,4 +1,4 @@
-"""What every test lives under: asyncio, no warnings, and nothing left behind."""
+"""What applies to every test: asyncio, warnings are errors, and a guard against leaks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 HERE = Path(__file__).parent
-MARKED = {  # all tests of these rooms
+MARKED = {  # the mark of all tests in a folder
     HERE / "attacks": "slow",
     HERE / "bench": "slow",
     HERE / "chaos": "chaos",
-    HERE / "cluster": "slow",  # with a Redis, most of them
+    HERE / "cluster": "slow",  # most of them run a Redis
     HERE / "compat": "slow",
     HERE / "system" / "page": "browser",
 }
-FEW = 10  # failed tests that may have failed because the machine was busy
-PATIENCE = 5.0  # seconds within which what was told to end must have ended
+FEW = 10  # failed tests that may be due to a busy machine; more are a real failure
+PATIENCE = 5.0  # seconds for an ending thread to end
 
 
 @pytest.fixture
@@ -41,9 +41,8 @@ def anyio_backend() -> str:
 def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a thread or a file descriptor behind.
 
-    A thread that was told to end is given time for its last instructions: `join` waits for them. Tests that use a
-    fixture shared by a whole module (a server that stays up) mark themselves `shared_server`: that server's own
-    threads and sockets come and go beside them.
+    The guard joins threads first: a thread that is about to end needs a moment. Tests with a server that a whole module
+    shares have the mark `shared_server`: the threads and sockets of that server come and go meanwhile.
     """
     if request.node.get_closest_marker("shared_server"):
         yield
@@ -55,7 +54,7 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     left = set(threading.enumerate()) - threads
     assert not left, f"threads left: {left}"
     opened = open_files() - files
-    if opened:  # they may be held by garbage in a cycle: collected, it warns, and that fails the test
+    if opened:  # a reference cycle may hold them: collecting it makes Python warn, which fails the test with the reason
         gc.collect()
         opened = open_files() - files
     assert not opened, f"descriptors left: {opened}"
@@ -63,7 +62,7 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 async def no_task_is_left() -> AsyncIterator[None]:
-    """Fail a test whose event loop still runs a task at its end. Every async test uses it."""
+    """Fail an async test that leaves a task running. Every async test uses it."""
     before = asyncio.all_tasks()
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
@@ -71,58 +70,58 @@ async def no_task_is_left() -> AsyncIterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--failed-to", type=Path, metavar="FILE", help="write which tests failed, to be run again alone")
+    parser.addoption("--failed-to", type=Path, metavar="FILE", help="write the failed tests there, to run them again")
 
 
 def pytest_configure() -> None:
     hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)  # for `make check`
-    hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+    hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine must not fail a test
     hypothesis.settings.load_profile("any machine")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, ignore it
-    secrets.listen()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT by default
+    secrets.install()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    for _, text in report.sections:  # what was written to our own stdout and stderr, by children that inherit them too
-        secrets.overhear("output", text)
+    for _, text in report.sections:  # stdout and stderr of this process, and of children that inherit them
+        secrets.check_for_secrets("output", text)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workeroutput"):  # one of several processes: it tells the one that reports
-        session.config.workeroutput["overheard"] = secrets.TOLD, secrets.HEARD
-    if secrets.TOLD:
+    if hasattr(session.config, "workeroutput"):  # of pytest-xdist: this worker sends its results to the main process
+        session.config.workeroutput["secrets"] = secrets.FOUND, secrets.CHECKED
+    if secrets.FOUND:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     to, reporter = session.config.option.failed_to, session.config.pluginmanager.get_plugin("terminalreporter")
     if to is not None and reporter is not None:
         bad = [*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())]
         found = dict.fromkeys(report.nodeid for report in bad if isinstance(report, pytest.TestReport))
-        is_all_told = not secrets.TOLD and len(found) == len({report.nodeid for report in bad}) <= FEW
-        to.write_text("\n".join(found) if is_all_told else "")
+        may_run_again = not secrets.FOUND and len(found) == len({report.nodeid for report in bad}) <= FEW
+        to.write_text("\n".join(found) if may_run_again else "")
 
 
-@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_testnodedown(node: Any) -> None:
-    told, heard = getattr(node, "workeroutput", {}).get("overheard", ([], {}))
-    secrets.TOLD.extend(told)
-    for where, count in heard.items():
-        secrets.HEARD[where] += count
+    found, checked = getattr(node, "workeroutput", {}).get("secrets", ([], {}))
+    secrets.FOUND.extend(found)
+    for where, count in checked.items():
+        secrets.CHECKED[where] += count
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    heard = ", ".join(f"{count:,} characters of {where}" for where, count in secrets.HEARD.items())
-    terminalreporter.write_line(f"secrets: looked for in {heard}; told {len(secrets.TOLD)} times")
-    for told in secrets.TOLD:
-        terminalreporter.write_line(told, red=True)
+    checked = ", ".join(f"{count:,} characters of {where}" for where, count in secrets.CHECKED.items())
+    terminalreporter.write_line(f"secrets: looked for in {checked}; found {len(secrets.FOUND)} times")
+    for found in secrets.FOUND:
+        terminalreporter.write_line(found, red=True)
 
 
 @cache
 def mark_of(folder: Path) -> str | None:
-    """Return the mark that all tests in a folder have, if there is one."""
-    return next((mark for room, mark in MARKED.items() if folder.is_relative_to(room)), None)
+    """Return the mark of all tests in a folder, if there is one."""
+    return next((mark for marked, mark in MARKED.items() if folder.is_relative_to(marked)), None)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave a room whose mark is left out: to import what its tests need takes longer than many tests."""
+    """Skip a folder whose mark is deselected: importing what its tests need takes longer than many tests."""
     mark = MARKED.get(collection_path)
     return True if mark and f"not {mark}" in config.option.markexpr else None
 
@@ -136,6 +135,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what the imports made out of later collections: each would look at all of it, and there is one a test."""
+    """Exclude all objects made by imports from later garbage collections: these would scan them again for each test."""
     gc.collect()
     gc.freeze()

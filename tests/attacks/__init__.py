@@ -1,5 +1,5 @@
-"""What one client can do to the others: attacks on a running service, and what its neighbours and its memory show.
+"""Attacks of one client on a running service, and their effect on other clients and on the service's memory.
 
-`python -m tests.attacks` runs them all and prints a table. The service runs as a process of its own, and each attacker
-as another, on the same cores.
+`python -m tests.attacks` runs all attacks and prints a table. The service and each attacker are processes of their own,
+on the same cores.
 """

@@ -1,4 +1,4 @@
-"""Attack a service, one attack after the other, and show what that did to its neighbours and to its memory.
+"""Run one attack after the other on a service, and show the effect on other clients and on the service's memory.
 
 For example: python -m tests.attacks --seconds 8 --attack pings --attack pongs
 """
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 NEIGHBOURS = 10
 CHUNK = bytes(3200)  # 100 ms of 16 kHz mono
 EVERY = 0.05  # seconds between two chunks of a neighbour
-SAMPLE = 0.05  # seconds between two looks at the service's memory
+SAMPLE = 0.05  # seconds between two samples of the service's memory
 CALM = "none"
-WITH_UPSTREAM = ("wide_streams",)  # the others have an SDK that answers at once
-HEAD = ("attack", "p50 ms", "p99 ms", "max ms", "/livez max ms", "before MB", "peak MB", "after MB", "told")
+WITH_UPSTREAM = ("wide_streams",)  # attacks on a service with an upstream; all others use an SDK that answers at once
+HEAD = ("attack", "p50 ms", "p99 ms", "max ms", "/livez max ms", "before MB", "peak MB", "after MB", "answer")
 
 
 def echo(audio: Iterator[bytes]) -> Iterator[str]:
@@ -46,31 +46,31 @@ def echo(audio: Iterator[bytes]) -> Iterator[str]:
 
 @dataclass
 class Result:
-    """What one attack did. Times in seconds, memory in bytes."""
+    """The result of one attack: round trips of neighbours and probes in seconds, memory in bytes, and its answer."""
 
     trips: list[float] = field(default_factory=list)
     probes: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     after: int = 0
-    told: str = ""
+    answer: str = ""
 
     def row(self, name: str) -> tuple[object, ...]:
         cuts = statistics.quantiles(self.trips, n=100)
         times = [cuts[49], cuts[98], max(self.trips), max(self.probes)]
         sizes = [self.memory[0], max(self.memory), self.after]
-        return (name, *(f"{1000 * t:.1f}" for t in times), *(f"{size / 2**20:.0f}" for size in sizes), self.told)
+        return (name, *(f"{1000 * t:.1f}" for t in times), *(f"{size / 2**20:.0f}" for size in sizes), self.answer)
 
 
 def resident(pid: int) -> int:
-    """Return a process' resident memory, in bytes."""
+    """Return the resident memory of a process, in bytes."""
     return 1024 * status(pid)["VmRSS"]
 
 
 @asynccontextmanager
 async def service(name: str, lines: list[str]) -> AsyncIterator[tuple[int, str]]:
-    """Run `speechbridge serve` as a process; give its pid and its URL."""
-    async with upstream_serving(Scripted((Greet(), Echo())), handshake_timeout=None) as far:
-        speech = {"REVAI_URL": far.url} if name in WITH_UPSTREAM else {"START": f"{__package__}.__main__:echo"}
+    """Run `speechbridge serve` as a process; yield its PID and its URL."""
+    async with upstream_serving(Scripted((Greet(), Echo())), handshake_timeout=None) as upstream:
+        speech = {"REVAI_URL": upstream.url} if name in WITH_UPSTREAM else {"START": f"{__package__}.__main__:echo"}
         settings = {**speech, "API_KEYS": ",".join(lines), "LOG_LEVEL": "error", "HANDSHAKES_PER_MINUTE": "0"}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "speechbridge", "serve", "--port", "0"),
@@ -89,7 +89,7 @@ async def service(name: str, lines: list[str]) -> AsyncIterator[tuple[int, str]]
 
 
 async def neighbour(url: str, path: str, trips: list[float]) -> None:
-    """Talk at the pace of speech, and note how long each answer takes."""
+    """Send chunks, and record how long each answer takes."""
     clock = asyncio.get_running_loop().time
     async with connect(url + path, compression=None, ping_interval=None) as socket:
         while True:
@@ -99,12 +99,12 @@ async def neighbour(url: str, path: str, trips: list[float]) -> None:
                 while '"partial"' not in str(await socket.recv()):
                     pass
             finally:
-                trips.append(clock() - begun)  # also one that is not answered when the attack ends
+                trips.append(clock() - begun)  # even without an answer, when the attack ends
             await asyncio.sleep(max(0.0, EVERY - (clock() - begun)))
 
 
 async def probe(url: str, probes: list[float]) -> None:
-    """Ask whether the service is alive, as an orchestrator does."""
+    """Request /livez again and again, as an orchestrator does."""
     clock, where = asyncio.get_running_loop().time, urlsplit(url)
     while True:
         begun = clock()
@@ -133,8 +133,8 @@ async def attack(name: str, url: str, key: str, seconds: float) -> str:
         env=os.environ | {"LARGEST": str(Settings.model_fields["max_message_bytes"].default)},
         stdout=subprocess.PIPE,
     )
-    told, _ = await attacker.communicate()
-    return told.decode().strip()
+    answer, _ = await attacker.communicate()
+    return answer.decode().strip()
 
 
 async def run(name: str, seconds: float) -> Result:
@@ -149,15 +149,15 @@ async def run(name: str, seconds: float) -> Result:
         attacking = asyncio.create_task(attack(name, url, attackers_key, seconds))
         done, _ = await asyncio.wait({attacking, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         broken = [task for task in done if task is not attacking]
-        result.told = await attacking
+        result.answer = await attacking
         await asyncio.sleep(1.0)
         result.after = resident(pid)
         for task in tasks:
             task.cancel()
         for ended in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(ended, Exception):
-                result.told += f" -- a neighbour was cut: {ended!r}"
-        assert not broken or "cut" in result.told
+                result.answer += f" -- a neighbour was disconnected: {ended!r}"
+        assert not broken or "disconnected" in result.answer
     return result
 
 

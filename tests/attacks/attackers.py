@@ -1,4 +1,4 @@
-"""The attackers, each a process: python -m tests.attacks.attackers NAME URL KEY SECONDS. Prints what it was told."""
+"""The attackers, each a process: python -m tests.attacks.attackers NAME URL KEY SECONDS. Prints the answers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MANY = 10  # connections of an attack on memory
-CROWD = 900  # connections of an attack in numbers
+CROWD = 900  # connections of an attack with many connections
 STREAM = f"{PATH}?content_type={ContentType.raw()}"
-WIDE = f"{PATH}?content_type={ContentType.raw(48000, 10)}"  # 960,000 bytes a second
+WIDE = f"{PATH}?content_type={ContentType.raw(48000, 10)}"  # 960,000 bytes per second
 CONFIRMATION = b'{"type": "received", "finals": 0}'
 
 
@@ -35,21 +35,21 @@ def message(opcode: int, payload: bytes) -> bytes:
 
 
 class Attacker:
-    """Where to attack, for how long, and what was told."""
+    """An attack: its target, its end, and the service's answers."""
 
     def __init__(self, url: str, key: str, seconds: float) -> None:
         self.url = url
         self.key = key
         self.until = time.monotonic() + seconds
-        self.told: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
 
     def wires(self) -> Iterator[Wire]:
-        """Connect, and connect again whenever the connection has ended, until time is up."""
+        """Connect, and reconnect whenever the connection has ended, until time is up."""
         while time.monotonic() < self.until:
             wire = Wire(self.url, self.until)
             with wire, contextlib.suppress(*GONE):
                 yield wire
-            self.told[wire.told or "nothing"] += 1
+            self.answers[wire.answer or "nothing"] += 1
 
     def keyed(self, path: str) -> str:
         return f"{path}{'&' if '?' in path else '?'}access_token={self.key}"
@@ -59,7 +59,7 @@ class Attacker:
             wire.open(self.keyed(path)).flood(data)
 
     def hold(self, prepare: Callable[[int, Wire], object], count: int = MANY) -> None:
-        """Keep many connections, each prepared in its own way, until time is up."""
+        """Keep many connections open, each prepared with `prepare`, until time is up."""
         with contextlib.ExitStack() as stack:
             wires = [stack.enter_context(Wire(self.url, self.until)) for _ in range(count)]
             for number, wire in enumerate(wires):
@@ -68,17 +68,17 @@ class Attacker:
             wires[0].hold()
             for wire in wires:
                 wire.listen()
-                self.told[wire.told or "nothing"] += 1
+                self.answers[wire.answer or "nothing"] += 1
 
 
 def refused_and_goes_on(on: Attacker) -> None:
-    """Without a key: refused, it sends tiny frames as fast as it can."""
+    """Without a key: after the refusal it sends tiny frames as fast as it can."""
     for wire in on.wires():
         wire.open("/ws_a").flood(frame(2, b"x"))
 
 
 def endless_headers(on: Attacker) -> None:
-    """A request whose headers never end, before any key."""
+    """Without a key: a request whose headers never end."""
     for wire in on.wires():
         wire.socket.sendall(b"GET /ws_a HTTP/1.1\r\nHost: x\r\n")
         wire.flood(b"X-Filler: " + b"x" * 1000 + b"\r\n")
@@ -92,20 +92,20 @@ def endless_header(on: Attacker) -> None:
 
 
 def endless_trailer(on: Attacker) -> None:
-    """A body that has come to its end, and a trailer that has not."""
+    """A chunked body whose trailer never ends."""
     for wire in on.wires():
         wire.socket.sendall(b"POST /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Filler: ")
         wire.flood(b"x" * 1000)
 
 
 def pipelined_requests(on: Attacker) -> None:
-    """Requests as fast as they are taken, without waiting for answers."""
+    """Requests as fast as the service reads them, without waiting for answers."""
     for wire in on.wires():
         wire.flood(b"GET / HTTP/1.1\r\n\r\n")
 
 
 def requests_at_one_moment(on: Attacker) -> None:
-    """Without a key: handshakes on many connections, each sent but for its last byte, and then all of these bytes."""
+    """Without a key: many handshakes, all without their last byte at first, and then these bytes at one moment."""
     request = handshake("/ws_a")
     while time.monotonic() < on.until:
         with contextlib.ExitStack() as stack:
@@ -116,28 +116,28 @@ def requests_at_one_moment(on: Attacker) -> None:
                         wire.socket.sendall(last)
             for wire in wires:
                 wire.listen(5.0)
-                on.told[wire.told or "nothing"] += 1
+                on.answers[wire.answer or "nothing"] += 1
 
 
 def silent_connections(on: Attacker) -> None:
-    """Without a key: connections on which no request comes, as many as it gets, and none is let go."""
+    """Without a key: as many connections as possible, all kept open without a request."""
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(on.url, on.until)) for _ in range(2 * CROWD)]
         wires[-1].hold()
         for wire in wires:
             wire.listen()
-            on.told[wire.told or "nothing"] += 1
+            on.answers[wire.answer or "nothing"] += 1
 
 
 def long_parameters(on: Attacker) -> None:
-    """Streams whose parameters a speech service may refuse for their length, or drop the connection over."""
+    """Streams with such long parameters that a speech service may refuse them, or drop the connection."""
     for wire in on.wires():
         wire.open(on.keyed(f"{STREAM}&metadata={'/' * 7500}"))
         wire.listen(1.0)
 
 
 def unread_pings(on: Attacker) -> None:
-    """Pings, fewer than are too many, on connections whose answers are not read."""
+    """Pings, just below the rate limit, on connections that do not read the pongs."""
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(on.url, on.until)) for _ in range(MANY)]
         for wire in wires:
@@ -148,7 +148,7 @@ def unread_pings(on: Attacker) -> None:
                 with contextlib.suppress(*GONE):
                     wire.socket.sendall(frame(9, b"x" * 125) * 40)
             time.sleep(0.5)
-    on.told["nothing"] += 1
+    on.answers["nothing"] += 1
 
 
 def pings(on: Attacker) -> None:
@@ -180,12 +180,12 @@ def confirmations(on: Attacker) -> None:
 
 
 def huge_confirmations(on: Attacker) -> None:
-    """Confirmations that take long to read."""
+    """Confirmations that take long to parse."""
     on.flood(message(1, b'{"finals": [' + b"{}," * 80_000 + b"{}]}"), STREAM + "&resume=true")
 
 
 def large_messages_unfinished(on: Attacker) -> None:
-    """Messages of the default's largest size, but for the last byte."""
+    """Messages of the largest size, without their last byte."""
     size = int(os.environ["LARGEST"])
 
     def prepare(_number: int, wire: Wire) -> None:
@@ -197,7 +197,7 @@ def large_messages_unfinished(on: Attacker) -> None:
 
 
 def wide_streams(on: Attacker) -> None:
-    """48 kHz and 10 channels, as fast as it is taken, to a speech service that never sends a final."""
+    """48 kHz and 10 channels, as fast as possible, to a speech service that never sends a final."""
     loud = (bytes([0, 64]) * 500 + bytes([0, 192]) * 500) * 8
 
     def prepare(_number: int, wire: Wire) -> None:
@@ -210,12 +210,12 @@ def wide_streams(on: Attacker) -> None:
 
 
 def idle_connections(on: Attacker) -> None:
-    """As many connections to /ws as it gets, on which nothing comes."""
+    """As many connections to /ws as possible, without any message."""
     on.hold(lambda _number, wire: wire.open(on.keyed("/ws")), 500)
 
 
 def metrics(on: Attacker) -> None:
-    """Ask for the metrics, on many connections, as fast as they come."""
+    """Request the metrics on many connections, as fast as possible."""
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(on.url, on.until)) for _ in range(MANY)]
         while time.monotonic() < on.until:
@@ -224,7 +224,7 @@ def metrics(on: Attacker) -> None:
                 wire.socket.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
             for wire in wires:
                 wire.socket.recv(2**16)
-    on.told["answers"] += 1
+    on.answers["answers"] += 1
 
 
 def _post(on: Attacker, size: int, content_type: str) -> bytes:
@@ -233,7 +233,7 @@ def _post(on: Attacker, size: int, content_type: str) -> bytes:
 
 
 def junk_files(on: Attacker) -> None:
-    """Files that a demuxer must read to their end to find nothing in them, on many connections."""
+    """Files without audio that a demuxer must read to their end, on many connections."""
     sent = form(MODEL, ("file", b"RIFF\xff\xff\xff\x7fWAVE" + bytes(20 * 2**20)))
     while time.monotonic() < on.until:
         with contextlib.ExitStack() as stack:
@@ -242,9 +242,9 @@ def junk_files(on: Attacker) -> None:
                 with contextlib.suppress(*GONE):
                     wire.socket.sendall(_post(on, len(sent), TYPE) + sent)
             for wire in wires:
-                while time.monotonic() < on.until and not wire.told and wire.listen(0.1):
+                while time.monotonic() < on.until and not wire.answer and wire.listen(0.1):
                     pass
-                on.told[wire.told or "nothing"] += 1
+                on.answers[wire.answer or "nothing"] += 1
 
 
 def endless_forms(on: Attacker) -> None:
@@ -270,7 +270,7 @@ def main() -> None:
     name, url, key, seconds = sys.argv[1:]
     attacker = Attacker(url, key, float(seconds))
     ATTACKS[name](attacker)
-    print("; ".join(f"{told} ({times} x)" for told, times in attacker.told.most_common(3)))
+    print("; ".join(f"{answer} ({times} x)" for answer, times in attacker.answers.most_common(3)))
 
 
 if __name__ == "__main__":

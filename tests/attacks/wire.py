@@ -1,4 +1,4 @@
-"""An attacker's end of the wire: a blocking socket, its bytes written by hand, and what the service says to it."""
+"""An attacker's connection: a plain socket with hand-written bytes, and the service's answer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ GONE = (ConnectionError, TimeoutError)
 
 
 class Wire:
-    """One connection. `told` is how the service ended it, as far as the client can know."""
+    """One connection. `answer` is the service's first answer or close, as the client sees it."""
 
     def __init__(self, url: str, until: float) -> None:
-        self.until = until  # in the time of `time.monotonic`
-        self.told = ""
+        self.until = until  # by `time.monotonic`
+        self.answer = ""
         self._received = b""
         self._is_websocket = False
         where = urlsplit(url)
@@ -49,7 +49,7 @@ class Wire:
         return self
 
     def flood(self, data: bytes) -> None:
-        """Send the same again and again, as fast as it is taken, until time is up or the service is gone."""
+        """Send the same data again and again, as fast as possible, until time is up or the connection ends."""
         block = memoryview(data * max(1, SLICE // len(data)))
         rest = block
         self.socket.setblocking(False)
@@ -67,12 +67,12 @@ class Wire:
                     return
 
     def hold(self) -> None:
-        """Send nothing more; stay until time is up or the service is gone."""
+        """Send nothing more, and stay until time is up or the connection ends."""
         while time.monotonic() < self.until and self.listen(0.1):
             pass
 
     def listen(self, seconds: float = 0.0) -> bool:
-        """Read what there is, or comes in so many seconds; return whether the connection is still there."""
+        """Read what arrives within so many seconds; return whether the connection is still open."""
         self.socket.settimeout(seconds)
         try:
             received = self.socket.recv(2**16)
@@ -82,7 +82,7 @@ class Wire:
             self._note(type(gone).__name__)
             return False
         if not received:
-            self._note("closed without a word")
+            self._note("closed without an answer")
             return False
         self._received += received
         self._read_frames()
@@ -103,5 +103,5 @@ class Wire:
             if opcode == 0x88:
                 self._note(f"{struct.unpack('!H', payload[:2])[0]} {payload[2:].decode()}")
 
-    def _note(self, told: str) -> None:
-        self.told = self.told or told
+    def _note(self, answer: str) -> None:
+        self.answer = self.answer or answer

@@ -1,4 +1,4 @@
-"""Run every script, one after the other; draw their results and write them into docs/performance.md."""
+"""Run the benchmarks of docs/performance.md one after the other, draw the results, and write them into that page."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""How well and how fast the embedded recognizer hears: word error rates, delays, CPU and memory.
+"""How well and how fast the embedded recognizer transcribes: word error rates, delays, CPU and memory.
 
-    python -m tests.bench.accuracy            all of it, a quarter of an hour; writes docs/recognizer.md
-    python -m tests.bench.accuracy words      word error rates alone; writes nothing
+    python -m tests.bench.accuracy            everything, about 15 minutes; writes its part of docs/recognizer.md
+    python -m tests.bench.accuracy words      word error rates alone; writes no file
 
-Words are compared without capitals and punctuation, numbers and abbreviations as they are spoken. A set of speech that
-is not on this machine is skipped, and the result says so. Speech of unknown words is in no set.
+Words are compared without capitals and punctuation; numbers and abbreviations are compared as they are spoken. A set of
+speech that is not on this machine is skipped, and the result names it. Each set has a reference transcript.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import asyncio
 import platform
 import re
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,25 +64,25 @@ SETS: dict[str, Callable[[], list[Speech]]] = {
     "flite, 4 voices": by_flite,
     "espeak-ng, 3 voices": by_espeak,
 }
-CROWDS = (1, 4, 8, 16, 24)  # live streams; the last are more than eight a core of two
-SECONDS = 60.0  # that each of them speaks
+CROWDS = (1, 4, 8, 16, 24)  # live streams at once; 24 are more than eight a core on a machine with two
+SECONDS = 60.0  # of speech in each live stream
 
 MAC = MediaConfig("audio/x-raw", "interleaved", 16000, "S16LE", 1)
 
 
-def errors(said: list[tuple[str, str]]) -> tuple[float, int]:
-    """Return the word error rate of pairs, what was said and what was heard, and the number of words said."""
-    pairs = [(_words(truth), _words(heard)) for truth, heard in said]
-    measured = jiwer.process_words([truth for truth, _ in pairs], [heard for _, heard in pairs])
-    return measured.wer, sum(len(truth.split()) for truth, _ in pairs)
+def errors(transcripts: list[tuple[str, str]]) -> tuple[float, int]:
+    """Return the word error rate of pairs of reference and transcript, and the number of words in the references."""
+    pairs = [(_words(reference), _words(transcript)) for reference, transcript in transcripts]
+    measured = jiwer.process_words([reference for reference, _ in pairs], [transcript for _, transcript in pairs])
+    return measured.wer, sum(len(reference.split()) for reference, _ in pairs)
 
 
 def _words(text: str) -> str:
     return " ".join(word for written in text.split() for word in spoken(written))
 
 
-async def hear(url: str, speech: Speech) -> str:
-    """Return what is heard of speech that is sent at once."""
+async def transcribe(url: str, speech: Speech) -> str:
+    """Return the transcript of speech that is sent as fast as the service takes it."""
     async with connect(url, StreamRequest(ContentType.raw(speech.rate))) as stream:
 
         async def speak() -> None:
@@ -92,13 +92,13 @@ async def hear(url: str, speech: Speech) -> str:
             await stream.end()
 
         speaking = asyncio.create_task(speak())
-        heard = [message.text async for message in stream if isinstance(message, Final)]
+        finals = [message.text async for message in stream if isinstance(message, Final)]
         await speaking
-    return " ".join(heard)
+    return " ".join(finals)
 
 
-def hear_live(url: str, speech: Speech) -> str:
-    """Return what is heard through Rev.ai's SDK, unmodified, of speech at the pace of speech."""
+def transcribe_live(url: str, speech: Speech) -> str:
+    """Return the transcript that Rev.ai's SDK, unmodified, receives for speech sent in real time."""
     audio = pcm(speech.samples)
 
     def chunks() -> Iterator[bytes]:
@@ -114,7 +114,7 @@ def hear_live(url: str, speech: Speech) -> str:
 
 
 def word_errors(url: str) -> tuple[list[list[str]], list[str], dict[str, float]]:
-    """Return the rows of a table, what was missing, and the figures."""
+    """Return the rows of the table, why sets were skipped, and the figures."""
     rows, missing, figures = [], [], {}
     for name, speeches in SETS.items():
         try:
@@ -124,8 +124,7 @@ def word_errors(url: str) -> tuple[list[list[str]], list[str], dict[str, float]]
             continue
         cells, count = [], 0
         for condition, change in CONDITIONS.items():
-            said = [(speech.words, asyncio.run(hear(url, change(speech)))) for speech in found]
-            rate, count = errors(said)
+            rate, count = errors([(speech.words, asyncio.run(transcribe(url, change(speech)))) for speech in found])
             figures[f"{name}, {condition}"] = rate
             cells.append(f"{100 * rate:.1f}")
             print(name, condition, f"{100 * rate:.1f} %", file=sys.stderr)
@@ -134,20 +133,17 @@ def word_errors(url: str) -> tuple[list[list[str]], list[str], dict[str, float]]
 
 
 def live_errors(url: str) -> str:
-    """Say how well recordings are heard through Rev.ai's SDK at the pace of speech."""
+    """Describe how well recordings are transcribed through Rev.ai's SDK in real time."""
     try:
         found = recorded() + in_the_wheel()
     except Missing as reason:
         return f"Not measured through Rev.ai's SDK: {reason}."
-    heard: dict[str, str] = {}
-    threads = [threading.Thread(target=lambda s=speech: heard.update({s.name: hear_live(url, s)})) for speech in found]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    rate, count = errors([(speech.words, heard[speech.name]) for speech in found])
-    theirs, _ = errors([(speech.words, heard[speech.name]) for speech in recorded()])
-    text = f"Through the unmodified Rev.ai SDK, at the pace of speech, the {count} words of the first two sets:"
+    with ThreadPoolExecutor(len(found)) as threads:
+        texts = list(threads.map(lambda speech: transcribe_live(url, speech), found))
+    rate, count = errors([(speech.words, text) for speech, text in zip(found, texts, strict=True)])
+    first = len(recorded())
+    theirs, _ = errors([(speech.words, text) for speech, text in zip(found[:first], texts, strict=False)])
+    text = f"Through the unmodified Rev.ai SDK, in real time, the {count} words of the first two sets:"
     return f"{text} {100 * rate:.1f} % errors; the first set alone: {100 * theirs:.1f} %."
 
 
@@ -187,7 +183,7 @@ def main() -> None:
     machine = f"On {len(cores())} cores, Python {platform.python_version()}, {platform.system()}."
     text = f"{machine}\n\n{words}\n{live}\n{sounds}"
     figures |= {f"{found.streams} streams, final": found.final[0] for found in streams}
-    keep("accuracy", "How well and how fast does the embedded recognizer hear?", text, figures)
+    keep("accuracy", "How well and how fast does the embedded recognizer transcribe?", text, figures)
     PAGE.write_text(PART.sub(lambda _: f"\n{text}\n", PAGE.read_text()))
 
 

@@ -1,8 +1,9 @@
 """What does a second of audio cost in chunks of 20, 100 and 250 ms?
 
-Method: 200 sessions at the pace of speech, the same processes for each size, in turn, five rounds of five seconds. The
-upstream answers every 100 ms of audio, or each chunk where that is longer, as a recognizer does: at its own pace,
-however its audio comes. CPU time is that of the service, by the kernel, for one second of one session's audio.
+Method: 200 sessions in real time, the same processes for each size, in turn, five rounds of five seconds. The upstream
+answers every 100 ms of audio, or each chunk where a chunk is longer: a recognizer, too, answers at its own pace,
+whatever the size of the chunks. CPU time is that of the service, as the kernel counts it, for one second of one
+session's audio.
 
     python -m tests.bench.chunks
 
@@ -24,7 +25,7 @@ SIZES = (20, 100, 250)  # milliseconds
 
 
 def main() -> str:
-    with upstream() as far, service(far, cores=[cores()[0]]) as bridge:
+    with upstream() as upstream_url, service(upstream_url, cores=[cores()[0]]) as bridge:
         rounds = [
             {size: bridge.measure(sessions=SESSIONS, chunk_ms=size, answer_ms=max(size, 100)) for size in SIZES}
             for _ in range(ROUNDS)

@@ -1,11 +1,11 @@
-"""What decoding a live stream takes: the share of a core, and how much later its sound is heard.
+"""What decoding a live stream takes: the share of a core, and how much later the SDK gets the sound.
 
 python -m tests.bench.codecs
 
-CPU time is the decoder's alone, fed in pieces of 100 ms. What it holds back is the sound that it gives only once it is
-told that no more comes: at any moment it is that much behind what has arrived. Through the service, a client sends
-100 ms at a time at the pace of speech; the delay is from a message to the SDK's having its sound, beside that of raw
-samples.
+CPU time is the decoder's alone, fed in pieces of 100 ms. What a decoder holds back is the sound that it returns only
+when the stream is finished: it is always that far behind the bytes that have arrived. Through the service, a client
+sends 100 ms at a time in real time; a delay counts from when a message is sent until the SDK has its sound. The first
+row is raw samples, for comparison.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def cpu(form: Form) -> float:
     shares = []
     for _ in range(3):
         decoder, begun = Decoder(ContentType.parse(form.media)), time.thread_time()
-        heard = sum(len(pcm) for piece in pieces(form, SECONDS) for pcm in decoder.feed(piece))
-        heard += sum(map(len, decoder.finish()))
-        shares.append((time.thread_time() - begun) / (heard / 32000))
+        size = sum(len(pcm) for piece in pieces(form, SECONDS) for pcm in decoder.feed(piece))
+        size += sum(map(len, decoder.finish()))
+        shares.append((time.thread_time() - begun) / (size / 32000))
     return min(shares)
 
 
 def held_back(form: Form) -> float:
-    """Return how many seconds a decoder holds back at most, once it has begun."""
+    """Return how many seconds a decoder holds back at most, from a fifth of the stream on."""
     data, worst = reading(form, 4.0), 0.0
     for share in range(20, 100, 2):
         decoder = Decoder(ContentType.parse(form.media))
@@ -63,29 +63,29 @@ def held_back(form: Form) -> float:
 
 
 async def delays(form: Form) -> list[float]:
-    """Return for each message how long it took until the SDK had all of its sound that is heard without the next."""
+    """Return how long each message took until the SDK had all sound that can be decoded without the next message."""
     arrived: list[tuple[int, float]] = []
 
     def sdk(audio: Iterator[bytes]) -> Iterator[str]:
-        heard = 0
+        received = 0
         for chunk in audio:
-            heard += len(chunk)
-            arrived.append((heard, time.perf_counter()))
+            received += len(chunk)
+            arrived.append((received, time.perf_counter()))
         yield from ()
 
     sent: list[tuple[int, float]] = []
-    decoder, gives = Decoder(ContentType.parse(form.media)), 0
+    decoder, decodable = Decoder(ContentType.parse(form.media)), 0
     query = f"content_type={quote(form.media)}"
     async with service(sdk) as server, connect(f"{server.url}{PATH}?{query}", compression=None, proxy=None) as socket:
         begun = time.perf_counter()
         for number, piece in enumerate(pieces(form, LIVE)):
             await asyncio.sleep(begun + number / 10 - time.perf_counter())
-            gives += len(piece) if form is RAW else sum(map(len, decoder.feed(piece)))
-            sent.append((gives, time.perf_counter()))
+            decodable += len(piece) if form is RAW else sum(map(len, decoder.feed(piece)))
+            sent.append((decodable, time.perf_counter()))
             await socket.send(piece)
         await asyncio.sleep(0.2)
     return [
-        next((at for heard, at in arrived if heard >= due), float("inf")) - when
+        next((at for received, at in arrived if received >= due), float("inf")) - when
         for before, (due, when) in zip([0, *(due for due, _ in sent)], sent, strict=False)
         if due > before
     ]

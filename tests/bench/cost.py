@@ -1,9 +1,9 @@
 """What does a chunk cost, next to what it must cost: the SDK alone, and FastAPI alone?
 
-Method: 200 sessions, 100 ms chunks at the pace of speech, each answered by the upstream. The service and the floors
-under it run in turn, each in a process of its own, five seconds each, five rounds; the load and the upstream are
-processes too, on the same machine. CPU time is that of the measured process, by the kernel. A round is
-compared with itself only: whatever else the machine did is in all of its figures.
+Method: 200 sessions, 100 ms chunks in real time, each answered by the upstream. The service and its two floors (the
+SDK alone, FastAPI alone) run in turn, each in a process of its own, five seconds each, five rounds; the load and the
+upstream are processes on the same machine. CPU time is that of the measured process, as the kernel counts it. Figures
+are compared within a round only: other work on the machine slows all of a round alike.
 
     python -m tests.bench.cost
 
@@ -31,25 +31,25 @@ ON_ONE = ", on one core"
 
 
 def ratios(rounds: list[dict[str, Reading]], where: str = "") -> list[float]:
-    """Return what the service cost in each round, in floors: SDK alone and FastAPI alone together are one."""
+    """Return the service's CPU time in each round, divided by the sum of SDK alone and FastAPI alone."""
     return [each["service" + where].cpu / (each["SDK alone" + where].cpu + each[WEB + where].cpu) for each in rounds]
 
 
 def main() -> str:
     core = cores()[0]
     with ExitStack() as stack:
-        far = stack.enter_context(upstream())
+        url = stack.enter_context(upstream())
         subjects = [
-            stack.enter_context(service(far)),
-            alone(far),
+            stack.enter_context(service(url)),
+            alone(url),
             stack.enter_context(echo(name=WEB)),
-            stack.enter_context(service(far, cores=[core], name="service" + ON_ONE)),
-            alone(far, core=core, name="SDK alone" + ON_ONE),
+            stack.enter_context(service(url, cores=[core], name="service" + ON_ONE)),
+            alone(url, core=core, name="SDK alone" + ON_ONE),
             stack.enter_context(echo(core=core, name=WEB + ON_ONE)),
-            stack.enter_context(service(far, path="/relay", name="the service's /relay, no SDK")),
+            stack.enter_context(service(url, path="/relay", name="the service's /relay, no SDK")),
         ]
         if has_nginx():
-            subjects.append(stack.enter_context(nginx(far)))
+            subjects.append(stack.enter_context(nginx(url)))
         rounds = [{subject.name: subject.measure(sessions=SESSIONS) for subject in subjects} for _ in range(ROUNDS)]
     rows = []
     for name in rounds[0]:

@@ -1,8 +1,8 @@
 """How soon does each of a hundred sessions that begin at once get its first answer? How soon is one too many refused?
 
 Method: service, scripted upstream and clients in three processes on one machine. Each client connects, sends 100 ms of
-audio and waits for the answer, which went through both queues, Rev.ai's SDK and the upstream. Then, with all sessions
-taken, one more connects and is refused. Times are from before the TCP connection. Five rounds.
+audio and waits for the answer, which passes both of the bridge's queues, Rev.ai's SDK and the upstream. Then, with all
+sessions taken, one more client connects and is refused. Times count from before the TCP connection. Five rounds.
 
     python -m tests.bench.crowd
 
@@ -67,7 +67,7 @@ async def rounds(url: str) -> str:
                 await socket.wait_closed()
             refusals.append(time.monotonic() - begun)
             assert socket.close_code == 4029
-        await asyncio.sleep(1)  # the ended ones' threads go
+        await asyncio.sleep(1)  # the threads of the ended sessions stop
     refusal = 1000 * statistics.median(refusals)
     answer = f"""
 {SESSIONS} sessions that begin at once, {ROUNDS} times: first answer after {statistics.median(first_answers):.2f} s
@@ -77,8 +77,8 @@ async def rounds(url: str) -> str:
 
 
 def main() -> str:
-    with upstream() as far:
-        variables = {"SPEECHBRIDGE_REVAI_URL": far, "SPEECHBRIDGE_LOG_LEVEL": "error"}
+    with upstream() as upstream_url:
+        variables = {"SPEECHBRIDGE_REVAI_URL": upstream_url, "SPEECHBRIDGE_LOG_LEVEL": "error"}
         with serving(**variables, SPEECHBRIDGE_MAX_SESSIONS=str(SESSIONS)) as (_, announced):
             url = url_in(announced)
             return asyncio.run(rounds(url))

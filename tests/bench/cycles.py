@@ -1,8 +1,8 @@
 """Do ten thousand sessions leave anything behind? Threads, descriptors and memory of a real service, before and after.
 
-Method: the service in a process of its own, before a scripted upstream in another; clients connect, stream and leave,
-20 at a time, a tenth of them without a word. After every 500 the service's /proc is read. What is made once is made in
-the first thousands; over the last 2,000 the resident memory should be flat.
+Method: the service and a scripted upstream, each in a process of its own; clients connect, stream and leave, 20 at a
+time, a tenth of them by aborting the connection. After every 500 sessions the service's /proc is read. What is
+allocated once is allocated in the first thousands of sessions; over the last 2,000 the resident memory should be flat.
 
     python -m tests.bench.cycles [TOTAL]
 
@@ -52,7 +52,7 @@ async def run(url: str, pid: int, total: int) -> tuple[bool, str]:
     for done in range(0, total, EVERY):
         for batch in range(done, done + EVERY, AT_ONCE):
             await asyncio.gather(*(cycle(url, abruptly=n % 10 == 0) for n in range(batch, batch + AT_ONCE)))
-        await asyncio.sleep(1)  # for the last ones' threads
+        await asyncio.sleep(1)  # the threads of the ended sessions stop
         reading = threads, descriptors, resident = state(pid)
         readings.append(reading)
         rows.append([str(value) for value in (done + EVERY, threads, descriptors, resident)])
@@ -69,9 +69,11 @@ async def run(url: str, pid: int, total: int) -> tuple[bool, str]:
 
 
 def main(total: int = 10_000) -> tuple[bool, str]:
-    with upstream() as far, serving(SPEECHBRIDGE_REVAI_URL=far, SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
-        url = url_in(announced)
-        return asyncio.run(run(url, process.pid, total))
+    with (
+        upstream() as upstream_url,
+        serving(SPEECHBRIDGE_REVAI_URL=upstream_url, SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced),
+    ):
+        return asyncio.run(run(url_in(announced), process.pid, total))
 
 
 if __name__ == "__main__":

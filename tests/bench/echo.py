@@ -1,4 +1,4 @@
-"""FastAPI alone, a floor: the same server and loop as the service's, and an answer to each message.
+"""FastAPI alone, a floor of the service's cost: the service's web server and event loop, and an answer to each message.
 
 python -m tests.bench.echo
 """

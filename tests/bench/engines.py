@@ -1,10 +1,10 @@
-"""CPU for each chunk on Google's and Riva's paths: their SDKs alone, and as engines of the service.
+"""CPU time for a chunk with Google's and Riva's SDKs: each SDK alone, and as an engine of the service.
 
     python -m tests.bench.engines
 
-The service that is talked to is a process of its own, and answers each message with a partial. One stream sends 100 ms,
-waits for the answer, and sends the next. `engine` has conversion, resumption, watchdog and bridge around the SDK; it is
-what a session has, without the WebSocket.
+The upstream is a process of its own, and answers each message with a partial. One stream sends 100 ms, waits for the
+answer, and sends the next. `engine` has conversion, resumption, watchdog and bridge around the SDK: all that a session
+has, without the WebSocket.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.server.speech import choose
 from speechbridge.settings import Settings
 from syncbridge import Bridge
-from tests.helpers.grpc_services import DIALECTS, Call, Said, serving, settings_for
+from tests.helpers.grpc_services import DIALECTS, Call, SpeechResult, serving, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,32 +34,32 @@ CHUNK = bytes(3200)  # 100 ms
 REQUEST = StreamRequest(ContentType.raw())
 
 
-def echo(call: Call) -> Iterator[Said]:
+def echo(call: Call) -> Iterator[SpeechResult]:
     for number, _ in enumerate(call.audio()):
-        yield Said((("word", 0.0, 0.1),), number / 10, is_final=False)
+        yield SpeechResult((("word", 0.0, 0.1),), number / 10, is_final=False)
 
 
 def alone(name: str, address: str) -> Callable[[Iterator[bytes]], Any]:
-    """Return the SDK as its documentation has it: audio in, responses out."""
+    """Return the SDK's call as its documentation shows it: an iterator of audio in, an iterator of responses out."""
     if name == "riva":
         import riva.client  # noqa: PLC0415 # an extra
 
-        from speechbridge.engines.riva import config  # noqa: PLC0415 # the same configuration
+        from speechbridge.engines.riva import config  # noqa: PLC0415 # imports the extra
 
         service = riva.client.ASRService(riva.client.Auth(uri=address))
         return lambda audio: service.streaming_response_generator(audio, config(REQUEST, "en", ""))
-    import grpc  # noqa: PLC0415 # the same
-    from google.cloud import speech_v1, speech_v2  # noqa: PLC0415 # the same
+    import grpc  # noqa: PLC0415 # an extra
+    from google.cloud import speech_v1, speech_v2  # noqa: PLC0415 # an extra
 
-    from speechbridge.engines.google_config import config_v1, config_v2  # noqa: PLC0415 # the same
+    from speechbridge.engines.google_config import config_v1, config_v2  # noqa: PLC0415 # imports the extra
 
     speech = speech_v1 if name == "google v1" else speech_v2
     transport = speech.SpeechClient.get_transport_class("grpc")(channel=grpc.insecure_channel(address), host=address)
     client = speech.SpeechClient(transport=transport)
     if speech is speech_v1:
-        made = config_v1(REQUEST, "en", "")
+        config_of_stream = config_v1(REQUEST, "en", "")
         return lambda audio: client.streaming_recognize(
-            made, (speech_v1.StreamingRecognizeRequest(audio_content=chunk) for chunk in audio)
+            config_of_stream, (speech_v1.StreamingRecognizeRequest(audio_content=chunk) for chunk in audio)
         )
 
     def requests(audio: Iterator[bytes]) -> Iterator[Any]:

@@ -1,8 +1,8 @@
 """How long does an item take through the bridge alone, from the loop to the SDK's thread, and from there to the loop?
 
-Method: one process, 200 bridges around an SDK that says what it hears at once. Each is given 10 items a second, at a
-phase of its own, on the service's event loop; there are no sockets. An item carries when it was sent. CPU time is that
-of the whole process, for one item there and back. Five rounds of three seconds.
+Method: one process, 200 bridges around an SDK that answers each item at once. Each bridge is sent 10 items a second, at
+a phase of its own, on the service's event loop; there are no sockets. An item is the time at which it was sent. CPU
+time is that of the whole process, for one item there and back. Five rounds of three seconds.
 
     python -m tests.bench.handover
 
@@ -46,7 +46,8 @@ class Crossings:
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
-    def seen(self, since: float) -> float:
+    def record(self, since: float) -> float:
+        """Record an item that was sent at `since` and has arrived now; return the time."""
         now = time.perf_counter()
         self.seconds.append(now - since)
         return now
@@ -68,11 +69,11 @@ async def measure() -> Round:
 
     def sdk(feed: Iterator[float]) -> Iterator[float]:
         for sent in feed:
-            yield to_sdk.seen(sent)
+            yield to_sdk.record(sent)
 
     async def read(bridge: Bridge[float, float]) -> None:
-        async for said in bridge:
-            to_loop.seen(said)
+        async for sent in bridge:
+            to_loop.record(sent)
 
     pool = WorkerPool(SESSIONS)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:

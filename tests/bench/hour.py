@@ -1,4 +1,4 @@
-"""Whether the recognizer's memory grows: an hour of speech, in streams of a minute, four at a time, as fast as it goes.
+"""Whether the recognizer's memory grows: an hour of speech, in streams of a minute, four at once, as fast as possible.
 
 python -m tests.bench.hour [MINUTES]
 """
@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from tests.bench.accuracy import hear
+from tests.bench.accuracy import transcribe
 from tests.bench.live import recognizer
 from tests.bench.report import keep
 from tests.bench.voices import RATE, Speech, load
@@ -20,7 +20,7 @@ from tests.helpers.tables import table
 
 AT_ONCE = 4
 STREAM_SECONDS = 60.0
-EVERY = 10.0  # minutes of audio between two looks
+EVERY = 10.0  # minutes of audio between two measurements
 
 
 def resident(pid: int) -> float:
@@ -29,12 +29,12 @@ def resident(pid: int) -> float:
 
 
 async def measure(url: str, pid: int, minutes: float) -> list[tuple[float, float]]:
-    """Return how much memory was resident after so many minutes of audio."""
+    """Return pairs: minutes of audio, and the memory that was resident after them."""
     speech = np.concatenate([load(READING), np.zeros(RATE, np.float32), load(TWO_VOICES)])
     minute = Speech("a minute", "", np.resize(speech, int(STREAM_SECONDS * RATE)))
     done, found = 0.0, list[tuple[float, float]]()
     while done < minutes:
-        await asyncio.gather(*(hear(url, minute) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(transcribe(url, minute) for _ in range(AT_ONCE)))
         done += AT_ONCE * STREAM_SECONDS / 60
         if not found or done >= found[-1][0] + EVERY or done >= minutes:
             found.append((done, resident(pid)))

@@ -1,8 +1,8 @@
-"""What does the journal cost, which has streams survive their process?
+"""What does the journal cost, which lets streams survive their process?
 
-Method: resumable streams of 100 ms chunks at the pace of speech, each answered by the upstream, in a service without
-Redis and in one with it, in turn, each kept to one core, five seconds each, five rounds. CPU time is that of the
-service's process.
+Method: resumable streams of 100 ms chunks in real time, each answered by the upstream, in a service without Redis and
+in one with it, in turn, each kept to one core, five seconds each, five rounds. CPU time is that of the service's
+process.
 
     python -m tests.bench.journal
 
@@ -30,12 +30,12 @@ ROUNDS = 5
 def main() -> str:
     path, core = f"{STREAM}&resume=true", cores()[:1]
     with ExitStack() as stack:
-        far = stack.enter_context(upstream())
+        url = stack.enter_context(upstream())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(redis_server(folder))
         subjects = [
-            stack.enter_context(service(far, cores=core, path=path, name="without Redis")),
-            stack.enter_context(service(far, cores=core, path=path, name="with the journal", redis_url=redis.url)),
+            stack.enter_context(service(url, cores=core, path=path, name="without Redis")),
+            stack.enter_context(service(url, cores=core, path=path, name="with the journal", redis_url=redis.url)),
         ]
         rounds = [{subject.name: subject.measure(sessions=SESSIONS) for subject in subjects} for _ in range(ROUNDS)]
     without, kept = ([each[subject.name] for each in rounds] for subject in subjects)

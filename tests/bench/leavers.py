@@ -1,8 +1,8 @@
 """How long does a client that stops reading, or vanishes without a FIN, hold a session, a thread and a descriptor?
 
-Method: the service in a process of its own, before a stub that talks without end (for the one that stops reading) or
-only listens (for the one that vanishes). The first never reads again. The second sits in a network namespace of its
-own, and its wire is cut; that needs root and `ip`. The service's /proc is read until all is as it was.
+Method: the service in a process of its own. The client that stops reading has an upstream that sends without end. The
+client that vanishes has an upstream that only reads; it sits in a network namespace of its own, whose link is taken
+down, which needs root and `ip`. The service's /proc is read until threads and descriptors are as many as before.
 
     python -m tests.bench.leavers
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE = 120.0
-SPACE = "speechbridge-bench"
-FAR, NEAR = "10.213.77.1", "10.213.77.2"
+NAMESPACE = "speechbridge-bench"
+SERVICE, CLIENT = "10.213.77.1", "10.213.77.2"  # the addresses of the link's two ends
 
 
-def talking(audio: Iterator[bytes]) -> Iterator[str]:
+def sending(audio: Iterator[bytes]) -> Iterator[str]:
     next(audio)
     while True:
         yield "x" * 65536
 
 
-def listening(audio: Iterator[bytes]) -> Iterator[str]:
-    yield f"heard {len(next(audio))}"
+def reading(audio: Iterator[bytes]) -> Iterator[str]:
+    yield f"received {len(next(audio))}"
     for _ in audio:
         pass
 
@@ -75,7 +75,7 @@ async def until_free(pid: int, before: tuple[int, int], begun: float) -> float:
 
 
 def vanish(url: str, pid: int) -> float:
-    """Speak from another namespace, then cut the wire between."""
+    """Run a client in another network namespace, then take the link down; return the seconds until all is free."""
     program = (
         "import asyncio, sys\n"
         "from websockets.asyncio.client import connect\n"
@@ -87,26 +87,27 @@ def vanish(url: str, pid: int) -> float:
         "asyncio.run(main())\n"
     )
     before = held(pid)
-    command = ["ip", "netns", "exec", SPACE, sys.executable, "-c", program, url]
+    command = ["ip", "netns", "exec", NAMESPACE, sys.executable, "-c", program, url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout
         client.stdout.readline()
-        subprocess.run(["ip", "link", "set", "sb-near", "down"], check=True)
+        subprocess.run(["ip", "link", "set", "sb-service", "down"], check=True)
         begun = time.monotonic()
         took = asyncio.run(until_free(pid, before, begun))
         client.kill()
     return took
 
 
-def wire() -> None:
+def add_link() -> None:
+    """Add a network namespace for the client, and a link between it and this one."""
     for command in (
-        f"netns add {SPACE}",
-        "link add sb-near type veth peer name sb-far",
-        f"link set sb-far netns {SPACE}",
-        f"addr add {FAR}/30 dev sb-near",
-        "link set sb-near up",
-        f"-n {SPACE} addr add {NEAR}/30 dev sb-far",
-        f"-n {SPACE} link set sb-far up",
+        f"netns add {NAMESPACE}",
+        "link add sb-service type veth peer name sb-client",
+        f"link set sb-client netns {NAMESPACE}",
+        f"addr add {SERVICE}/30 dev sb-service",
+        "link set sb-service up",
+        f"-n {NAMESPACE} addr add {CLIENT}/30 dev sb-client",
+        f"-n {NAMESPACE} link set sb-client up",
     ):
         subprocess.run(["ip", *command.split()], check=True)
 
@@ -119,24 +120,24 @@ def answer(stopped: float, vanished: float | None) -> str:
 
 def main() -> str:
     here = "tests.bench.leavers"
-    with serving(SPEECHBRIDGE_START=f"{here}:talking", SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
+    with serving(SPEECHBRIDGE_START=f"{here}:sending", SPEECHBRIDGE_LOG_LEVEL="error") as (process, announced):
         url = url_in(announced)
         stopped = asyncio.run(stop_reading(url, process.pid))
     if not shutil.which("ip") or os.geteuid() != 0:
         return answer(stopped, None)
     try:
-        wire()
+        add_link()
         variables = {
-            "SPEECHBRIDGE_HOST": FAR,
+            "SPEECHBRIDGE_HOST": SERVICE,
             "SPEECHBRIDGE_PUBLISHED_ON": "127.0.0.1",
             "SPEECHBRIDGE_LOG_LEVEL": "error",
         }
-        with serving(SPEECHBRIDGE_START=f"{here}:listening", **variables) as (process, announced):
+        with serving(SPEECHBRIDGE_START=f"{here}:reading", **variables) as (process, announced):
             url = url_in(announced)
             return answer(stopped, vanish(url, process.pid))
     finally:
-        subprocess.run(["ip", "netns", "del", SPACE], check=False)
-        subprocess.run(["ip", "link", "del", "sb-near"], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["ip", "netns", "del", NAMESPACE], check=False)
+        subprocess.run(["ip", "link", "del", "sb-service"], check=False, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

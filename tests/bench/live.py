@@ -2,9 +2,9 @@
 
     python -m tests.bench.live STREAMS SECONDS
 
-Each stream speaks at the pace of speech, in chunks of 100 ms, from a place of its own in the clips of this project, a
-second of quiet between two sentences. A delay is counted from when a sound is spoken: a first partial's from the
-beginning of the sentence, a final's from its end, both known from the clips' loudness.
+Each stream sends sentences from this project's clips in an order of its own, in real time, in chunks of 100 ms, with a
+second of quiet before each sentence. The delay of a first partial counts from when the sentence's speech begins, the
+delay of a final from when it ends; both are known from the clips' loudness.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 CHUNK = RATE // 10
 QUIET = 1.0  # seconds between two sentences
 ROOM = 0.0006  # of full scale: the noise of a quiet room
-LOUD = 0.02  # of a sentence's loudest: where it begins and ends
-NEAR = 0.4  # seconds by which a message's times may differ from the sentence's
+LOUD = 0.02  # of a sentence's peak: its speech begins with the first louder sample, and ends with the last
+NEAR = 0.4  # seconds by which a final's end may differ from its sentence's
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence, with quiet before it; `begin` and `end` of the speech in seconds."""
+    """A sentence with quiet before it; `begin` and `end` of the speech, in seconds."""
 
     samples: Samples
     begin: float
@@ -64,19 +64,19 @@ class Delays:
 
 @dataclass(frozen=True)
 class Figures:
-    """What so many live streams met."""
+    """How late so many live streams were answered, and what they cost."""
 
     streams: int
     first_partial: tuple[float, float]  # seconds: median, p90
     final: tuple[float, float]
     cpu: float  # share of a core that a stream takes
-    memory: float  # MB, at most
+    memory: float  # MB, the process' peak
     unanswered: int  # sentences without a final
 
 
 @contextmanager
 def recognizer(*arguments: str) -> Iterator[tuple[str, int]]:
-    """Run the recognizer as a process; yields its URL and its process' id."""
+    """Run the recognizer in a process of its own; yields its URL and the process' id."""
     command = [sys.executable, "-m", "speechbridge.recognizer", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -94,25 +94,25 @@ def sentences() -> list[Sentence]:
     return [_sentence(part) for part in parts]
 
 
-def _sentence(said: Samples) -> Sentence:
+def _sentence(speech: Samples) -> Sentence:
     dice = np.random.default_rng(1)
     quiet = int(QUIET * RATE)
-    room = dice.standard_normal(len(said) + quiet).astype(np.float32) * ROOM
-    room[quiet:] += said
+    room = dice.standard_normal(len(speech) + quiet).astype(np.float32) * ROOM
+    room[quiet:] += speech
     step = RATE // 100
-    level = np.abs(said[: len(said) // step * step]).reshape(-1, step).max(axis=1)
+    level = np.abs(speech[: len(speech) // step * step]).reshape(-1, step).max(axis=1)
     loud = np.flatnonzero(level > LOUD * level.max())
     return Sentence(room, QUIET + float(loud[0]) / 100, QUIET + float(loud[-1] + 1) / 100)
 
 
-async def speak(url: str, said: Sequence[Sentence], query: str = "") -> Delays:
-    """Say sentences at the pace of speech; return how late the answers were."""
-    found = Delays(spoken=len(said))
-    samples = np.concatenate([sentence.samples for sentence in said])
-    starts = list(itertools.accumulate((len(s.samples) / RATE for s in said), initial=0.0))
-    spans = [(start + s.begin, start + s.end) for start, s in zip(starts, said, strict=False)]
+async def speak(url: str, spoken: Sequence[Sentence]) -> Delays:
+    """Send sentences in real time; return how late the answers were."""
+    found = Delays(spoken=len(spoken))
+    samples = np.concatenate([sentence.samples for sentence in spoken])
+    starts = list(itertools.accumulate((len(s.samples) / RATE for s in spoken), initial=0.0))
+    spans = [(start + s.begin, start + s.end) for start, s in zip(starts, spoken, strict=False)]
     audio = pcm(samples)
-    async with connect(url + STREAM + query, proxy=None, compression=None, ping_interval=None) as socket:
+    async with connect(url + STREAM, proxy=None, compression=None, ping_interval=None) as socket:
         await socket.recv()
         begun = time.monotonic()
 
@@ -145,14 +145,14 @@ async def speak(url: str, said: Sequence[Sentence], query: str = "") -> Delays:
 
 
 async def crowd(url: str, pid: int, streams: int, seconds: float) -> Figures:
-    """Have so many streams speak at once for about so long."""
+    """Run `streams` live streams at once, each about `seconds` long."""
     dice, all_of_them = random.Random(1), sentences()
     mean = statistics.mean(len(sentence.samples) / RATE for sentence in all_of_them)
 
     async def one() -> Delays:
-        said = [dice.choice(all_of_them) for _ in range(max(1, round(seconds / mean)))]
+        spoken = [dice.choice(all_of_them) for _ in range(max(1, round(seconds / mean)))]
         await asyncio.sleep(dice.uniform(0, 5))
-        return await speak(url, said)
+        return await speak(url, spoken)
 
     began, cpu = time.monotonic(), cpu_seconds(pid)
     found = await asyncio.gather(*(one() for _ in range(streams)))

@@ -22,7 +22,7 @@ from tests.helpers.service import service
 PICTURE = Path(__file__).parents[2] / "docs" / "live.webp"
 SIZE = {"width": 800, "height": 420}
 SECONDS, FRAME = 9.0, 0.1
-RATE = 1000  # of the picture's clock
+RATE = 1000  # ticks a second of the picture's clock
 OPTIONS = {"quality": "60", "compression_level": "6", "loop": "0"}
 
 

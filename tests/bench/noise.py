@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from tests.bench.live import Delays
 
 SECONDS = 20.0
-STREAMS = 4  # of a noise, beside a speaker
+STREAMS = 4  # with the sound, beside the speaker's stream
 
 
 async def alone(url: str, audio: bytes) -> tuple[int, float]:
-    """Play a sound at the pace of speech; return how many words came, and the seconds from EOS to the close."""
+    """Send a sound in real time; return the number of words received, and the seconds from EOS to the close."""
     words = 0
     async with connect(url + STREAM, proxy=None, compression=None, ping_interval=None) as socket:
 
@@ -50,11 +50,11 @@ async def alone(url: str, audio: bytes) -> tuple[int, float]:
 
 
 async def beside_a_speaker() -> str:
-    """Measure each sound: its words, its close, its CPU, and the delays of somebody who speaks beside four of it."""
+    """Measure each sound: words, time to close and CPU; and the delays of speech beside four streams of the sound."""
     rows = []
     with recognizer("--streams", f"{STREAMS + 1}") as (url, pid):
-        said = sentences()[:4]
-        before = await speak(url, said)
+        spoken = sentences()[:4]
+        before = await speak(url, spoken)
         for name, sound in sounds().items():
             began = cpu_seconds(pid)
             words, close = await alone(url, sound)
@@ -62,14 +62,14 @@ async def beside_a_speaker() -> str:
             async with asyncio.TaskGroup() as beside:
                 for _ in range(STREAMS):
                     beside.create_task(alone(url, sound))
-                found = await speak(url, said)
-            rows.append([name, f"{words}", f"{close:.2f}", f"{cpu:.3f}", _slower(before, found)])
-        rows.insert(0, ["nothing", "", "", "", _slower(before, await speak(url, said))])
+                found = await speak(url, spoken)
+            rows.append([name, f"{words}", f"{close:.2f}", f"{cpu:.3f}", _delays(before, found)])
+        rows.insert(0, ["nothing", "", "", "", _delays(before, await speak(url, spoken))])
     beside_it = f"delays of a speaker beside {STREAMS} of it: partial, final, s"
     return table(["20 s of", "words", "close after EOS, s", "CPU", beside_it], rows)
 
 
-def _slower(before: Delays, after: Delays) -> str:
+def _delays(before: Delays, after: Delays) -> str:
     partials = [statistics.median(delays.partials) for delays in (before, after)]
     finals = [statistics.median(delays.finals) for delays in (before, after)]
     return f"{partials[1]:.2f}, {finals[1]:.2f} (alone {partials[0]:.2f}, {finals[0]:.2f})"

@@ -1,4 +1,4 @@
-"""Draw what the scripts found: `results/cost.svg` and `results/sessions.svg`.
+"""Draw the results of two benchmarks: `results/cost.svg` and `results/sessions.svg`.
 
 python -m tests.bench.plot
 """
@@ -28,8 +28,8 @@ def svg(height: int, parts: list[str]) -> str:
     )
 
 
-def text(x: float, y: float, said: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{INK}">{said}</text>'
+def text(x: float, y: float, words: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{INK}">{words}</text>'
 
 
 def bar(x: float, y: float, width: float, colour: str) -> str:
@@ -37,12 +37,10 @@ def bar(x: float, y: float, width: float, colour: str) -> str:
 
 
 def cost(rounds: list[dict[str, Any]]) -> str:
-    """Draw CPU time for a chunk: the service next to its floors, one upon the other."""
+    """Draw the CPU time for a chunk: a bar for the service, and a stacked bar for its two floors."""
     cpu = {name: statistics.median(each[name]["cpu"] for each in rounds) for name in rounds[0]}
-    scale, parts = (
-        380 / max(cpu.values()),
-        [text(10, 22, "CPU time for a 100 ms chunk and its answer, us; 200 sessions")],
-    )
+    scale = 380 / max(cpu.values())
+    parts = [text(10, 22, "CPU time for a 100 ms chunk and its answer, us; 200 sessions")]
     rows: list[tuple[str, list[tuple[float, str]]]] = []
     for where in ("", ", on one core"):
         rows.append((f"service{where}", [(cpu[f"service{where}"], SERVICE)]))

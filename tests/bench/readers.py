@@ -1,9 +1,9 @@
 """How soon do a thousand readers have each final, and do they delay their speaker?
 
 Method: `speechbridge serve`, which keeps to one core, with a speech SDK that answers each chunk with a final at once. A
-speaker sends a chunk every 0.2 s, alone, and then to a thousand readers, in turn, five rounds. The readers are one
-process, the speaker is another: both on the other cores. Where they may, the speaker goes before the readers: with two
-cores, it would else be its own machine that delays it.
+speaker sends a chunk every 0.2 s, in turn alone and to a thousand readers, five rounds. The readers are one process and
+the speaker is another, both on the other cores. The speaker has a higher priority than the readers, if this process may
+set one: on two cores, the readers would otherwise delay it on its own core.
 
     python -m tests.bench.readers
 
@@ -30,7 +30,7 @@ ROUNDS = 5
 
 
 async def rounds(url: str) -> tuple[list[list[float]], list[list[float]], list[float]]:
-    """Return what the speaker waited for its finals, alone and read along, and the p99 of its readers."""
+    """Return the delays of the speaker's finals, alone and with readers, and the p99 of the readers' delays."""
     alone, read, of_readers = [], [], []
     for _ in range(ROUNDS):
         async with connect(url + SHARED, proxy=None, compression=None) as speaker:
@@ -46,7 +46,7 @@ async def rounds(url: str) -> tuple[list[list[float]], list[list[float]], list[f
 
 
 def main() -> str:
-    # Nobody reads its log, which would fill the pipe.
+    # Nobody reads its log: a full pipe would stop it.
     with serving(SPEECHBRIDGE_START=ECHOES, SPEECHBRIDGE_LOG_LEVEL="warning") as (process, announced):
         os.sched_setaffinity(0, os.sched_getaffinity(0) - os.sched_getaffinity(process.pid) or {0})
         with suppress(PermissionError):

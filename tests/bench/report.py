@@ -1,4 +1,4 @@
-"""What the scripts found, kept in `results/`: a table to read and the figures it was made of."""
+"""The benchmarks' results in `results/`: a page to read, and the figures that it was made of."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
-    """Write the median, and in brackets the least and the most."""
+    """Return the median as text, with the least and the most in brackets."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def keep(name: str, question: str, answer: str, figures: object, details: str = "") -> str:
-    """Print what was found, keep it as `results/NAME.md` and `.json`, and return the answer for the docs."""
+    """Print a result, write it to `results/NAME.md` and its figures to `.json`, and return the answer for the docs."""
     text = "\n\n".join(part.strip() for part in (question, answer, details) if part) + "\n"
     print(text)
     RESULTS.mkdir(exist_ok=True)

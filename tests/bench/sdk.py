@@ -1,6 +1,8 @@
-"""Rev.ai's SDK alone, a floor: two threads a session, no bridge, no loop; audio made where the SDK asks for it.
+"""Rev.ai's SDK alone, a floor of the service's cost: two threads a session, no bridge, no event loop.
 
-python -m tests.bench.sdk JSON_OF_A_LOAD
+    python -m tests.bench.sdk JSON_OF_A_LOAD
+
+The iterator that the SDK reads audio from makes it.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-SPARE = 0.5  # seconds of audio after the window, so that no thread ends within it
+SPARE = 0.5  # seconds of audio after the measured window, so that no thread ends within it
 
 
-class Talks:
+class Sessions:
     def __init__(self, load: Load) -> None:
         self._load = load
         self._chunk = speech(load.chunk_bytes)
@@ -43,7 +45,7 @@ class Talks:
         load = self._load
         if load.core is not None:
             os.sched_setaffinity(0, {load.core})
-        threads = [threading.Thread(target=self._talk, args=(n,), daemon=True) for n in range(load.sessions)]
+        threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(load.sessions)]
         for thread in threads:
             thread.start()
         self._connected.wait()
@@ -69,7 +71,7 @@ class Talks:
             late=0.0,
         )
 
-    def _talk(self, number: int) -> None:
+    def _run(self, number: int) -> None:
         sent: deque[float] = deque()
         client = RevAiStreamingClient(
             "none",
@@ -80,7 +82,7 @@ class Talks:
         )
         for _ in client.start(self._audio(number, sent), metadata=str(len(self._chunk))):
             if not sent:
-                break  # the last final, which is nobody's answer
+                break  # the last final answers no chunk
             self._answered[number] += 1
             if (at := sent.popleft()) >= self._window:
                 self._trips[number].append(time.perf_counter() - at)
@@ -99,4 +101,4 @@ class Talks:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(Talks(Load(**json.loads(sys.argv[1]))).measure())))
+    print(json.dumps(asdict(Sessions(Load(**json.loads(sys.argv[1]))).measure())))

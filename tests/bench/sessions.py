@@ -1,10 +1,10 @@
-"""How many sessions does a process bear, and how many do all cores together? What does one take of memory and threads?
+"""How many sessions does a process carry, and how many do all cores together? What memory and threads does one take?
 
-Method: 100 ms chunks at the pace of speech, each answered; the load and the upstream are processes on the same
-machine. A count of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two
-tries of five seconds. From 300 on it is raised by 50 until it is not met. Each process keeps to a core of its own, and
-is new for each way to serve. Memory is resident memory beyond that of the process with one session; the upstream
-settles the audio every second, so up to 31 KiB of each session's is audio that is kept to be given again.
+Method: 100 ms chunks in real time, each answered; the load and the upstream are processes on the same machine. A count
+of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two tries of five
+seconds. From 300 on the count is raised by 50 until it is not met. Each process keeps to a core of its own; one process
+and one per core are measured with new processes. Memory is resident memory beyond that of the process with one session;
+the upstream settles the audio every second, so up to 31 KiB of a session's memory is audio kept for a replay.
 
     python -m tests.bench.sessions
 
@@ -33,7 +33,7 @@ def is_met(reading: Reading) -> bool:
 
 
 def climb(subject: Subject) -> dict[int, Reading]:
-    """Measure more and more sessions, until they are too many."""
+    """Measure more and more sessions, until a count is not met; return the reading for each count."""
     readings: dict[int, Reading] = {}
     count = COUNTS[0]
     while True:
@@ -45,9 +45,9 @@ def climb(subject: Subject) -> dict[int, Reading]:
 
 
 def share(readings: dict[int, Reading], count: int) -> tuple[float, float]:
-    """Return threads and KiB of one of so many sessions."""
-    one, all_ = readings[1], readings[count]
-    return (all_.threads - one.threads) / (count - 1), (all_.resident - one.resident) / (count - 1)
+    """Return the threads and KiB that each session takes, of so many."""
+    one, many = readings[1], readings[count]
+    return (many.threads - one.threads) / (count - 1), (many.resident - one.resident) / (count - 1)
 
 
 def summary(name: str, readings: dict[int, Reading]) -> str:
@@ -72,10 +72,10 @@ def details(name: str, readings: dict[int, Reading]) -> str:
 
 
 def main() -> str:
-    with upstream() as far:
-        with service(far, cores=cores()[:1]) as one:
+    with upstream() as url:
+        with service(url, cores=cores()[:1]) as one:
             in_one = climb(one)
-        with service(far, cores=cores()) as many:
+        with service(url, cores=cores()) as many:
             in_all = climb(many)
     ways = {"One process": in_one, f"One process a core, {len(cores())} of them": in_all}
     return keep(

@@ -19,7 +19,7 @@ from tests.helpers.tables import table
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: MB when it had started and at most, and the share of a core for each live stream."""
+    """What a process took: MB after the start, MB at most, and the share of a core for each live stream."""
 
     idle: float
     peak: float
@@ -34,15 +34,15 @@ def measure(streams: int, seconds: float) -> dict[str, Cost]:
         pids = {"the service": service.pid, "the recognizer": recognizing}
         idle = {name: resident(pid) for name, pid in pids.items()}
         began = {name: cpu_seconds(pid) for name, pid in pids.items()}
-        loop_seconds = asyncio.run(_speak(url_in(announced), recognizing, streams, seconds))
+        took = asyncio.run(_speak(url_in(announced), recognizing, streams, seconds))
         return {
-            name: Cost(idle[name], peak(pid), (cpu_seconds(pid) - began[name]) / loop_seconds / streams)
+            name: Cost(idle[name], peak(pid), (cpu_seconds(pid) - began[name]) / took / streams)
             for name, pid in pids.items()
         }
 
 
 async def _speak(url: str, pid: int, streams: int, seconds: float) -> float:
-    """Have streams speak; return for how long."""
+    """Run live streams; return how many seconds they took."""
     begun = asyncio.get_running_loop().time()
     await crowd(url, pid, streams, seconds)
     return asyncio.get_running_loop().time() - begun

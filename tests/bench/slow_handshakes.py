@@ -1,14 +1,14 @@
-"""Do slow handshakes by the thousand, through a TLS proxy, keep good ones out?
+"""Do thousands of slow handshakes, through a TLS proxy, keep good clients out?
 
-Method: a third of the slow clients says nothing, a third sends half of its TLS hello, and a third, over TLS, sends its
-request at a byte a second. Whoever is dropped comes back at once. They are a process of their own, of low priority:
-their work is not the machine's that is under attack. Meanwhile good clients come one after the other, each with a TLS
-and a WebSocket handshake and one question, and are timed from before the TCP connection. A round without slow ones
-comes first.
+Method: a third of the slow clients sends nothing, a third sends half of its TLS hello, and a third, over TLS, sends its
+request at a byte a second. A slow client that is dropped reconnects at once. The slow clients run in a process of low
+priority, because in an attack they would not take this machine's CPU. Meanwhile good clients come one after the other,
+each with a TLS and a WebSocket handshake and one request, and are timed from before the TCP connection. Before that,
+good clients alone are timed.
 
     docker compose up -d && SSL_CERT_FILE=root.crt python -m tests.bench.slow_handshakes wss://localhost
 
-Behind a service that counts handshakes, set SPEECHBRIDGE_HANDSHAKES_PER_MINUTE=0.
+Turn the service's limit of handshakes off: SPEECHBRIDGE_HANDSHAKES_PER_MINUTE=0.
 
 Last result, 2 cores, Caddy 2.6: p95 20 ms alone, 49 ms beside 3,000. nginx 1.22 by deploy/samples: 98 ms, 14 ms.
 """
@@ -36,27 +36,28 @@ if TYPE_CHECKING:
 
 SLOW = 3000
 GOOD = 300
-PAUSE = 0.1  # seconds between two good ones: together long enough for slow ones to be dropped and come back
+PAUSE = 0.1  # seconds between two good clients: all pauses together last until slow clients are dropped and reconnect
 ARRIVAL = 10.0  # seconds in which the slow ones arrive
 REQUEST = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUser-Agent: " + b"slow" * 4096
 
 
 class Crowd:
-    """Clients that take for ever to say what they want."""
+    """Clients whose handshakes never end."""
 
     def __init__(self, url: str, number: int) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 443
         self._number = number
         self._tls = ssl.create_default_context()
-        self.came = 0
+        self.connections = 0
 
-    async def stay(self, all_here: Event, over: Event) -> None:
+    async def run(self, connected: Event, over: Event) -> None:
+        """Run until `over`; set `connected` when there have been as many connections as clients."""
         clients = [asyncio.create_task(self._client(number)) for number in range(self._number)]
         while not over.is_set():
             await asyncio.sleep(0.1)
-            if self.came >= self._number:
-                all_here.set()
+            if self.connections >= self._number:
+                connected.set()
         for client in clients:
             client.cancel()
         await asyncio.wait(clients)
@@ -64,13 +65,13 @@ class Crowd:
     async def _client(self, number: int) -> None:
         await asyncio.sleep(random.uniform(0, ARRIVAL))
         while True:
-            with suppress(OSError):  # dropped, as it should be
+            with suppress(OSError):  # dropped, as intended
                 await self._dawdle(number)
 
     async def _dawdle(self, number: int) -> None:
         speaks_tls = number % 3 == 0
         reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls if speaks_tls else None)
-        self.came += 1
+        self.connections += 1
         answer = asyncio.create_task(reader.read())
         try:
             if number % 3 == 1:
@@ -85,22 +86,22 @@ class Crowd:
             writer.transport.abort()
 
 
-def _stay(url: str, number: int, all_here: Event, over: Event) -> None:
+def _run(url: str, number: int, connected: Event, over: Event) -> None:
     os.nice(10)
     crowd = Crowd(url, number)
-    asyncio.run(crowd.stay(all_here, over))
-    print(f"slow ones: {crowd.came} connections, since whoever was dropped came back")
+    asyncio.run(crowd.run(connected, over))
+    print(f"slow clients: {crowd.connections} connections, with those that were dropped and came again")
 
 
 @contextmanager
 def crowd(url: str, number: int) -> Iterator[None]:
-    """Have so many slow clients at the door, from when all have come."""
+    """Keep so many slow clients connected in the block; enters it when all have connected."""
     spawning = multiprocessing.get_context("spawn")
-    all_here, over = spawning.Event(), spawning.Event()
-    process = spawning.Process(target=_stay, args=(url, number, all_here, over))
+    connected, over = spawning.Event(), spawning.Event()
+    process = spawning.Process(target=_run, args=(url, number, connected, over))
     process.start()
     try:
-        while not all_here.wait(1):
+        while not connected.wait(1):
             if not process.is_alive():
                 raise RuntimeError("the slow clients failed")
         yield
@@ -134,7 +135,7 @@ def main() -> None:
     arguments = parser.parse_args()
     show(f"{arguments.good} good clients alone", asyncio.run(good(arguments.url, arguments.good)))
     with crowd(arguments.url, arguments.slow):
-        show(f"beside {arguments.slow} slow ones", asyncio.run(good(arguments.url, arguments.good)))
+        show(f"beside {arguments.slow} slow clients", asyncio.run(good(arguments.url, arguments.good)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What do the start and the end of a session cost? And what does a free core cost a service that keeps to one?
+"""What do the start and the end of a session cost? And what does it save that a service keeps to one core?
 
-Method: sessions of 5 chunks and of 25 chunks, 100 ms of audio each, which the upstream answers at once, as fast as the
-answers come, ten sessions at a time. CPU time is that of the service, by the kernel. The two lengths alternate in one
-run: the difference between them is 20 chunks, and what a session costs without its chunks is its start and its end.
-The service runs once as `speechbridge serve` does, once under `taskset`, and once without either (`PIN=off`), in turn.
+Method: sessions of 5 chunks and of 25 chunks, 100 ms of audio each, ten sessions at a time; all chunks of a session are
+sent at once, and the upstream answers at once. CPU time is that of the service, as the kernel counts it. Both lengths
+alternate in one run: the difference between them is 20 chunks, and what a session costs without its chunks is its start
+and its end. The service runs once pinned to a core by itself (the default), once by `taskset`, and once not pinned
+(`PIN=off`), in turn.
 
     python -m tests.bench.starts [ROUNDS]
 
@@ -51,7 +52,7 @@ async def session(host: str, port: int, path: str, frame: bytes, chunks: int) ->
     await client.greeted
     for _ in range(chunks):
         client.send()
-    while window.answered < chunks:  # noqa: ASYNC110 # the client counts, and wakes nobody
+    while window.answered < chunks:  # noqa: ASYNC110 # the client counts answers, and has no event to wait for
         await asyncio.sleep(0.002)
     client.end()
     code = await client.ended
@@ -87,19 +88,19 @@ def cost(url: str, pid: int) -> Cost:
 def main(rounds: int = ROUNDS) -> str:
     ways = {"pinned by itself": ("on", None), "under taskset": ("off", cores()[0]), "not pinned": ("off", None)}
     with ExitStack() as stack:
-        far = stack.enter_context(upstream())
+        url = stack.enter_context(upstream())
         running = {}
         for name, (pin, core) in ways.items():
-            settings = {"SPEECHBRIDGE_REVAI_URL": far, "SPEECHBRIDGE_LOG_LEVEL": "error", "SPEECHBRIDGE_PIN": pin}
+            settings = {"SPEECHBRIDGE_REVAI_URL": url, "SPEECHBRIDGE_LOG_LEVEL": "error", "SPEECHBRIDGE_PIN": pin}
             process, announced = stack.enter_context(serving(**settings))
             keep_to(process.pid, core)
             running[name] = url_in(announced), process.pid
-            measure(*running[name], SHORT)  # what is done once
+            measure(*running[name], SHORT)  # warms the service up
         found: list[dict[str, Cost]] = []
         for number in range(rounds):
             order = list(running.items())[:: 1 if number % 2 else -1]
             found.append({name: cost(*where) for name, where in order})
-            time.sleep(0.5)  # for the last threads
+            time.sleep(0.5)  # the threads of the ended sessions stop
     rows = [
         [name, spread([each[name].ends for each in found], 2), spread([1000 * each[name].chunk for each in found])]
         for name in ways

@@ -1,4 +1,4 @@
-"""What is measured: the service, and the floors under it, each a process of its own; and how to load one."""
+"""What is measured: the service, and its floors (the SDK alone, FastAPI alone), each a process; and how to load one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.service import STREAM
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-METADATA = "metadata={answer}"  # how the upstream learns what a chunk is
+METADATA = "metadata={answer}"  # tells the upstream, once the load has filled it in, after how many bytes to answer
 
 NGINX = """
 worker_processes 1;
@@ -48,7 +48,7 @@ http {{
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that answers: where, and in which processes. One without is its own load (the SDK alone)."""
+    """Something that answers chunks: its URLs and processes. The SDK alone has none, for it is its own load."""
 
     name: str
     urls: list[str]
@@ -66,7 +66,7 @@ class Subject:
 
 @contextmanager
 def listening(module: str) -> Iterator[tuple[str, int]]:
-    """Run a module that says where it listens; yields that and its process' id."""
+    """Run a module that prints the URL on which it listens; yields the URL and the process' id."""
     with subprocess.Popen([sys.executable, "-m", module], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -82,7 +82,7 @@ def upstream() -> Iterator[str]:
 
 
 def keep_to(pid: int, core: int | None) -> None:
-    """Keep a process that has just begun to one core, as `taskset -c CORE` does."""
+    """Keep a process that has just started to one core, as `taskset -c CORE` does."""
     if core is not None:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), {core})
@@ -97,7 +97,7 @@ def service(
     name: str = "service",
     redis_url: str = "",
 ) -> Iterator[Subject]:
-    """Run the service as in production, with room: a process, with a port of its own, for each of `cores`."""
+    """Run the service as in production, for up to 5,000 sessions: on each of `cores` a process with its own port."""
     variables = {
         "SPEECHBRIDGE_REVAI_URL": upstream,
         "SPEECHBRIDGE_RELAY_URL": f"{upstream}{PATH}?metadata=3200",
@@ -146,5 +146,5 @@ def has_nginx() -> bool:
 
 
 def cores() -> list[int]:
-    """Return the cores that there are for us; the last ones are not the ones that interrupts usually go to."""
+    """Return the cores that this process may use, the last first: interrupts usually go to the first ones."""
     return sorted(os.sched_getaffinity(0), reverse=True)

@@ -1,4 +1,4 @@
-"""The embedded recognizer as users meet it: how much it hears, how soon, beside what.
+"""The embedded recognizer in use: how many words it gets right, how soon it answers, and under what load.
 
 The bounds are generous. The figures are in docs/recognizer.md, measured by `python -m tests.bench.accuracy`.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bench.accuracy import errors, hear, hear_live
+from tests.bench.accuracy import errors, transcribe, transcribe_live
 from tests.bench.live import crowd, recognizer, sentences, speak
 from tests.bench.noise import alone
 from tests.bench.voices import Missing, Speech, in_the_wheel, recorded, shipped
@@ -41,21 +41,21 @@ def found(speeches: Callable[[], list[Speech]]) -> list[Speech]:
 async def test_few_words_of_clean_speech_are_wrong(
     running: tuple[str, int], speeches: Callable[[], list[Speech]], most: float
 ) -> None:
-    heard = [(speech.words, await hear(running[0], speech)) for speech in found(speeches)]
-    assert errors(heard)[0] <= most
+    transcripts = [(speech.words, await transcribe(running[0], speech)) for speech in found(speeches)]
+    assert errors(transcripts)[0] <= most
 
 
 @pytest.mark.shared_server
-async def test_the_unmodified_sdk_hears_them_at_the_pace_of_speech(running: tuple[str, int]) -> None:
+async def test_the_unmodified_sdk_transcribes_them_in_real_time(running: tuple[str, int]) -> None:
     speeches = found(recorded)
-    heard = await asyncio.gather(*(asyncio.to_thread(hear_live, running[0], speech) for speech in speeches))
-    rate, words = errors([(speech.words, text) for speech, text in zip(speeches, heard, strict=True)])
+    texts = await asyncio.gather(*(asyncio.to_thread(transcribe_live, running[0], speech) for speech in speeches))
+    rate, words = errors([(speech.words, text) for speech, text in zip(speeches, texts, strict=True)])
     assert words == 53
     assert rate <= 0.08
 
 
 @pytest.mark.shared_server
-async def test_captions_come_soon_after_what_is_said(running: tuple[str, int]) -> None:
+async def test_captions_come_soon_after_the_speech(running: tuple[str, int]) -> None:
     delays = await speak(running[0], sentences()[2:])
     assert len(delays.finals) == 3, "each sentence has its final"
     assert sorted(delays.partials)[len(delays.partials) // 2] <= 3.0

@@ -1,8 +1,9 @@
-"""What happens at a break? Two upstream connections of one stream, drawn as they were: `results/break.svg`.
+"""What happens at a break? Draws the three upstream connections of a stream, as measured: `results/break.svg`.
 
-Method: ten seconds of audio, 100 ms at a time at the pace of speech, through a bridge and a resumable stream. The first
-connection breaks 4.3 s in, the second stops answering when it has heard 7 s, and is replaced after a second. Each gives
-a final for two seconds of audio, half a second after it has heard them. Replayed audio is given at once.
+Method: ten seconds of audio, 100 ms at a time in real time, through a bridge and a resumable stream. The first
+connection breaks after 4.3 s of audio. The second stops answering after 7 s of audio, and is replaced after a second.
+Each connection sends a final for every two seconds of audio, half a second after it has received them. Replayed audio
+is sent without pauses.
 
     python -m tests.bench.timeline
 """
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 RATE = 1000  # bytes a second: a byte is a millisecond of audio
 CHUNK, SECONDS = 100, 10
-FINAL, THINKS = 2000, 0.5  # bytes that a final settles, and seconds after which it comes
-BREAKS_AT, MUTE_FROM = 4300, 7000  # bytes
-SILENCE = 1.0
+FINAL, FINAL_DELAY = 2000, 0.5  # bytes that a final settles, and seconds after which it comes
+BREAKS_AT, STOPS_AT = 4300, 7000  # bytes
+SILENCE = 1.0  # seconds without an answer, after which a connection is replaced
 COLOURS = ("#c0504d", "#c9a227", "#4f8a4f")
 
 Points = list[tuple[float, int]]  # seconds since the beginning, and a position in the audio
@@ -37,13 +38,13 @@ Points = list[tuple[float, int]]  # seconds since the beginning, and a position 
 class Drawn:
     """What is to be drawn."""
 
-    received: Points = field(default_factory=list)
-    given: list[Points] = field(default_factory=list)  # to each connection
+    received: Points = field(default_factory=list)  # from the client
+    sent: list[Points] = field(default_factory=list)  # on each upstream connection
     finals: list[tuple[float, int, int]] = field(default_factory=list)  # when, and the audio that it settles
 
 
 class Run:
-    """The stream, as it runs."""
+    """One run of the stream, and what it recorded."""
 
     def __init__(self) -> None:
         self.drawn = Drawn()
@@ -78,28 +79,28 @@ class Run:
         bridge.end()
 
     def _connect(self, position: int) -> Attempt[bytes, int]:
-        number, aborted = len(self.drawn.given), threading.Event()
+        number, aborted = len(self.drawn.sent), threading.Event()
         points: Points = []
-        self.drawn.given.append(points)
+        self.drawn.sent.append(points)
 
         def start(audio: Iterator[bytes]) -> Iterator[int]:
-            heard = settled = position
+            received = settled = position
             due: deque[tuple[float, int]] = deque()
             for chunk in audio:
-                points.append((self._now(), heard))
-                heard += len(chunk)
-                points.append((self._now(), heard))
-                if number == 0 and heard >= BREAKS_AT:
+                points.append((self._now(), received))
+                received += len(chunk)
+                points.append((self._now(), received))
+                if number == 0 and received >= BREAKS_AT:
                     raise ConnectionResetError("the connection broke")
-                if number == 1 and heard >= MUTE_FROM:
+                if number == 1 and received >= STOPS_AT:
                     aborted.wait()
                     return
-                if heard - settled >= FINAL:
+                if received - settled >= FINAL:
                     settled += FINAL
-                    due.append((self._now() + THINKS, settled))
+                    due.append((self._now() + FINAL_DELAY, settled))
                 while due and due[0][0] <= self._now():
                     yield due.popleft()[1]
-            yield heard
+            yield received
 
         return Attempt(start, aborted.set)
 
@@ -121,17 +122,17 @@ def draw(drawn: Drawn) -> str:
     for second in range(0, int(longest) + 1, 2):
         parts.append(text(float(place(second, 0).partition(",")[0]), top + height + 18, f"{second} s", "middle"))
     parts.append(line(drawn.received, OTHER, 6))
-    parts += [line(points, colour, 2.5) for points, colour in zip(drawn.given, COLOURS, strict=False) if points]
+    parts += [line(points, colour, 2.5) for points, colour in zip(drawn.sent, COLOURS, strict=False) if points]
     for when, begin, end in drawn.finals:
         parts.append(line([(when, begin), (when, end)], SERVICE, 2, 'stroke-dasharray="2 3"'))
         at = 'cx="{}" cy="{}"'.format(*place(when, end).split(","))
         parts.append(f'<circle {at} r="4" fill="{SERVICE}"/>')
     legend = [("received from the client", OTHER), ("a final, and the audio that it settles", SERVICE)]
-    fates = ("first connection: breaks", "second: stops answering, is hung up on after a second", "third: to the end")
+    fates = ("first connection: breaks", "second: stops answering, is replaced after a second", "third: to the end")
     legend += list(zip(fates, COLOURS, strict=True))
-    for row, (said, colour) in enumerate(legend):
+    for row, (label, colour) in enumerate(legend):
         y = top + height + 42 + 20 * row
-        parts += [f'<rect x="{left}" y="{y - 10}" width="14" height="10" fill="{colour}"/>', text(left + 22, y, said)]
+        parts += [f'<rect x="{left}" y="{y - 10}" width="14" height="10" fill="{colour}"/>', text(left + 22, y, label)]
     return svg(top + height + 50 + 20 * len(legend), parts)
 
 

@@ -27,7 +27,7 @@ RATE = 16000
 TELEPHONE = 8000  # samples a second
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "speech"
 
-# Beside this checkout, not in it: real speech from the test data of cmusphinx/pocketsphinx.
+# Real speech from the test data of cmusphinx/pocketsphinx, in a folder beside this checkout.
 RECORDED = {
     "goforward": "go forward ten meters",
     "something": "go somewhere and do something",
@@ -37,7 +37,7 @@ RECORDED = {
     "librivox-0930": "he might even have been made amiable himself",
 }
 
-# In the wheel of the model: real speech that nothing here was adjusted to.
+# Real speech in the wheel of the model. Nothing in this project was tuned to it.
 IN_THE_WHEEL = {
     "two_cities": "it was the best of times it was the worst of times it was the age of wisdom it was the age of"
     " foolishness it was the epoch of belief it was the epoch of incredulity it was the season of light it was the"
@@ -48,7 +48,7 @@ IN_THE_WHEEL = {
     "beckett": "ever tried ever failed no matter try again fail again fail better",
 }
 
-# The first two lists of the Harvard sentences, made to measure telephones with: IEEE Recommended Practice, 1969.
+# The first two lists of the Harvard sentences, written for measurements of telephones: IEEE Recommended Practice, 1969.
 SENTENCES = (
     "The birch canoe slid on the smooth planks.",
     "Glue the sheet to the dark blue background.",
@@ -82,7 +82,7 @@ class Missing(Exception):
 @dataclass(frozen=True)
 class Speech:
     name: str
-    words: str  # what is said
+    words: str  # the reference transcript
     samples: Samples
     rate: int = RATE
 
@@ -115,7 +115,7 @@ def by_flite() -> list[Speech]:
 
 
 def by_espeak() -> list[Speech]:
-    """The same by three voices. Raises Missing."""
+    """The same sentences by three voices. Raises Missing."""
     return _synthetic("espeak-ng", ESPEAK, lambda voice, text, path: ["-v", voice, "-w", path, text])
 
 
@@ -124,12 +124,13 @@ def _synthetic(program: str, voices: Sequence[str], arguments: Callable[[str, st
         raise Missing(f"{program} is not installed: apt-get install {program}")
     pause = np.zeros(RATE, np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "said.wav"
-        return [
-            Speech(voice, " ".join(SENTENCES), np.concatenate([part for said in parts for part in (said, pause)]))
-            for voice in voices
-            if (parts := [_say([program, *arguments(voice, text, str(path))], path) for text in SENTENCES])
-        ]
+        path = Path(folder) / "sentence.wav"
+        speeches = []
+        for voice in voices:
+            parts = [_synthesize([program, *arguments(voice, text, str(path))], path) for text in SENTENCES]
+            samples = np.concatenate([samples for part in parts for samples in (part, pause)])
+            speeches.append(Speech(voice, " ".join(SENTENCES), samples))
+        return speeches
 
 
 def clean(speech: Speech) -> Speech:
@@ -137,7 +138,7 @@ def clean(speech: Speech) -> Speech:
 
 
 def telephone(speech: Speech) -> Speech:
-    """Leave what a telephone line does: 300 to 3400 Hz, sampled at 8 kHz."""
+    """Keep what a telephone line transmits: 300 to 3400 Hz, sampled at 8 kHz."""
     narrow = soxr.resample(speech.samples, RATE, TELEPHONE)
     spectrum = np.fft.rfft(narrow)
     hertz = np.fft.rfftfreq(len(narrow), 1 / TELEPHONE)
@@ -146,7 +147,7 @@ def telephone(speech: Speech) -> Speech:
 
 
 def noisy(decibels: float) -> Callable[[Speech], Speech]:
-    """Add white noise, so many dB below the speech."""
+    """Return a function that adds white noise, so many dB below the speech."""
 
     def add(speech: Speech) -> Speech:
         loud = speech.samples[np.abs(speech.samples) > np.abs(speech.samples).max() / 100]  # pauses do not count
@@ -167,6 +168,6 @@ def load(path: Path) -> Samples:
     return mono if rate == RATE else soxr.resample(mono, rate, RATE).astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _say(command: list[str], path: Path) -> Samples:
+def _synthesize(command: list[str], path: Path) -> Samples:
     subprocess.run(command, check=True, capture_output=True)
     return load(path)

@@ -1,11 +1,10 @@
 """How many sessions do two workers carry, next to one?
 
-Method: `speechbridge serve --workers 1` and `--workers 2` in turn, 100 ms chunks at the pace of speech, each answered.
-A count of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two tries of
-five seconds. The count is raised by an eighth of itself until it is not met, and then found between the last two. The
-load and the upstream are processes on the same machine: where there are no more than two cores, they take them from the
-workers, so the CPU time of a chunk is given too. It says what two whole cores would carry: a second of a core by that
-time, for a chunk every 0.1 s.
+Method: `speechbridge serve --workers 1` and `--workers 2` in turn, 100 ms chunks in real time, each answered. A count
+of sessions is met if nothing is lost and the p99 of all round trips is under 100 ms, in one of two tries of five
+seconds. The count is raised by an eighth of itself until it is not met, and then found by bisection. The load and the
+upstream are processes on the same machine: on two cores they compete with the workers. Therefore the CPU time of a
+chunk is reported too, from which follows what two whole cores would carry.
 
     python -m tests.bench.workers [FIRST]
 
@@ -33,14 +32,14 @@ if TYPE_CHECKING:
 
 FIRST = 200
 WORKERS = (1, 2)
-FINEST = 40  # to this part of itself a count is found
+FINEST = 40  # the bisection ends when a count is known to one part in so many
 
 
 @contextmanager
-def running(far: str, number: int) -> Iterator[Subject]:
-    """Run a service with so many workers. Its CPU time is that of the workers and of their parent."""
+def running(upstream_url: str, number: int) -> Iterator[Subject]:
+    """Run a service with so many workers. Its CPU time is the sum over the workers and their parent."""
     settings = {
-        "SPEECHBRIDGE_REVAI_URL": far,
+        "SPEECHBRIDGE_REVAI_URL": upstream_url,
         "SPEECHBRIDGE_MAX_SESSIONS": "5000",
         "SPEECHBRIDGE_LOG_LEVEL": "info",
     }
@@ -50,7 +49,7 @@ def running(far: str, number: int) -> Iterator[Subject]:
 
 
 def climb(subject: Subject, first: int) -> dict[int, Reading]:
-    """Measure more and more sessions until they are too many, and then between the last two numbers."""
+    """Measure more and more sessions until a count is not met, then counts in between; return each count's reading."""
     readings: dict[int, Reading] = {}
 
     def carries(count: int) -> bool:
@@ -76,9 +75,9 @@ def most(readings: dict[int, Reading]) -> int:
 def main(first: int = FIRST) -> str:
     found: dict[int, dict[int, Reading]] = {}
     with ExitStack() as stack:
-        far = stack.enter_context(upstream())
+        url = stack.enter_context(upstream())
         for number in WORKERS:
-            with running(far, number) as subject:
+            with running(url, number) as subject:
                 found[number] = climb(subject, first * number)
     rows = []
     for number, readings in found.items():

@@ -1,4 +1,4 @@
-"""Streams in which every sample is known, in front of an upstream that breaks at random: no word may be lost.
+"""Streams of known samples, with an upstream that breaks at random: no word may be lost.
 
-`python -m tests.chaos --help` runs it at any length; the tests in here are short runs of the same.
+`python -m tests.chaos` runs them at any length; the tests in this folder are short runs of the same.
 """

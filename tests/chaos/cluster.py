@@ -1,10 +1,10 @@
-"""Kill the processes of a cluster one after the other under resumable streams, and count what is lost.
+"""Kill the replicas of a cluster one after the other while resumable streams run, and count what is lost.
 
     python -m tests.chaos.cluster --streams 20 --minutes 10 --pace 5 --seed 1
 
-Several replicas share one Redis. Clients reach any of them, at random. Every few seconds a replica is killed, or stands
-still, or is restarted in order (`--how`), another takes its place; once a minute Redis stands still. Upstreams break
-meanwhile as in `python -m tests.chaos`.
+Several replicas share one Redis. Clients connect to any of them at random. Every few seconds one replica is killed,
+frozen or restarted (`--how`), and another takes its place; once a minute Redis is frozen. Upstreams break meanwhile as
+in `python -m tests.chaos`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from speechbridge.recognizer.server import serving as serving_upstream
 from tests.helpers import spoken
 from tests.helpers.breaking_upstream import KINDS, Stream, Upstream, faults
 from tests.helpers.command import serving, url_in
-from tests.helpers.crowd import Heard
+from tests.helpers.crowd import Received
 from tests.helpers.cutting import Wire, cut_wire
 from tests.helpers.redis import RedisServer, redis_server
 
@@ -41,22 +41,24 @@ if TYPE_CHECKING:
     from speechbridge.client.resumable import ResumableStream
     from speechbridge.recognizer.server import Connection
 
-# Those of which the upstream notices that its client has left. Others would count as open connections for seconds.
+# Faults after which the upstream notices that its client has left. After others, connections count as open for seconds.
 NOTICED = tuple(kind for kind in KINDS if kind not in ("deaf", "blocked send"))
 SETTINGS = {"CONNECT_SECONDS": "1", "ANSWER_SECONDS": "30", "UPSTREAM_SILENCE": "2", "LOG_LEVEL": "error"}
-NOTICED_SECONDS = 0.1  # in which a busy upstream has noticed that a connection has ended
+NOTICED_SECONDS = 0.1  # for a busy upstream to notice the end of a connection
 FROZEN_SECONDS = 5.0  # of Redis
-STOPPED_SECONDS = 30.0  # of a replica that stands still
+STOPPED_SECONDS = 30.0  # of a frozen replica
 KILLS, STOPS, RESTARTS = "kill", "stop", "restart"
 
 
 class CountingUpstream(Upstream):
-    """Counts the connections of all streams that are open at once; times how long one stream has had two."""
+    """Counts the open connections of all streams, and measures how long a stream has two at once."""
 
     def __init__(self, streams: dict[str, Stream]) -> None:
         super().__init__(streams)
         self.open = self.most = 0
-        self.overlap = 0.0  # seconds: the longest. It notices the end of a connection a moment after that of another
+        self.overlap = (
+            0.0  # the longest, in seconds. It may notice an end a moment after the next connection's beginning
+        )
 
     async def handle(self, connection: Connection) -> None:
         stream, begun = self._admitted[connection.id][0]._stream, time.monotonic()
@@ -79,7 +81,7 @@ class CountingUpstream(Upstream):
 
 @dataclass
 class Replicas:
-    """The processes of one cluster that run."""
+    """The running replicas of one cluster."""
 
     settings: dict[str, str]
     dice: random.Random
@@ -96,7 +98,7 @@ class Replicas:
         return self.dice.choice(self.running)[1]
 
     async def end_one(self, how: str) -> None:
-        """End the one that has run longest."""
+        """End the oldest replica."""
         process, _ = self.running.pop(0)
         self.ended += 1
         if how == STOPS:
@@ -109,10 +111,10 @@ class Replicas:
 
 @dataclass
 class Outcome:
-    """What happened to one client's stream."""
+    """The result of one client's stream."""
 
     stream: Stream
-    heard: Heard
+    received: Received
     cuts: int = 0
     restarts: int = 0
     silence: float = 0.0  # the longest time without a message, in seconds
@@ -126,11 +128,11 @@ async def speak(url: str, name: str, stream: Stream, pace: float, outcome: Outco
         try:
             await reading
         except Broken as broken:
-            outcome.heard.trouble.append(f"{name} ended with {broken.close}")
+            outcome.received.trouble.append(f"{name} ended with {broken.close}")
         outcome.cuts, outcome.restarts = resumable.cuts, resumable.restarts
         if resumable.close != Close(1000, END_OF_INPUT):
-            outcome.heard.trouble.append(f"{name} ended with {resumable.close}")
-        outcome.heard.ends(stream)
+            outcome.received.trouble.append(f"{name} ended with {resumable.close}")
+        outcome.received.ends(stream)
 
 
 async def send(resumable: ResumableStream, stream: Stream, pace: float) -> None:
@@ -147,7 +149,7 @@ async def read(resumable: ResumableStream, stream: Stream, outcome: Outcome) -> 
     async for message in resumable:
         now = time.monotonic()
         outcome.silence, last = max(outcome.silence, now - last), now
-        outcome.heard.hear(message, stream)
+        outcome.received.add(message, stream)
 
 
 async def disturb(replicas: Replicas, redis: RedisServer, options: argparse.Namespace) -> None:
@@ -172,16 +174,16 @@ async def disturb(replicas: Replicas, redis: RedisServer, options: argparse.Name
 
 @asynccontextmanager
 async def cluster(
-    count: int, streams: int, far: str, dice: random.Random
+    count: int, streams: int, upstream: str, dice: random.Random
 ) -> AsyncIterator[tuple[Replicas, Wire, RedisServer]]:
     with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as redis:
-        settings = SETTINGS | {"REVAI_URL": far, "REDIS_URL": redis.url, "ACCOUNT_STREAMS": str(streams)}
+        settings = SETTINGS | {"REVAI_URL": upstream, "REDIS_URL": redis.url, "ACCOUNT_STREAMS": str(streams)}
         replicas = Replicas({f"SPEECHBRIDGE_{name}": value for name, value in settings.items()}, dice)
         with replicas.stack:
             for _ in range(count):
                 await replicas.start()
 
-            def lives() -> None:  # it is asked before a connection is made
+            def lives() -> None:  # called before each connection is made: choose its replica
                 wire.target = replicas.anywhere()
 
             async with cut_wire("", lives) as wire:
@@ -196,11 +198,11 @@ async def run(options: argparse.Namespace) -> bool:
     for stream in streams.values():
         stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
     upstream = CountingUpstream(streams)
-    outcomes = {name: Outcome(stream, Heard()) for name, stream in streams.items()}
+    outcomes = {name: Outcome(stream, Received()) for name, stream in streams.items()}
     begun = time.monotonic()
     async with (
-        serving_upstream(upstream, handshake_timeout=None) as far,
-        cluster(options.replicas, options.streams, far.url, dice) as (replicas, wire, redis),
+        serving_upstream(upstream, handshake_timeout=None) as upstream_server,
+        cluster(options.replicas, options.streams, upstream_server.url, dice) as (replicas, wire, redis),
     ):
         async with asyncio.TaskGroup() as group:
             disturbing = group.create_task(disturb(replicas, redis, options))
@@ -223,9 +225,9 @@ def report(
     took: float,
 ) -> bool:
     everyone = outcomes.values()
-    trouble = [f"{name}: {text}" for name, outcome in outcomes.items() for text in outcome.heard.trouble]
+    trouble = [f"{name}: {text}" for name, outcome in outcomes.items() for text in outcome.received.trouble]
     lost = sum(outcome.stream.lost for outcome in everyone)
-    missing, doubled, off = (sum(getattr(o.heard, name) for o in everyone) for name in ("missing", "doubled", "off"))
+    missing, doubled, off = (sum(getattr(o.received, name) for o in everyone) for name in ("missing", "doubled", "off"))
     displaced = sum(outcome.stream.displaced for outcome in everyone)
     most_of_one = max(outcome.stream.most_open for outcome in everyone)
     print(*trouble[:40], sep="\n")
@@ -252,9 +254,9 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=5.0, help="multiple of real time (default: %(default)g)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--every", type=float, default=20.0, help="mean seconds of audio to a break of an upstream")
-    parser.add_argument("--how", choices=(KILLS, STOPS, RESTARTS), default=KILLS, help="replicas end")
+    parser.add_argument("--how", choices=(KILLS, STOPS, RESTARTS), default=KILLS, help="how replicas end")
     parser.add_argument("--kill-every", type=float, default=5.0, help="seconds (default: %(default)g)")
-    parser.add_argument("--freeze-every", type=float, default=60.0, help="seconds; 0: Redis never stands still")
+    parser.add_argument("--freeze-every", type=float, default=60.0, help="seconds; 0: Redis is never frozen")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     logging.disable()  # the upstream's server logs each handshake that a killed process leaves behind

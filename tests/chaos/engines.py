@@ -1,6 +1,6 @@
-"""Break Google's and Riva's services under many streams, with rotations in between, and count what is lost.
+"""Break Google's and Riva's services while many streams with rotation run, and count what is lost.
 
-The SDKs are the real ones, the services are servers of their own protos. For example:
+The SDKs are the real ones, the services are fakes from their protos. For example:
 python -m tests.chaos.engines --streams 20 --minutes 10 --pace 10 --seed 1
 """
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.helpers.crowd import Result
-    from tests.helpers.grpc_services import Call, Said
+    from tests.helpers.grpc_services import Call, SpeechResult
 
 REFUSALS = {"UNAUTHENTICATED": 4001, "PERMISSION_DENIED": 4001, "INVALID_ARGUMENT": 4002, "NOT_FOUND": 4002}
-AT_ONCE = 5.0  # seconds in which a refusal reaches its client, on a busy machine
-FREE_SECONDS = 10.0  # for slots and threads to be given back, once all streams are over
+AT_ONCE = 5.0  # seconds within which a refusal must reach its client, on a busy machine
+FREE_SECONDS = 10.0  # for slots and threads to be released, once all streams are over
 
 
 def arguments() -> argparse.Namespace:
@@ -44,13 +44,13 @@ def arguments() -> argparse.Namespace:
 
 
 class Refusing:
-    """A handler that refuses clients whose vocabulary is the name of a status; the others it leaves to another one."""
+    """A handler that refuses clients whose vocabulary is the name of a status; another handler serves all others."""
 
-    def __init__(self, handle: Callable[[Call], Iterator[Said]]) -> None:
+    def __init__(self, handle: Callable[[Call], Iterator[SpeechResult]]) -> None:
         self.calls: Counter[str] = Counter()
         self._handle = handle
 
-    def __call__(self, call: Call) -> Iterator[Said]:
+    def __call__(self, call: Call) -> Iterator[SpeechResult]:
         name = name_of(call.config)
         if name in REFUSALS:
             self.calls[name] += 1
@@ -60,7 +60,7 @@ class Refusing:
 
 @dataclass
 class Refused:
-    """Clients that come one after the other while streams run, and must be refused at once, each with its code."""
+    """Clients that connect one after the other while streams run, and must be refused at once, each with its code."""
 
     clients: Counter[str] = field(default_factory=Counter)
     trouble: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Refused:
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep_trying(self, url: str) -> None:
-        """Do so until `is_over` is set, and the last one is closed."""
+        """Connect such clients until `is_over` is set."""
         for status in cycle(REFUSALS):
             if self.is_over.is_set():
                 return
@@ -86,8 +86,8 @@ class Refused:
                 self.trouble.append(f"{status} closed with {socket.close_code} after {took:.1f} s")
             await asyncio.sleep(1.0)
 
-    def judge(self, calls: Counter[str]) -> None:
-        """Compare with the calls that the service got: no refusal is tried again."""
+    def compare(self, calls: Counter[str]) -> None:
+        """Compare with the calls that the service received: no refusal may be retried."""
         if calls != self.clients:
             self.trouble.append(f"refused clients {dict(self.clients)}, calls {dict(calls)}")
 
@@ -96,10 +96,10 @@ async def run(name: str, options: argparse.Namespace) -> tuple[Result, str, Refu
     crowd = Crowd(options.streams, options.minutes * 60, tuple(options.fault or FAULTS), options.every, options.seed)
     counting, refused = Counting(crowd.streams), Refused()
     refusing = Refusing(counting)
-    patience = {"answer_seconds": 60, "upstream_silence": 1, "upstream_lifetime": options.lifetime / options.pace}
+    timeouts = {"answer_seconds": 60, "upstream_silence": 1, "upstream_lifetime": options.lifetime / options.pace}
     with serving(DIALECTS[name](), refusing) as address:
         async with service(
-            **settings_for(name, address), max_sessions=options.streams + 1, log_level="error", **patience
+            **settings_for(name, address), max_sessions=options.streams + 1, log_level="error", **timeouts
         ) as url:
             trying = asyncio.create_task(refused.keep_trying(url))
             try:
@@ -108,12 +108,12 @@ async def run(name: str, options: argparse.Namespace) -> tuple[Result, str, Refu
                 refused.is_over.set()
                 await trying
             left = await taken(url.replace("ws://", "http://"))
-            refused.judge(refusing.calls)
+            refused.compare(refusing.calls)
             return result, left, refused
 
 
 async def taken(url: str) -> str:
-    """Say which slots and threads stay taken; nothing if none does."""
+    """Return which slots and threads stay in use after the streams; empty if none does."""
     wanted = {"sessions_active": "0.0", 'worker_threads{state="running"}': "0.0"}
     wanted['worker_threads{state="abandoned"}'] = "0.0"
     begun = time.monotonic()
@@ -143,8 +143,8 @@ def main() -> None:
         "service",
         *HEAD[1:],
         "cut words",
-        "cut, and heard by nobody",
-        "still taken",
+        "cut, received by no client",
+        "still in use",
         "refused",
         "slowest refusal, s",
     )
@@ -156,8 +156,8 @@ def main() -> None:
         cells = (*row(name, result), *result.cut, left or "nothing", *refusals)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
         trouble = [*result.trouble, *refused.trouble]
-        if untrue := result.count(lambda heard: heard.untrue + heard.cut):
-            trouble.append(f"{untrue} times are off by 50 ms, or words are cut")
+        if untrue := result.count(lambda received: received.untrue + received.cut):
+            trouble.append(f"{untrue} times are wrong by 50 ms or more, or words are cut")
         for text in trouble:
             print(f"  {text}", flush=True)
         failed = failed or bool(trouble or left)

@@ -1,6 +1,6 @@
-"""Let the first engine die and heal again and again under many streams that have a fallback, and count what is lost.
+"""Stop and restart the first engine's service again and again while streams with a fallback run; count what is lost.
 
-Google's SDK is the first, Riva's the fallback, each with a server of its own protos. For example:
+Google's SDK is the first engine, Riva's the fallback, each with a fake of its service. For example:
 python -m tests.chaos.fallback --streams 20 --minutes 5 --times 10
 """
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     from tests.helpers.breaking_upstream import Stream
     from tests.helpers.crowd import Result
-    from tests.helpers.grpc_services import Call, Said
+    from tests.helpers.grpc_services import Call, SpeechResult
 
 FIRST, SECOND = "google v2", "riva"
 HEAD = (
     *("first", "fallback", "streams", "deaths", "breaks", "connections to the first", "to the fallback"),
-    *("lost", "doubled", "cut words", "cut, and not heard", "wrong times", "still taken", "worst s", "ran s"),
+    *("lost", "doubled", "cut words", "cut, received by no client", "wrong times", "still in use", "worst s", "ran s"),
 )
 
 
 class Side:
-    """What one of the two services hears, and which streams are there."""
+    """One of the two services, and which streams it serves at the moment."""
 
     def __init__(self, counting: Counting, streams: dict[str, Stream]) -> None:
         self.calls = 0
@@ -43,7 +43,7 @@ class Side:
         self._here: set[str] = set()
         self._lock = threading.Lock()
 
-    def __call__(self, call: Call) -> Iterator[Said]:
+    def __call__(self, call: Call) -> Iterator[SpeechResult]:
         name = name_of(call.config)
         with self._lock:
             self.calls += 1
@@ -55,16 +55,16 @@ class Side:
             with self._lock:
                 self._here.discard(name)
 
-    def breaks_now(self) -> None:
-        """Note that it breaks under all that are here."""
+    def note_breaks(self) -> None:
+        """Note a break for all streams that it serves."""
         with self._lock:
             for name in self._here:
                 stream = self._streams[name]
-                stream.breaks_now("death", len(stream.given) - 1)
+                stream.note_break("death", len(stream.given) - 1)
 
 
 async def dying(first: Side, times: int, seconds: float, addresses: asyncio.Queue[str]) -> None:
-    """Serve in the first half of each period, or for as long as no stream has come back, and not in the other."""
+    """Serve in the first half of each period, at least until a stream returns; then stop for half a period."""
     port = 0
     for _ in range(times):
         with serving(DIALECTS[FIRST](), first, port) as address:
@@ -72,7 +72,7 @@ async def dying(first: Side, times: int, seconds: float, addresses: asyncio.Queu
             addresses.put_nowait(address)
             first.is_called.clear()
             await asyncio.gather(first.is_called.wait(), asyncio.sleep(seconds / times / 2))
-            first.breaks_now()
+            first.note_breaks()
         await asyncio.sleep(seconds / times / 2)
     with serving(DIALECTS[FIRST](), first, port):
         await asyncio.Event().wait()
@@ -86,9 +86,9 @@ async def run(options: argparse.Namespace) -> tuple[Result, tuple[Side, Side], s
     life = asyncio.create_task(dying(first, options.times, options.minutes * 60 / options.pace, addresses))
     try:
         with serving(DIALECTS[SECOND](), second) as spare:
-            given = settings_for(FIRST, await addresses.get()) | settings_for(SECOND, spare)
-            given |= {"engine": "google", "fallback": "riva", "max_sessions": options.streams, "log_level": "error"}
-            async with service(**given) as url:
+            settings = settings_for(FIRST, await addresses.get()) | settings_for(SECOND, spare)
+            settings |= {"engine": "google", "fallback": "riva", "max_sessions": options.streams, "log_level": "error"}
+            async with service(**settings) as url:
                 result = await crowd.talk(url, options.pace)
                 return result, (first, second), await taken(url.replace("ws://", "http://"))
     finally:
@@ -101,16 +101,16 @@ def main() -> None:
     made.add_argument("--streams", type=int, default=20)
     made.add_argument("--minutes", type=float, default=5.0, help="of audio in each stream (default: %(default)g)")
     made.add_argument("--pace", type=float, default=1.0, help="multiple of real time (default: %(default)g)")
-    made.add_argument("--times", type=int, default=10, help="that the first dies and heals (default: %(default)d)")
+    made.add_argument("--times", type=int, default=10, help="stops of the first service (default: %(default)d)")
     options = made.parse_args()
     print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|", flush=True)
     result, sides, left = asyncio.run(run(options))
-    untrue = result.count(lambda heard: heard.untrue)
+    untrue = result.count(lambda received: received.untrue)
     cells = (
         *(FIRST, SECOND, len(result.streams), options.times, sum(result.breaks.values())),
         *(side.calls for side in sides),
-        f"{result.lost_samples} samples, {result.count(lambda heard: heard.missing)} words",
-        result.count(lambda heard: heard.doubled),
+        f"{result.lost_samples} samples, {result.count(lambda received: received.missing)} words",
+        result.count(lambda received: received.doubled),
         *result.cut,
         untrue,
         left or "nothing",

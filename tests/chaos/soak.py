@@ -1,10 +1,10 @@
-"""Speak for an hour through connections that break on both sides; watch what is lost, and what the service holds.
+"""Run streams for an hour over connections that break on both sides; count what is lost, and watch the memory.
 
     python -m tests.chaos.soak [--minutes 60] [--streams 20]
 
-Always as many resumable streams speak at the pace of speech. Each is cut off from the service at random, its upstream
-breaks in every way that `python -m tests.chaos` knows, and one in five is left in its middle. The
-client is `connect_resumable`.
+The same number of resumable streams (`connect_resumable`) runs all the time, in real time. Each loses its connection to
+the service at random, its upstream breaks in every way of `python -m tests.chaos`, and one in five clients leaves
+before the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from speechbridge.recognizer.server import serving as serving_upstream
 from tests.helpers import spoken
 from tests.helpers.breaking_upstream import KINDS, Stream, Upstream, faults
 from tests.helpers.command import serving, url_in
-from tests.helpers.crowd import Heard
+from tests.helpers.crowd import Received
 from tests.helpers.cutting import cut_wire
 from tests.helpers.processes import descriptors, status
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 SHORTEST, LONGEST = 20.0, 120.0  # seconds of a stream
 BREAKS_EVERY = 20.0  # seconds of audio, on average, from one break of the upstream to the next
-CUT_AFTER = (2**17, 2**21)  # bytes both ways, 4 s to a minute, of a connection to the service
-DEPARTS = 0.2  # of the streams are left in their middle
+CUT_AFTER = (2**17, 2**21)  # bytes both ways (4 s to a minute) after which a connection to the service breaks
+DEPARTS = 0.2  # share of the clients that leave before the end
 SETTINGS = {"CONNECT_SECONDS": "1", "ANSWER_SECONDS": "30", "UPSTREAM_SILENCE": "2", "LOG_LEVEL": "error"}
 HEAD = ("minute", "resident MB", "threads", "descriptors", "streams", "left", "cuts", "breaks", "lost", "doubled")
 
 
 @dataclass
 class Totals:
-    """What happened so far; `samples` and `missing` words are what was lost."""
+    """The totals so far. `samples` and `missing` words were lost."""
 
     ended: int = 0
     left: int = 0
@@ -54,20 +54,20 @@ class Totals:
     doubled: int = 0
     trouble: list[str] = field(default_factory=list)
 
-    def add(self, name: str, stream: Stream, heard: Heard, cuts: int) -> None:
-        """Count a stream that ended; of one that was left no more is due than what came."""
+    def add(self, name: str, stream: Stream, received: Received, cuts: int) -> None:
+        """Count a stream that has ended. If its client has left, only received words count."""
         self.cuts += cuts
         self.breaks += stream.breaks.total()
         self.samples += stream.lost if stream.is_ended else 0
-        self.missing += heard.missing
-        self.doubled += heard.doubled
-        self.trouble += [f"{name}: {text}" for text in heard.trouble]
+        self.missing += received.missing
+        self.doubled += received.doubled
+        self.trouble += [f"{name}: {text}" for text in received.trouble]
         if stream.is_ended and stream.lost:
-            self.trouble.append(f"{name}: {stream.lost} samples were given to no connection")
+            self.trouble.append(f"{name}: no connection received {stream.lost} samples")
 
 
 class Soak:
-    """The streams, one after the other in each of so many places."""
+    """The streams: one after the other in each of several places."""
 
     def __init__(self, url: str, upstream: Upstream, totals: Totals, seed: int, until: float) -> None:
         self._url = url
@@ -77,7 +77,7 @@ class Soak:
         self._until = until
 
     async def fill(self, place: int) -> None:
-        """Have one stream after the other speak, until the time is over."""
+        """Run one stream after the other, until the time is over."""
         for number in itertools.count():
             if time.monotonic() > self._until:
                 return
@@ -86,36 +86,36 @@ class Soak:
             length = int(dice.uniform(SHORTEST, LONGEST) / spoken.SECONDS) * spoken.UTTERANCE
             stream = self._upstream.streams[name] = Stream(length, faults(KINDS, BREAKS_EVERY, dice))
             stream.may_miss = spoken.UTTERANCE - spoken.STRIDE - spoken.WORD
-            heard, cuts = await self._speak(name, stream, dice)
-            self._totals.add(name, stream, heard, cuts)
+            received, cuts = await self._speak(name, stream, dice)
+            self._totals.add(name, stream, received, cuts)
 
-    async def _speak(self, name: str, stream: Stream, dice: random.Random) -> tuple[Heard, int]:
-        heard = Heard()
+    async def _speak(self, name: str, stream: Stream, dice: random.Random) -> tuple[Received, int]:
+        received = Received()
         request = StreamRequest(ContentType.raw(), {"metadata": name})
         departs = dice.uniform(0.1, 0.9) * stream.length if dice.random() < DEPARTS else None
         async with AsyncExitStack() as stack:
             wire = await stack.enter_async_context(cut_wire(self._url, lambda: dice.randrange(*CUT_AFTER)))
             resumable = await stack.enter_async_context(connect_resumable(wire.url, request))
-            reading = asyncio.create_task(self._read(resumable, stream, heard))
+            reading = asyncio.create_task(self._read(resumable, stream, received))
             try:
                 await self._send(resumable, stream, departs)
                 if departs is not None:
                     self._totals.left += 1
-                    return heard, resumable.cuts
+                    return received, resumable.cuts
                 await reading
             finally:
                 reading.cancel()
                 with suppress(asyncio.CancelledError):
                     await reading
             if resumable.close != Close(1000, END_OF_INPUT):
-                heard.trouble.append(f"ended with {resumable.close}")
-            heard.ends(stream)
+                received.trouble.append(f"ended with {resumable.close}")
+            received.ends(stream)
             self._totals.ended += 1
-            return heard, resumable.cuts
+            return received, resumable.cuts
 
-    async def _read(self, resumable: ResumableStream, stream: Stream, heard: Heard) -> None:
+    async def _read(self, resumable: ResumableStream, stream: Stream, received: Received) -> None:
         async for message in resumable:
-            heard.hear(message, stream)
+            received.add(message, stream)
 
     async def _send(self, resumable: ResumableStream, stream: Stream, departs: float | None) -> None:
         begun = time.monotonic()
@@ -128,41 +128,37 @@ class Soak:
         await resumable.end()
 
 
-def look(pid: int) -> tuple[str, str, str]:
-    """Return a process' resident memory in MB, its threads and its descriptors."""
+def figures(pid: int) -> tuple[str, str, str]:
+    """Return the resident memory of a process in MB, its threads and its descriptors."""
     counted = status(pid)
     return f"{counted['VmRSS'] / 1000:.1f}", f"{counted['Threads']}", f"{descriptors(pid)}"
 
 
 async def watch(pid: int, totals: Totals, minutes: float) -> None:
     """Print a row each minute."""
-    begun, told = time.monotonic(), 0
+    begun, printed = time.monotonic(), 0
     for minute in itertools.count(1):
         await asyncio.sleep(begun + 60 * minute - time.monotonic())
         lost = f"{totals.samples} samples, {totals.missing} words"
-        row = (minute, *look(pid), totals.ended, totals.left, totals.cuts, totals.breaks, lost, totals.doubled)
-        print(f"| {' | '.join(map(str, row))} |", *totals.trouble[told:], sep="\n  ", flush=True)
-        told = len(totals.trouble)
+        row = (minute, *figures(pid), totals.ended, totals.left, totals.cuts, totals.breaks, lost, totals.doubled)
+        print(f"| {' | '.join(map(str, row))} |", *totals.trouble[printed:], sep="\n  ", flush=True)
+        printed = len(totals.trouble)
         if minute >= minutes:
             return
 
 
 async def run(minutes: float, streams: int, seed: int) -> Totals:
-    """Return what happened in so many minutes, and until the streams that spoke then had ended."""
+    """Run for so many minutes, and until all streams have ended; return the totals."""
     totals, upstream = Totals(), Upstream({})
-    async with serving_upstream(upstream, handshake_timeout=None) as far:
-        with serving(
-            **{f"SPEECHBRIDGE_{name}": value for name, value in SETTINGS.items()}, SPEECHBRIDGE_REVAI_URL=far.url
-        ) as (
-            service,
-            announced,
-        ):
+    settings = {f"SPEECHBRIDGE_{name}": value for name, value in SETTINGS.items()}
+    async with serving_upstream(upstream, handshake_timeout=None) as upstream_server:
+        with serving(**settings, SPEECHBRIDGE_REVAI_URL=upstream_server.url) as (service, announced):
             soak = Soak(url_in(announced), upstream, totals, seed, time.monotonic() + 60 * minutes)
             async with asyncio.TaskGroup() as group:
                 group.create_task(watch(service.pid, totals, minutes))
                 for place in range(streams):
                     group.create_task(soak.fill(place))
-            print("after the last stream:", *look(service.pid))
+            print("after the last stream:", *figures(service.pid))
     return totals
 
 

@@ -1,4 +1,4 @@
-"""The account's limit and its queue over three processes, as the speech service and as clients see them."""
+"""The account's limit and its queue, over three processes, as the speech service and clients see them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_process_that_stands_still_loses_its_streams_before_another_may_
         assert process.wait(1) == -signal.SIGKILL
         await until(lambda: upstream.connections == 1)
         assert upstream.most == 2
-        print(f"\na stream was free {took:.1f} s after its holder stood still")
+        print(f"\na stream was free {took:.1f} s after its holder was frozen")
 
 
 async def test_a_process_that_is_killed_gives_its_streams_back_within_20_seconds(tmp_path: Path) -> None:
@@ -87,19 +87,19 @@ async def test_a_process_that_is_killed_gives_its_streams_back_within_20_seconds
 
 
 @dataclass
-class Told:
-    """What one client was told: each place and wait with its moment, and when its turn came."""
+class Waiting:
+    """The messages of one waiting client: each place and wait with its time, and when its turn came."""
 
     places: list[tuple[float, int, float]] = field(default_factory=list)
     served: float = 0.0
 
 
-async def wait_in_line(url: str, told: Told, seconds: float) -> None:
+async def wait_in_line(url: str, waiting: Waiting, seconds: float) -> None:
     async with AsyncExitStack() as stack:
         client = await opened(stack, url, queue=True)
         while (message := json.loads(await client.recv()))["type"] == "queued":
-            told.places.append((time.monotonic(), message["place"], message["wait_seconds"]))
-        told.served = time.monotonic()
+            waiting.places.append((time.monotonic(), message["place"], message["wait_seconds"]))
+        waiting.served = time.monotonic()
         await client.send(SPOKEN)
         await asyncio.sleep(seconds)
         await client.send(EOS)
@@ -110,29 +110,30 @@ async def wait_in_line(url: str, told: Told, seconds: float) -> None:
 async def test_60_clients_are_served_in_order_and_told_the_truth(tmp_path: Path) -> None:
     seconds = 3.0
     async with account(10, tmp_path) as (upstream, found), asyncio.timeout(PATIENCE):
-        clients = [Told() for _ in range(60)]
+        clients = [Waiting() for _ in range(60)]
         urls = cycle(url for _, url in found)
         async with asyncio.TaskGroup() as group:
-            for told, url in zip(clients, urls, strict=False):
-                group.create_task(wait_in_line(url, told, seconds))
+            for waiting, url in zip(clients, urls, strict=False):
+                group.create_task(wait_in_line(url, waiting, seconds))
                 await asyncio.sleep(0.1)
     assert upstream.most == 10
     order = sorted(range(60), key=lambda one: clients[one].served)
     assert max(abs(rank - one) for rank, one in enumerate(order)) <= 1  # within a place
-    assert not any(told.places for told in clients[:10])
+    assert not any(waiting.places for waiting in clients[:10])
     first_end = clients[0].served + seconds
-    judged = 0
-    for told in clients[10:]:
-        places = [place for _, place, _ in told.places]
+    checked = 0
+    for waiting in clients[10:]:
+        places = [place for _, place, _ in waiting.places]
         assert places == sorted(places, reverse=True)
-        for at, place, wait in told.places:
+        for at, place, wait in waiting.places:
             most, least = (
-                sum(at + offset < other.served < told.served for other in clients) for offset in (-UNDER_WAY, UNDER_WAY)
+                sum(at + offset < other.served < waiting.served for other in clients)
+                for offset in (-UNDER_WAY, UNDER_WAY)
             )
             assert least <= place - 1 <= most
-            if at > first_end + 0.5:  # before, nobody knows how long a stream lasts
-                actual = told.served - at
-                assert wait / 2 - 1 <= actual <= 2 * wait + 1, (place, wait, actual)  # it is told in whole seconds
-                judged += 1
-    assert judged > 50
-    print(f"\n{judged} waits were told within a factor of two, {len(order)} clients served in order")
+            if at > first_end + 0.5:  # before that, the service cannot know how long a stream lasts
+                actual = waiting.served - at
+                assert wait / 2 - 1 <= actual <= 2 * wait + 1, (place, wait, actual)  # waits are in whole seconds
+                checked += 1
+    assert checked > 50
+    print(f"\n{checked} waits were estimated within a factor of two, {len(order)} clients served in order")

@@ -1,4 +1,4 @@
-"""Replicas are killed, restarted and stopped under running streams: what the command measures, in little."""
+"""Replicas are killed and restarted while streams run: a short run of `python -m tests.chaos.cluster`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def test_nothing_is_lost_or_doubled_whichever_process_ends(how: str, capfd
         streams=4, replicas=2, minutes=1.0, pace=4.0, seed=1, every=20.0, how=how, kill_every=4.0, freeze_every=0.0
     )
     is_good = await cluster.run(options)
-    told = capfd.readouterr().out
-    assert is_good, told
-    assert "; 0 replicas" not in told
-    assert "0 streams begun anew" in told
+    printed = capfd.readouterr().out
+    assert is_good, printed
+    assert "; 0 replicas" not in printed
+    assert "0 streams begun anew" in printed

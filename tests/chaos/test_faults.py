@@ -1,4 +1,4 @@
-"""However the upstream's connections break, a client sees one stream, complete and in order."""
+"""Whatever breaks the upstream's connections, a client sees one stream, complete and in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded recognizer, killed in the middle of real speech: it is restarted, and all texts come out whole."""
+"""The embedded recognizer is killed in the middle of real speech: it is restarted, and all transcripts are complete."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 PATIENCE = 60.0  # seconds, for processes on a busy machine
 
 
-async def heard(url: str, in_the_middle: Callable[[], Awaitable[object]]) -> str:
-    """Return what the service makes of the recording; what is to happen in its middle is awaited there."""
+async def transcript(url: str, in_the_middle: Callable[[], Awaitable[object]]) -> str:
+    """Stream the recording, and await `in_the_middle` after its first half; return the transcript."""
     audio = pcm(TWO_VOICES)
     pieces = [audio[start : start + RATE // 5] for start in range(0, len(audio), RATE // 5)]  # 100 ms
     finals: list[Final] = []
@@ -57,17 +57,17 @@ async def heard(url: str, in_the_middle: Callable[[], Awaitable[object]]) -> str
 
 
 async def killed_under(streams: int) -> tuple[str, list[str]]:
-    """Return what one stream hears that is left in peace, and what so many hear whose recognizer is killed."""
+    """Return the transcript of an undisturbed stream, and those of so many streams whose recognizer is killed."""
     async with service(None, recognizer_threads=2, answer_seconds=PATIENCE) as server:
-        whole = await heard(server.url, asyncio.Barrier(1).wait)
+        whole = await transcript(server.url, asyncio.Barrier(1).wait)
         barrier = asyncio.Barrier(streams)
 
         async def kill() -> None:
-            if await barrier.wait() == 0:  # one does it, when all are in the middle
+            if await barrier.wait() == 0:  # one of them does it, once all are in the middle
                 (recognizer,) = [child for child in children(os.getpid()) if runs(child, "speechbridge.recognizer")]
                 os.kill(recognizer, signal.SIGKILL)
 
-        return whole, await asyncio.gather(*(heard(server.url, kill) for _ in range(streams)))
+        return whole, await asyncio.gather(*(transcript(server.url, kill) for _ in range(streams)))
 
 
 @pytest.mark.parametrize("streams", [1, 8])

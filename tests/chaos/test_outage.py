@@ -1,4 +1,4 @@
-"""An upstream that refuses all connections is probed by one stream at a time; all go on once it is back."""
+"""While an upstream refuses all connections, one stream at a time probes it; all continue once it is back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Outage(Upstream):
-    """Refuses everybody until it is over."""
+    """Refuses all connections until it is over."""
 
     def __init__(self, streams: dict[str, Stream]) -> None:
         super().__init__(streams)

@@ -23,7 +23,7 @@ EVERY = 0.5  # seconds
 
 
 async def test_a_thousand_readers_have_each_final_soon() -> None:
-    # Nobody reads its log, which would fill the pipe.
+    # Nobody reads its log: a full pipe would stop it.
     with serving(SPEECHBRIDGE_START=ECHOES, SPEECHBRIDGE_LOG_LEVEL="warning") as (_, announced):
         url = url_in(announced)
         async with (
@@ -32,15 +32,15 @@ async def test_a_thousand_readers_have_each_final_soon() -> None:
             reading(url, json.loads(await speaker.recv())["read"]) as readers,
         ):
             during = await speak(speaker, FINALS, EVERY)
-            heard = await delays_of(readers)
-    assert [len(one) for one in heard] == [FINALS] * READERS
-    every = [delay for one in heard for delay in one]
+            read = await delays_of(readers)
+    assert [len(one) for one in read] == [FINALS] * READERS
+    every = [delay for one in read for delay in one]
     print(f"\n{READERS} readers: finals within {p99(every):.3f} s (p99), the speaker's within {p99(during):.3f} s")
     assert p99(every) < 0.5
 
 
 def talks_much(audio: Iterator[bytes]) -> Iterator[str]:
-    """Say a megabyte for each chunk."""
+    """Yield a final of a megabyte for each chunk."""
     for number, _ in enumerate(audio):
         yield Final(number, number + 1.0, (Element("x" * 2**20, ts=number, end_ts=number + 0.5),)).encode()
 
@@ -71,5 +71,5 @@ async def test_one_that_does_not_read_is_gone_within_45_seconds(kind: str) -> No
         await speaker.close()
         async with client(server, f"/read/{token}") as other:
             await other.close()
-    print(f"\na reader that did not read, by {kind}: gone after {took:.0f} s")
+    print(f"\na reader that did not read, over {kind}: dropped after {took:.0f} s")
     assert took < 45

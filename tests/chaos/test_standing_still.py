@@ -1,4 +1,4 @@
-"""A process that stands still has its streams until the kernel ends it: no stream has two upstreams meanwhile."""
+"""A process that hangs keeps its streams until the kernel kills it: no stream has two upstreams in the meantime."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_stream_has_one_upstream_also_where_the_account_has_no_limit(tmp
                     await until(lambda: upstream.connections == 1)
         assert upstream.most == 1
         assert took < 20
-    print(f"\na stream went on elsewhere {took:.1f} s after its process stood still")
+    print(f"\na stream was resumed in the other process {took:.1f} s after its own was stopped")
 
 
 @pytest.mark.skipif(program() is None, reason="there is no program of Redis or Valkey")

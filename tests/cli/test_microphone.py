@@ -143,7 +143,7 @@ async def test_a_device_that_leaves_is_an_error_after_its_last_block() -> None:
         fake.sound(b"ab")
         fake.unplug()
         assert await anext(source) == b"ab"
-        with pytest.raises(NoMicrophone, match="has gone: connect it again"):
+        with pytest.raises(NoMicrophone, match="has disappeared: connect it again"):
             await anext(source)
 
 
@@ -170,7 +170,7 @@ async def test_sound_is_sent_as_16_khz_mono_and_measured(rate: int) -> None:
     async with serving(handler) as url:
         with microphone(fake) as source:
             captioning = asyncio.create_task(
-                caption(source, url, heard=heard.append, level=lambda *told: levels.append(told))
+                caption(source, url, received=heard.append, level=lambda *told: levels.append(told))
             )
             await fake.started.wait()
             fake.sound(tone(1, rate), bytes(rate), tone(0.5, rate, volume=1))
@@ -192,7 +192,7 @@ async def test_the_language_is_asked_for() -> None:
     async with serving(handler) as url:
         with microphone(FakeInput()) as source:
             source.end()
-            await caption(source, url, heard=nothing, language="fr")
+            await caption(source, url, received=nothing, language="fr")
     assert "language=fr" in paths[0]
 
 
@@ -201,7 +201,7 @@ async def test_a_microphone_that_goes_is_told_after_its_last_words() -> None:
     heard: list[Partial | Final] = []
     async with serving(answer) as url:
         with microphone(fake) as source:
-            captioning = asyncio.create_task(caption(source, url, heard=heard.append))
+            captioning = asyncio.create_task(caption(source, url, received=heard.append))
             await fake.started.wait()
             fake.sound(tone(0.1))
             fake.unplug()
@@ -216,7 +216,7 @@ async def test_a_stream_that_breaks_ends_the_sending() -> None:
 
     async with serving(handler) as url:
         with microphone(FakeInput()) as source, pytest.raises(Broken):
-            await caption(source, url, heard=nothing)
+            await caption(source, url, received=nothing)
 
 
 async def test_ctrl_c_waits_for_the_last_words_and_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,7 +281,7 @@ async def test_last_words_that_do_not_come_are_not_waited_for_for_ever(
         await fake.started.wait()
         running.cancel()
         assert await running == 1
-    assert capsys.readouterr().err == "speechbridge: the last words did not come within 0.05 s: try again later\n"
+    assert capsys.readouterr().err == "speechbridge: the last words did not arrive within 0.05 s: try again later\n"
 
 
 async def test_what_was_lost_is_said_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,7 +293,7 @@ async def test_what_was_lost_is_said_at_the_end(capsys: pytest.CaptureFixture[st
         running.cancel()
         assert await running == 0
     assert capsys.readouterr().err == (
-        "speechbridge: 1.0 s of sound were lost: the service takes it too slowly\n"
+        "speechbridge: 1.0 s of sound were lost: the service, or the connection to it, is too slow\n"
         "speechbridge: the device lost sound 60 times: this machine is too busy\n"
     )
 

@@ -95,7 +95,7 @@ def test_ctrl_c_in_the_middle_keeps_what_was_heard_and_the_last_words(sound: Pat
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "Ended.\n")
-    assert err == f"speechbridge: {sound}: interrupted (heard up to 2.0 s)\n"
+    assert err == f"speechbridge: {sound}: interrupted (transcribed up to 2.0 s)\n"
 
 
 def test_a_full_disk_costs_no_transcript(url: str, sound: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import soundfile
 
 from speechbridge.cli.exits import BadInput
 from speechbridge.cli.recording import Pipe, Raw
-from tests.helpers.recordings import FORMATS, ONE, TWO, encoded, file, heard, noise, piped, with_sizes, without_note
+from tests.helpers.recordings import FORMATS, ONE, TWO, decoded, encoded, file, noise, piped, with_sizes, without_xing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ def test_mp3s_that_are_joined_in_a_pipe_are_all_heard(
     size: int, noted: tuple[bool, bool], rates: tuple[int, int]
 ) -> None:
     files = [encoded(noise(s, rate), "mp3", rate) for s, rate in zip((ONE, TWO), rates, strict=True)]
-    content = [mp3 if note else without_note(mp3) for mp3, note in zip(files, noted, strict=True)]
+    content = [mp3 if note else without_xing(mp3) for mp3, note in zip(files, noted, strict=True)]
     tags = b"ID3\x04\x00\x00" + bytes([0, 0, 2, 0]) + bytes(256), b"TAG" + bytes(125)
     assert len(piped(tags[0] + content[0] + tags[1] + content[1], size=size)) / 32000 == pytest.approx(1.5, abs=0.2)
 
@@ -85,9 +85,9 @@ def test_what_follows_a_wav_whose_size_was_never_updated_is_heard(tmp_path: Path
     one = noise(ONE)
     wav = encoded(one, "wav")
     stale = with_sizes(wav, 36 + 8000, 8000)
-    assert heard(file(tmp_path / "a.wav", stale)) == one.tobytes() == piped(stale)
+    assert decoded(file(tmp_path / "a.wav", stale)) == one.tobytes() == piped(stale)
     tagged = wav + b"id3 " + struct.pack("<I", 2000) + bytes(2000)
-    assert heard(file(tmp_path / "a.wav", tagged)) == one.tobytes() == piped(tagged)
+    assert decoded(file(tmp_path / "a.wav", tagged)) == one.tobytes() == piped(tagged)
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3"])

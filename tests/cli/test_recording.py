@@ -24,14 +24,14 @@ from tests.helpers.recordings import (
     ONE,
     SIZED,
     TWO,
+    decoded,
     encoded,
     file,
-    heard,
     noise,
     piped,
     sized,
     with_sizes,
-    without_note,
+    without_xing,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ Samples = "NDArray[np.int16]"
 def test_each_sample_of_joined_files_is_heard(kind: str, tmp_path: Path) -> None:
     one, two = noise(ONE), noise(TWO)
     path = file(tmp_path / f"a.{kind}", encoded(one, kind) + encoded(two, kind) + encoded(one, kind))
-    assert heard(path) == one.tobytes() + two.tobytes() + one.tobytes()
+    assert decoded(path) == one.tobytes() + two.tobytes() + one.tobytes()
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -64,8 +64,8 @@ def test_joined_mp3s_are_heard_whole_that_do_not_tell_their_length(
     rates: tuple[int, int], noted: tuple[bool, bool], tmp_path: Path
 ) -> None:
     files = [encoded(noise(s, rate), "mp3", rate) for s, rate in zip((ONE, TWO), rates, strict=True)]
-    content = [mp3 if note else without_note(mp3) for mp3, note in zip(files, noted, strict=True)]
-    assert len(heard(file(tmp_path / "a.mp3", b"".join(content)))) / 32000 == pytest.approx(ONE + TWO, abs=0.2)
+    content = [mp3 if note else without_xing(mp3) for mp3, note in zip(files, noted, strict=True)]
+    assert len(decoded(file(tmp_path / "a.mp3", b"".join(content)))) / 32000 == pytest.approx(ONE + TWO, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_joined_files_of_kinds_that_tell_their_size_are_heard_whole(kind: str, t
     one, two = noise(ONE), noise(TWO)
     content = sized(one, kind) + sized(two, kind) + sized(one, kind)
     expected = one.tobytes() + two.tobytes() + one.tobytes()
-    assert heard(file(tmp_path / "a", content)) == expected == piped(content)
+    assert decoded(file(tmp_path / "a", content)) == expected == piped(content)
 
 
 @pytest.mark.parametrize("second", ["wav", "flac", "ogg", "opus", *SIZED])
 @pytest.mark.parametrize("first", ["wav", "ogg", "opus", "mp3", *SIZED])
 def test_joined_files_of_different_kinds_are_heard_whole(first: str, second: str, tmp_path: Path) -> None:
     one, two = (sized(noise(ONE), kind) if kind in SIZED else encoded(noise(ONE), kind) for kind in (first, second))
-    for found in (heard(file(tmp_path / "a", one + two)), piped(one + two)):
+    for found in (decoded(file(tmp_path / "a", one + two)), piped(one + two)):
         assert len(found) / 32000 == pytest.approx(2 * ONE, abs=0.1)
 
 
@@ -125,7 +125,7 @@ def test_joined_files_of_different_kinds_are_heard_whole(first: str, second: str
 def test_a_joined_file_that_cannot_be_read_is_told(second: bytes, tmp_path: Path) -> None:
     for first in (sized(noise(ONE), "au"), sized(noise(ONE), "aiff")):
         with pytest.raises(BadInput, match="no audio can be read"):
-            heard(file(tmp_path / "a", first + second))
+            decoded(file(tmp_path / "a", first + second))
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 11, 12, 27, 44, 100])
@@ -149,7 +149,7 @@ def test_a_wav_that_was_never_finished_is_heard_whole(riff: int, data: int, tmp_
     one, two = noise(ONE), noise(TWO)
     unfinished = with_sizes(encoded(one, "wav"), riff, data)
     path = file(tmp_path / "a.wav", unfinished + (encoded(two, "wav") if followed else b""))
-    assert heard(path) == one.tobytes() + (two.tobytes() if followed else b"")
+    assert decoded(path) == one.tobytes() + (two.tobytes() if followed else b"")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_other_kinds_that_were_never_finished_are_heard_whole(
     for place, size in places:
         at = place if place >= 0 else samples + place
         content[at : at + size] = unknown * size
-    assert heard(file(tmp_path / "a", bytes(content))) == one.tobytes() == piped(bytes(content))
+    assert decoded(file(tmp_path / "a", bytes(content))) == one.tobytes() == piped(bytes(content))
 
 
 def test_a_caf_that_was_never_finished_is_heard_whole(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_caf_that_was_never_finished_is_heard_whole(tmp_path: Path) -> None:
     content = bytearray(sized(one, "caf"))
     samples = bytes(content).rfind(one.byteswap().tobytes())
     content[samples - 12 : samples - 4] = b"\xff" * 8
-    assert heard(file(tmp_path / "a", bytes(content))) == one.tobytes() == piped(bytes(content))
+    assert decoded(file(tmp_path / "a", bytes(content))) == one.tobytes() == piped(bytes(content))
 
 
 @given(
@@ -200,7 +200,7 @@ def test_a_wav_without_samples_but_with_a_chunk_after_them_holds_no_audio(tmp_pa
     wav = encoded(noise(0), "wav")[:44] + b"LIST" + struct.pack("<I", 4) + b"INFO"
     path = file(tmp_path / "a.wav", with_sizes(wav, len(wav) - 8, 0))
     with pytest.raises(BadInput, match="it holds no audio"):
-        heard(path)
+        decoded(path)
 
 
 def test_a_flac_that_was_written_into_a_pipe_is_not_damaged(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_an_mp3_that_does_not_tell_its_length_is_not_damaged(tmp_path: Path) -> 
     samples = np.concatenate([np.zeros(16000, np.int16), noise(5)])
     content = BytesIO()
     soundfile.write(content, samples, 16000, format="mp3", bitrate_mode="VARIABLE")
-    with Recording(file(tmp_path / "a.mp3", without_note(content.getvalue()))) as recording:
+    with Recording(file(tmp_path / "a.mp3", without_xing(content.getvalue()))) as recording:
         assert recording.seconds == pytest.approx(6, abs=0.2)
         assert sum(map(len, recording.blocks())) / 32000 == pytest.approx(6, abs=0.2)
 
@@ -231,7 +231,7 @@ def test_a_name_that_is_no_utf_8_can_be_read(tmp_path: Path) -> None:
     one = noise(TWO)
     with open(path, "wb") as target:  # noqa: PTH123 # a name that pathlib would decode
         target.write(encoded(one, "wav"))
-    assert heard(tmp_path / os.fsdecode(b"\xff\xfe.wav")) == one.tobytes()
+    assert decoded(tmp_path / os.fsdecode(b"\xff\xfe.wav")) == one.tobytes()
 
 
 def test_a_named_pipe_is_a_pipe(tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ BAR = "\u2501" * 22
 def test_a_partial_is_overwritten_by_its_final() -> None:
     terminal, screen = _terminal(width=40)
     with screen:
-        screen.heard(Partial(0, 1, (Element("one"),)))
+        screen.show(Partial(0, 1, (Element("one"),)))
         assert _seen(terminal) == ["one", "a.wav " + BAR + " 0:00 / 1:15"]
         assert "\x1b[2mone" in terminal.getvalue()  # dim
-        screen.heard(Partial(0, 1, (Element("won"), Element("too"))))
+        screen.show(Partial(0, 1, (Element("won"), Element("too"))))
         assert _seen(terminal)[0] == "won too"
-        screen.heard(ONE)
+        screen.show(ONE)
         screen.bar(61 / 75, "1:01 / 1:15")
         assert _seen(terminal) == ["One.", "a.wav " + BAR[:17] + "\u2578" + BAR[18:] + " 1:01 / 1:15"]
     assert _seen(terminal) == ["One."]
@@ -35,7 +35,7 @@ def test_a_long_partial_shows_its_newest_lines() -> None:
     terminal, screen = _terminal(width=24)
     with screen:
         for words in range(1, 60, 7):
-            screen.heard(Partial(0, 1, tuple(Element(f"word{n}") for n in range(words))))
+            screen.show(Partial(0, 1, tuple(Element(f"word{n}") for n in range(words))))
         *partial, bar = _seen(terminal)
     assert partial == ["word50 word51 word52", "word53 word54 word55", "word56"]
     assert bar.startswith("a.wav")
@@ -45,10 +45,10 @@ def test_lines_for_stdout_take_the_place_of_the_screen() -> None:
     terminal, screen = _terminal(width=40, finals=False)
     with screen:
         for message in (Partial(0, 1, (Element("one"),)), ONE):
-            screen.heard(message)
+            screen.show(message)
         with screen.hidden():
             terminal.write("One.\n")
-        screen.heard(Partial(1, 2, (Element("two"),)))
+        screen.show(Partial(1, 2, (Element("two"),)))
         assert _seen(terminal)[:2] == ["One.", "two"]
     assert _seen(terminal) == ["One."]
 
@@ -56,8 +56,8 @@ def test_lines_for_stdout_take_the_place_of_the_screen() -> None:
 def test_without_a_terminal_nothing_is_shown() -> None:
     terminal, screen = _terminal(force_terminal=False)
     with screen:
-        screen.heard(Partial(0, 1, (Element("one"),)))
-        screen.heard(ONE)
+        screen.show(Partial(0, 1, (Element("one"),)))
+        screen.show(ONE)
         screen.bar(61 / 75, "1:01 / 1:15")
     assert terminal.getvalue() == ""
 

@@ -98,7 +98,7 @@ async def test_the_samples_of_a_16_khz_mono_file_are_sent_as_they_are(tmp_path: 
     path = tone(tmp_path / "tone.wav", 1.23)
     with Recording(path) as recording:
         async with serving(handler) as url:
-            await transcribe(recording, url, heard=nothing, pace=Pace.FAST)
+            await transcribe(recording, url, received=nothing, pace=Pace.FAST)
     assert received == [soundfile.read(path, dtype="int16")[0].tobytes()]
 
 
@@ -130,7 +130,7 @@ async def test_real_time_pace_does_not_drift_by_late_sleeps(tmp_path: Path, late
             await transcribe(
                 recording,
                 url,
-                heard=nothing,
+                received=nothing,
                 sent=lambda seconds: sent.append((seconds, fake.time - 1000)),
                 clock=fake.clock(),
             )
@@ -144,7 +144,7 @@ async def test_fast_pace_never_sleeps(tmp_path: Path) -> None:
     fake = FakeClock()
     with Recording(tone(tmp_path / "tone.wav")) as recording:
         async with serving(two_finals) as url:
-            await transcribe(recording, url, heard=nothing, pace=Pace.FAST, clock=fake.clock())
+            await transcribe(recording, url, received=nothing, pace=Pace.FAST, clock=fake.clock())
     assert fake.slept == []
 
 
@@ -165,7 +165,7 @@ async def test_captions_are_heard_before_the_last_block_is_sent(tmp_path: Path) 
     with Recording(tone(tmp_path / "tone.wav")) as recording:
         async with serving(two_finals) as url:
             clock = Clock(fake.now, sleep)
-            await transcribe(recording, url, heard=hear_one, sent=lambda _: events.append("sent"), clock=clock)
+            await transcribe(recording, url, received=hear_one, sent=lambda _: events.append("sent"), clock=clock)
     assert events == ["Partial", *["sent"] * 10, "Final", "Final"]
 
 
@@ -178,7 +178,7 @@ async def test_the_language_is_asked_for(tmp_path: Path) -> None:
 
     with Recording(tone(tmp_path / "tone.wav")) as recording:
         async with serving(handler) as url:
-            await transcribe(recording, url, heard=nothing, pace=Pace.FAST, language="fr")
+            await transcribe(recording, url, received=nothing, pace=Pace.FAST, language="fr")
     assert "language=fr" in paths[0]
 
 
@@ -187,7 +187,7 @@ async def test_a_broken_stream_gives_its_messages_first(tmp_path: Path) -> None:
     with Recording(tone(tmp_path / "tone.wav")) as recording:
         async with serving(breaks_after_one) as url:
             with pytest.raises(Broken):
-                await transcribe(recording, url, heard=heard.append, pace=Pace.FAST)
+                await transcribe(recording, url, received=heard.append, pace=Pace.FAST)
     assert heard == [ONE]
 
 
@@ -240,7 +240,7 @@ async def test_a_break_in_the_middle_leaves_what_was_heard_and_says_up_to_where(
     assert out == "One.\n"
     assert err == (
         f"speechbridge: {tmp_path}/a.wav: no recognizer is free: try again later"
-        " [close code 4013 (no decoder is free)] (heard up to 1.0 s)\n"
+        " [close code 4013 (no decoder is free)] (transcribed up to 1.0 s)\n"
     )
 
 
@@ -262,7 +262,7 @@ async def test_a_transcript_of_an_earlier_run_is_not_replaced_by_nothing(
     ("name", "said"),
     [
         ("a.flac", r"a\.flac: damaged after [45]\.\d s \(Error : flac decoder lost sync\)"),
-        ("a.mp3", r"a\.mp3: ends after [45]\.\d s, though it says 10\.0 s: it is cut off or damaged"),
+        ("a.mp3", r"a\.mp3: ends after [45]\.\d s, but its header says 10\.0 s: it is truncated or damaged"),
     ],
 )
 async def test_a_damaged_file_is_heard_up_to_the_damage(
@@ -301,7 +301,7 @@ async def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys:
         (["a.wav", "b.wav", "--format", "vtt"], "vtt of several files needs a directory to write to: add --output DIR"),
         (["a.wav", "a.flac", "--output", "."], "a.wav: another file would be written to a.txt too"),
         (["a.wav", "--output", "a.srt"], "--output a.srt: name the directory, not the file"),
-        (["a.wav", "--output", "text.wav"], "--output text.wav is no directory"),
+        (["a.wav", "--output", "text.wav"], "--output text.wav is not a directory"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
@@ -349,7 +349,7 @@ async def test_text_comes_as_it_is_heard_and_ctrl_c_keeps_it(tmp_path: Path) -> 
         process.send_signal(signal.SIGINT)
         out, err = await process.communicate()
         assert (process.returncode, out) == (130, b"")
-        assert err.decode() == f"speechbridge: {tmp_path}/a.wav: interrupted (heard up to 1.0 s)\n"
+        assert err.decode() == f"speechbridge: {tmp_path}/a.wav: interrupted (transcribed up to 1.0 s)\n"
 
 
 async def test_a_cancelled_sender_does_not_wait_for_room_to_say_that_it_ends(tmp_path: Path) -> None:
@@ -377,13 +377,13 @@ async def test_ctrl_c_writes_captions_of_what_was_heard(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = asyncio.Event()
-    show = Screen.heard
+    show = Screen.show
 
     def show_and_tell(self: Screen, message: Partial | Final) -> None:
         show(self, message)
         heard.set()
 
-    monkeypatch.setattr(Screen, "heard", show_and_tell)
+    monkeypatch.setattr(Screen, "show", show_and_tell)
     playing = Job(tone(tmp_path / "a.wav", 600), None, Format.SRT, Pace.REALTIME, None)
     async with serving(speaks_at_once) as url:
         task = asyncio.create_task(_transcribe_all([playing], nullcontext(url)))
@@ -392,7 +392,7 @@ async def test_ctrl_c_writes_captions_of_what_was_heard(
         assert await task == 130
     out, err = capsys.readouterr()
     assert out == "1\n00:00:00,100 --> 00:00:00,933\nOne.\n"
-    assert "interrupted (heard up to 1.0 s)" in err
+    assert "interrupted (transcribed up to 1.0 s)" in err
 
 
 async def speaks_at_once(websocket: ServerConnection) -> None:

@@ -217,7 +217,7 @@ async def test_a_server_that_hangs_up() -> None:
     async with saying(b"") as port:
         error = await failure(f"ws://127.0.0.1:{port}")
     assert isinstance(error, Refused)
-    assert f"ws://127.0.0.1:{port} is no WebSocket service" in str(error)
+    assert f"ws://127.0.0.1:{port} is not a WebSocket service" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.Monke
     monkeypatch.delenv("no_proxy", raising=False)
     error = await failure("wss://speech.example")
     assert str(error) == (
-        "wss://speech.example cannot be reached through the proxy of the environment (Connection refused): check"
+        "wss://speech.example cannot be reached through the environment's proxy (Connection refused): check"
         " https_proxy and no_proxy"
     )
 

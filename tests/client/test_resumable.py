@@ -249,7 +249,7 @@ async def test_leaving_does_not_wait_for_messages_that_nobody_takes() -> None:
             await stream.send(bytes(2 * resumable.AHEAD * WORD))
             while not stream._messages.full():  # noqa: ASYNC110 # nothing tells of it
                 await asyncio.sleep(0.01)
-        with pytest.raises(Closed, match="was left"):
+        with pytest.raises(Closed, match="`async with` of this stream has ended"):
             await anext(stream)
 
 

@@ -46,7 +46,7 @@ def test_another_close_or_a_final_in_between_makes_it_the_first_again() -> None:
     for reason in ("one", "other", "one", "other"):
         assert retry.after(Close(1011, reason), 0.0, is_resuming=True) is Next.RESUME
     for _ in range(REPEATS + 1):
-        retry.heard(is_final=True)
+        retry.transcribed(is_final=True)
         assert retry.after(Close(1011, "other"), 0.0, is_resuming=True) is Next.RESUME
 
 
@@ -110,7 +110,7 @@ def test_a_transcript_in_between_shows_that_the_service_works() -> None:
     retry = begun()
     for minute in range(10):
         assert retry.after(Close(4013), minute * AWAY, is_resuming=False) is Next.RESTART
-        retry.heard(is_final=False)
+        retry.transcribed(is_final=False)
 
 
 def test_restarts_of_the_service_are_followed_however_far_apart() -> None:

@@ -226,7 +226,7 @@ async def test_a_service_that_sends_nothing_is_timed_out() -> None:
         await done.wait()
 
     async with serving(handler) as url, connect(url, REQUEST) as stream:
-        stream._patience = 0.01  # the same time covers the opening, which may take a while
+        stream._first_timeout = 0.01  # the same time covers the opening, which may take a while
         await stream.send(b"sent before anything was said")
         with pytest.raises(TimedOut, match="sent nothing"):
             await anext(stream)
@@ -245,7 +245,7 @@ async def test_silence_later_is_no_error() -> None:
     async with serving(handler) as url, connect(url, REQUEST) as stream:
         await stream.end()
         reading = asyncio.create_task(read(stream))
-        while stream._patience is not None:  # noqa: ASYNC110 # nothing tells of it
+        while stream._first_timeout is not None:  # noqa: ASYNC110 # nothing tells of it
             await asyncio.sleep(0)
         asked.set()
         assert await reading == [FINAL]
@@ -274,7 +274,7 @@ async def test_another_kind_of_server_raises_refused() -> None:
         await writer.wait_closed()
 
     async with await asyncio.start_server(stranger, "127.0.0.1", 0) as server:
-        with pytest.raises(Refused, match="is no WebSocket service") as refused:
+        with pytest.raises(Refused, match="is not a WebSocket service") as refused:
             async with connect(_base(server), REQUEST):
                 pass
     assert TOKEN not in everything_in(refused.value)

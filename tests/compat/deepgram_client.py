@@ -1,7 +1,7 @@
 """A client of Deepgram's live API, with whatever major version of the `deepgram-sdk` package is installed, from 3 on.
 
-It imports nothing of ours: an older version brings its own dependencies, in a folder of its own. It takes a job as JSON
-on its command line and tells what it saw as JSON, one line for each connection.
+It imports nothing of ours: an older version has its own dependencies, in a folder of its own. It takes a job as JSON on
+its command line, and prints what it received as JSON, one line for each connection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVENTS = ("Transcript", "Metadata", "SpeechStarted", "UtteranceEnd", "Error", "U
 
 
 def steps(job: dict[str, Any], audio: bytes, seen: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what to do: send audio at a pace, finalize and pause in the middle, finalize at the end, and close."""
+    """Yield the steps: send audio at a pace, finalize and pause in the middle, finalize at the end, and close."""
     size = int(job["second"] * PIECE)
     pieces = [audio[begin : begin + size] for begin in range(0, len(audio), size)]
     for nth, piece in enumerate(pieces):
@@ -73,7 +73,7 @@ def old_client(job: dict[str, Any]) -> Any:
 
 
 def old_send(connection: Any) -> Callable[[str, Any], Any]:
-    """Return what sends. `finish` would close the connection after half a second: CloseStream goes first."""
+    """Return a function that sends. It sends CloseStream itself: `finish` closes the connection after half a second."""
     sends = {
         "media": connection.send,
         "finalize": lambda _given: connection.finalize(),
@@ -84,7 +84,7 @@ def old_send(connection: Any) -> Callable[[str, Any], Any]:
 
 
 def noted(seen: dict[str, Any], given: tuple[Any, ...]) -> None:
-    """Note a message: the SDK passes most by a name, and its own errors by place."""
+    """Record a message: the SDK passes most as keyword arguments, and its own errors as positional ones."""
     [message] = (one for one in given if hasattr(one, "to_dict"))
     seen["messages"].append(message.to_dict())
 
@@ -168,7 +168,7 @@ async def new_async(job: dict[str, Any], audio: bytes, seen: dict[str, Any]) -> 
 
 
 async def one(job: dict[str, Any], audio: bytes) -> dict[str, Any]:
-    """Run one connection; return what it saw."""
+    """Run one connection; return what it received."""
     seen: dict[str, Any] = {"version": VERSION, "live": 0, "raised": None, "messages": []}
     try:
         async with asyncio.timeout(PATIENCE):
@@ -177,8 +177,8 @@ async def one(job: dict[str, Any], audio: bytes) -> dict[str, Any]:
             else:
                 await (old_async if MAJOR < 5 else new_async)(job, audio, seen)
     except Exception as error:  # noqa: BLE001 # the test says which it expects
-        told = getattr(error, "response", error)  # of websockets: versions 5 and 6 let it through
-        seen["raised"] = [type(error).__name__, getattr(told, "status_code", None)]
+        answer = getattr(error, "response", error)  # websockets' error, in versions 5 and 6
+        seen["raised"] = [type(error).__name__, getattr(answer, "status_code", None)]
     return seen
 
 

@@ -1,15 +1,12 @@
-"""Many connections of the `deepgram-sdk` package to a service: `python -m tests.compat.deepgram_live`.
+"""Runs many connections of the `deepgram-sdk` package to a service: `python -m tests.compat.deepgram_live`.
 
-Each kind of client has its share of the connections, with each major version of the package that is in use. Those that
-are not installed here are installed into folders.
+Each kind of client has an equal share of the connections, with each major version of the package that is in use. Older
+versions are installed into folders.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
-import time
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +14,6 @@ from typing import Any
 
 from tests.helpers import clip
 from tests.helpers import packages as packaged
-from tests.helpers.command import serving, url_in
 from tests.helpers.encoded import FORMS, OGG, WEBM, Form, encoded
 
 OLDER = {major: f"deepgram-sdk>={major},<{major + 1}" for major in (3, 4, 5, 6)}
@@ -25,13 +21,13 @@ CLIENT = Path(__file__).parent / "deepgram_client.py"
 SPEECH = clip.pcm(seconds=clip.FIRST_SENTENCE) + clip.silence(1.0)
 LENGTH = len(SPEECH) / 2 / clip.RATE
 ASKED = {"interim_results": "true", "smart_format": "true", "vad_events": "true"}
-AT_ONCE = 4  # connections of a process
-LATE = 0.2  # seconds by which a word may begin before the one before it has ended
+AT_ONCE = 4  # connections of one process
+OVERLAP = 0.2  # seconds by which a word may begin before the end of the previous one
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the connections of one process do."""
+    """The job of the connections of one process."""
 
     url: str = ""
     key: str = "none"
@@ -59,7 +55,7 @@ KINDS: dict[str, tuple[Form | None, dict[str, Any]]] = {
 
 @cache
 def speech(kind: str, folder: Path) -> str:
-    """Return a file with the reading's first sentence as a kind of client has it."""
+    """Return a file with the reading's first sentence, encoded for a kind of client."""
     form, _ = KINDS[kind]
     path = folder / kind
     path.write_bytes(SPEECH if form is None else encoded(SPEECH, form))
@@ -71,12 +67,12 @@ def job_of(kind: str, folder: Path, **given: Any) -> Job:
 
 
 def run(job: Job, packages: Path | None = None) -> list[dict[str, Any]]:
-    """Run a process of clients; return what each connection saw."""
+    """Run a process of clients; return what each connection received."""
     return packaged.run(CLIENT, asdict(job), packages)
 
 
 def faults(seen: dict[str, Any]) -> list[str]:
-    """Return what is wrong with what a connection saw; nothing if it is clean."""
+    """Return what is wrong in what a connection received; empty if nothing is."""
     if seen["raised"] is not None:
         return [f"raised {seen['raised']}"]
     messages = seen["messages"]
@@ -84,12 +80,12 @@ def faults(seen: dict[str, Any]) -> list[str]:
     results = [message for message in messages if message["type"] == "Results"]
     finals = [message for message in results if message["is_final"]]
     alternatives = [message["channel"]["alternatives"][0] for message in finals]
-    heard = " ".join(alternative["transcript"] for alternative in alternatives)
+    transcript = " ".join(alternative["transcript"] for alternative in alternatives)
     duration = messages[-1].get("duration", 0.0) if messages else 0.0
     checks = {
         "no result came before the last audio": seen["live"] > 0,
         f"messages {set(kinds)}": set(kinds) <= {"Results", "SpeechStarted", "Metadata"},
-        f"{share(heard):.0%} of the words: {heard}": share(heard) >= 0.75,  # the Finalize may cut a word
+        f"{share(transcript):.0%} of the words: {transcript}": share(transcript) >= 0.75,  # Finalize may cut a word
         "two Finalize are not answered": sum(bool(message["from_finalize"]) for message in results) == 2,
         "no SpeechStarted": "SpeechStarted" in kinds,
         "Metadata is not the last message": kinds[-1:] == ["Metadata"] and kinds.count("Metadata") == 1,
@@ -102,44 +98,31 @@ def faults(seen: dict[str, Any]) -> list[str]:
     return [fault for fault, is_fine in checks.items() if not is_fine]
 
 
-def share(heard: str) -> float:
-    """Return the share of the sentence's words that were heard."""
-    said, words = ({word.strip(".,") for word in text.lower().split()} for text in (clip.READ[0], heard))
-    return len(said & words) / len(said)
+def share(transcript: str) -> float:
+    """Return the share of the sentence's words that are in a transcript."""
+    truth, words = ({word.strip(".,") for word in text.lower().split()} for text in (clip.READ[0], transcript))
+    return len(truth & words) / len(truth)
 
 
 def times_run_on(words: list[dict[str, Any]]) -> bool:
     ends = 0.0
     for word in words:
-        if not (ends - LATE <= word["start"] <= word["end"] <= LENGTH and 0 <= word["confidence"] <= 1):
+        if not (ends - OVERLAP <= word["start"] <= word["end"] <= LENGTH and 0 <= word["confidence"] <= 1):
             return False
         ends = word["end"]
     return True
+
+
+def connect(share: packaged.Share) -> list[tuple[dict[str, Any], list[str]]]:
+    job = job_of(share.kind, share.folder, url=share.url, connections=share.connections, at_once=AT_ONCE)
+    return [(seen, faults(seen)) for seen in run(job, share.packages)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.compat.deepgram_live", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--connections", type=int, default=100)
-    options = parser.parse_args()
-    begun, clean, count = time.monotonic(), 0, 0
-    quiet = {"SPEECHBRIDGE_LOG_LEVEL": "error"}  # nobody reads its log: a full pipe would stop it
-    with tempfile.TemporaryDirectory() as name, serving(**quiet) as (_, announced):
-        folder = Path(name)
-        url = url_in(announced).replace("ws://", "http://")
-        older = [packaged.installed(requirement, folder / str(major)) for major, requirement in OLDER.items()]
-        shares = [(kind, packages) for kind in KINDS for packages in (None, *older)]
-        for nth, (kind, packages) in enumerate(shares):
-            connections = (options.connections + len(shares) - 1 - nth) // len(shares)
-            job = job_of(kind, folder, url=url, connections=connections, at_once=AT_ONCE)
-            for seen in run(job, packages) if connections else []:
-                found = faults(seen)
-                count, clean = count + 1, clean + (not found)
-                for fault in found:
-                    print(f"deepgram-sdk {seen['version']}, {kind}: {fault}")  # a command's output
-    print(f"{clean} of {count} connections clean, in {time.monotonic() - begun:.0f} s")  # likewise
-    sys.exit(clean != count)
+    packaged.run_shares(parser, KINDS, OLDER.values(), connect)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-// Streams through Rev.ai's unmodified Node SDK. Takes a job as JSON on stdin; for each of `job.streams` at once, tells
-// what the callbacks saw as JSON on stdout: { connected: [], responses: [], closes: [[code, reason]], errors: [] }.
+// Runs `job.streams` streams at once with Rev.ai's unmodified Node SDK. Takes the job as JSON on stdin. Writes to stdout, as
+// JSON, what the callbacks of each received: { connected: [], responses: [], closes: [[code, reason]], errors: [] }.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 

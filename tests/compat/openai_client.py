@@ -1,7 +1,7 @@
 """A client of OpenAI's realtime transcription, with whatever version of the `openai` package is installed.
 
-It imports nothing of ours: an older version brings its own dependencies, in a folder of its own. It takes a job as JSON
-on its command line and tells what it saw as JSON, one line for each connection.
+It imports nothing of ours: an older version has its own dependencies, in a folder of its own. It takes a job as JSON on
+its command line, and prints what it received as JSON, one line for each connection.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 import openai
 
 PIECE = 0.1  # seconds
-TURNS = 2  # of a connection where the client commits
+TURNS = 2  # of a connection on which the client commits
 SECOND = {"audio/pcm": 48000, "audio/pcmu": 8000, "audio/pcma": 8000}  # bytes
 BETA_NAMES = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
 LOGPROBS = "item.input_audio_transcription.logprobs"
 
 
 async def update(connection: Any, job: dict[str, Any]) -> None:
-    """Ask for what the job says, in its dialect."""
+    """Update the session for the job, in its dialect."""
     turns = {"type": "server_vad"} if job["vad"] else None
     transcription = {"model": "gpt-4o-transcribe", "language": "en"}
     if job["beta"]:
@@ -42,7 +42,7 @@ async def update(connection: Any, job: dict[str, Any]) -> None:
 
 
 async def speak(connection: Any, job: dict[str, Any], audio: bytes, seen: dict[str, Any]) -> None:
-    """Send the audio at a pace; commit at the end of each turn; end with an event that nobody understands."""
+    """Send the audio at a pace, and commit at the end of each turn; last, send an event of an unknown type."""
     second = SECOND[job["format"]]
     turns = 1 if job["vad"] else TURNS
     length = len(audio) // turns // second * second
@@ -60,7 +60,7 @@ async def speak(connection: Any, job: dict[str, Any], audio: bytes, seen: dict[s
 
 
 async def listen(connection: Any, seen: dict[str, Any]) -> None:
-    """Note what comes, up to the answer to the last event."""
+    """Record events, up to the answer to the last one."""
     async for event in connection:
         kind = event.type
         seen["kinds"].append(kind)
@@ -79,7 +79,7 @@ async def listen(connection: Any, seen: dict[str, Any]) -> None:
 
 
 async def one(job: dict[str, Any], audio: bytes) -> dict[str, Any]:
-    """Run one connection; return what it saw."""
+    """Run one connection; return what it received."""
     seen: dict[str, Any] = {"version": openai.__version__, "live": 0, "raised": None}
     seen |= {name: [] for name in ("kinds", "committed", "deltas", "completed", "errors")}
     try:

@@ -1,6 +1,6 @@
-"""Whole files sent by whatever version of the `openai` package is installed. It imports nothing of ours.
+"""Sends whole files with whatever version of the `openai` package is installed. It imports nothing of ours.
 
-It takes a job as JSON on its command line, and tells what it got in each format as JSON.
+It takes a job as JSON on its command line, and prints the answers in all formats as JSON.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import openai
 
 
-def heard(client: openai.OpenAI, audio: Path) -> dict[str, Any]:
-    """Return what the file is in each format, and the error for a file that is no audio."""
+def answers(client: openai.OpenAI, audio: Path) -> dict[str, Any]:
+    """Return the transcript of a file in each format, and the error for a file without audio."""
     create = client.audio.transcriptions.create
     seen: dict[str, Any] = {"version": openai.__version__}
     seen["json"] = create(file=audio, model="whisper-1").text
@@ -37,7 +37,7 @@ def heard(client: openai.OpenAI, audio: Path) -> dict[str, Any]:
 def main() -> None:
     job = json.loads(sys.argv[1])
     with openai.OpenAI(base_url=job["url"], api_key=job["key"], max_retries=0) as client:
-        print(json.dumps(heard(client, Path(job["audio"]))))  # a command's output
+        print(json.dumps(answers(client, Path(job["audio"]))))  # a command's output
 
 
 if __name__ == "__main__":

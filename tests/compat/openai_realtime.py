@@ -1,16 +1,13 @@
-"""Many connections of the `openai` package to a service of its own process: `python -m tests.compat.openai_realtime`.
+"""Runs many connections of the `openai` package to a service: `python -m tests.compat.openai_realtime`.
 
-Each kind of client (dialects, turns, formats) has its share of the connections, with the version that is installed
-here and with an older one, which is installed into a folder.
+Each kind of client (dialects, turns, formats) has an equal share of the connections, with the installed version of the
+package and with an older one, which is installed into a folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,6 @@ import soxr  # type: ignore[import-untyped] # it has no types
 
 from tests.helpers import clip
 from tests.helpers import packages as packaged
-from tests.helpers.command import serving, url_in
 
 OLDER = "openai[realtime]==2.8.1"  # of November 2025
 CLIENT = Path(__file__).parent / "openai_client.py"
@@ -28,7 +24,7 @@ CLIENT = Path(__file__).parent / "openai_client.py"
 
 @dataclass(frozen=True)
 class Job:
-    """What the connections of one process do."""
+    """The job of the connections of one process."""
 
     url: str = ""
     key: str = "none"
@@ -36,7 +32,7 @@ class Job:
     format: str = "audio/pcm"
     vad: bool = True
     beta: bool = False
-    early: bool = False  # audio comes before the session is updated
+    early: bool = False  # the client sends audio before it updates the session
     pace: float = 1.0  # as a multiple of real time
     connections: int = 1
     at_once: int = 2
@@ -55,7 +51,7 @@ KINDS = {
 
 @cache
 def speech(form: str, folder: Path) -> str:
-    """Return a file with the reading's first sentence as a format has it."""
+    """Return a file with the reading's first sentence in a format."""
     samples = np.frombuffer(clip.pcm(seconds=clip.FIRST_SENTENCE) + clip.silence(1.0), "<i2")
     path = folder / form.replace("/", "-")
     if form == "audio/pcm":
@@ -67,14 +63,14 @@ def speech(form: str, folder: Path) -> str:
 
 
 def mu_law(samples: Any) -> bytes:
-    """Encode samples of -1 to 1 by the formula of G.711, to the nearest of its steps."""
+    """Encode samples of -1 to 1 with the formula of G.711 for mu-law."""
     curve = np.log1p(255 * np.abs(samples)) / np.log(256)
     codes = np.minimum((curve * 128).astype(int), 127)
     return bytes(((~(codes | np.where(samples < 0, 128, 0))) & 255).astype(np.uint8))
 
 
 def a_law(samples: Any) -> bytes:
-    """Encode likewise."""
+    """Encode samples of -1 to 1 with the formula of G.711 for A-law."""
     size, scale = np.abs(samples), 1 + np.log(87.6)
     curve = np.where(size < 1 / 87.6, 87.6 * size / scale, (1 + np.log(np.maximum(87.6 * size, 1))) / scale)
     codes = np.minimum((curve * 128).astype(int), 127)
@@ -82,26 +78,26 @@ def a_law(samples: Any) -> bytes:
 
 
 def run(job: Job, packages: Path | None = None) -> list[dict[str, Any]]:
-    """Run a process of clients; return what each connection saw."""
+    """Run a process of clients; return what each connection received."""
     return packaged.run(CLIENT, asdict(job), packages)
 
 
 def faults(seen: dict[str, Any], job: Job) -> list[str]:
-    """Return what is wrong with what a connection saw; nothing if it is clean."""
+    """Return what is wrong in what a connection received; empty if nothing is."""
     transcripts = [transcript for _, transcript, _ in seen["completed"]]
-    said, heard = clip.READ[0].lower().split(), " ".join(transcripts).lower().split()
-    right = sum(word.strip(".,") in {one.strip(".,") for one in heard} for word in said) / len(said)
+    truth, found = clip.READ[0].lower().split(), " ".join(transcripts).lower().split()
+    right = sum(word.strip(".,") in {one.strip(".,") for one in found} for word in truth) / len(truth)
     least = 0.9 if job.vad and job.format == "audio/pcm" else 0.75  # a turn may end within a word; 8 kHz is harder
-    told = dict.fromkeys(seen["committed"], "")
+    texts = dict.fromkeys(seen["committed"], "")
     for item, delta in seen["deltas"]:
-        told[item] = told.get(item, "") + delta
+        texts[item] = texts.get(item, "") + delta
     checks = {
         f"raised {seen['raised']}": seen["raised"] is None,
         "session.created is not the first event": seen["kinds"][:1] == ["session.created"],
         f"errors {seen['errors']}": [error[3] for error in seen["errors"]] == ["the_last"],
         "an item is not committed and completed once": [item for item, _, _ in seen["completed"]] == seen["committed"]
         and len(set(seen["committed"])) == len(seen["committed"]),
-        "a delta is of no committed item": set(told) == set(seen["committed"]),
+        "a delta is of no committed item": set(texts) == set(seen["committed"]),
         "no delta came before the last audio": seen["live"] > 0,
         f"{right:.0%} of the words: {transcripts}": right >= least,
         "tokens are not the transcript": all(
@@ -109,7 +105,7 @@ def faults(seen: dict[str, Any], job: Job) -> list[str]:
             for _, transcript, tokens in seen["completed"]
         ),
         "the deltas' words are not those of the transcript": all(
-            words(told[item]) == words(transcript) for item, transcript, _ in seen["completed"]
+            words(texts[item]) == words(transcript) for item, transcript, _ in seen["completed"]
         ),
     }
     if not job.vad:
@@ -118,34 +114,21 @@ def faults(seen: dict[str, Any], job: Job) -> list[str]:
 
 
 def words(text: str) -> int:
-    """Return how many words a text has: which ones, a final may correct."""
+    """Return the number of words of a text: a final may correct them, but has as many."""
     return len(text.split())
+
+
+def connect(share: packaged.Share) -> list[tuple[dict[str, Any], list[str]]]:
+    job = Job(url=f"{share.url}/v1", connections=share.connections, **KINDS[share.kind])  # type: ignore[arg-type] # each is a field
+    job = replace(job, audio=speech(job.format, share.folder))
+    return [(seen, faults(seen, job)) for seen in run(job, share.packages)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.compat.openai_realtime", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--connections", type=int, default=100)
-    options = parser.parse_args()
-    begun, clean, count = time.monotonic(), 0, 0
-    quiet = {"SPEECHBRIDGE_LOG_LEVEL": "error"}  # nobody reads its log: a full pipe would stop it
-    with tempfile.TemporaryDirectory() as name, serving(**quiet) as (_, announced):
-        folder = Path(name)
-        url = url_in(announced).replace("ws://", "http://") + "/v1"
-        versions = [None, packaged.installed(OLDER, folder / "older")]
-        shares = [(kind, packages) for kind in KINDS for packages in versions]
-        for nth, (kind, packages) in enumerate(shares):
-            connections = (options.connections + len(shares) - 1 - nth) // len(shares)
-            job = Job(url=url, connections=connections, **KINDS[kind])  # type: ignore[arg-type] # each is a field
-            job = Job(**asdict(job) | {"audio": speech(job.format, folder)})
-            for seen in run(job, packages) if connections else []:
-                found = faults(seen, job)
-                count, clean = count + 1, clean + (not found)
-                for fault in found:
-                    print(f"openai {seen['version']}, {kind}: {fault}")  # a command's output
-    print(f"{clean} of {count} connections clean, in {time.monotonic() - begun:.0f} s")  # likewise
-    sys.exit(clean != count)
+    packaged.run_shares(parser, KINDS, [OLDER], connect)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Seen:
 
 
 async def spoken(places: DeepgramClientEnvironment, audio: bytes, second: int, **asked: str) -> Seen:
-    """Send audio at the pace of speech; finalize in the middle and at the end."""
+    """Send audio in real time; finalize in the middle and at the end."""
     seen = Seen()
     client = AsyncDeepgramClient(api_key=KEY, environment=places)
     async with client.listen.v1.connect(model="nova-3", **asked) as connection:

@@ -241,7 +241,7 @@ def test_a_stream_that_a_probe_cost_long_stays_with_the_second_for_longer(monkey
     [choice, _] = stream.choices()
     stream.starts(choice)
     now[0] = 10.0
-    assert stream.failed(DEAD).is_at_once
+    assert stream.failed(DEAD).retry_at_once
     connection = stream.open(StreamRequest(RAW))
     assert len(list(connection.start(iter(audio(1))))) == 1
     assert (first.begun, second.begun) == ([], [0.0])
@@ -256,7 +256,7 @@ def test_one_whose_second_fails_meanwhile_tries_the_first_again() -> None:
     stream = Fallback(Choice(first.engine, first.open), Choice(second.engine, second.open), lambda: 10.0)
     for _ in range(FAILURES):
         first.circuit.count_failure()
-    assert stream.failed(DEAD).is_at_once  # it took ten seconds
+    assert stream.failed(DEAD).retry_at_once  # it took ten seconds
     with pytest.raises(UpstreamClosed):
         list(stream.open(StreamRequest(RAW)).start(iter(audio(1))))
     assert [choice.engine.name for choice in stream.choices()] == ["first", "second"]

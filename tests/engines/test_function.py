@@ -270,11 +270,11 @@ def test_without_settled_its_own_error_ends_the_stream() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("settled", "end_ts", "`settled` is no function"),
-        ("lifetime", "5 min", "`lifetime` is no number of seconds"),
-        ("lifetime", 0, "`lifetime` is no number of seconds"),
-        ("breaks", OSError, "`breaks` is no tuple of exceptions"),
-        ("breaks", ("OSError",), "`breaks` is no tuple of exceptions"),
+        ("settled", "end_ts", "`settled` must be a function"),
+        ("lifetime", "5 min", "`lifetime` must be a positive number of seconds"),
+        ("lifetime", 0, "`lifetime` must be a positive number of seconds"),
+        ("breaks", OSError, "`breaks` must be a tuple of exceptions"),
+        ("breaks", ("OSError",), "`breaks` must be a tuple of exceptions"),
     ],
 )
 def test_an_attribute_that_is_wrong_is_named(name: str, value: object, said: str) -> None:

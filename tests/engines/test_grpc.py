@@ -22,7 +22,7 @@ from speechbridge.server.speech import choose
 from speechbridge.settings import Settings, WrongSetting
 from syncbridge import Bridge
 from tests.helpers import spoken
-from tests.helpers.grpc_services import DIALECTS, Call, GoogleV1, Said, grpc, serving, settings_for
+from tests.helpers.grpc_services import DIALECTS, Call, GoogleV1, SpeechResult, grpc, serving, settings_for
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
 from tests.helpers.service import STREAM, client, ending, service
@@ -47,15 +47,15 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def before(name: str, handle: Callable[[Call], Iterator[Said]], **settings: Any) -> AsyncIterator[Server]:
+async def before(name: str, handle: Callable[[Call], Iterator[SpeechResult]], **settings: Any) -> AsyncIterator[Server]:
     with serving(DIALECTS[name](), handle) as address:
         async with service(None, **settings_for(name, address, **settings)) as server:
             yield server
 
 
-def hears_all(call: Call) -> Iterator[Said]:
+def hears_all(call: Call) -> Iterator[SpeechResult]:
     heard = sum(len(chunk) for chunk in call.audio())
-    yield Said((("Heard", 0.1, 0.4), (f"{heard},", 0.5, 0.9)), 1.0, is_final=True)
+    yield SpeechResult((("Heard", 0.1, 0.4), (f"{heard},", 0.5, 0.9)), 1.0, is_final=True)
 
 
 def is_idle(server: Server) -> bool:
@@ -70,13 +70,13 @@ def is_idle(server: Server) -> bool:
 async def test_finals_have_words_with_times_and_confidence_and_partials_come_before(name: str) -> None:
     go_on = threading.Event()
 
-    def talks(call: Call) -> Iterator[Said]:
+    def talks(call: Call) -> Iterator[SpeechResult]:
         audio = call.audio()
         next(audio)
-        yield Said((("Hello", 0.0, 0.3),), 0.5, is_final=False)
+        yield SpeechResult((("Hello", 0.0, 0.3),), 0.5, is_final=False)
         assert go_on.wait(PATIENCE)
         list(audio)
-        yield Said((("Hello,", 0.1, 0.4), ("world", 0.5, 0.9)), 1.0, is_final=True)
+        yield SpeechResult((("Hello,", 0.1, 0.4), ("world", 0.5, 0.9)), 1.0, is_final=True)
 
     query = StreamRequest(ContentType.raw(), {"start_ts": 100.0}).query()
     async with before(name, talks) as server, client(server, f"{PATH}?{query}") as web:
@@ -103,9 +103,9 @@ async def test_finals_have_words_with_times_and_confidence_and_partials_come_bef
 async def test_no_message_is_larger_than_the_service_takes(name: str) -> None:
     sizes: list[int] = []
 
-    def measures(call: Call) -> Iterator[Said]:
+    def measures(call: Call) -> Iterator[SpeechResult]:
         sizes.extend(len(chunk) for chunk in call.audio())
-        yield Said((("all", 0.0, 1.0),), 1.0, is_final=True)
+        yield SpeechResult((("all", 0.0, 1.0),), 1.0, is_final=True)
 
     async with before(name, measures) as server, client(server, STREAM) as web:
         await web.send(bytes(300_001))
@@ -119,7 +119,7 @@ async def test_no_message_is_larger_than_the_service_takes(name: str) -> None:
 async def test_stereo_and_other_formats_are_converted_and_what_cannot_be_is_refused(name: str) -> None:
     configs: list[Any] = []
 
-    def looks(call: Call) -> Iterator[Said]:
+    def looks(call: Call) -> Iterator[SpeechResult]:
         configs.append(call.config)
         yield from hears_all(call)
 
@@ -158,7 +158,7 @@ def rate_of(name: str, config: Any) -> tuple[int, int]:
 async def test_options_are_translated(name: str) -> None:
     configs: list[Any] = []
 
-    def looks(call: Call) -> Iterator[Said]:
+    def looks(call: Call) -> Iterator[SpeechResult]:
         configs.append(call.config)
         yield from hears_all(call)
 
@@ -198,9 +198,9 @@ async def test_options_are_translated(name: str) -> None:
 
 @SERVICES
 async def test_one_that_does_not_end_although_all_is_settled_is_hung_up_on_and_that_is_1000(name: str) -> None:
-    def lingers(call: Call) -> Iterator[Said]:
+    def lingers(call: Call) -> Iterator[SpeechResult]:
         list(call.audio())
-        yield Said((("all", 0.0, 1.0),), 1.0, is_final=True)
+        yield SpeechResult((("all", 0.0, 1.0),), 1.0, is_final=True)
         call.stall()
 
     async with before(name, lingers) as server, client(server, STREAM) as web:
@@ -231,7 +231,7 @@ async def test_a_refusal_reaches_the_client_with_its_code_and_is_not_tried_again
 ) -> None:
     calls: list[Call] = []
 
-    def refuses(call: Call) -> Iterator[Said]:
+    def refuses(call: Call) -> Iterator[SpeechResult]:
         calls.append(call)
         for _ in range(heard):
             next(call.audio())
@@ -252,7 +252,7 @@ async def test_a_refusal_reaches_the_client_with_its_code_and_is_not_tried_again
 async def test_what_may_pass_is_tried_again_with_the_same_audio(name: str, status: str) -> None:
     calls: list[Call] = []
 
-    def breaks_once(call: Call) -> Iterator[Said]:
+    def breaks_once(call: Call) -> Iterator[SpeechResult]:
         calls.append(call)
         if len(calls) == 1:
             next(call.audio())
@@ -272,7 +272,7 @@ async def test_an_error_in_a_response_of_google_v1_is_judged_as_a_status() -> No
     types = pytest.importorskip("google.cloud.speech_v1")
 
     class Dialect(GoogleV1):
-        def write(self, said: Said) -> bytes:
+        def write(self, said: SpeechResult) -> bytes:
             response = types.StreamingRecognizeResponse(error={"code": 7, "message": "no"})
             return bytes(types.StreamingRecognizeResponse.serialize(response))
 
@@ -289,18 +289,18 @@ async def test_an_error_in_a_response_of_google_v1_is_judged_as_a_status() -> No
 # ---- abort, in every state -------------------------------------------------------------------------------------------
 
 
-def silent_from_byte_0(call: Call) -> Iterator[Said]:
+def silent_from_byte_0(call: Call) -> Iterator[SpeechResult]:
     call.stall()
     yield from ()
 
 
-def silent_after_a_partial(call: Call) -> Iterator[Said]:
+def silent_after_a_partial(call: Call) -> Iterator[SpeechResult]:
     next(call.audio())
-    yield Said((("so", 0.0, 0.1),), 0.1, is_final=False)
+    yield SpeechResult((("so", 0.0, 0.1),), 0.1, is_final=False)
     call.stall()
 
 
-def silent_after_the_end(call: Call) -> Iterator[Said]:
+def silent_after_the_end(call: Call) -> Iterator[SpeechResult]:
     list(call.audio())
     call.stall()
     yield from ()
@@ -309,11 +309,11 @@ def silent_after_the_end(call: Call) -> Iterator[Said]:
 @SERVICES
 @pytest.mark.parametrize("handle", [silent_from_byte_0, silent_after_a_partial, silent_after_the_end])
 async def test_a_client_that_leaves_frees_slot_and_thread_within_the_drain_and_a_second(
-    name: str, handle: Callable[[Call], Iterator[Said]]
+    name: str, handle: Callable[[Call], Iterator[SpeechResult]]
 ) -> None:
     calls: list[Call] = []
 
-    def remembers(call: Call) -> Iterator[Said]:
+    def remembers(call: Call) -> Iterator[SpeechResult]:
         calls.append(call)
         yield from handle(call)
 
@@ -392,7 +392,7 @@ async def test_streams_do_not_wait_for_each_other_on_one_connection(name: str, m
     peers: set[str] = set()
     all_there = threading.Barrier(5)
 
-    def meets(call: Call) -> Iterator[Said]:
+    def meets(call: Call) -> Iterator[SpeechResult]:
         peers.add(call.context.peer())
         all_there.wait(PATIENCE)
         yield from hears_all(call)
@@ -420,7 +420,7 @@ async def test_rivas_key_goes_into_a_header_and_into_nothing_else(caplog: pytest
     key = secret()
     seen: list[dict[str, str]] = []
 
-    def refuses(call: Call) -> Iterator[Said]:
+    def refuses(call: Call) -> Iterator[SpeechResult]:
         seen.append(call.metadata)
         call.context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the key {key} is odd")
         yield from ()

@@ -14,7 +14,7 @@ from speechbridge.engines import reconnect
 from speechbridge.server.speech import choose
 from speechbridge.settings import Settings
 from speechbridge.testing.conformance import CHECKS, RATE, Behaviour, from_now_on
-from tests.helpers.grpc_services import DIALECTS, Call, Said, grpc, serving, settings_for
+from tests.helpers.grpc_services import DIALECTS, Call, SpeechResult, grpc, serving, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -36,7 +36,7 @@ class Far:
         self._behaviours = from_now_on(behaviour)
         self._lock = threading.Lock()
 
-    def __call__(self, call: Call) -> Iterator[Said]:
+    def __call__(self, call: Call) -> Iterator[SpeechResult]:
         with self._lock:
             behaviour = next(self._behaviours)
         if behaviour is Behaviour.REFUSES:
@@ -54,12 +54,12 @@ class Far:
                 call.context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
             if behaviour is Behaviour.MUTE:
                 call.stall()
-            yield Said((("so", 0.0, 0.1),), 0.1, is_final=False)
+            yield SpeechResult((("so", 0.0, 0.1),), 0.1, is_final=False)
             if behaviour is Behaviour.MUTE_AFTER_A_PARTIAL:
                 call.stall()
         if behaviour is not Behaviour.ANSWERS:
             call.stall()
-        yield Said(((str(total), 0.0, 0.1), ("bytes", 0.1, total / RATE)), total / RATE, is_final=True)
+        yield SpeechResult(((str(total), 0.0, 0.1), ("bytes", 0.1, total / RATE)), total / RATE, is_final=True)
 
 
 @asynccontextmanager

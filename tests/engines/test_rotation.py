@@ -14,7 +14,7 @@ from speechbridge.protocol.messages import Final, parse_message
 from speechbridge.protocol.request import ContentType, StreamRequest
 from syncbridge import Resumable
 from tests.helpers import spoken
-from tests.helpers.breaking_upstream import Hearing, Stream
+from tests.helpers.breaking_upstream import Recognition, Stream
 from tests.helpers.timer import ManualTimer
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class Sdk:
 
     def __call__(self, request: StreamRequest) -> Upstream:
         begin = round(float(request.options.get("start_ts", 0.0)) * RATE)
-        hearing = Hearing(self._stream, len(self._stream.given), begin)
-        return Upstream(lambda audio: self._listen(audio, hearing))
+        recognition = Recognition(self._stream, len(self._stream.given), begin)
+        return Upstream(lambda audio: self._listen(audio, recognition))
 
-    def _listen(self, audio: Iterator[bytes], hearing: Hearing) -> Iterator[str]:
+    def _listen(self, audio: Iterator[bytes], recognition: Recognition) -> Iterator[str]:
         for chunk in audio:
-            hearing.hear(chunk)
+            recognition.receive(chunk)
             if self._says_finals:
-                yield from hearing.say()
+                yield from recognition.answers()
             else:
                 yield "a partial"
-        yield from hearing.say(last=True)
+        yield from recognition.answers(last=True)
 
 
 @pytest.mark.parametrize("says_finals", [True, False])

@@ -1,4 +1,4 @@
-"""Attempts for a resumable stream. The input is a known pattern, so each byte that an attempt got is known."""
+"""Attempts for a resumable stream. The input is a known pattern, so it is known which bytes each attempt must get."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Final:
-    """What was heard between two positions."""
+    """The input between two positions."""
 
     start: int
     text: bytes
@@ -36,7 +36,7 @@ class Final:
 
 @dataclass
 class Fault:
-    """Break an attempt once it was given so much, or after its input ended; None is a healthy one.
+    """Break an attempt after so many bytes, at the end of its input, or while it connects; by default not at all.
 
     Without an error the responses just end.
     """
@@ -48,14 +48,14 @@ class Fault:
 
 
 class Sdk:
-    """Yields a final for each `final_every` bytes, and one for the rest; each attempt breaks as its fault says."""
+    """Yields a final for each `final_every` bytes, and one for the rest. Each attempt breaks according to its fault."""
 
     def __init__(self, faults: list[Fault], final_every: int = 10, *, counts_from_its_own_start: bool = False) -> None:
         self._faults = iter(faults)
         self._final_every = final_every
         self._counts_from_its_own_start = counts_from_its_own_start
         self.given: list[tuple[int, bytes]] = []
-        self.final_until: int | None = None  # position after which no final comes
+        self.final_until: int | None = None  # the position after which there are no more finals
 
     def connect(self, position: int) -> Attempt[bytes, Final | str]:
         fault = next(self._faults, Fault())
@@ -64,23 +64,23 @@ class Sdk:
         return Attempt(lambda feed: self._listen(feed, position, fault))
 
     def _listen(self, feed: Iterator[bytes], position: int, fault: Fault) -> Iterator[Final | str]:
-        heard, settled, total = b"", 0 if self._counts_from_its_own_start else position, 0
+        received, settled, total = b"", 0 if self._counts_from_its_own_start else position, 0
         for chunk in feed:
             self.given.append((position + total, chunk))
             total += len(chunk)
-            heard += chunk
+            received += chunk
             if fault.after is not None and total >= fault.after:
                 if fault.error:
                     raise fault.error
                 return
             yield "partial"
-            while len(heard) >= self._final_every and (self.final_until is None or settled < self.final_until):
-                yield Final(settled, heard[: self._final_every])
-                heard, settled = heard[self._final_every :], settled + self._final_every
+            while len(received) >= self._final_every and (self.final_until is None or settled < self.final_until):
+                yield Final(settled, received[: self._final_every])
+                received, settled = received[self._final_every :], settled + self._final_every
         if fault.at_end and fault.error:
             raise fault.error
-        if heard:
-            yield Final(settled, heard)
+        if received:
+            yield Final(settled, received)
 
 
 def rules(**changed: object) -> Resumption[Final | str]:

@@ -1,4 +1,4 @@
-"""An audit of accessibility, by axe-core."""
+"""An accessibility audit with axe-core."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.helpers.needs import axe
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-# Every rule, of every level and the best practices too.
+# The rules of all levels, and the best practices.
 RULES = """axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag2aaa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
   rules: { "color-contrast-enhanced": { enabled: true } } })"""
 

@@ -1,4 +1,4 @@
-"""How a service of Rev.ai's protocol behaves as the checks ask for, as scripts of the scripted recognizer."""
+"""The behaviours of the conformance checks, as scripts of the scripted recognizer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from speechbridge.testing.script import Script
 
 GOOD_END = End(1000, END_OF_INPUT)
-DEAF_SECONDS = 3.0  # a server that reads no more does not notice that its client has left
+DEAF_SECONDS = 3.0  # a server that has stopped reading does not notice that its client has disconnected
 ANSWERS: Script = (Greet(), Echo(1), Wait(eos=True), Total(), GOOD_END)
 SCRIPTS: dict[Behaviour, Script] = {
     Behaviour.ANSWERS: ANSWERS,
@@ -29,7 +29,7 @@ SCRIPTS: dict[Behaviour, Script] = {
 
 
 def scripts(behaviour: Behaviour) -> tuple[Script, ...]:
-    """Return what the first connection hears, and all later ones."""
+    """Return the script of the first connection, and the one of all later connections."""
     first = SCRIPTS[behaviour]
     return (first,) if behaviour is Behaviour.REFUSES else (first, ANSWERS)
 

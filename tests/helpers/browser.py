@@ -1,6 +1,6 @@
-"""The page in a real browser: Chromium, with a recording as its microphone, or one of the other two.
+"""The page in a real browser: Chromium, with a recording as its microphone, Firefox or WebKit.
 
-A test that is marked `every_engine` runs in Chromium, Firefox and WebKit; any other in Chromium.
+A test with the mark `every_engine` runs in all three; any other test in Chromium.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 RATE = 16000
 
 FLAGS = (
-    "--no-sandbox",  # Chromium refuses root without
-    "--autoplay-policy=document-user-activation-required",  # as it is for people
+    "--no-sandbox",  # without it, Chromium refuses to run as root
+    "--autoplay-policy=document-user-activation-required",  # the default for users
 )
-ALLOWED = "--use-fake-ui-for-media-stream"  # whatever asks for a microphone gets it
+ALLOWED = "--use-fake-ui-for-media-stream"  # grants the microphone without a question
 FAKE = "--use-fake-device-for-media-stream"
-PATIENCE = 20_000  # ms; a browser beside other work is slow at times
+PATIENCE = 20_000  # ms; a browser on a busy machine is slow at times
 
 playwright.async_api.expect.set_options(timeout=PATIENCE)
 
@@ -58,7 +58,7 @@ def expect(locator: Locator | DrivenLocator) -> LocatorAssertions:
 
 
 def speech(folder: Path, seconds: float | None = None) -> Path:
-    """Write the clip, or its beginning, as a WAV: all that Chromium takes for a microphone."""
+    """Write the clip, or its beginning, as a WAV: Chromium's fake microphone plays nothing else."""
     samples, rate = soundfile.read(TWO_VOICES, -1 if seconds is None else int(seconds * RATE), dtype="int16")
     return wav(folder / "speech.wav", samples.tobytes(), rate)
 
@@ -88,8 +88,8 @@ async def opened(
 ) -> AsyncIterator[Page]:
     """Open the page of a service, `ws://...`; `before` is JavaScript that runs before the page's own.
 
-    Whatever goes wrong in the page, a violation of its policy say, fails the test. Other engines than Chromium hum in
-    the place of a recording, and obey only `viewport` and `color_scheme`.
+    Any error in the page, such as a violation of its security policy, fails the test. Firefox and WebKit have a humming
+    microphone instead of a recording, and support only `viewport` and `color_scheme`.
     """
     if ENGINE.get() != "chromium":
         async with _driven(url.replace("ws", "http", 1), before=before, **context) as driven:
@@ -110,7 +110,7 @@ async def opened(
             yield page
         finally:
             await browser.close()
-    # A connection that fails is a test's own doing, and Chromium says so by itself.
+    # Chromium logs failed connections as errors; tests make connections fail on purpose.
     unexpected = [text for text in wrong if "WebSocket connection to" not in text]
     assert not unexpected, unexpected
 
@@ -130,7 +130,7 @@ async def _driven(
         async with _running(Path(name), sound=sound) as (driver, tab):
             page = DrivenPage(driver, tab, before)
             await page.set_viewport_size(viewport or page.viewport_size)
-            if color_scheme:  # no driver can set that of the system, but the page has a setting for it
+            if color_scheme:  # no driver can set the system's, but the page has a setting for it
                 await driver.navigate(tab, f"{url.split('/?', maxsplit=1)[0]}/livez", "")
                 await page.evaluate(f"localStorage.setItem('speechbridge.theme', '{color_scheme}')")
             await page.goto(url)
@@ -167,9 +167,9 @@ async def until(page: Page, count: int) -> list[str]:
 
 
 async def happens(page: Page, expression: str) -> None:
-    """Wait until some JavaScript is true. Playwright's own way evaluates within the page, whose policy forbids that."""
+    """Wait until a JavaScript expression is true. The page's security policy forbids Playwright's own way to wait."""
     async with asyncio.timeout(PATIENCE / 1000):
-        while not await page.evaluate(expression):  # noqa: ASYNC110 # what happens is in another process
+        while not await page.evaluate(expression):  # noqa: ASYNC110 # it changes in another process
             await asyncio.sleep(0.05)
 
 
@@ -179,7 +179,7 @@ async def start(page: Page) -> None:
 
 
 async def refuse(page: Page, code: int, reason: str) -> None:
-    """From now on, let each of the page's connections be closed at once, with this code and reason."""
+    """From now on, close each of the page's connections at once, with this code and reason."""
     await page.evaluate(REFUSED, {"code": code, "reason": reason})
 
 
@@ -193,7 +193,7 @@ REFUSED = """(close) => {
 
 
 async def crash(page: Page) -> Page:
-    """Kill the process that shows the page, and return an empty tab of the same browser."""
+    """Kill the page's renderer process, and return an empty tab of the same browser."""
     driven: object = page
     if isinstance(driven, DrivenPage):
         return cast("Page", await driven.crash())

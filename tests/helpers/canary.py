@@ -1,4 +1,4 @@
-"""Canaries: they fail when the code of somebody else, which ours overrides or relies on, changes with a release."""
+"""Canary tests: they fail when a release changes code of another project that ours overrides or relies on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def fingerprint(name: str) -> str:
 
 
 def check(name: str, known: str, ours: str) -> None:
-    """Fail if a function is not the one that was read. `ours` is the file of ours to read beside it."""
+    """Fail if the source of a function has changed. `ours` is the file of ours that depends on it."""
     found = fingerprint(name)
     assert found == known, (
-        f"{name} has changed with a release: read it again beside what {ours} says of it, then write {found!r} here"
+        f"{name} has changed with a release: check whether {ours} still fits it, then write {found!r} here"
     )

@@ -1,4 +1,4 @@
-"""The recordings that the tests play, and what is said in them."""
+"""The recordings that the tests play, and their texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READING = SPEECH / "reading.flac"  # real speech: a novel, read aloud
 READ = (
     "And Mr. John Dashwood had then leisure to consider how much there might be prudently in his power to do for them.",
     "Unless to be rather cold-hearted and rather selfish is to be ill-disposed, he might even have been made amiable himself.",  # noqa: E501
-)  # as the recognizer writes it: the pause of 0.36 s between the second sentence and the third ends no utterance
+)  # as the recognizer writes it: the pause of 0.36 s between the second and the third sentence is not an endpoint
 FIRST_SENTENCE = 7.1  # seconds
 TWO_VOICES = SPEECH / "two-voices.flac"  # synthetic ones
 SPOKEN = (
@@ -40,15 +40,15 @@ def chunks() -> list[bytes]:
         return [block for block in recording.blocks() if block]
 
 
-def words_right(heard: list[Partial | Final]) -> float:
-    """Return the share of the reading's words that the finals hold."""
-    left = [_plain(word.value) for message in heard if isinstance(message, Final) for word in message.words]
-    said, right = " ".join(READ).split(), 0
-    for word in map(_plain, said):
+def words_right(messages: list[Partial | Final]) -> float:
+    """Return the share of the reading's words that are in the finals."""
+    left = [_plain(word.value) for message in messages if isinstance(message, Final) for word in message.words]
+    truth, right = " ".join(READ).split(), 0
+    for word in map(_plain, truth):
         if word in left:
             left.remove(word)
             right += 1
-    return right / len(said)
+    return right / len(truth)
 
 
 def _plain(word: str) -> str:

@@ -32,7 +32,7 @@ def hears_hello(audio: Iterator[bytes]) -> Iterator[str]:
 
 
 def counts(audio: Iterator[bytes]) -> Iterator[str]:
-    """Answer each chunk with a final: how many there have been."""
+    """Answer each chunk with a final: the number of chunks so far."""
     for number, _ in enumerate(audio, 1):
         yield Final(number, number, (Element(str(number), ts=number, end_ts=number),)).encode()
 
@@ -48,7 +48,7 @@ movable.settled = lambda _response, _begun: None  # type: ignore[attr-defined] #
 
 
 def hears_at_both_ends(audio: Iterator[bytes]) -> Iterator[str]:
-    """Hear a word in the first chunk, and another when the input has ended."""
+    """Yield a final after the first chunk, and another after the end of the input."""
     next(audio, None)
     yield Final(0, 1, (Element("Begun", ts=0.1, end_ts=0.2), Element(".", "punct"))).encode()
     for _ in audio:
@@ -73,12 +73,12 @@ def speechbridge(*arguments: str, **variables: str) -> subprocess.CompletedProce
 
 
 def url_in(announced: str) -> str:
-    """Return the base URL of the service that announced itself so."""
+    """Return the base URL in a service's announcement."""
     return announced.split("url=")[1].split(maxsplit=1)[0]
 
 
 def announced(process: subprocess.Popen[str], sign: str = "Ctrl-C") -> str:
-    """Return what a service has printed up to the line that says that it runs."""
+    """Return what a service has printed up to the last line of its announcement."""
     assert process.stdout is not None
     printed = ""
     while sign not in printed:
@@ -101,5 +101,5 @@ def serving(port: str = "0", **variables: str) -> Iterator[tuple[subprocess.Pope
             yield process, announced(process)
         finally:
             process.kill()
-            with suppress(ValueError):  # the test has read it all, and closed it
+            with suppress(ValueError):  # the test has read and closed its output
                 process.communicate()

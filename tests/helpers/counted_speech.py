@@ -1,4 +1,4 @@
-"""Speech that can be counted: a microphone whose frames are numbered, and an SDK that says their numbers."""
+"""Speech that can be counted: a microphone with numbered frames, and an SDK whose transcript is their numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FRAME = 3200  # bytes: 100 ms
 UTTERANCE = 8  # frames in a final
 
-# Each frame of the page's worklet is its number, 1600 times. The number survives a reload: the speech goes on.
+# Each frame of the page's worklet is its number, 1600 times. The numbering continues after a reload.
 MICROPHONE = """
 AudioWorklet.prototype.addModule = async () => {};
 window.AudioWorkletNode = class extends GainNode {
@@ -38,35 +38,35 @@ window.AudioWorkletNode = class extends GainNode {
 
 
 def speller(audio: Iterator[bytes], request: StreamRequest) -> Iterator[str]:
-    """Say the number of each frame: a partial for each, a final every UTTERANCE frames, and one at the end."""
+    """Transcribe the number of each frame: with partials, a final every UTTERANCE frames, and one at the end."""
     begin = float(request.options.get("start_ts", 0.0))
-    heard, frames, words = b"", 0, list[Element]()
+    received, frames, words = b"", 0, list[Element]()
 
-    def said(kind: type[Partial | Final]) -> str:
+    def response(kind: type[Partial | Final]) -> str:
         between = [element for word in words for element in (word, Element(" ", "punct"))][:-1]
         first, last = words[0], words[-1]
         return kind(first.ts or 0, last.end_ts or 0, tuple(words if kind is Partial else between)).encode()
 
     for chunk in audio:
-        heard += chunk
-        while len(heard) >= FRAME:
-            (number,) = array("h", heard[:2])
-            heard = heard[FRAME:]
+        received += chunk
+        while len(received) >= FRAME:
+            (number,) = array("h", received[:2])
+            received = received[FRAME:]
             words.append(Element(f"w{number}", "text", begin + frames / 10, begin + (frames + 1) / 10, 0.9))
             frames += 1
-            yield said(Final if len(words) == UTTERANCE else Partial)
+            yield response(Final if len(words) == UTTERANCE else Partial)
             if len(words) == UTTERANCE:
                 words.clear()
     if words:
-        yield said(Final)
+        yield response(Final)
 
 
 async def spoken(page: Page) -> int:
-    """Return how many frames the microphone has given."""
+    """Return how many frames the microphone has produced."""
     return int(await page.evaluate("Number(localStorage.getItem('spoken'))"))
 
 
 async def words(page: Page) -> list[int]:
-    """Return the numbers on the page, in their order."""
+    """Return the numbers on the page, in order."""
     text = " ".join(await page.locator("#finals p").all_inner_texts())
     return [int(number) for number in re.findall(r"w(\d+)", text)]

@@ -29,36 +29,36 @@ if TYPE_CHECKING:
     from tests.helpers.encoded import Form
 
 PATIENCE = 60.0  # seconds, for a crowd on a busy machine
-TOLERANCE = 0.05  # seconds that a timestamp may be off
-READS_NO_MORE = {"blocked send", "stalls"}  # but is still connected
+TOLERANCE = 0.05  # seconds by which a timestamp may be wrong
+READS_NO_MORE = {"blocked send", "stalls"}  # faults after which the upstream stays connected, but does not read
 
 
 @dataclass(slots=True)
-class Heard:
+class Received:
     """What one client received."""
 
-    words: int = 0  # in order, without a gap: the number of the next one
+    words: int = 0  # the number of the next expected word
     missing: int = 0
     doubled: int = 0
-    off: int = 0  # words whose times are not the truth's, or run backwards
-    untrue: int = 0  # the first of these, and words that a connection was given a part of
-    cut: int = 0  # finals of such words
+    off: int = 0  # words with wrong times, or with times that run backwards
+    untrue: int = 0  # words with wrong times, with those of which a connection received only a part
+    cut: int = 0  # words in finals of which the connection received only a part
     ended: str = "not at all"
     trouble: list[str] = field(default_factory=list)
     _last: float = 0.0
 
-    def hear(self, message: Message | None, stream: Stream) -> None:
+    def add(self, message: Message | None, stream: Stream) -> None:
         if not isinstance(message, Partial | Final) or not message.words:
             return
         for element in message.words:
             number, connection = map(int, element.value.split("@"))
-            stream.is_answered(connection)
+            stream.note_answer(connection)
             if isinstance(message, Final):
                 self.cut += (number, connection) in stream.cut_by
                 self._word(number, element.ts or 0.0, element.end_ts or 0.0, stream)
 
     def ends(self, stream: Stream) -> None:
-        """Note that no more will come."""
+        """Note the end of the messages."""
         if (rest := spoken.word_at(stream.length) - self.words) > 0:
             self.missing += rest
             self.trouble.append(f"the last {rest} words are missing")
@@ -66,7 +66,7 @@ class Heard:
     def _word(self, number: int, ts: float, end_ts: float, stream: Stream) -> None:
         if number < self.words:
             self.doubled += 1
-            self.trouble.append(f"word {number} came again, when {self.words} was due")
+            self.trouble.append(f"word {number} was received again, when {self.words} was due")
         elif number > self.words:
             self.missing += number - self.words
             self.trouble.append(f"words {self.words} to {number - 1} are missing")
@@ -77,19 +77,19 @@ class Heard:
         is_off = is_untrue and number not in stream.cut
         if is_off or ts < self._last:
             self.off += 1
-            self.trouble.append(f"word {number} is at {ts} to {end_ts}; it was said at {truth}; {self._last=}")
+            self.trouble.append(f"word {number} is at {ts} to {end_ts}; it was spoken at {truth}; {self._last=}")
         self._last = end_ts
 
 
-async def speak(url: str, name: str, stream: Stream, pace: float, form: Form | None = None) -> Heard:
-    """Send a stream's audio at a multiple of real time, then EOS; return what came until the close.
+async def speak(url: str, name: str, stream: Stream, pace: float, form: Form | None = None) -> Received:
+    """Send a stream's audio at a multiple of real time, then EOS; return what was received until the close.
 
-    It is encoded in a form that gives the very samples back, or raw.
+    The audio is raw, or encoded in a lossless form.
     """
-    heard = Heard()
+    received = Received()
     kind = ContentType.raw() if form is None else ContentType.parse(form.media)
     query = StreamRequest(kind, {"metadata": name, "custom_vocabulary_id": name}).query()
-    # No pings: while the service takes nothing more, it answers none, and they would close a healthy connection.
+    # No pings: under back-pressure the service does not read, so it answers none, and a healthy connection would close.
     async with connect(
         f"{url}{PATH}?{query}", compression=None, proxy=None, ping_interval=None, close_timeout=1
     ) as socket:
@@ -98,16 +98,16 @@ async def speak(url: str, name: str, stream: Stream, pace: float, form: Form | N
         )
         with suppress(ConnectionClosed):
             while True:
-                heard.hear(parse_message(str(await socket.recv())), stream)
-        heard.ended = f"{socket.close_code} {socket.close_reason}"
+                received.add(parse_message(str(await socket.recv())), stream)
+        received.ended = f"{socket.close_code} {socket.close_reason}"
         if not speaking.done():
-            heard.trouble.append(f"closed while it spoke: {heard.ended}")
+            received.trouble.append(f"closed while it spoke: {received.ended}")
         speaking.cancel()
         await asyncio.gather(speaking, return_exceptions=True)
-    if heard.ended != f"1000 {END_OF_INPUT}":
-        heard.trouble.append(f"ended with {heard.ended}")
-    heard.ends(stream)
-    return heard
+    if received.ended != f"1000 {END_OF_INPUT}":
+        received.trouble.append(f"ended with {received.ended}")
+    received.ends(stream)
+    return received
 
 
 async def _send(socket: ClientConnection, stream: Stream, pace: float) -> None:
@@ -115,7 +115,7 @@ async def _send(socket: ClientConnection, stream: Stream, pace: float) -> None:
     for start in range(0, stream.length, spoken.CHUNK):
         await asyncio.sleep(begun + start / RATE / pace - time.monotonic())
         pcm = held + spoken.audio(start, min(start + spoken.CHUNK, stream.length))
-        cut = len(pcm) - dice.randrange(3)  # a message need not end where a sample does
+        cut = len(pcm) - dice.randrange(3)  # a message may end within a sample
         await socket.send(pcm[:cut])
         held = pcm[cut:]
     await socket.send(held)
@@ -129,7 +129,7 @@ def _recorded(length: int, form: Form) -> bytes:
 
 
 async def _send_encoded(socket: ClientConnection, stream: Stream, pace: float, form: Form) -> None:
-    """Do as `_send` does, with messages that end anywhere in a packet."""
+    """Send like `_send`, with messages that may end anywhere within a packet."""
     data, dice = _recorded(stream.length, form), random.Random(1)
     begun, sent = time.monotonic(), 0
     while sent < len(data):
@@ -143,9 +143,9 @@ async def _send_encoded(socket: ClientConnection, stream: Stream, pace: float, f
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of a run: what each client heard, and what the upstream knows of its stream."""
+    """The result of a run: what each client received, and the upstream's record of its stream."""
 
-    heard: list[Heard]
+    received: list[Received]
     streams: list[Stream]
     seconds: float
 
@@ -157,29 +157,31 @@ class Result:
     def lost_samples(self) -> int:
         return sum(stream.lost for stream in self.streams)
 
-    def count(self, of: Callable[[Heard], int]) -> int:
-        return sum(map(of, self.heard))
+    def count(self, of: Callable[[Received], int]) -> int:
+        return sum(map(of, self.received))
 
     @property
     def trouble(self) -> list[str]:
-        """Everything that is wrong; empty when no word was lost."""
-        told = [f"stream {number}: {text}" for number, heard in enumerate(self.heard) for text in heard.trouble]
+        """All errors; empty if no word was lost."""
+        found = [
+            f"stream {number}: {text}" for number, received in enumerate(self.received) for text in received.trouble
+        ]
         for number, stream in enumerate(self.streams):
             if stream.lost:
-                told.append(f"stream {number}: {stream.lost} samples were given to nobody")
+                found.append(f"stream {number}: no connection received {stream.lost} samples")
             if stream.displaced:
-                told.append(f"stream {number}: {stream.displaced} messages were not what start_ts said")
-        return told
+                found.append(f"stream {number}: {stream.displaced} messages do not fit their start_ts")
+        return found
 
     @property
     def cut(self) -> tuple[int, int]:
-        """Words of which a connection heard only a part, and said a final: those that clients heard, and the others.
+        """The number of words in finals of which the connection received only a part: at clients, and elsewhere.
 
-        A server whose call is called off, as it dies or as its client has left, may take that for the end of its input
-        for a moment. Then it says a final for the word that it is in the middle of, which reaches nobody.
+        A server whose call is cancelled may take that for the end of its input for a moment. Then it sends a final with
+        the current word, which no client receives.
         """
-        heard = self.count(lambda heard: heard.cut)
-        return heard, sum(len(stream.cut_by) for stream in self.streams) - heard
+        received = self.count(lambda received: received.cut)
+        return received, sum(len(stream.cut_by) for stream in self.streams) - received
 
     def worst(self, kind: str | None = None) -> float:
         times = [(k, t) for stream in self.streams for k, t in stream.worst.items()]
@@ -187,7 +189,7 @@ class Result:
 
 
 class Crowd:
-    """Streams of one run, and the upstream that will break them."""
+    """The streams of one run, and the upstream that breaks them."""
 
     def __init__(
         self, streams: int, seconds: float, kinds: tuple[str, ...] = (), every: float = 3.5, seed: int = 1
@@ -206,8 +208,10 @@ class Crowd:
         self.upstream = Upstream(self.streams)
 
     async def talk(self, url: str, pace: float, form: Form | None = None) -> Result:
-        if form is not None:  # it takes a while, in which the upstream answers nobody
+        if form is not None:  # encode before the run: meanwhile the upstream could not answer
             _ = {_recorded(stream.length, form) for stream in self.streams.values()}
         begun = time.monotonic()
-        heard = await asyncio.gather(*(speak(url, name, stream, pace, form) for name, stream in self.streams.items()))
-        return Result(heard, list(self.streams.values()), time.monotonic() - begun)
+        received = await asyncio.gather(
+            *(speak(url, name, stream, pace, form) for name, stream in self.streams.items())
+        )
+        return Result(received, list(self.streams.values()), time.monotonic() - begun)

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks each connection after a given number of bytes, wherever in a message that is."""
+"""A TCP proxy that breaks each connection after a given number of bytes, anywhere within a message."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-FOR_EVER = struct.pack("ii", 1, 0)  # SO_LINGER that makes a close an RST
+RST_ON_CLOSE = struct.pack("ii", 1, 0)  # the value for SO_LINGER
 
 
 class Wire:
-    """Passes bytes both ways to `target`. `lives()` gives the number of bytes that a connection lasts."""
+    """Passes bytes both ways to `target`. `lives()` returns how many bytes a connection lasts, None for no limit."""
 
     def __init__(self, target: str, lives: Callable[[], int | None]) -> None:
         self.url = ""
         self.cuts = 0
-        self.target = target  # may change: the next connections go there
+        self.target = target  # a test may change it, for later connections
         self._lives = lives
         self._carrying: set[asyncio.Task[None]] = set()
 
@@ -31,7 +31,7 @@ class Wire:
         task.add_done_callback(self._carrying.discard)
         left = self._lives()
         host, _, port = self.target.removeprefix("ws://").rpartition(":")
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             nonlocal left
@@ -45,17 +45,17 @@ class Wire:
                     self.cuts += 1
                     return
 
-        both = {asyncio.create_task(pump(reader, far_writer)), asyncio.create_task(pump(far_reader, writer))}
+        both = {asyncio.create_task(pump(reader, upstream_writer)), asyncio.create_task(pump(upstream_reader, writer))}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in both:
                 task.cancel()
             await asyncio.gather(*both, return_exceptions=True)
-            for end in (writer, far_writer):
+            for end in (writer, upstream_writer):
                 if left == 0:
                     with suppress(OSError):
-                        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FOR_EVER)
+                        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
                 end.close()
                 with suppress(OSError):
                     await end.wait_closed()

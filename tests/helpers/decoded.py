@@ -1,4 +1,4 @@
-"""What a decoder makes of a stream, and how like it is to what was said."""
+"""Decodes streams, and compares the result with the original."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def decoded(pieces: Iterable[bytes], content_type: ContentType | None = None) -> bytes:
     decoder = Decoder(content_type or ContentType.undeclared())
-    heard = [pcm for piece in pieces for pcm in decoder.feed(piece)]
-    return b"".join([*heard, *decoder.finish()])
+    samples = [pcm for piece in pieces for pcm in decoder.feed(piece)]
+    return b"".join([*samples, *decoder.finish()])
 
 
 def chunks(data: bytes, size: int) -> list[bytes]:
@@ -24,7 +24,7 @@ def chunks(data: bytes, size: int) -> list[bytes]:
 
 
 def likeness(one: bytes, other: bytes) -> float:
-    """Return how alike two recordings are, at best 1, wherever the second begins."""
+    """Return the similarity of two recordings, at best 1, at the best offset between them."""
     samples = [np.frombuffer(pcm, "<i2").astype(np.float64) for pcm in (one, other)]
     size = 2 * max(map(len, samples))
     first, second = (np.fft.rfft(found, size) for found in samples)

@@ -1,4 +1,4 @@
-"""What a process holds open."""
+"""The open descriptors of this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DESCRIPTORS = "/proc/self/fd"  # Linux only; elsewhere the guard watches threads
 
 
 def open_files() -> set[str]:
-    """Name each open descriptor with what it is, so that a leak tells its kind."""
+    """Return each open descriptor with its target, so that a leak can be recognized."""
     found = set()
     for name in os.listdir(DESCRIPTORS) if os.path.isdir(DESCRIPTORS) else ():  # noqa: PTH112, PTH208 # before and after each test: Path takes four times as long
         with suppress(FileNotFoundError):  # the directory's own descriptor, closed by now

@@ -1,4 +1,4 @@
-"""`speechbridge doctor`, run as a process beside what a test serves."""
+"""Runs `speechbridge doctor` as a process, for a service of the test's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from speechbridge.cli.doctor import SUBJECTS
 from tests.helpers.command import PATIENCE, environment
-from tests.helpers.secrets import overhear
+from tests.helpers.secrets import check_for_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,7 +23,7 @@ class Examined:
     stderr: str
 
     def told(self, mark: str, subject: str = "") -> list[str]:
-        """Return what was found with a mark, each with its cure."""
+        """Return the findings with a mark, each with its cure."""
         return [
             f"{finding['found']}: {finding['cure']}"
             for finding in self.findings
@@ -36,7 +36,7 @@ class Examined:
 
     @property
     def only_mistake(self) -> str:
-        """Return what is wrong, and fail if it is not exactly one thing, with a cure, and told by the exit code."""
+        """Return the only problem; fail if there is not exactly one, with a cure and exit code 1."""
         (found,) = [finding for finding in self.findings if finding["mark"] == "WRONG"]
         assert found["cure"]
         assert self.status == 1
@@ -47,7 +47,7 @@ class Examined:
 async def doctor(
     *options: str, only: Collection[str] = (), leave_out: Collection[str] = (), limit: str = "", **variables: str
 ) -> Examined:
-    """Run it for some subjects, or all; `limit` is what a shell's ulimit is given first."""
+    """Run it for some subjects, or all; `limit` is set with a shell's ulimit first."""
     skipped = [subject for subject in SUBJECTS if (only and subject not in only) or subject in leave_out]
     command = [sys.executable, "-m", "speechbridge", "doctor", "--json", *options]
     command += [part for subject in skipped for part in ("--skip", subject)]
@@ -62,12 +62,12 @@ async def doctor(
     )
     try:
         async with asyncio.timeout(PATIENCE):
-            written, said = await process.communicate()
+            written, errors = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    stdout, stderr = written.decode(), said.decode()
-    overhear("output", stdout + stderr)
+    stdout, stderr = written.decode(), errors.decode()
+    check_for_secrets("output", stdout + stderr)
     assert process.returncode is not None
     return Examined(process.returncode, [json.loads(line) for line in stdout.splitlines()], stderr)

@@ -19,14 +19,14 @@ LIVE = {"movflags": "empty_moov+default_base_moof", "frag_duration": "200000"}
 
 @dataclass(frozen=True)
 class Form:
-    """A container, and the codec in it. `exact` ones give the very samples back."""
+    """A container, and the codec in it. `exact` forms are lossless."""
 
     media: str
     container: str
     codec: str
     rate: int = RATE
     channels: int = 1
-    sample: str = "s16"  # what the encoder takes
+    sample: str = "s16"  # sample format of the encoder
     exact: bool = False
     options: dict[str, str] = field(default_factory=dict, hash=False)
     codec_options: dict[str, str] = field(default_factory=dict, hash=False)
@@ -35,10 +35,10 @@ class Form:
         return f"{self.container}-{self.codec}-{self.rate}-{self.channels}"
 
 
-WEBM = Form("audio/webm", "webm", "libopus", 48000, sample="flt", options={"live": "1"})  # as MediaRecorder has it
+WEBM = Form("audio/webm", "webm", "libopus", 48000, sample="flt", options={"live": "1"})  # as MediaRecorder writes it
 EXACT_WEBM = Form("audio/webm", "matroska", "flac", exact=True, options={"live": "1"})
 OGG = Form("audio/ogg", "ogg", "libopus", 48000, sample="flt", options={"page_duration": "100000"})
-SAMPLES = "audio/x-raw;layout=interleaved;"  # and the rest
+SAMPLES = "audio/x-raw;layout=interleaved;"  # the rate, the format and the channels follow
 VORBIS = {"strict": "experimental"}
 FORMS = (
     WEBM,
@@ -93,16 +93,16 @@ def reading(form: Form, seconds: float = 2.0) -> bytes:
 
 
 class _Sink(io.BytesIO):
-    """A file that cannot be sought, as a socket: so a muxer writes what it would write live."""
+    """A file that is not seekable, like a socket: so a muxer writes its live format."""
 
     def seekable(self) -> bool:
         return False
 
 
 def encoded(pcm: bytes, form: Form, *, seekable: bool = False) -> bytes:
-    """Encode 16 kHz mono S16LE, as a recorder does, or into a file that can be sought."""
+    """Encode 16 kHz mono S16LE, as a live recorder does, or into a seekable file."""
     if seekable or "faststart" in form.options.get("movflags", ""):
-        with NamedTemporaryFile(suffix=f".{form.container}") as file:  # it is written twice, so it needs a name
+        with NamedTemporaryFile(suffix=f".{form.container}") as file:  # faststart reopens the file by its name
             _write(file.name, pcm, form)
             return file.read()
     sink = io.BytesIO() if form.container == "wav" else _Sink()

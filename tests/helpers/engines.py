@@ -1,4 +1,4 @@
-"""What tests of engines share: the examples of the docs, and the rules of resumable streams."""
+"""Shared by tests of engines: the examples of the docs, and the rules of resumable streams."""
 
 from __future__ import annotations
 

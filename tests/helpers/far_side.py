@@ -1,4 +1,4 @@
-"""WebSocket servers for a client, or for the service, to connect to. A test says what they do."""
+"""WebSocket servers for a client, or for the service, to connect to. Tests define what they do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def hear(websocket: ServerConnection) -> bytes:
 
 @asynccontextmanager
 async def external(answer: str | bytes | None) -> AsyncIterator[str]:
-    """Run another server, which answers each question so, or closes."""
+    """Run the external server of the proxy flow: it answers each question so, or closes."""
 
     async def behave(connection: ServerConnection) -> None:
         question = await connection.recv()

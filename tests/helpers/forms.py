@@ -1,4 +1,4 @@
-"""Forms with a file, as clients send them, and what a service answers."""
+"""Forms with a file, as clients send them, and the service's answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from speechbridge.server.run import Server
 
-BOUNDARY = "---------------------------9051914041544843365972754266"  # Firefox' form
+BOUNDARY = "---------------------------9051914041544843365972754266"  # as Firefox writes it
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 MODEL = ("model", "whisper-1")
 
@@ -51,7 +51,7 @@ async def post(server: Server, parts: Sequence[Part], **headers: str) -> httpx2.
 
 
 def error(response: httpx2.Response) -> dict[str, Any]:
-    """Return an error, checked to have the shape of OpenAI's."""
+    """Check that an error has OpenAI's form, and return it."""
     assert response.headers["content-type"] == "application/json"
     found: dict[str, Any] = response.json()["error"]
     assert set(found) == {"message", "type", "param", "code"}

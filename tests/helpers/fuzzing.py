@@ -1,4 +1,4 @@
-"""Streams for the fuzzer: what clients record, spoilt in every way, and cut anywhere."""
+"""Streams for the fuzzer: recordings of clients, damaged in every way, and split anywhere."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def changed(data: bytes, changes: tuple[Change, ...]) -> bytes:
 
 @dataclass(frozen=True)
 class Spoilt:
-    """A stream as a decoder gets it."""
+    """A damaged stream, its announced media type, and where it is split."""
 
     form: Form
     changes: tuple[Change, ...]
@@ -92,7 +92,7 @@ def spoilt(forms: list[Form]) -> st.SearchStrategy[Spoilt]:
     )
 
 
-# Those that no reader of ours reads, beside some that one does.
+# Mostly formats that only FFmpeg's demuxers read.
 FILES = (
     Form("", "mp4", "aac", 44100, sample="fltp"),
     Form("", "mov", "pcm_s16be"),
@@ -131,7 +131,7 @@ def file_heard(data: bytes) -> Iterator[bytes]:
 
 
 def any_file_is_heard_or_refused(data: bytes) -> None:
-    """In bounded time and memory, and with a reason that fits."""
+    """In limited time, in pieces of limited size; a refusal's reason fits a close frame."""
     begun = time.thread_time()
     try:
         for pcm in file_heard(data):
@@ -143,7 +143,7 @@ def any_file_is_heard_or_refused(data: bytes) -> None:
 
 
 def any_stream_is_heard_or_refused(stream: Spoilt) -> None:
-    """In bounded time, and with a reason that fits."""
+    """In limited time, in pieces of limited size; a refusal's reason fits a close frame."""
     begun = time.thread_time()
     reason = ""
     try:
@@ -165,4 +165,4 @@ def _heard(stream: Spoilt) -> Iterator[bytes]:
 
 
 ENTRIES = {media: [form for form in FORMS if form.media == media] for media in {form.media for form in FORMS}}
-"""The forms of each kind of stream: what a decoder is entered with."""
+"""For each media type, the forms of its streams."""

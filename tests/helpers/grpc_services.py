@@ -1,6 +1,6 @@
-"""Google's and Riva's services, as they are shipped for tests, and handlers that break on purpose.
+"""The fakes of Google's and Riva's services, and handlers for them that break on purpose.
 
-They hear the counter of `spoken`, and say which words were in it. Skips where the SDKs are not installed.
+The handlers recognize the synthetic speech of `spoken`. Tests are skipped if the SDKs are not installed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from speechbridge.audio import RATE, SAMPLE
 from speechbridge.protocol.messages import Final, Partial, parse_message
 from tests.helpers import spoken
-from tests.helpers.breaking_upstream import Hearing
+from tests.helpers.breaking_upstream import Recognition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,12 +23,23 @@ if TYPE_CHECKING:
 grpc = pytest.importorskip("grpc", reason="gRPC is not installed: pip install '.[google,riva]'")
 
 from speechbridge.testing import grpc_services  # noqa: E402 # it needs gRPC
-from speechbridge.testing.grpc_services import Call, GoogleV1, Said, serving  # noqa: E402 # likewise
+from speechbridge.testing.grpc_services import Call, GoogleV1, SpeechResult, serving  # noqa: E402 # likewise
 
-__all__ = ["DIALECTS", "FAULTS", "Call", "Counting", "GoogleV1", "Said", "grpc", "name_of", "serving", "settings_for"]
+__all__ = [
+    "DIALECTS",
+    "FAULTS",
+    "Call",
+    "Counting",
+    "GoogleV1",
+    "SpeechResult",
+    "grpc",
+    "name_of",
+    "serving",
+    "settings_for",
+]
 
 PIECE = 2**17  # samples
-PREFIX = 24_000  # bytes that hold a word wherever they begin: enough to tell where in the counter they are
+PREFIX = 24_000  # bytes that contain a word wherever they begin: enough to find their position
 
 
 def _installed(name: str) -> Callable[[], grpc_services.Dialect]:
@@ -45,7 +56,7 @@ DIALECTS = {name: _installed(name) for name in grpc_services.DIALECTS}
 
 
 def settings_for(name: str, address: str, **more: object) -> dict[str, Any]:
-    """Return the settings of a service that uses the one of this name at host:port."""
+    """Return the settings for the service of this name at host:port."""
     if name == "riva":
         return {"engine": "riva", "riva_url": f"http://{address}", **more}
     version = name.removeprefix("google ")
@@ -54,66 +65,66 @@ def settings_for(name: str, address: str, **more: object) -> dict[str, Any]:
 
 
 class Counting:
-    """A handler that hears words, and breaks as the faults of each stream say. A stream is known by its vocabulary."""
+    """A handler that recognizes words, and breaks with each stream's faults. The vocabulary identifies a stream."""
 
     def __init__(self, streams: dict[str, Stream]) -> None:
         self._streams = streams
-        # Made once, and in pieces: ten minutes at once take half a gigabyte to make.
+        # Made once, and in pieces: making ten minutes at once needs half a gigabyte.
         longest = max(stream.length for stream in streams.values())
         self._whole = b"".join(spoken.audio(begin, min(begin + PIECE, longest)) for begin in range(0, longest, PIECE))
         self._lock = threading.Lock()
 
-    def __call__(self, call: Call) -> Iterator[Said]:
+    def __call__(self, call: Call) -> Iterator[SpeechResult]:
         stream = self._streams[name_of(call.config)]
         with self._lock:
             fault, number = next(stream.faults), len(stream.given)
             stream.open += 1
             stream.most_open = max(stream.most_open, stream.open)
         try:
-            yield from self._hear(call, stream, fault, number)
+            yield from self._recognize(call, stream, fault, number)
         finally:
             with self._lock:
                 stream.open -= 1
 
-    def _hear(self, call: Call, stream: Stream, fault: Fault | None, number: int) -> Iterator[Said]:
+    def _recognize(self, call: Call, stream: Stream, fault: Fault | None, number: int) -> Iterator[SpeechResult]:
         if fault is not None and fault.kind == "stall from byte 0":
-            stream.breaks_now(fault.kind, number - 1)
+            stream.note_break(fault.kind, number - 1)
             call.stall()
             return
         audio = call.audio()
         first = _first(audio)
         if not first:
             return
-        hearing = Hearing(stream, number, _place(first, self._whole))
-        hearing.hear(first)
-        while fault is None or not self._breaks_now(fault, hearing):
-            yield from self._said(hearing)
+        recognition = Recognition(stream, number, _place(first, self._whole))
+        recognition.receive(first)
+        while fault is None or not self._breaks_now(fault, recognition):
+            yield from self._results(recognition)
             chunk = next(audio, b"")
             if chunk:
-                hearing.hear(chunk)
+                recognition.receive(chunk)
                 continue
             if fault is not None and fault.breaks_at_eos(is_ended=stream.is_ended) and call.context.is_active():
                 break
-            if call.context.is_active():  # or nobody hears it
-                yield from self._said(hearing, last=True)
+            if call.context.is_active():  # otherwise the client has cancelled the call
+                yield from self._results(recognition, last=True)
             return
         if fault.answers_first:
-            yield from self._said(hearing)
-        stream.breaks_now(fault.kind, number)
+            yield from self._results(recognition)
+        stream.note_break(fault.kind, number)
         self._break(call, fault)
 
-    def _said(self, hearing: Hearing, *, last: bool = False) -> Iterator[Said]:
-        """Say what there is to say, in times of the connection."""
-        begin = hearing.start / RATE
-        for text in hearing.say(last=last):
+    def _results(self, recognition: Recognition, *, last: bool = False) -> Iterator[SpeechResult]:
+        """Yield the results that are due, with times of the connection."""
+        begin = recognition.start / RATE
+        for text in recognition.answers(last=last):
             message = parse_message(text)
             assert isinstance(message, Partial | Final)
             words = tuple((e.value, (e.ts or 0.0) - begin, (e.end_ts or 0.0) - begin) for e in message.elements)
             is_final = isinstance(message, Final)
-            yield Said(words, message.end_ts - begin, is_final)
+            yield SpeechResult(words, message.end_ts - begin, is_final)
 
-    def _breaks_now(self, fault: Fault, hearing: Hearing) -> bool:
-        return hearing.seconds >= fault.after and not (fault.kind == "early OK" and hearing._stream.is_ended)
+    def _breaks_now(self, fault: Fault, recognition: Recognition) -> bool:
+        return recognition.seconds >= fault.after and not (fault.kind == "early OK" and recognition._stream.is_ended)
 
     def _break(self, call: Call, fault: Fault) -> None:
         match fault.kind:
@@ -137,7 +148,7 @@ FAULTS = ("limit", "aborted", "unavailable", "internal", "stall from byte 0", "s
 
 
 def _first(audio: Iterator[bytes]) -> bytes:
-    """Return the first seconds, or all if there is less."""
+    """Return the first PREFIX bytes, or all if there are fewer."""
     first = b""
     for chunk in audio:
         first += chunk
@@ -147,11 +158,11 @@ def _first(audio: Iterator[bytes]) -> bytes:
 
 
 def _place(pcm: bytes, whole: bytes) -> int:
-    """Return the position at which a piece of the counter begins, in samples. A piece of a pause is its last one."""
+    """Return the position of a piece of the speech, in samples; the last one, if there are several."""
     at = whole.rfind(pcm[: len(pcm) // SAMPLE * SAMPLE])
     while at % SAMPLE and at >= 0:
         at = whole.rfind(pcm[: len(pcm) // SAMPLE * SAMPLE], 0, at + len(pcm) // SAMPLE * SAMPLE - 1)
-    assert at >= 0, "this is no piece of the counter"
+    assert at >= 0, "this is not a piece of the speech"
     return at // SAMPLE
 
 

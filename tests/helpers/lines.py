@@ -1,4 +1,4 @@
-"""An SDK that says given lines, for tests of what the page makes of them."""
+"""An SDK with given lines as its transcript, for tests of the page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def final(number: int, text: str) -> Final:
 
 
 def talk(lines: list[str], partial: str = "") -> Callable[[Iterator[bytes]], Iterator[str]]:
-    """Make an SDK that gives these lines at the first audio, then only reads."""
+    """Make an SDK that yields these lines at the first audio, then only reads."""
 
     def start(audio: Iterator[bytes]) -> Iterator[str]:
         next(audio, None)

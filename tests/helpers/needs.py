@@ -1,4 +1,4 @@
-"""What the page's tests need and a machine may not have: they are skipped then, with the reason."""
+"""Programs that the page's tests need. If one is missing, the test is skipped, with the reason."""
 
 from __future__ import annotations
 

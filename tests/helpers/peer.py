@@ -1,4 +1,4 @@
-"""A client's end of a session, without a socket: it sends what a test tells it to send, and keeps what it gets."""
+"""A client's end of a session, without a socket: a test decides what it sends, and it records what it receives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Peer:
     """Implements `ClientConnection` of sessions, and `Connection` of resumable streams.
 
-    `reads` is cleared by a test whose client does not read: then `send` waits, as a full socket does.
+    A test can clear `reads`: then `send` waits, as with the full socket of a client that does not read.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Peer:
         self._messages.put_nowait(None)
 
     def fail(self, error: Exception) -> None:
-        """Have `receive` raise, as nothing should."""
+        """Make `receive` raise an unexpected error."""
         self._messages.put_nowait(error)
 
     async def receive(self) -> bytes | str | None:

@@ -1,7 +1,7 @@
-"""A sync-generator SDK of no vendor's that breaks, in front of the library alone: neither sockets nor the service.
+"""A generic sync-generator SDK that breaks, used with the library alone: without sockets and without the service.
 
-Like most it sends in a thread of its own, through a connection that holds few messages: when its server reads no more,
-a send is blocked until the connection is closed. It has no timeout of its own, so only the library can help it.
+Like most SDKs it sends in a thread of its own, through a connection that buffers few messages: when its server stops
+reading, a send blocks until the connection is closed. It has no timeouts, so only the library can end such a wait.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from speechbridge.audio import RATE, SAMPLE, loudness
 from speechbridge.protocol.messages import Final, parse_message
 from syncbridge import Attempt, Bridge, Early, Limits, Resumable, Resumption, Stuck
 from tests.helpers import spoken
-from tests.helpers.breaking_upstream import MUTE_AFTER_ROTATION, Hearing
-from tests.helpers.crowd import Heard, Result
+from tests.helpers.breaking_upstream import MUTE_AFTER_ROTATION, Recognition
+from tests.helpers.crowd import Received, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,20 +27,21 @@ if TYPE_CHECKING:
 
 PLAIN_KINDS = ("blocked send", MUTE_AFTER_ROTATION, "mute after end", "early end")
 
-# Seconds for last words. Several attempts in a row may be stuck after the end, each up to twice as long as the one
-# before; but one that has said all, and does not end, is waited for so long.
+# Seconds for last words. Several attempts in a row may hang after the end, each for up to twice as long as the one
+# before. The second value is for "mute after end": an attempt that has answered everything, and does not end, costs
+# the whole time.
 ANSWER, ANSWER_WHEN_MUTE = 60.0, 10.0
 
-HOLDS = 2  # messages that a connection takes while nobody reads
-SPEECH = 500  # root mean square; what is spoken is far louder, what is not is far less
+HOLDS = 2  # messages that a connection buffers
+SPEECH = 500  # root mean square; words are far louder, pauses are far quieter
 
 
 class HungUp(Exception):
-    """What the SDK raises when its connection was closed: an error that is not known to pass."""
+    """The SDK raises it when its connection was closed: an error that the library does not know."""
 
 
 class Connection:
-    """A queue of few messages, with a close that wakes either side. None is the end of the input."""
+    """A small queue of messages; closing it wakes both sides. None is the end of the input."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -81,11 +82,11 @@ class PlainSdk:
 
     def connect(self, position: int) -> Attempt[bytes, str]:
         connection, fault = Connection(), next(self._stream.faults)
-        hearing = Hearing(self._stream, len(self._stream.given), position // SAMPLE)
-        return Attempt(lambda feed: self._start(feed, connection, hearing, fault), connection.close, b"".join)
+        recognition = Recognition(self._stream, len(self._stream.given), position // SAMPLE)
+        return Attempt(lambda feed: self._start(feed, connection, recognition, fault), connection.close, b"".join)
 
     def _start(
-        self, feed: Iterator[bytes], connection: Connection, hearing: Hearing, fault: Fault | None
+        self, feed: Iterator[bytes], connection: Connection, recognition: Recognition, fault: Fault | None
     ) -> Iterator[str]:
         def send() -> None:
             try:
@@ -100,39 +101,39 @@ class PlainSdk:
         self._stream.most_open = max(self._stream.most_open, self._stream.open)
         sender.start()
         try:
-            yield from self._answer(connection, hearing, fault)
+            yield from self._answer(connection, recognition, fault)
         finally:
             connection.close()
             self._stream.open -= 1
 
-    def _answer(self, connection: Connection, hearing: Hearing, fault: Fault | None) -> Iterator[str]:
+    def _answer(self, connection: Connection, recognition: Recognition, fault: Fault | None) -> Iterator[str]:
         while True:
             message = connection.receive()
             is_last = message is None
             if message is not None:
-                hearing.hear(message)
-            breaks = fault is not None and self._breaks_now(fault, hearing, is_last=is_last)
+                recognition.receive(message)
+            breaks = fault is not None and self._breaks_now(fault, recognition, is_last=is_last)
             if not breaks or (fault and fault.answers_first):
-                yield from hearing.say(last=is_last)
+                yield from recognition.answers(last=is_last)
             if breaks and fault:
-                self._stream.breaks_now(fault.kind, hearing.connection)
+                self._stream.note_break(fault.kind, recognition.connection)
                 if fault.kind == "early end":
                     return
                 connection.wait_for_close()
-                if fault.answers_first:  # an SDK may just end, too, when its connection is closed
+                if fault.answers_first:  # some SDKs end without an error when their connection is closed
                     return
                 raise HungUp
             if is_last:
                 return
 
-    def _breaks_now(self, fault: Fault, hearing: Hearing, *, is_last: bool) -> bool:
+    def _breaks_now(self, fault: Fault, recognition: Recognition, *, is_last: bool) -> bool:
         if fault.kind == "early end" and (is_last or self._stream.is_ended):
-            return False  # it is none, or the SDK was told of the end already, and nobody can tell the two apart
-        return fault.breaks_at_eos(is_ended=self._stream.is_ended) if is_last else hearing.seconds >= fault.after
+            return False  # then it is a normal end, or cannot be told from one
+        return fault.breaks_at_eos(is_ended=self._stream.is_ended) if is_last else recognition.seconds >= fault.after
 
 
 def _settled(response: str, _begun: int) -> int | None:
-    message = parse_message(response)  # its times are the stream's, rounded to 10 ms
+    message = parse_message(response)  # with times of the stream, rounded to 10 ms
     return round(((message.end_ts or 0.0) + 0.005) * RATE) * SAMPLE if isinstance(message, Final) else None
 
 
@@ -156,20 +157,20 @@ def rules(lifetime: float | None, answer: float, *, knows_quiet: bool) -> Resump
     )
 
 
-async def speak(stream: Stream, pace: float, resumption: Resumption[str]) -> Heard:
-    """Send a stream's audio through a bridge at a multiple of real time; return what came."""
-    heard, sdk = Heard(), PlainSdk(stream)
+async def speak(stream: Stream, pace: float, resumption: Resumption[str]) -> Received:
+    """Send a stream's audio through a bridge at a multiple of real time; return what was received."""
+    received, sdk = Received(), PlainSdk(stream)
     resumable = Resumable(sdk.connect, resumption)
     try:
         async with Bridge(resumable, abort=resumable.abort, join=b"".join, limits=Limits(inbound=8)) as bridge:
             sending = asyncio.create_task(_send(bridge, stream, pace))
             async for response in bridge:
-                heard.hear(parse_message(response), stream)
+                received.add(parse_message(response), stream)
             await sending
-    except Exception as error:  # noqa: BLE001 # whatever it is, it should not be
-        heard.trouble.append(f"ended with {error!r}")
-    heard.ends(stream)
-    return heard
+    except Exception as error:  # noqa: BLE001 # any error is a failure of the test
+        received.trouble.append(f"ended with {error!r}")
+    received.ends(stream)
+    return received
 
 
 async def _send(bridge: Bridge[bytes, str], stream: Stream, pace: float) -> None:
@@ -184,8 +185,8 @@ async def _send(bridge: Bridge[bytes, str], stream: Stream, pace: float) -> None
 async def talk(
     crowd: Crowd, pace: float, lifetime: float | None = None, *, knows_quiet: bool = True, answer: float = ANSWER
 ) -> Result:
-    """Send all streams at once. `lifetime` is that of a connection, `answer` bounds the last words, in seconds."""
+    """Send all streams at once. `lifetime` of a connection, and `answer`, the limit for last words, are in seconds."""
     begun, answer = time.monotonic(), ANSWER_WHEN_MUTE if "mute after end" in crowd.kinds else answer
     resumption = rules(lifetime, answer, knows_quiet=knows_quiet)
-    heard = await asyncio.gather(*(speak(stream, pace, resumption) for stream in crowd.streams.values()))
-    return Result(heard, list(crowd.streams.values()), time.monotonic() - begun)
+    received = await asyncio.gather(*(speak(stream, pace, resumption) for stream in crowd.streams.values()))
+    return Result(received, list(crowd.streams.values()), time.monotonic() - begun)

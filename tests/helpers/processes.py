@@ -1,4 +1,4 @@
-"""Processes that others have started, as Linux knows them."""
+"""Other processes, as Linux reports them in /proc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def status(process: int) -> dict[str, int]:
-    """Return what is counted of a process: `VmRSS` and `VmHWM`, KiB resident now and at most, `Threads`, and so on."""
+    """Return the numbers in a process' status: `VmRSS` and `VmHWM` (KiB resident, now and at most), `Threads`, ..."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     fields = (line.partition(":")[::2] for line in lines)
     return {name: int(numbers[0]) for name, value in fields if (numbers := value.split()) and numbers[0].isdecimal()}
@@ -20,18 +20,18 @@ def descriptors(process: int) -> int:
 
 
 def children(process: int) -> list[int]:
-    """Return the processes that a process started."""
+    """Return the PIDs of a process' children."""
     tasks = Path(f"/proc/{process}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def runs(process: int, module: str) -> bool:
-    """Tell whether a process was started with this module of Python's."""
+    """Tell whether a process runs this Python module."""
     return module.encode() in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
 
 
 def ended(descriptor: int) -> bool:
-    """Wait for a process' end, by its pidfd, which is closed."""
+    """Wait for the end of a process by its pidfd, and close that; return whether it has ended."""
     found, _, _ = select.select([descriptor], [], [], 30.0)
     os.close(descriptor)
     return bool(found)

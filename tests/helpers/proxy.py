@@ -1,4 +1,4 @@
-"""An HTTP proxy before a service, as right or wrong as a test wants it: it edits headers, and closes what is idle."""
+"""An HTTP proxy in front of a service, with mistakes for tests: it edits headers, and closes idle connections."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SELF_SIGNED = Path(__file__).parent / "self_signed.pem"
 EXPIRED = Path(__file__).parent / "expired.pem"
 
 Edit = Callable[[list[str]], list[str]]
-"""Changes a request's head, given and returned as its lines."""
+"""Changes the lines of a request's head."""
 
 
 def passing(lines: list[str]) -> list[str]:
-    """Pass a request's head on as it came."""
+    """Pass a request's head on unchanged."""
     return lines
 
 
@@ -36,7 +36,7 @@ def replacing(name: str, value: str) -> Edit:
 
 
 def by_http_1_0(lines: list[str]) -> list[str]:
-    """Speak HTTP/1.0 to the service, as nginx does if nothing else is set."""
+    """Speak HTTP/1.0 to the service, as nginx does by default."""
     return [lines[0].replace("HTTP/1.1", "HTTP/1.0"), *dropping("upgrade", "connection")(lines[1:])]
 
 
@@ -54,13 +54,13 @@ class _Proxy:
         self.tasks.add(task)
         with suppress(OSError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
+            upstream_reader, upstream_writer = await asyncio.open_connection(self.host, self.port)
             try:
                 lines = self.edit(head.rstrip("\r\n").split("\r\n"))
-                far_writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
-                await self.pump(reader, far_writer, far_reader, writer)
+                upstream_writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+                await self.pump(reader, upstream_writer, upstream_reader, writer)
             finally:
-                far_writer.close()
+                upstream_writer.close()
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
@@ -68,14 +68,14 @@ class _Proxy:
 
     async def pump(
         self,
-        near: asyncio.StreamReader,
-        to_far: asyncio.StreamWriter,
-        far: asyncio.StreamReader,
-        to_near: asyncio.StreamWriter,
+        client: asyncio.StreamReader,
+        to_upstream: asyncio.StreamWriter,
+        upstream: asyncio.StreamReader,
+        to_client: asyncio.StreamWriter,
     ) -> None:
-        """Pass bytes both ways until one side ends, or until nothing came from either for `idle` seconds."""
-        reading = {asyncio.ensure_future(near.read(4096)): (near, to_far)}
-        reading[asyncio.ensure_future(far.read(4096))] = (far, to_near)
+        """Pass bytes both ways until one side ends, or both are idle for `idle` seconds."""
+        reading = {asyncio.ensure_future(client.read(4096)): (client, to_upstream)}
+        reading[asyncio.ensure_future(upstream.read(4096))] = (upstream, to_client)
         try:
             while True:
                 done, _ = await asyncio.wait(reading, timeout=self.idle, return_when=asyncio.FIRST_COMPLETED)
@@ -104,9 +104,9 @@ async def proxy(
     certificate: Path | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[str]:
-    """Put a proxy before the service at `target`; yield its URL, https:// if it has a certificate.
+    """Put a proxy in front of the service at `target`; yield its URL, https:// if it has a certificate.
 
-    `edit` is given the lines of each request's head. A connection that is idle for `idle` seconds is closed.
+    `edit` changes the lines of each request's head. A connection that is idle for `idle` seconds is closed.
     """
     carrier = _Proxy(target, edit, idle)
     context = None

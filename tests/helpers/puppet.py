@@ -1,4 +1,4 @@
-"""A scripted SDK: it does what a test orders, when the test orders it, and waits where a real SDK would."""
+"""A scripted SDK: it does what a test orders, when the test orders it, and blocks in between, as a real SDK would."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Aborted(Exception):
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop run until `condition` holds. For states that another thread enters without telling anybody."""
+    """Let the loop run until `condition` holds. For state that another thread changes without a notification."""
     with anyio.fail_after(PATIENCE):
         while not condition():
             await checkpoint()
 
 
 class Puppet:
-    """A sync-generator SDK whose generator waits for the test's orders, until `abort` frees it.
+    """A sync-generator SDK whose generator waits for the test's orders, until `abort` wakes it.
 
-    Like Rev.ai's it pulls its feed in a thread of its own: `pull` starts one that takes everything. `taken` holds what
-    it got, `feed_ended` is set when the feed stopped.
+    Like Rev.ai's SDK, it can read its feed in a thread of its own: `pull` starts that. `taken` has the items read so
+    far; `feed_ended` is set when the feed has ended.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Puppet:
         self._orders.put(("say", response))
 
     def take(self) -> None:
-        """Take one item in the worker itself."""
+        """Read one item of the feed, in the worker itself."""
         self._orders.put(("take",))
 
     def pull(self) -> None:

@@ -1,4 +1,4 @@
-"""Audio whose samples count, and an SDK that says which of them it heard: so none can be lost or doubled unnoticed."""
+"""Audio with numbered samples, and an SDK that reports which it received: so lost and doubled samples are noticed."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
     from speechbridge.protocol.request import StreamRequest
 
 START = f"{__name__}:count"  # for SPEECHBRIDGE_START
-RATE = 16_000  # samples a second, 16-bit, mono
-BLOCK = 4_000  # samples that a final covers
+RATE = 16_000  # Hz, 16-bit, mono
+BLOCK = 4_000  # samples covered by each final
 
 
 def audio(begin: int, end: int) -> bytes:
-    """Return samples, each of which is its own position, as far as 16 bits can tell."""
+    """Return samples whose value is their position, modulo 2**16."""
     return array("H", (sample & 0xFFFF for sample in range(begin, end))).tobytes()
 
 
 def count(feed: Iterator[bytes], request: StreamRequest) -> Iterator[str]:
-    """Say a partial for each chunk and a final for each block: which samples it covers, or where they were wrong."""
+    """Yield a partial for each chunk, and a final for each block: which samples it covers, or where they are wrong."""
     begin = round(float(request.options.get("start_ts", 0.0)) * RATE)
-    heard = b""
+    received = b""
     for chunk in feed:
-        heard += chunk
-        yield Partial(begin / RATE, begin / RATE + len(heard) / 2 / RATE, (Element("..."),)).encode()
-        while len(heard) >= 2 * BLOCK:
-            yield _final(begin, heard[: 2 * BLOCK])
-            begin, heard = begin + BLOCK, heard[2 * BLOCK :]
-    if heard:
-        yield _final(begin, heard)
+        received += chunk
+        yield Partial(begin / RATE, begin / RATE + len(received) / 2 / RATE, (Element("..."),)).encode()
+        while len(received) >= 2 * BLOCK:
+            yield _final(begin, received[: 2 * BLOCK])
+            begin, received = begin + BLOCK, received[2 * BLOCK :]
+    if received:
+        yield _final(begin, received)
 
 
-def heard(finals: Iterable[Final]) -> list[tuple[int, int]]:
-    """Return the stretches of samples that finals cover, joined where one begins at the end of another, in order."""
+def covered(finals: Iterable[Final]) -> list[tuple[int, int]]:
+    """Return the stretches of samples that the finals cover, in order; adjacent stretches are joined."""
     stretches: list[tuple[int, int]] = []
     for final in finals:
         begin, end = map(int, final.text.split("-"))
@@ -48,7 +48,7 @@ def heard(finals: Iterable[Final]) -> list[tuple[int, int]]:
     return stretches
 
 
-def _final(begin: int, heard: bytes) -> str:
-    end = begin + len(heard) // 2
-    text = f"{begin}-{end}" if heard == audio(begin, end) else f"other samples at {begin}"
+def _final(begin: int, received: bytes) -> str:
+    end = begin + len(received) // 2
+    text = f"{begin}-{end}" if received == audio(begin, end) else f"other samples at {begin}"
     return Final(begin / RATE, end / RATE, (Element(text),)).encode()

@@ -1,4 +1,4 @@
-"""A WebSocket client that shows each message and close frame as it came."""
+"""A WebSocket client that returns each message and close frame unchanged."""
 
 from __future__ import annotations
 

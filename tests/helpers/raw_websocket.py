@@ -1,4 +1,4 @@
-"""A WebSocket client that writes its bytes by hand, where a library would be too polite."""
+"""A WebSocket client that writes its bytes itself, for input that no library would send."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 20.0
 
 @asynccontextmanager
 async def raw(url: str, path: str = "/ws_a") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Do the handshake by hand, and leave the rest to the test. `url` is the service's: ws://host:port."""
+    """Connect and do the handshake; the test does the rest. `url` is the service's: ws://host:port."""
     where = urlsplit(url)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     writer.write(handshake(path))

@@ -1,8 +1,8 @@
-"""A speaker whose every chunk is a final that says when it was sent, and a thousand readers of it.
+"""A speaker whose chunks are answered with finals that carry when their chunk was sent, and a thousand readers.
 
     python -m tests.helpers.readers URL TOKEN
 
-connects the readers, writes `ready`, and after the end how long each of them waited for each final, in seconds.
+connects the readers and prints `ready`; after the end it prints the delays of each reader's finals, in seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 READERS = 1000
-AT_ONCE = 50  # that connect
+AT_ONCE = 50  # connections made at once
 PATIENCE = 300.0  # seconds, for a thousand readers on a busy machine
 QUIET: dict[str, Any] = {"compression": None, "ping_interval": None, "open_timeout": 60, "close_timeout": 0.1}
 SHARED = f"{STREAM}&share=true"
@@ -34,14 +34,14 @@ ECHOES = "tests.helpers.readers:echoes"
 
 
 def echoes(audio: Iterator[bytes]) -> Iterator[str]:
-    """Answer each chunk with a final: its number, and when it was sent."""
+    """Yield a final for each chunk, with the time at which it was sent."""
     for number, chunk in enumerate(audio):
         sent = chunk.decode().strip("\0")
         yield Final(number, number + 1.0, (Element(sent, ts=number, end_ts=number + 0.5),)).encode()
 
 
 async def delays(reader: ClientConnection) -> list[float]:
-    """Read to the end; return how many seconds after it was sent each final came."""
+    """Read to the end; return the delay of each final since its chunk was sent, in seconds."""
     found: list[float] = []
     try:
         while True:
@@ -54,7 +54,7 @@ async def delays(reader: ClientConnection) -> list[float]:
 
 
 async def speak(speaker: ClientConnection, finals: int, every: float) -> list[float]:
-    """Send a chunk every so many seconds; return how many seconds after it was sent each final came."""
+    """Send a chunk every so many seconds; return the delay of each final, in seconds."""
 
     async def send() -> None:
         begun = time.monotonic()
@@ -75,7 +75,7 @@ def p99(delays: list[float]) -> float:
 
 @asynccontextmanager
 async def reading(url: str, token: str) -> AsyncIterator[Process]:
-    """Run the readers in a process of their own, so that the speaker's client does not wait for theirs."""
+    """Run the readers in a process of their own, so that they do not delay the speaker's client."""
     command = [sys.executable, "-m", "tests.helpers.readers", url, token]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, limit=2**24)
     try:
@@ -89,7 +89,7 @@ async def reading(url: str, token: str) -> AsyncIterator[Process]:
 
 
 async def delays_of(process: Process) -> list[list[float]]:
-    """Return what the readers have measured, one list each."""
+    """Return the delays that each reader has measured."""
     assert process.stdout is not None
     found: list[list[float]] = json.loads(await process.stdout.readline())
     return found

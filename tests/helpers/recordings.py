@@ -1,4 +1,4 @@
-"""Sound files as libsndfile writes them, changed as recorders leave them behind, and what is heard of them."""
+"""Sound files of libsndfile, changed to those that recorders leave behind, and their decoded samples."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def encoded(samples: NDArray[np.int16], kind: str, rate: int = 16000) -> bytes:
     return file.getvalue()
 
 
-def heard(path: Path) -> bytes:
+def decoded(path: Path) -> bytes:
     with Recording(path) as recording:
         return b"".join(recording.blocks())
 
@@ -46,19 +46,19 @@ def file(path: Path, content: bytes) -> Path:
 
 
 def with_sizes(wav: bytes, riff: int, data: int) -> bytes:
-    """Return a WAV whose header tells other sizes: the usual one, of 44 bytes."""
+    """Return a WAV with other sizes in its header, which must have the usual 44 bytes."""
     return wav[:4] + struct.pack("<I", riff) + wav[8:40] + struct.pack("<I", data) + wav[44:]
 
 
-def without_note(mp3: bytes) -> bytes:
-    """Return an MP3 without the first frame, which tells how many there are: as a live encoder writes it."""
+def without_xing(mp3: bytes) -> bytes:
+    """Return an MP3 without its Xing header, the first frame: as a live encoder writes it."""
     first = Frame.at(mp3, 0)
     assert first is not None
     assert b"Info" in mp3[: first.size] or b"Xing" in mp3[: first.size]
     return mp3[first.size :]
 
 
-SIZED = ["aiff", "au", "caf", "w64", "rf64", "rifx"]  # kinds whose header says where the file ends
+SIZED = ["aiff", "au", "caf", "w64", "rf64", "rifx"]  # kinds whose header has the size of the file
 
 
 def sized(samples: NDArray[np.int16], kind: str) -> bytes:
@@ -69,7 +69,7 @@ def sized(samples: NDArray[np.int16], kind: str) -> bytes:
 
 
 def piped(content: bytes, raw: Raw | None = None, size: int = 4096) -> bytes:
-    """Return what is heard of a pipe that gets this content, in pieces."""
+    """Return the samples decoded from a pipe into which this content is written in pieces."""
     reading, writing = os.pipe()
 
     def fill() -> None:

@@ -1,4 +1,4 @@
-"""A real Redis, Debian's or Valkey, on a Unix socket of its own."""
+"""A real Redis or Valkey, on a Unix socket of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SECONDS = 10.0  # within which it must have started
+SECONDS = 10.0  # for it to start
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RedisServer:
 
 @contextmanager
 def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """Run a Redis with nothing in it for as long as the context lasts; skip the test where there is none."""
+    """Run an empty Redis for the time of the context; skip the test if no Redis is installed."""
     path = next(filter(None, map(shutil.which, ("redis-server", "valkey-server"))), None)
     if path is None:
         pytest.skip("no Redis is on this machine: Debian's is installed by apt-get install redis-server")

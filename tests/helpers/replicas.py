@@ -1,4 +1,4 @@
-"""Several processes of the service on one Redis, before an upstream of the test's own that counts its connections."""
+"""Several processes of the service that share a Redis, with an upstream that counts its connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CountingUpstream:
-    """Takes all audio and answers nothing; `most` is how many connections it had at once."""
+    """Takes all audio and answers nothing. `most` is the largest number of connections at once."""
 
     def __init__(self) -> None:
         self.connections = self.most = 0
@@ -42,11 +42,11 @@ class CountingUpstream:
 def replicas(
     count: int, redis: RedisServer, upstream: str, **settings: str
 ) -> Iterator[list[tuple[subprocess.Popen[str], str]]]:
-    """Run so many services for as long as the context lasts; yield the process and the URL of each."""
-    given = {f"SPEECHBRIDGE_{name.upper()}": value for name, value in settings.items()}
+    """Run so many services for the time of the context; yield the process and the URL of each."""
+    variables = {f"SPEECHBRIDGE_{name.upper()}": value for name, value in settings.items()}
     with ExitStack() as stack:
         running = [
-            stack.enter_context(serving(SPEECHBRIDGE_REDIS_URL=redis.url, SPEECHBRIDGE_REVAI_URL=upstream, **given))
+            stack.enter_context(serving(SPEECHBRIDGE_REDIS_URL=redis.url, SPEECHBRIDGE_REVAI_URL=upstream, **variables))
             for _ in range(count)
         ]
         yield [(process, url_in(announced)) for process, announced in running]

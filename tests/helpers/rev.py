@@ -1,4 +1,4 @@
-"""Rev.ai's SDK in front of the scripted recognizer, in a bridge."""
+"""Rev.ai's SDK in a bridge, connected to the scripted recognizer."""
 
 from __future__ import annotations
 

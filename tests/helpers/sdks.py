@@ -1,4 +1,4 @@
-"""Rev.ai's SDKs, unmodified, as clients of a server: one way to run either, one account of what its callbacks saw."""
+"""Rev.ai's unmodified SDKs for Python and Node as clients: one interface to run either, and to read its reports."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ PATIENCE = 60.0
 
 @dataclass
 class Job:
-    """What a client does: `chunks` of silence are (bytes, how many), `options` in the SDK's own spelling.
+    """The job of a client: `chunks` of silence as (bytes, number), and `options` with the SDK's own names.
 
-    Silence, because megabytes of noise that no final ever covers would be held back: they might have been words.
+    It is silence because the service would hold megabytes of noise in its replay buffer: no final covers it, and it may
+    have been speech.
     """
 
     url: str
@@ -38,7 +39,7 @@ class Job:
 
 @dataclass
 class Seen:
-    """What an SDK told its caller."""
+    """What an SDK reported to its caller."""
 
     connected: list[Any]
     responses: list[dict[str, Any]]
@@ -79,7 +80,7 @@ class Python:
 
 
 class Node:
-    """revai-node-sdk, in a process of its own. Skips where it cannot be had."""
+    """revai-node-sdk, in a process of its own. Skips the test if it cannot be installed."""
 
     async def run(self, job: Job) -> list[Seen]:
         await asyncio.to_thread(self._install)

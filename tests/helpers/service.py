@@ -1,4 +1,4 @@
-"""The service with real uvicorn and a real socket, on a free port, in the test's own event loop."""
+"""The service on a free port, with uvicorn and a real socket, in the test's own event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from speechbridge.server import create_app
 from speechbridge.server.run import Server, running
 from speechbridge.server.websocket import WebSocketProtocol
 from speechbridge.settings import Settings
-from tests.helpers.secrets import overhear
+from tests.helpers.secrets import check_for_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -42,35 +42,35 @@ def quiet(audio: Iterator[bytes]) -> Iterator[str]:
 async def service(
     stream_client_start: Callable[..., Iterable[str]] | None = quiet, **settings: object
 ) -> AsyncIterator[Server]:
-    """Serve with a stub in the SDK's place; with None in it, with what the settings say."""
-    set_up = Settings.read(port=0, **settings)
-    async with _served(create_app(set_up, stream_client_start=stream_client_start), set_up) as server:
+    """Serve with a stub in place of the SDK; with None, with the engine of the settings."""
+    chosen = Settings.read(port=0, **settings)
+    async with _served(create_app(chosen, stream_client_start=stream_client_start), chosen) as server:
         yield server
 
 
 @asynccontextmanager
 async def service_of(engine: Engine, **settings: object) -> AsyncIterator[Server]:
     """Serve with an engine of the test's own."""
-    set_up = Settings.read(port=0, **settings)
-    async with _served(create_app(set_up, engine=engine), set_up) as server:
+    chosen = Settings.read(port=0, **settings)
+    async with _served(create_app(chosen, engine=engine), chosen) as server:
         yield server
 
 
 @asynccontextmanager
-async def _served(app: FastAPI, set_up: Settings) -> AsyncIterator[Server]:
-    async with running(app, set_up) as server:
+async def _served(app: FastAPI, settings: Settings) -> AsyncIterator[Server]:
+    async with running(app, settings) as server:
         yield server
-    overhear("metrics", app.state.metrics.text().decode())
+    check_for_secrets("metrics", app.state.metrics.text().decode())
 
 
 @asynccontextmanager
 async def service_before(upstream: Handler, **settings: float) -> AsyncIterator[Server]:
-    """Serve with an upstream of the test's own in Rev.ai's place, and with short timeouts for it."""
-    # The first bounds the first connection under load; the second, all faults after the end of the input together.
-    patience = {"connect_seconds": 1.0, "answer_seconds": 5.0, "upstream_silence": 0.3} | settings
+    """Serve with an upstream of the test's own in place of Rev.ai, and with short timeouts for it."""
+    # The first must be enough for a connect under load; the second, for all faults after the end of the input together.
+    timeouts = {"connect_seconds": 1.0, "answer_seconds": 5.0, "upstream_silence": 0.3} | settings
     async with (
         serving(upstream, handshake_timeout=None) as running_upstream,
-        service(None, revai_url=running_upstream.url, **patience) as server,
+        service(None, revai_url=running_upstream.url, **timeouts) as server,
     ):
         yield server
 
@@ -90,7 +90,7 @@ async def client(server: Server, path: str = "/ws_a", **options: Any) -> AsyncIt
 
 
 async def ending(socket: ClientConnection) -> tuple[list[str | bytes], Close]:
-    """Read to the close frame: what came, and how it closed."""
+    """Read up to the close frame; return the messages and the close."""
     messages = []
     with suppress(ConnectionClosed):
         while True:

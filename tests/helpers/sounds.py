@@ -1,4 +1,4 @@
-"""Sound in which nobody speaks."""
+"""Sounds without speech."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIAD, ORGAN = (220, 330, 440), (110, 165, 220, 330, 440)  # Hz
 
 @cache
 def sounds(seconds: float = 20.0) -> dict[str, bytes]:
-    """Name sounds without speech: 16 kHz, 16 bits, mono. The same each time."""
+    """Return sounds by name: 16 kHz, 16 bits, mono. They are the same each time."""
     count = int(seconds * RATE)
     time, dice = np.arange(count) / RATE, np.random.default_rng(1)
     white = dice.standard_normal(count)
@@ -51,7 +51,7 @@ def _tremolo(time: Signal, hertz: float) -> Signal:
 
 
 def _plucked(time: Signal) -> Signal:
-    """Chords with overtones, two a second, that fade as a harp's do."""
+    """Return chords with overtones, two per second, that fade like those of a harp."""
     chords = np.array([(220, 277, 330), (196, 247, 294), (262, 330, 392), (175, 220, 262)])
     hertz = chords[(time // 0.5 % 4).astype(int)].T
     beat = time % 0.5

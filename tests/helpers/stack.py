@@ -1,4 +1,4 @@
-"""docker-compose.yml, built and running, where an engine answers."""
+"""docker-compose.yml, built and running, if a container engine is available."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IMAGES = {
 BUILD_SECONDS = 600.0  # with nothing in the cache
 SECONDS = 120.0  # for anything else; a busy machine needs 30
 HEALTHY_SECONDS = 120  # a healthcheck comes every 10 s
-# What a record of 512 bytes with a ClientHello in it begins with; the rest never comes.
+# The beginning of a TLS record of 512 bytes with a ClientHello; the rest is never sent.
 HALF_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(32)
 AUTHORITY = "/var/lib/caddy/caddy/pki/authorities/local/root.crt"
 
@@ -44,17 +44,17 @@ def docker(*arguments: str, check: bool = True) -> str:
 
 @cache
 def what_is_missing() -> str:
-    """Say why containers cannot be run here; nothing if they can."""
+    """Return why containers cannot run here; empty if they can."""
     if not shutil.which("docker"):
         return "docker is not installed"
     if not docker("info", "--format", "{{.ServerVersion}}", check=False).strip():
         return "no Docker engine answers"
     if not docker("compose", "version", check=False):
-        return "`docker compose` is not installed: docker-compose 1 does not know what the file says"
+        return "`docker compose` is not installed: docker-compose 1 does not support the file"
     for variable, default in IMAGES.items():
         image = os.environ.get(variable, default)
         if not docker("image", "inspect", image, check=False) and not docker("pull", "--quiet", image, check=False):
-            return f"the base image {image} cannot be had; {variable} names another"
+            return f"the base image {image} is not available; set {variable} to another"
     return ""
 
 
@@ -71,7 +71,7 @@ class Stack:
         return f"localhost:{self.https_port}"
 
     def compose(self, *arguments: str, seconds: float = SECONDS, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of compose's; a failure is in the answer."""
+        """Run a compose command; the result shows whether it failed."""
         kept = {name: value for name, value in os.environ.items() if "SPEECHBRIDGE" not in name and "REVAI" not in name}
         return subprocess.run(
             [*COMPOSE, "--project-name", PROJECT, "--env-file", "deploy/empty", *self.options, *arguments],
@@ -84,12 +84,12 @@ class Stack:
         )
 
     def within(self, service: str, script: str) -> str:
-        """Run a shell's script in a container: what it wrote, errors included."""
+        """Run a shell script in a container; return its output, errors included."""
         ran = self.compose("exec", "-T", service, "sh", "-c", f"{{ {script}\n}} 2>&1")
         return ran.stdout
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return what the engine knows of a container, stopped or not."""
+        """Return the engine's description of a container, running or stopped."""
         labels = {"project": PROJECT, "service": service}
         filters = [f"--filter=label=com.docker.compose.{name}={value}" for name, value in labels.items()]
         (found,) = json.loads(docker("inspect", docker("ps", "--all", "--quiet", *filters).strip()))
@@ -116,7 +116,7 @@ class Stack:
 
 @contextmanager
 def running(services: list[str] = SERVICES, /, **settings: str) -> Iterator[Stack]:
-    """Build these and run them on free ports of loopback; afterwards remove everything but the images."""
+    """Build these services and run them on free loopback ports; afterwards remove everything but the images."""
     with socket.create_server(("127.0.0.1", 0)) as https, socket.create_server(("127.0.0.1", 0)) as http:
         https_port, http_port = https.getsockname()[1], http.getsockname()[1]
     ports = {"HTTPS_PORT": str(https_port), "HTTP_PORT": str(http_port)}

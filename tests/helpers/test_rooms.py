@@ -1,4 +1,4 @@
-"""Test modules stand alone: what several of them need is in tests/helpers."""
+"""Test modules do not import each other: shared code is in tests/helpers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-NAMED = re.compile(r"(tests(?:\.\w+)+):\w+")  # as settings name a callable: tests.room.module:callable
+NAMED = re.compile(r"(tests(?:\.\w+)+):\w+")  # a callable in a setting: tests.folder.module:callable
 
 
 def module(path: Path) -> str:
@@ -19,7 +19,7 @@ MODULES = {module(path): path for path in TESTS.rglob("*.py")}
 
 
 def room(name: str) -> str:
-    """Return the folder within tests; empty for what stands at its root."""
+    """Return the folder within tests; empty for a module at its root."""
     parts = name.split(".")
     is_folder = MODULES.get(name, TESTS).name == "__init__.py"
     return parts[1] if len(parts) > 2 or is_folder else ""
@@ -27,13 +27,13 @@ def room(name: str) -> str:
 
 @cache
 def references(path: Path) -> set[str]:
-    """Name the modules of tests that a file imports, or names in a string for another process to import."""
+    """Return the modules of tests that a file imports, or names in a string for another process to import."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            # `from tests.room import name`: the name may be a module, or stand in one
+            # `from tests.folder import name`: the name may be a module, or defined in one
             found.update({f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys() or {node.module})
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (named := NAMED.fullmatch(node.value)):
             found.add(named[1])
@@ -61,6 +61,6 @@ def test_what_several_rooms_need_is_in_helpers() -> None:
 
 
 def test_every_reference_is_found() -> None:
-    """This test would pass on nothing if the search found nothing."""
+    """If the search found nothing, the tests above would always pass."""
     assert "tests.helpers.service" in references(MODULES["tests.chaos.test_faults"])
     assert "tests.helpers.command" in references(MODULES["tests.helpers.command"])

@@ -1,4 +1,4 @@
-"""A timer whose time passes when a test says so."""
+"""A timer whose time a test advances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ManualTimer:
-    """What is due is looked at by `advance`, in the thread that calls it."""
+    """`advance` calls the watches that are due, in the calling thread."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -40,7 +40,7 @@ class ManualTimer:
             return min((watch.when for watch in self._watches), default=math.inf)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, by way of each moment at which something is due."""
+        """Advance the time, and stop at each moment at which a watch is due."""
         end = self.now + seconds
         while True:
             with self._lock:
@@ -53,7 +53,7 @@ class ManualTimer:
         self.now = end
 
     def seconds(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Give a chunk a second."""
+        """Yield the chunks, and advance the time by a second before each."""
         for chunk in chunks:
             self.advance(1)
             yield chunk

@@ -1,4 +1,4 @@
-"""A project of ours as a wheel, built and installed as users do, without a network."""
+"""Builds a project of ours as a wheel, as users do, without a network."""
 
 from __future__ import annotations
 

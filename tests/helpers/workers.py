@@ -1,4 +1,4 @@
-"""`speechbridge serve --workers`, run as a process: its workers, its log as it comes, and its clients."""
+"""Runs `speechbridge serve --workers` as a process: its workers, its log as it is written, and its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """A service with workers. Its log is read as it comes, so that nobody waits for a full pipe."""
+    """A service with workers. A thread reads its log, so that the service never waits for a full pipe."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -36,12 +36,12 @@ class Service:
         return self.url.replace("ws://", "http://")
 
     def workers(self) -> dict[str, int]:
-        """Return the process of each worker that is ready, by name: the last one of each that the log tells of."""
-        told = (re.search(r"worker (\d+) is ready, process (\d+)", line) for line in self.log)
-        return {found[1]: int(found[2]) for found in told if found}
+        """Return the PID of each worker by its name, as the log reported it last."""
+        reported = (re.search(r"worker (\d+) is ready, process (\d+)", line) for line in self.log)
+        return {found[1]: int(found[2]) for found in reported if found}
 
     def await_line(self, pattern: str, seconds: float = PATIENCE) -> str:
-        """Return the next line of the log with this in it, from where the last one was found."""
+        """Return the next line of the log that matches, after the last one returned."""
         until = time.monotonic() + seconds
         while True:
             try:
@@ -68,7 +68,7 @@ class Service:
 
 @contextmanager
 def service(number: int = 2, **variables: str) -> Iterator[Service]:
-    """Run a service with so many workers on a free port. Whatever is left of it at the end is killed."""
+    """Run a service with so many workers on a free port. Processes left at the end are killed."""
     with subprocess.Popen(  # our own command
         [sys.executable, "-m", "speechbridge", "serve", "--port", "0", "--workers", str(number)],
         env=environment(SPEECHBRIDGE_LOG_FORMAT="text", **variables),
@@ -80,7 +80,7 @@ def service(number: int = 2, **variables: str) -> Iterator[Service]:
         every: set[int] = set()
         try:
             running.url = url_in(announced(process))
-            for _ in range(number if number > 1 else 0):  # one worker is the process itself
+            for _ in range(number if number > 1 else 0):  # a single worker is the process itself
                 running.await_line(r"worker \d+ is ready")
             every |= set(children(process.pid))
             yield running

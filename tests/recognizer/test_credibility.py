@@ -15,7 +15,7 @@ from speechbridge.recognizer.written import written
 def speech(seconds: float = 3.0, voice: float = 0.9) -> Utterance:
     made = Utterance(0)
     for _ in range(frames(seconds)):
-        made.hear(voice, is_speech=True)
+        made.add(voice, is_speech=True)
     return made
 
 

@@ -47,7 +47,7 @@ def utterance(seconds: float = 1.8, start: int = 100, voice: float = 0.9) -> Utt
     """Return one that is speech from its first frame to its last."""
     made = Utterance(start)
     for _ in range(round(seconds / FRAME_SECONDS)):
-        made.hear(voice, is_speech=True)
+        made.add(voice, is_speech=True)
     return made
 
 
@@ -112,7 +112,7 @@ def test_times_do_not_reach_beyond_the_speech_nor_the_sound() -> None:
     late = Clock(late=1.7)
     speech = utterance()
     for _ in range(10):
-        speech.hear(0.01, is_speech=False)
+        speech.add(0.01, is_speech=False)
     assert final("one two", aligner=late, speech=speech).end_ts == pytest.approx(START + 1.8, abs=FRAME_SECONDS)
     cut = made("one", aligner=Clock()).final(utterance(), heard("one"), np.zeros(3200, np.int16))
     assert cut.end_ts == pytest.approx(START + 0.2, abs=0.01)

@@ -17,7 +17,7 @@ from speechbridge.protocol.messages import Element, Final, Partial
 from speechbridge.protocol.request import BadRequest
 from speechbridge.recognizer.moonshine import Decoded
 from speechbridge.recognizer.options import StreamOptions
-from speechbridge.recognizer.stream import HEARD_AFTER, LOOK_AFTER, Stream
+from speechbridge.recognizer.stream import EMPTY_FINAL_AFTER, INTERIM_AFTER, Stream
 from speechbridge.recognizer.utterances import AFTER, BEFORE, PAUSE, Segmenter, frames
 from speechbridge.recognizer.voice import FRAME, FRAME_SECONDS
 from speechbridge.recognizer.wav import Format
@@ -45,7 +45,7 @@ def sound(value: int, seconds: float) -> bytes:
 class Voice:
     """Knows speech by its samples."""
 
-    def hear(self, frame: Samples) -> float:
+    def detect(self, frame: Samples) -> float:
         return 0.9 if (frame == SPEECH).mean() > 0.5 else 0.01
 
 
@@ -204,7 +204,7 @@ async def test_looks_come_while_one_speaks_and_are_given_what_was_heard_before()
     setup = Setup()
     await setup.feed(sound(SPEECH, 2.0))
     asked = setup.told.model.asked
-    assert [length for length, _ in asked] == pytest.approx([nth * frames(LOOK_AFTER) for nth in range(1, 7)], abs=3)
+    assert [length for length, _ in asked] == pytest.approx([nth * frames(INTERIM_AFTER) for nth in range(1, 7)], abs=3)
     assert [guess for _, guess in asked[1:]] == [(length,) for length, _ in asked[:-1]]
 
 
@@ -303,19 +303,19 @@ async def test_what_says_nothing_and_was_not_shown_is_not_mentioned() -> None:
 
 async def test_silence_says_nothing_however_long() -> None:
     setup = Setup()
-    await setup.feed(sound(SILENCE, 3 * HEARD_AFTER))
+    await setup.feed(sound(SILENCE, 3 * EMPTY_FINAL_AFTER))
     assert await setup.said() == []
 
 
 async def test_loud_sound_without_speech_is_said_to_have_been_heard() -> None:
     """Or our own service would take the recognizer for broken, and give it the sound again."""
     setup = Setup(told=Told(options=StreamOptions(start_ts=100.0)))
-    await setup.feed(sound(NOISE, 2.5 * HEARD_AFTER))
+    await setup.feed(sound(NOISE, 2.5 * EMPTY_FINAL_AFTER))
     heard = await setup.said()
     assert all(isinstance(hypothesis, Final) and hypothesis.elements == () for hypothesis in heard)
     starts, ends = [final.ts - 100 for final in heard], [final.end_ts - 100 for final in heard]
     assert starts == [0.0, *ends[:-1]]
-    assert ends == pytest.approx([share * HEARD_AFTER - BEFORE for share in (1, 2, 2.5)], abs=0.3)
+    assert ends == pytest.approx([share * EMPTY_FINAL_AFTER - BEFORE for share in (1, 2, 2.5)], abs=0.3)
 
 
 async def test_a_stream_may_be_left_anywhere() -> None:

@@ -27,7 +27,7 @@ LONG = frames(PAUSE[0])  # the pause that ends a short utterance
 def ended(probabilities: list[float], longest: float = LONGEST) -> list[Utterance]:
     """Return the utterances in a stream, the one that its end cuts off included."""
     segmenter = Segmenter(longest)
-    found = [utterance for probability in probabilities if (utterance := segmenter.hear(probability))]
+    found = [utterance for probability in probabilities if (utterance := segmenter.add(probability))]
     return found + ([last] if (last := segmenter.finish()) else [])
 
 
@@ -70,8 +70,8 @@ def test_what_is_kept_before_speech_does_not_reach_into_the_utterance_before() -
 def test_it_ends_as_soon_as_the_pause_is_long_enough() -> None:
     segmenter = Segmenter()
     for probability in [YES] * 10 + [NO] * (LONG - 1):
-        assert segmenter.hear(probability) is None
-    assert segmenter.hear(NO) is not None
+        assert segmenter.add(probability) is None
+    assert segmenter.add(NO) is not None
     assert segmenter.current is None
 
 
@@ -80,9 +80,9 @@ def test_the_longer_one_speaks_the_shorter_a_pause_ends_it(seconds: float, pause
     speech = frames(seconds)
     segmenter = Segmenter()
     for _ in range(speech):
-        assert segmenter.hear(YES) is None
+        assert segmenter.add(YES) is None
     silent = 1
-    while segmenter.hear(NO) is None:
+    while segmenter.add(NO) is None:
         silent += 1
     assert silent == pytest.approx(frames(pause), abs=1)
 
@@ -124,9 +124,9 @@ def test_its_voice_is_that_of_its_speech_alone() -> None:
 
 def test_a_copy_does_not_grow() -> None:
     utterance = Utterance(3)
-    utterance.hear(YES, is_speech=True)
+    utterance.add(YES, is_speech=True)
     copy = utterance.copy()
-    utterance.hear(YES, is_speech=True)
+    utterance.add(YES, is_speech=True)
     assert (copy.end, utterance.end) == (4, 5)
 
 
@@ -138,7 +138,7 @@ def test_whatever_comes_utterances_are_in_order_and_no_longer_than_they_may(
     for number, probability in enumerate(probabilities, 1):
         assert 0 <= segmenter.oldest <= number
         before = segmenter.oldest
-        if (utterance := segmenter.hear(probability)) is not None:
+        if (utterance := segmenter.add(probability)) is not None:
             assert before <= utterance.start  # its samples are still there
             found.append(utterance)
     found += [last] if (last := segmenter.finish()) else []

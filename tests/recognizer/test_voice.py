@@ -19,7 +19,7 @@ def graph() -> Graph:
 
 def heard(detector: VoiceDetector, audio: bytes) -> list[float]:
     samples = np.frombuffer(audio, "<i2")
-    return [detector.hear(samples[at : at + FRAME]) for at in range(0, len(samples) - FRAME + 1, FRAME)]
+    return [detector.detect(samples[at : at + FRAME]) for at in range(0, len(samples) - FRAME + 1, FRAME)]
 
 
 def test_speech_is_probable_where_there_is_speech(graph: Graph) -> None:
@@ -40,6 +40,6 @@ def test_each_stream_remembers_its_own(graph: Graph) -> None:
     samples, other = np.frombuffer(pcm(seconds=2.0), "<i2"), np.frombuffer(noise(2.0), "<i2")
     together = []
     for at in range(0, len(samples) - FRAME + 1, FRAME):
-        together.append(first.hear(samples[at : at + FRAME]))
-        second.hear(other[at : at + FRAME])
+        together.append(first.detect(samples[at : at + FRAME]))
+        second.detect(other[at : at + FRAME])
     assert together == alone

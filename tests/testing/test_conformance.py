@@ -226,5 +226,7 @@ async def test_a_fake_whose_finals_count_no_bytes_is_told_what_to_say() -> None:
     async def subject(_behaviour: Behaviour) -> AsyncIterator[Engine]:
         yield function_engine(hello)
 
-    with pytest.raises(AssertionError, match="says 'Hello': let it say what it was given, as '32000 bytes'"):
+    with pytest.raises(
+        AssertionError, match="has the text 'Hello': it must be the number of bytes it received: '32000 bytes'"
+    ):
         await CHECKS[0](subject)

@@ -1,12 +1,13 @@
-"""Sound files that libsndfile does not read as they are: joined ones, and those that do not know their length. Pure.
+"""Sound files that libsndfile does not read correctly: joined ones, and those without their length. Pure.
 
-A file may hold several recordings, one after the other: chained Ogg, MP3s or WAVs put together by `cat`. libsndfile
-hears the first and says that this was all. `parts_of` finds where each begins; each can then be read on its own.
+A file may hold several recordings, one after the other: a chained Ogg, or MP3s or WAVs joined with `cat`. libsndfile
+decodes the first recording only, and reports no error. `parts_of` finds the beginning of each, so that each can be read
+by itself.
 
-A file may not know its length. A recorder that was killed, or that wrote into a pipe, leaves a size of 0 in a WAV:
-libsndfile takes that for no samples. The length of an MP3 is guessed from its first frame if no note in it tells: where
-that is too short, the rest is not heard; where it is too long, the file seems damaged. Such a part gets a head that
-tells the truth.
+The header of a file may lack its length. A recorder that was killed, or that wrote into a pipe, leaves a size of 0 in a
+WAV: libsndfile reads no samples. The length of an MP3 without a Xing header is estimated from its first frame: if the
+estimate is too short, the rest is not decoded; if it is too long, the file seems damaged. Such a part gets a header
+with the real length.
 
 Sources: RFC 3533 (Ogg), RFC 9639 (FLAC), Microsoft's "Multimedia Programming Interface and Data Specifications 1.0"
 (RIFF), ISO 11172-3 and 13818-3 (MP3), id3.org (tags), LAME's documentation of the Xing header.
@@ -31,23 +32,23 @@ if TYPE_CHECKING:
     Bytes = bytes | mmap
 
 UNKNOWN = 0xFFFFFFFF  # a RIFF size that means: until the end
-TOO_MUCH = 0x7FFFF000  # arecord and sox write a number from here on. A WAV that is as large is read to its end, too
-BEYOND = 1024  # bytes that may follow a WAV and mean nothing
-HEADER = 2**16  # bytes of a WAV before its samples, at most; an embedded picture is not looked behind
+TOO_MUCH = 0x7FFFF000  # arecord and sox write such a size, or a larger one, if they do not know it
+BEYOND = 1024  # bytes after the end of a WAV that are ignored
+HEADER = 2**16  # most bytes of a WAV before its samples; a larger embedded picture is an error
 
-FLAC = NAMED["FLAC"]  # and the header of STREAMINFO, which must come first: 34 bytes
+FLAC = NAMED["FLAC"]  # "fLaC" and the header of STREAMINFO, which must come first: 34 bytes
 OGG_PAGE = re.compile(rb"OggS\x00(.).{20}(.)", re.DOTALL)  # version 0; flags; the number of segments
-BEGINS = 2  # the flag of a page with which a logical stream begins
+BEGINS = 2  # the flag of the page with which a logical stream begins
 
-# Of MP3, by the samples of a frame and whether it is mono.
-SIDE = {(1152, False): 32, (1152, True): 17, (576, False): 17, (576, True): 9}  # bytes after the header
-TAG_HEAD = 16  # bytes that tell where a tag ends
-FEW = 4  # frames, a tenth of a second: what is shorter is no recording, but damage, or a note that is a little wrong
+# Bytes of side information after an MP3 frame's header, by the frame's samples and whether it is mono.
+SIDE = {(1152, False): 32, (1152, True): 17, (576, False): 17, (576, True): 9}
+TAG_HEAD = 16  # bytes that are enough to find the end of a tag
+FEW = 4  # frames, a tenth of a second: fewer are damage, or the Xing header is a little wrong; they are no recording
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One recording within a file, from byte `start` to byte `end`; `head` is to be read before these."""
+    """One recording within a file, from byte `start` to byte `end`. `head` must be read before these bytes."""
 
     start: int
     end: int
@@ -55,12 +56,12 @@ class Part:
 
 
 def parts_of(data: Bytes) -> list[Part]:
-    """Find the recordings in a file, one at least. What is not of a known kind is one."""
+    """Find the recordings in a file, at least one. A file of an unknown kind counts as one recording."""
     return list(_parts(data)) or [Part(0, len(data))]
 
 
 def _parts(data: Bytes) -> Iterator[Part]:
-    """Yield recordings, which may be of different kinds. Where one ends, another begins, or what is no sound."""
+    """Yield recordings, which may be of different kinds, until something follows that is no recording."""
     start: int | None = 0
     while start is not None and start < len(data):
         if is_wav(data, start):
@@ -76,19 +77,19 @@ def _parts(data: Bytes) -> Iterator[Part]:
             yield Part(start + len(head), start + size, head)
             start += size
         else:
-            if start and kind_of(bytes(data[start : start + ENOUGH])):  # libsndfile does not read it, and will say so
+            if start and kind_of(bytes(data[start : start + ENOUGH])):  # libsndfile cannot read it, and will report it
                 yield Part(start, len(data))
             return
 
 
 def begins(data: Bytes, at: int) -> bool:
-    """Whether a recording begins here, of a kind that is known at once."""
+    """Tell whether a recording begins here whose kind can be recognized by its first bytes."""
     known = FLAC.match(data, at) or OGG_PAGE.match(data, at) or is_wav(data, at)
     return bool(known) or length_of(data, at) is not None
 
 
 def _between(start: int, begins_at: Generator[int, None, int]) -> Generator[Part, None, int]:
-    """Make recordings of where each begins, and of where the last one ends."""
+    """Turn the places where recordings begin, and the end of the last one, into parts."""
     while True:
         try:
             end = next(begins_at)
@@ -108,7 +109,7 @@ def is_wav(data: Bytes, at: int = 0) -> bool:
 
 
 def wav_head(data: Bytes, at: int = 0) -> bytes | None:
-    """Return a WAV's bytes before its samples; None if they are not all there, or too many."""
+    """Return the header of a WAV, up to its samples; None if it is incomplete or too long."""
     place = at + 12
     while place + 8 <= min(len(data), at + HEADER):
         name, size = struct.unpack("<4sI", data[place : place + 8])
@@ -119,16 +120,16 @@ def wav_head(data: Bytes, at: int = 0) -> bytes | None:
 
 
 def with_size(head: bytes, samples: int) -> bytes:
-    """Return the head of a WAV that has so many bytes of samples, or UNKNOWN."""
+    """Return the header with another number of bytes of samples, or with UNKNOWN."""
     whole = min(UNKNOWN, len(head) - 8 + samples)
     return head[:4] + struct.pack("<I", whole) + head[8:-4] + struct.pack("<I", min(UNKNOWN, samples))
 
 
 def size_is_unknown(head: bytes) -> bool:
-    """Tell whether whoever wrote this head of a WAV did not know how many samples would follow."""
+    """Tell whether the program that wrote this header of a WAV did not know how many samples would follow."""
     (whole,) = struct.unpack("<I", head[4:8])
     (samples,) = struct.unpack("<I", head[-4:])
-    is_followed = len(head) - 8 < whole < TOO_MUCH  # by another chunk: there are no samples, and that is meant
+    is_followed = len(head) - 8 < whole < TOO_MUCH  # by another chunk: so the size of 0 is right
     return samples >= TOO_MUCH or (samples == 0 and not is_followed)
 
 
@@ -139,9 +140,9 @@ def _wavs(data: Bytes, start: int) -> Generator[Part, None, int]:
             (size,) = struct.unpack("<I", data[start + 4 : start + 8])
             end = min(len(data), start + 8 + size)
             end += size % 2 if is_wav(data, end + 1) else 0  # not every program writes the last byte of an odd size
-            if head is None or not _goes_on(data, end):
+            if head is None or not _samples_follow(data, end):
                 yield Part(start, end)
-            else:  # the size is that of the first seconds, and was never updated
+            else:  # the program wrote the size of the first seconds, and never updated it
                 end = _next_wav(data, start + len(head))
                 yield Part(start + len(head), end, with_size(head, end - start - len(head)))
         else:
@@ -151,8 +152,8 @@ def _wavs(data: Bytes, start: int) -> Generator[Part, None, int]:
     return start
 
 
-def _goes_on(data: Bytes, end: int) -> bool:
-    """Whether samples follow where a WAV ends, as it says; not a tag, a chunk, another WAV, or a few odd bytes."""
+def _samples_follow(data: Bytes, end: int) -> bool:
+    """Tell whether samples follow the end that a WAV's header gives; not a tag, a chunk or another recording."""
     name = bytes(data[end : end + 4])
     return len(data) - end > BEYOND and not (name in WAV_CHUNKS or name[:3] == b"TAG" or begins(data, end))
 
@@ -178,10 +179,10 @@ def _flacs(data: Bytes, start: int) -> Generator[int, None, int]:
 
 def _oggs(data: Bytes, start: int) -> Generator[int, None, int]:
     """Yield where each link of a chain begins. A link begins with one page for each stream that it multiplexes."""
-    beginning = -1  # where the pages end with which the streams of a link begin
+    beginning = -1  # the end of the last page with the flag BEGINS
     while 0 <= start < len(data):
         page = OGG_PAGE.match(data, start)
-        if page is None:  # damage: libsndfile, too, goes on at the next page
+        if page is None:  # damage: continue at the next page, as libsndfile does
             if begins(data, start):
                 return start
             start = data.find(b"OggS", start + 1)
@@ -201,7 +202,11 @@ def _oggs(data: Bytes, start: int) -> Generator[int, None, int]:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The header of an MP3 frame: `size` in bytes, header included, and how many `samples` it holds at which `rate`."""
+    """The header of an MP3 frame: its `size` in bytes with the header, and its number of `samples` and their `rate`.
+
+    The first frame of a recording may hold no sound, but the number of frames that follow: a Xing header. The same
+    with a constant bit rate has the name "Info". "VBRI" is another format of it, which is not read here.
+    """
 
     bits: int
     size: int
@@ -211,7 +216,7 @@ class Frame:
 
     @classmethod
     def read(cls, bits: int) -> Frame | None:
-        """Take a header of 32 bits apart; None if these are none."""
+        """Parse a header of 32 bits; None if it is not one."""
         header = read_header(bits)
         if header is None or header.layer != LAYER_3:
             return None
@@ -223,28 +228,28 @@ class Frame:
 
     @property
     def kind(self) -> tuple[int, bool]:
-        """What does not change within one recording."""
+        """The properties that do not change within one recording."""
         return self.rate, self.is_mono
 
     @property
     def side(self) -> int:
-        """How many bytes the header takes, and what comes before the sound: a note begins there."""
+        """The bytes of the header and the side information. A Xing header begins after them."""
         return 4 + SIDE[self.samples, self.is_mono]
 
-    def noted(self, data: Bytes, place: int) -> int | None:
-        """Return how many frames follow, if this first one notes that in the place of sound; 0 if not how many."""
+    def announced(self, data: Bytes, place: int) -> int | None:
+        """Return how many frames this frame announces, 0 if it lacks the number; None if it has no Xing header."""
         side = place + self.side
         if data[side : side + 4] in (b"Xing", b"Info"):
             return int.from_bytes(data[side + 8 : side + 12], "big") if data[side + 7] & 1 else 0
         return 0 if data[place + 36 : place + 40] == b"VBRI" else None
 
-    def note(self, frames: int, size: int) -> bytes:
-        """Return a first frame for such frames: it notes how many there are, and of how many bytes."""
-        for bitrate in range(1, 15):  # the smallest that has room; without padding, without a checksum
+    def xing_frame(self, frames: int, size: int) -> bytes:
+        """Return a first frame with a Xing header, for so many frames and bytes of this kind."""
+        for bitrate in range(1, 15):  # take the smallest frame with enough room; without padding, without a checksum
             first = Frame.read(self.bits & ~(15 << 12 | 1 << 9) | bitrate << 12 | 1 << 16)
-            note = b"Xing" + struct.pack(">III", 3, frames, size)
-            if first is not None and first.size >= self.side + len(note):
-                return (first.bits.to_bytes(4, "big") + bytes(self.side - 4) + note).ljust(first.size, b"\0")
+            xing = b"Xing" + struct.pack(">III", 3, frames, size)
+            if first is not None and first.size >= self.side + len(xing):
+                return (first.bits.to_bytes(4, "big") + bytes(self.side - 4) + xing).ljust(first.size, b"\0")
         return b""
 
 
@@ -256,39 +261,39 @@ def is_mp3(data: Bytes, at: int = 0) -> bool:
 
 
 class _Mp3:
-    """A recording whose frames are being counted. A note says how many a decoder hears, whatever comes after them."""
+    """A recording whose frames are being counted. A decoder stops after the frames that its Xing header announces."""
 
     def __init__(self, start: int, first: Frame) -> None:
         self.first = first
         self._start = start
-        self._noted: int | None = None
+        self._announced: int | None = None
         self._frames = 0
-        self._beyond: int | None = None  # where the first frame is that is more than was noted
+        self._beyond: int | None = None  # the place of the first frame after the announced ones
 
-    def add(self, place: int, noted: int | None) -> None:
-        if noted is not None:
-            self._noted = noted
+    def add(self, place: int, announced: int | None) -> None:
+        if announced is not None:
+            self._announced = announced
             return
-        if self._noted and self._frames == self._noted:
+        if self._announced and self._frames == self._announced:
             self._beyond = place
         self._frames += 1
 
     def parts(self, end: int) -> Iterator[Part]:
-        if not self._noted:
+        if not self._announced:
             if self._frames >= FEW:
-                yield self._without_note(self._start, end, self._frames)
-        elif self._beyond is None or self._frames - self._noted < FEW:
+                yield self._with_xing_frame(self._start, end, self._frames)
+        elif self._beyond is None or self._frames - self._announced < FEW:
             yield Part(self._start, end)
         else:
             yield Part(self._start, self._beyond)
-            yield self._without_note(self._beyond, end, self._frames - self._noted)
+            yield self._with_xing_frame(self._beyond, end, self._frames - self._announced)
 
-    def _without_note(self, start: int, end: int, frames: int) -> Part:
-        return Part(start, end, self.first.note(frames, end - start))
+    def _with_xing_frame(self, start: int, end: int, frames: int) -> Part:
+        return Part(start, end, self.first.xing_frame(frames, end - start))
 
 
 def _mp3s(data: Bytes, start: int) -> Generator[Part, None, int]:
-    """Yield what one decoder hears as one: until a tag, a note of how much follows, or another rate."""
+    """Yield what a decoder reads as one recording: it ends at a tag, a Xing header, or another sample rate."""
     recording: _Mp3 | None = None
     frames = _frames(data, start)
     while True:
@@ -297,20 +302,20 @@ def _mp3s(data: Bytes, start: int) -> Generator[Part, None, int]:
         except StopIteration as stop:
             end = int(stop.value)
             break
-        noted = None if frame is None else frame.noted(data, place)
-        if recording is not None and (frame is None or noted is not None or frame.kind != recording.first.kind):
+        announced = None if frame is None else frame.announced(data, place)
+        if recording is not None and (frame is None or announced is not None or frame.kind != recording.first.kind):
             yield from recording.parts(place)
             recording = None
         if frame is not None:
             recording = recording or _Mp3(place, frame)
-            recording.add(place, noted)
+            recording.add(place, announced)
     if recording is not None:
         yield from recording.parts(end)
     return end
 
 
 def _frames(data: Bytes, place: int) -> Generator[tuple[int, Frame | None], None, int]:
-    """Yield the place of each frame, and the frame; of each tag, and None. Other bytes are passed over."""
+    """Yield (place, frame) for each frame, and (place, None) for each tag. Skip all other bytes."""
     is_in_step = False  # a frame or a tag ended here
     while place < len(data):
         end = after_tag(data, place)
@@ -323,7 +328,7 @@ def _frames(data: Bytes, place: int) -> Generator[tuple[int, Frame | None], None
             place += frame.size
         elif is_in_step and begins(data, place):
             return place
-        else:  # what looks like a frame is one only if another one follows
+        else:  # bytes that look like a frame are one only if another frame follows
             found = data.find(b"\xff", place + 1)
             place, is_in_step = len(data) if found < 0 else found, False
             continue
@@ -332,7 +337,7 @@ def _frames(data: Bytes, place: int) -> Generator[tuple[int, Frame | None], None
 
 
 def after_tag(data: Bytes, place: int) -> int | None:
-    """Return where an ID3 or APE tag ends that begins here; None if none does."""
+    """Return the end of the ID3 or APE tag that begins here; None if none begins."""
     head = data[place : place + TAG_HEAD]
     if head[:3] == b"ID3" and len(head) >= 10 and all(byte < 0x80 for byte in head[6:10]):
         size = sum(byte << 7 * (3 - nth) for nth, byte in enumerate(head[6:10]))

@@ -1,8 +1,8 @@
 """How a command ends: an error is one line on stderr, and an exit code.
 
     0    done
-    1    the service, the connection or stdout failed: worth another try. `doctor` found something wrong
-    2    the input, an option or a setting is wrong: the same again fails again
+    1    the service, the connection or stdout failed: another try may succeed. Of `doctor`: something is wrong
+    2    the input, an option or a setting is wrong: the same command will fail again
     130  interrupted by Ctrl-C
 
 docs/command-line.md has this table for users.
@@ -26,15 +26,15 @@ FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
 
 class Failed(Exception):
-    """The service did not do what was asked for. Its text says why, and the cure."""
+    """The service could not carry out the command. The text says why, and what to do."""
 
 
 class BadInput(Exception):
-    """A file, a text or an option cannot be used. Its text names it, and the cure."""
+    """A file, a text or an option cannot be used. The text says which, and what to do."""
 
 
 def run(action: Callable[[], int | None]) -> None:
-    """Run a command's action and end: raises typer.Exit, with what the action returns (None: 0) or how it failed."""
+    """Run a command's action, and raise typer.Exit with what it returns (None: 0), or with the code of its error."""
     try:
         code = action() or 0
     except (NoConnection, StreamError, Failed, OutputFailed) as error:

@@ -1,4 +1,4 @@
-"""Whether an address can be listened on: tried before anything else is started."""
+"""The listening sockets of the service. They are tried before anything else is started."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ CURES = {
     errno.EADDRNOTAVAIL: "this machine does not have that address; --host, or SPEECHBRIDGE_HOST, names another",
     errno.EMFILE: "no file descriptor is left; raise the limit with ulimit -n",
 }
-
-
-BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
+BACKLOG = 2048  # connections that wait to be accepted; uvicorn's default
 
 
 def try_to_listen(settings: ListenSettings) -> None:
@@ -31,7 +29,7 @@ def try_to_listen(settings: ListenSettings) -> None:
 
 
 def listen(settings: ListenSettings) -> list[socket.socket]:
-    """Listen on the address, on each that its host name has. Raises Failed. May block in a DNS lookup."""
+    """Listen on every address of the host. Raises Failed. May block in a DNS lookup."""
     where = f"the service cannot start on {settings.host}:{settings.port}"
     try:
         with ExitStack() as stack:
@@ -40,12 +38,12 @@ def listen(settings: ListenSettings) -> list[socket.socket]:
                 settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             ):
                 listener = stack.enter_context(socket.socket(family, kind, protocol))
-                if os.name == "posix":  # as the event loop does: a port whose connections linger is free
+                if os.name == "posix":  # as asyncio does: connections in TIME_WAIT do not occupy the port
                     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
                     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.bind(address)
-                listener.listen(BACKLOG)  # two sockets may have one address, but only one of them may listen
+                listener.listen(BACKLOG)  # two sockets may be bound to one address, but only one of them may listen
                 listeners.append(listener)
             stack.pop_all()  # they stay open
             return listeners

@@ -1,4 +1,4 @@
-"""Which service a command talks to: the one of --url, the one on this machine, or one that runs meanwhile."""
+"""Which service a command uses: the one at --url, the one on this machine, or one that it starts for itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ENDPOINTS = (PATH, "/ws_a", "/ws", "/relay")
-ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 # all addresses, and one at which they are reached
+ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 # to connect to a service that listens on all addresses
 
 Url = Annotated[
     str | None,
@@ -30,8 +30,12 @@ Url = Annotated[
 async def service(url: str | None) -> AsyncIterator[str]:
     """Yield the base URL of the service at `url`, or else of the one on this machine.
 
-    If none listens on this machine, at SPEECHBRIDGE_HOST and SPEECHBRIDGE_PORT, one is run on a free port meanwhile.
-    Raises BadInput, WrongSetting and Failed. Cancellation: the one that was run is ended.
+    If none listens on this machine, at SPEECHBRIDGE_HOST and SPEECHBRIDGE_PORT, a service runs on a free port for the
+    time of the context.
+
+    Raises BadInput, WrongSetting and Failed.
+
+    Cancellation: that service is stopped.
     """
     if url:
         yield base_of(url)
@@ -41,7 +45,7 @@ async def service(url: str | None) -> AsyncIterator[str]:
     if await _listens(local):
         yield local
         return
-    from speechbridge.server import create_app  # noqa: PLC0415 # a client of another service does not load the server
+    from speechbridge.server import create_app  # noqa: PLC0415 # slow to load, and only needed here
     from speechbridge.server.run import ServiceFailed, running  # noqa: PLC0415 # the same
 
     notice(f"no service listens on port {settings.port}; running one for this command")
@@ -54,7 +58,7 @@ async def service(url: str | None) -> AsyncIterator[str]:
 
 
 def base_of(url: str) -> str:
-    """Return the base URL of what a user gives as a service: also an endpoint of it, or its host and port alone."""
+    """Return the base URL for what the user gave: a base URL, the URL of an endpoint, or just host and port."""
     url = url.strip()
     if "://" not in url:
         url = f"ws://{url}"
@@ -71,13 +75,13 @@ def base_of(url: str) -> str:
 
 
 def local_url(settings: Settings) -> str:
-    """Return where a service with these settings is reached on this machine."""
+    """Return the URL for this machine of a service with these settings."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return reachable(f"ws://{host}:{settings.port}")
 
 
 def reachable(url: str) -> str:
-    """Return where a service is reached on this machine that listens at `url`, which may mean every address."""
+    """Return the URL for this machine of a service that listens at `url`, which may stand for all addresses."""
     scheme, _, rest = url.partition("://")
     for every, loopback in ANY.items():
         if rest == every or rest.startswith((f"{every}:", f"{every}/")):
@@ -86,7 +90,7 @@ def reachable(url: str) -> str:
 
 
 def own_key() -> str:
-    """Return the API key of our commands; empty if none is set."""
+    """Return the API key that our commands send; empty if none is set."""
     return Settings.read().key.get_secret_value()
 
 

@@ -1,4 +1,4 @@
-"""Where the command line begins. It imports nothing before it can take a Ctrl-C."""
+"""The entry point of the command line. It imports nothing until Ctrl-C is handled."""
 
 import sys
 
@@ -10,4 +10,4 @@ def main() -> None:
 
         commands.run()
     except KeyboardInterrupt:
-        sys.exit(130)  # as a shell has it: 128 and the signal's number
+        sys.exit(130)  # as in a shell: 128 and the number of the signal

@@ -1,10 +1,10 @@
-"""`speechbridge mic`: the microphone, with live captions and its level. The only import of sounddevice.
+"""`speechbridge mic`: transcribes the microphone, with live captions and its level. The only import of sounddevice.
 
-PortAudio hands over each block in a thread of its own, which must never wait: a block goes into a bounded queue, or is
-counted as lost where that is full. All the rest happens in the event loop.
+PortAudio delivers each block in a thread of its own, which must never wait: the block goes into a bounded queue, or is
+counted as lost if the queue is full. Everything else happens in the event loop.
 
-stdout gets the transcript and nothing else. Ctrl-C ends the input, and the last words are waited for; a second one
-leaves at once.
+stdout gets the transcript and nothing else. Ctrl-C ends the input, and the command waits for the last words; a second
+Ctrl-C exits at once.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ from speechbridge.protocol import captions
 from speechbridge.protocol.messages import Final, Partial
 from speechbridge.protocol.request import ContentType, Option, StreamRequest
 
-BLOCK = 0.1  # seconds of sound that PortAudio hands over at once
-QUEUE = 50  # blocks: 5 s for which the service may stall, 480 kB at 48 kHz
-LAST_WORDS = 10.0  # seconds that they may take after Ctrl-C. A guess: one or two are usual
-QUIET = -60.0  # dB relative to the loudest possible: the lower end of the meter
+BLOCK = 0.1  # seconds of sound that PortAudio delivers at once
+QUEUE = 50  # blocks: the service may stall for 5 s; 480 kB at 48 kHz
+LAST_WORDS = 10.0  # seconds to wait for them after Ctrl-C. A guess: one or two are usual
+QUIET = -60.0  # dBFS: the lower end of the meter
 
 cli = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 class NoMicrophone(BadInput):
-    """The microphone gives no sound. Its text says why, and the cure."""
+    """The microphone gives no sound. The text says why, and what to do."""
 
 
 class Input(Protocol):
-    """What is used of a `sounddevice.RawInputStream`."""
+    """The part of `sounddevice.RawInputStream` that is used here."""
 
     @property
     def samplerate(self) -> float: ...
@@ -51,7 +51,7 @@ class Input(Protocol):
 
 
 class Status(Protocol):
-    """What is used of `sounddevice.CallbackFlags`."""
+    """The part of `sounddevice.CallbackFlags` that is used here."""
 
     @property
     def input_overflow(self) -> bool: ...
@@ -59,13 +59,15 @@ class Status(Protocol):
 
 Take = Callable[[memoryview, int, object, Status], None]
 Open = Callable[[Take, Callable[[], None]], Input]
-"""Opens an input of mono S16LE, given what to call with each block, and what to call when there are no more."""
+"""Opens an input of mono S16LE. Takes a function for each block, and one to call after the last block."""
 
 
 class Microphone:
     """The blocks of sound of an input: an async iterator for one task, within a `with`.
 
-    It ends after `end()`, with what was heard until then, and raises NoMicrophone when the device ends by itself.
+    The iteration stops after `end()` and the blocks recorded before it. It raises NoMicrophone when the device
+    disappears.
+
     Cancellation of the iteration: no block is lost.
     """
 
@@ -76,13 +78,13 @@ class Microphone:
         self._arrived = asyncio.Event()
         self._ended = self._gone = False
         self._lost = 0  # samples
-        self.gaps = 0  # how often the device lost sound before it came here; nobody knows how much
+        self.gaps = 0  # how often the device itself lost sound; how much is not known
         self._input = open_input(self._take, self._finish)
         self.rate = round(self._input.samplerate)
 
     @property
     def lost(self) -> float:
-        """The seconds of sound that came while the queue was full."""
+        """The seconds of sound that were lost because the queue was full."""
         return self._lost / self.rate
 
     def __enter__(self) -> Self:
@@ -93,16 +95,16 @@ class Microphone:
         self._input.close()
 
     def start(self) -> None:
-        """Let it hear, unless it was ended before. Raises NoMicrophone."""
+        """Start recording, unless `end` was called before. Raises NoMicrophone."""
         if self._ended:
             return
         try:
             self._input.start()
-        except Exception as error:  # noqa: BLE001 # PortAudio's own: without PortAudio there is no name for it
+        except Exception as error:  # noqa: BLE001 # PortAudioError, which cannot be imported without PortAudio
             raise NoMicrophone(f"the microphone does not start ({error}): choose another, see --list") from None
 
     def end(self) -> None:
-        """Let it hear no more. Idempotent."""
+        """Stop recording. Idempotent."""
         self._input.stop()
         self._ended = True
         self._arrived.set()
@@ -115,26 +117,26 @@ class Microphone:
             if self._ended:
                 raise StopAsyncIteration
             if self._gone:
-                raise NoMicrophone("the microphone has gone: connect it again")
-            # What arrives just now is not missed: `set` comes through the loop, so after this.
+                raise NoMicrophone("the microphone has disappeared: connect it again")
+            # A block that arrives just now is not missed: the loop calls `set` after this `clear`.
             self._arrived.clear()
             await self._arrived.wait()
         return self._blocks.popleft()
 
     def _take(self, block: memoryview, samples: int, _time: object, status: Status) -> None:
-        """Keep a block. In PortAudio's thread, the only one that appends."""
+        """Queue a block. Runs in PortAudio's thread, the only one that appends."""
         self.gaps += status.input_overflow
         if len(self._blocks) >= QUEUE:
             self._lost += samples
             return
         self._blocks.append(bytes(block))
-        self._loop.call_soon_threadsafe(self._arrived.set)  # not more often than the queue has room for
+        self._loop.call_soon_threadsafe(self._arrived.set)  # the bounded queue bounds these calls, too
 
     def _finish(self) -> None:
-        """Note that no block comes any more. In PortAudio's thread."""
-        self._loop.call_soon_threadsafe(self._leave)
+        """Note that no more blocks will come. Runs in PortAudio's thread."""
+        self._loop.call_soon_threadsafe(self._set_gone)
 
-    def _leave(self) -> None:
+    def _set_gone(self) -> None:
         self._gone = True
         self._arrived.set()
 
@@ -143,22 +145,22 @@ async def caption(
     microphone: Microphone,
     url: str,
     *,
-    heard: Callable[[Partial | Final], None],
+    received: Callable[[Partial | Final], None],
     level: Callable[[float, float], None] = lambda _level, _seconds: None,
     language: str | None = None,
 ) -> None:
-    """Stream a microphone to the service at `url` until its `end()`, and hand over each message as it comes.
+    """Stream a microphone to the service at `url` until its `end()`, and call `received` with each message.
 
-    `level` is told the loudness of each block, 0 to 1, and the seconds heard so far. Returns when all was heard. Raises
-    NoConnection or StreamError when the service cannot be reached or breaks off; NoMicrophone when the device ends by
-    itself: what came before is then heard to its end first.
+    `level` is called for each block with its loudness, 0 to 1, and the seconds recorded so far. Returns when the
+    transcript is complete. Raises NoConnection or StreamError when the service cannot be reached or breaks off;
+    NoMicrophone when the device disappears, after the transcript of what came before.
 
     Cancellation: the stream is closed at once, its last words are lost.
     """
     options: dict[str, Option] = {"language": language} if language else {}
     async with connect(url, StreamRequest(ContentType.raw(RATE), options, own_key())) as stream:
         microphone.start()
-        await live(stream, _send(microphone, stream, level), heard)
+        await live(stream, _send(microphone, stream, level), received)
 
 
 async def _send(microphone: Microphone, stream: Stream, level: Callable[[float, float], None]) -> None:
@@ -168,9 +170,9 @@ async def _send(microphone: Microphone, stream: Stream, level: Callable[[float, 
         async for block in microphone:
             seconds += len(block) / 2 / microphone.rate
             level(_level(block), seconds)
-            if pcm := converter.feed(block):  # a resampler holds its first samples back
+            if pcm := converter.feed(block):  # the resampler delays its first samples
                 await stream.send(pcm)
-    except NoMicrophone:  # what came before is heard to its end, then this is told
+    except NoMicrophone:  # end the input, so that the audio that was sent is still transcribed
         await stream.end()
         raise
     if pcm := converter.finish():
@@ -187,7 +189,7 @@ def _level(pcm: bytes) -> float:
 def command(
     device: Annotated[
         str | None,
-        typer.Option(help="Microphone, by its number in --list or a part of its name; else the system's choice."),
+        typer.Option(help="Microphone: its number in --list, or a part of its name; by default the system's choice."),
     ] = None,
     language: Annotated[
         str | None, typer.Option(help="Language that is spoken, as the service names it: en, fr, ...")
@@ -214,9 +216,9 @@ async def _run(open_input: Open, url: AbstractAsyncContextManager[str], language
             except (NoConnection, StreamError) as error:
                 trouble = str(error)
             except TimeoutError:
-                trouble = f"the last words did not come within {LAST_WORDS:g} s: try again later"
+                trouble = f"the last words did not arrive within {LAST_WORDS:g} s: try again later"
     if microphone.lost:
-        say(f"{microphone.lost:.1f} s of sound were lost: the service takes it too slowly")
+        say(f"{microphone.lost:.1f} s of sound were lost: the service, or the connection to it, is too slow")
     if microphone.gaps:
         say(f"the device lost sound {microphone.gaps} times: this machine is too busy")
     if trouble:
@@ -227,8 +229,8 @@ async def _run(open_input: Open, url: AbstractAsyncContextManager[str], language
 async def _converse(microphone: Microphone, url: str, language: str | None) -> None:
     with Screen.on_stderr("speak, Ctrl-C ends it", writes_finals=True) as screen:
 
-        def heard(message: Partial | Final) -> None:
-            screen.heard(message)
+        def received(message: Partial | Final) -> None:
+            screen.show(message)
             if isinstance(message, Final):
                 with screen.hidden():
                     write(captions.to_text([message]))
@@ -237,10 +239,10 @@ async def _converse(microphone: Microphone, url: str, language: str | None) -> N
             lost = f", {microphone.lost:.1f} s lost" if microphone.lost else ""
             screen.bar(level, minutes(seconds) + lost)
 
-        captioning = asyncio.create_task(caption(microphone, url, heard=heard, level=level, language=language))
+        captioning = asyncio.create_task(caption(microphone, url, received=received, level=level, language=language))
         try:
             await asyncio.shield(captioning)
-        except asyncio.CancelledError:  # the first Ctrl-C; asyncio makes a KeyboardInterrupt of the second
+        except asyncio.CancelledError:  # the first Ctrl-C; asyncio turns the second into a KeyboardInterrupt
             microphone.end()
             async with asyncio.timeout(LAST_WORDS):
                 await captioning

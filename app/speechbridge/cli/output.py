@@ -1,7 +1,7 @@
-"""What a command writes to stdout and stderr, whatever state these are in.
+"""What a command writes to stdout and stderr, even if these are closed, full or broken.
 
-stdout gets the result that was asked for, and nothing else. stderr gets errors and notices: one line each. `--quiet`
-leaves only errors; `--verbose` adds the log.
+stdout gets the result, and nothing else. stderr gets errors and notices, one line each; with `--quiet` only errors,
+with `--verbose` also the log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from speechbridge.protocol.captions import printable
 
 
 class OutputFailed(Exception):
-    """stdout takes nothing. Its text says why, and the cure."""
+    """stdout cannot be written. The text says why, and what to do."""
 
 
 class Verbosity(Enum):
@@ -38,7 +38,7 @@ def set_verbosity(wanted: Verbosity) -> None:
     global _verbosity  # noqa: PLW0603 # as a logger's level is
     _verbosity = wanted
     if wanted is Verbosity.VERBOSE:
-        from speechbridge import logs  # noqa: PLC0415 # most commands run without
+        from speechbridge import logs  # noqa: PLC0415 # most commands do not log
 
         logs.configure("debug", "text")
 
@@ -53,20 +53,20 @@ def _verbose(given: bool) -> None:  # noqa: FBT001 # an option's callback
         set_verbosity(Verbosity.VERBOSE)
 
 
-# Options of every command. They act when they are parsed: no command needs to look at them.
+# Options of every command. They take effect when they are parsed: commands ignore their values.
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_quiet, help="Write only errors to stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", callback=_verbose, help="Write a detailed log to stderr.")]
 
 
 def write(text: str) -> None:
     """Write to stdout, and flush it. Raises OutputFailed."""
-    if sys.stdout is None:  # Python's sign that it was closed when we were started
+    if sys.stdout is None:  # it was closed when this process started
         raise OutputFailed("stdout is closed: redirect it to a file, or use --output where there is one")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        give_up(sys.stdout)
+        discard(sys.stdout)
         raise OutputFailed(f"stdout cannot be written ({error.strerror}): redirect it elsewhere") from None
 
 
@@ -75,18 +75,18 @@ def say(text: str) -> None:
     try:
         sys.stderr.write(f"speechbridge: {printable(text)}\n")
         sys.stderr.flush()
-    except OSError:  # nobody can be told
-        give_up(sys.stderr)
+    except OSError:  # there is no other place to report it
+        discard(sys.stderr)
 
 
-def give_up(stream: TextIO) -> None:
-    """Discard what is still buffered: Python would try again at exit, write a traceback, and change the exit code."""
+def discard(stream: TextIO) -> None:
+    """Discard the buffer: otherwise Python writes it at exit, fails with a traceback, and changes the exit code."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def notice(text: str) -> None:
-    """Say what is good to know, unless --quiet was given."""
+    """Write a notice to stderr, unless --quiet was given."""
     if _verbosity is not Verbosity.QUIET:
         say(text)
 

@@ -1,7 +1,7 @@
 """Sound files and pipes, decoded to 16 kHz mono S16LE. The only import of soundfile, which is libsndfile.
 
-A file is read where `blocks` is called, in the event loop: a block of compressed audio takes well under a millisecond.
-A pipe may have nothing to say for any time, so its blocks are waited for in a thread, which `stop` frees.
+The blocks of a file are decoded in the event loop: a block of compressed audio takes well under a millisecond. A pipe
+may be silent for any time, so a thread waits for its blocks; `stop` wakes this thread.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 BLOCK = 0.1  # seconds of audio that are read and sent at once
-SHORTFALL = 1.0  # seconds a file may be shorter than it says: the length of compressed audio is often rounded
-ENDLESS = 2**62  # frames: libsndfile gives such a number where the length is unknown
-LOOSE = 16  # bytes: what is shorter is no recording
+SHORTFALL = 1.0  # seconds by which a file may be shorter than its header says: compressed lengths are often rounded
+ENDLESS = 2**62  # frames: libsndfile returns a larger number if the length is not known
+LOOSE = 16  # bytes: fewer, after a recording, are no recording
 STDIN = Path("-")
 
 
@@ -46,35 +46,38 @@ class Raw:
 
 
 class Sound(Protocol):
-    """What is heard: used within a `with`."""
+    """A source of audio, used as a context manager."""
 
     name: str
-    seconds: float | None  # None if nobody knows how long it is
-    is_live: bool  # its blocks must be waited for in a thread
+    seconds: float | None  # None if the length is not known
+    is_live: bool  # the next block may block for any time: wait for it in a thread
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
     def blocks(self) -> Iterator[bytes]:
-        """Yield the audio, once. Raises BadInput where it is damaged; what came before is good."""
+        """Yield the audio, once. Raises BadInput where it is damaged; the blocks before are good."""
         ...
 
     def stop(self) -> None:
-        """Have `blocks` end soon, also for a thread that waits for the next one."""
+        """Make `blocks` end soon, even while a thread waits for the next one."""
         ...
 
 
 def sound_of(path: Path, raw: Raw | None = None) -> Sound:
-    """Return a sound file, a pipe, or `-` for stdin; `raw` says that it has no header. Raises BadInput."""
+    """Return the sound of a file, a pipe, or stdin (`-`). `raw` is the format of a sound without a header.
+
+    Raises BadInput.
+    """
     if path == STDIN and sys.stdin is None:
         raise BadInput("stdin is closed: pipe a sound file into it")
     source: int | Path = 0 if path == STDIN else path
     try:
-        mode = os.stat(source).st_mode  # noqa: PTH116 # of a descriptor, perhaps
+        mode = os.stat(source).st_mode  # noqa: PTH116 # it may be a descriptor
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             return Pipe(source, "stdin" if path == STDIN else str(path), raw)
         if path == STDIN and os.isatty(0):
             raise BadInput("stdin is a terminal: pipe a sound file into it")
-        if not stat.S_ISREG(mode) and path == STDIN:  # /dev/null, say
+        if not stat.S_ISREG(mode) and path == STDIN:  # such as /dev/null
             raise BadInput("stdin holds no file: pipe a sound file into it")
         if not stat.S_ISREG(mode):
             raise BadInput(f"{path}: not a file: name a sound file")
@@ -84,12 +87,12 @@ def sound_of(path: Path, raw: Raw | None = None) -> Sound:
 
 
 class Recording:
-    """A sound file of any kind that libsndfile reads, or of raw samples. Only one block of it is in memory."""
+    """A sound file of any kind that libsndfile reads, or of raw samples. Only one block at a time is in memory."""
 
     is_live = False
 
     def __init__(self, source: int | str | Path, name: str = "", raw: Raw | None = None) -> None:
-        """Take a file's name, or its descriptor; `name` is what messages call it."""
+        """`source` is a file's name or its descriptor, `name` its name in messages."""
         self.name = name or str(source)
         self.seconds: float | None = None
         self._source = source
@@ -98,10 +101,10 @@ class Recording:
         self._parts: list[Part] = []
 
     def __enter__(self) -> Self:
-        """Open the file; raise BadInput if it is no sound file or holds no audio."""
+        """Open the file; raise BadInput if it is not a sound file or holds no audio."""
         try:
-            is_ours = not isinstance(self._source, int)
-            with open(self._source, "rb", closefd=is_ours) as file:
+            closes = not isinstance(self._source, int)
+            with open(self._source, "rb", closefd=closes) as file:
                 if os.fstat(file.fileno()).st_size == 0:
                     raise BadInput(f"{self.name}: it is empty: name a sound file")
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -155,27 +158,27 @@ class Recording:
 
 
 class Pipe:
-    """Sound that comes through a pipe, heard while it comes. Kinds that must be sought in are heard once it has ended.
+    """Sound from a pipe, decoded while it arrives. Kinds that libsndfile can only read from a file wait for its end.
 
-    A thread reads the pipe, and passes each recording in it on by a socket of ours: that one can be shut, and frees
-    whoever waits.
+    A thread reads the pipe and copies each recording into a socket pair, from which `blocks` reads. Nothing can wake a
+    thread that waits for a pipe; but shutting down a socket wakes a thread that waits for it.
     """
 
     is_live = True
     seconds: float | None = None
 
     def __init__(self, source: int | Path, name: str, raw: Raw | None = None) -> None:
-        """Read a descriptor, or the file of this name, from when it is entered on."""
+        """`source` is a descriptor or a file's name. It is read from `__enter__` on."""
         self.name = name
         self._source = source
         self._raw = raw
         self._stopping = threading.Lock()
         self._is_stopped = False
-        self._sockets: list[socket.socket] = []  # those that `blocks` reads, or will
+        self._sockets: list[socket.socket] = []  # from which `blocks` reads, or will read
         self._parts: SimpleQueue[_Incoming | None] = SimpleQueue()  # None: no more follow
 
     def __enter__(self) -> Self:
-        # A daemon: what it reads may never end, and nothing wakes a thread that waits for a pipe.
+        # A daemon: the pipe may never end, and nothing can wake the thread that waits for it.
         threading.Thread(target=self._pump, name=f"pipe-{self.name}", daemon=True).start()
         return self
 
@@ -198,7 +201,7 @@ class Pipe:
         while (part := self._parts.get()) is not None:
             is_empty = False
             try:
-                for block in self._heard(part, passed):
+                for block in self._blocks_of(part, passed):
                     passed += len(block) / (2 * RATE)
                     yield block
             except BadInput:
@@ -207,16 +210,16 @@ class Pipe:
         if is_empty and not self._is_stopped:
             raise BadInput(f"{self.name}: it is empty: pipe a sound file into it")
 
-    def _heard(self, part: _Incoming, passed: float) -> Iterator[bytes]:
+    def _blocks_of(self, part: _Incoming, passed: float) -> Iterator[bytes]:
         if self._raw is not None:
             yield from _converted(part.pieces(_block_size(self._raw)), self._raw)
         elif part.is_whole_file:
-            yield from self._file(part)
+            yield from self._blocks_of_file(part)
         else:
             with closing(_opened(lambda: _Forwards(part.source, closefd=False), self.name)) as file:
                 yield from _decoded(file, 0.0 if part.is_endless else None, passed, self.name)
 
-    def _file(self, part: _Incoming) -> Iterator[bytes]:
+    def _blocks_of_file(self, part: _Incoming) -> Iterator[bytes]:
         with tempfile.NamedTemporaryFile(prefix="speechbridge-") as copy:
             for piece in part.pieces(HEADER):
                 copy.write(piece)
@@ -224,18 +227,18 @@ class Pipe:
             with Recording(copy.name, self.name) as recording:
                 yield from recording.blocks()
 
-    # ---- in the thread -----------------------------------------------------------------------------------------------
+    # ---- in the thread that reads the pipe ---------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        is_ours = not isinstance(self._source, int)
-        # OSError: of a pipe that broke, or of our socket, when nobody listens any more.
-        with suppress(OSError), open(self._source, "rb", buffering=0, closefd=is_ours) as source:
+        closes = not isinstance(self._source, int)
+        # OSError: the pipe broke, or `stop` has shut our socket down.
+        with suppress(OSError), open(self._source, "rb", buffering=0, closefd=closes) as source:
             incoming = Incoming(iter(lambda: source.read(HEADER), b""))
             least = 1
             while incoming.has(least):
                 if self._raw is None and (split := kind_in(incoming)) is not None:
                     self._pass_on(split(incoming))
-                    least = LOOSE  # fewer bytes behind a recording mean nothing
+                    least = LOOSE  # ignore a few bytes after a recording
                 else:
                     everything = chain([incoming.take(len(incoming.bytes))], incoming.passing(sys.maxsize))
                     self._pass_on(zip(chain([True], repeat(False)), everything, strict=False), is_whole_file=True)
@@ -262,11 +265,11 @@ class Pipe:
 
 @dataclass(frozen=True, slots=True)
 class _Incoming:
-    """A recording that comes through a socket."""
+    """A recording that arrives through a socket."""
 
     out: socket.socket
-    is_whole_file: bool
-    is_endless: bool  # it does not know its length
+    is_whole_file: bool  # read it to its end before decoding
+    is_endless: bool  # its header does not have its length
     is_flac: bool
 
     @property
@@ -278,9 +281,9 @@ class _Incoming:
 
 
 class _Beginning:
-    """A socket as a file in which one can go back as far as its first bytes: libsndfile does so to open a FLAC."""
+    """A socket as a file object that can seek back within its first bytes: libsndfile does so to open a FLAC."""
 
-    KEPT = 2**17  # bytes; its metadata may hold a picture, but is read forwards
+    KEPT = 2**17  # bytes; metadata may be longer, with a picture, but libsndfile reads that forwards
 
     def __init__(self, out: socket.socket) -> None:
         self._out = out
@@ -306,14 +309,14 @@ class _Beginning:
 
 
 class _Forwards(soundfile.SoundFile):  # type: ignore[misc] # soundfile ships no types
-    """A sound file that is never sought in: soundfile does so after each read, and leaves gaps in an MP3 by it."""
+    """A sound file that soundfile treats as not seekable: it seeks after each read, which leaves gaps in an MP3."""
 
     def seekable(self) -> bool:
         return False
 
 
 class _Window:
-    """A part of a file, as a file."""
+    """A part of a file, as a file object."""
 
     def __init__(self, data: mmap.mmap, part: Part) -> None:
         self._data = data
@@ -339,22 +342,22 @@ class _Window:
 def _opened(opening: Callable[[], soundfile.SoundFile], name: str) -> soundfile.SoundFile:
     try:
         return opening()
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by the file's name
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: the file's name ends in .raw
         why = getattr(error, "error_string", "it has no header").rstrip(".")
         cure = "convert it to WAV or FLAC, or give --rate if it holds raw samples"
         raise BadInput(f"{name}: no audio can be read from it ({why}): {cure}") from None
 
 
 def _decoded(file: soundfile.SoundFile, seconds: float | None, before: float, name: str) -> Iterator[bytes]:
-    """Yield a sound file's audio. `seconds` is how long it should be at least; None: as it says itself."""
+    """Yield a sound file's audio. `seconds` is its least expected length; None: the length in its header."""
     rate = file.samplerate
     converter = Converter(rate, file.channels)
     done = 0
     try:
-        # Floats, as libsndfile does not scale those of a float file to integers.
+        # Read floats: if the file has floats, libsndfile does not scale them to integers.
         while len(block := file.read(max(1, round(BLOCK * rate)), dtype="float32", always_2d=True)):
             done += len(block)
-            block[block != block] = 0  # noqa: PLR0124 # what is not a number is no sound
+            block[block != block] = 0  # noqa: PLR0124 # replaces NaN with silence
             yield converter.feed((block * 32768).round().clip(-32768, 32767).astype("<i2").tobytes())
     except soundfile.LibsndfileError as error:
         why = error.error_string.rstrip(".") or "unreadable"
@@ -363,8 +366,8 @@ def _decoded(file: soundfile.SoundFile, seconds: float | None, before: float, na
     expected = _seconds(file) if seconds is None else seconds
     if expected is not None and expected - done / rate > SHORTFALL:
         raise BadInput(
-            f"{name}: ends after {before + done / rate:.1f} s, though it says {before + expected:.1f} s: "
-            "it is cut off or damaged"
+            f"{name}: ends after {before + done / rate:.1f} s, but its header says {before + expected:.1f} s: "
+            "it is truncated or damaged"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a command shows on a terminal while it runs: captions as they grow, and a bar. The only import of rich.
+"""What a command shows on a terminal while it runs: live captions, and a bar. The only import of rich.
 
 Both go to stderr, and only if that is a terminal.
 """
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PARTIAL_LINES = 3  # the newest lines of a partial: more would push finals off a small terminal
-FRAME = 0.05  # seconds between two updates of the terminal, at least
+FRAME = 0.05  # least seconds between two updates of the terminal
 
 
 class Screen:
-    """A few lines at the bottom of a terminal: the partial that still changes, and a named bar.
+    """A few lines at the bottom of a terminal: the current partial, and a bar with a name.
 
-    Elsewhere it shows nothing at all. `finals` says whether it shows finals too, above those lines.
+    If stderr is not a terminal, it shows nothing. With `finals` it also prints finals, above those lines.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Screen:
         self._drawn = now()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-            BarColumn(bar_width=None, finished_style="bar.complete"),  # a sound level may be full and is not finished
+            BarColumn(bar_width=None, finished_style="bar.complete"),  # a full bar may be a loud sound, not an end
             TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
             expand=True,
@@ -54,14 +54,14 @@ class Screen:
             console=console,
             auto_refresh=False,
             transient=True,
-            redirect_stdout=False,  # it would go to stderr
+            redirect_stdout=False,  # rich would redirect it to stderr
             redirect_stderr=False,
             get_renderable=self._render,
         )
 
     @classmethod
     def on_stderr(cls, name: str, *, writes_finals: bool = False) -> Self:
-        """Make the screen of a command. `writes_finals`: it writes them to stdout, which may be the same terminal."""
+        """Make the screen of a command. `writes_finals`: the command writes finals to stdout itself."""
         shows = is_terminal(sys.stderr) and verbosity() is Verbosity.NORMAL
         console = Console(stderr=True, force_terminal=shows, force_interactive=shows)
         return cls(name, console, finals=not (writes_finals and is_terminal(sys.stdout)))
@@ -74,8 +74,8 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def heard(self, message: Partial | Final) -> None:
-        """Show a partial in the place of the one before, a final for good."""
+    def show(self, message: Partial | Final) -> None:
+        """Show a partial in place of the previous one, or print a final."""
         if isinstance(message, Partial):
             self._partial = line(message)
         else:
@@ -85,14 +85,14 @@ class Screen:
         self._draw()
 
     def bar(self, part: float | None, text: str) -> None:
-        """Fill a part of the bar, 0 to 1 or None where nobody knows the whole, and write beside it."""
+        """Fill a part of the bar, 0 to 1, and write a text beside it. None: the whole is not known."""
         self._progress.update(self._bar, completed=part or 0.0, text=text)
         if self._now() - self._drawn >= FRAME:
             self._draw()
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Take the lines away while something else writes: stdout may be the same terminal."""
+        """Remove the lines while something else writes: stdout may be the same terminal."""
         self._is_hidden = True
         self._draw()
         yield
@@ -112,7 +112,7 @@ class Screen:
 
 
 def minutes(seconds: float) -> str:
-    """Write a duration as a player does: 1:01, 1:00:01."""
+    """Format a duration as media players do: 1:01, 1:00:01."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

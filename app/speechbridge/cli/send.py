@@ -68,7 +68,7 @@ async def _write_answer(answering: Awaitable[str]) -> None:
         answer = await answering
     except UnicodeEncodeError:
         raise BadInput("the text is not UTF-8: write it in UTF-8") from None
-    # A terminal would obey control characters in an answer; a file or a pipe gets it as it is.
+    # A terminal would execute control characters in an answer; a file or a pipe gets the answer unchanged.
     write(f"{printable(answer) if is_terminal(sys.stdout) else answer}\n")
 
 
@@ -88,13 +88,13 @@ async def _send_file(connection: Connection, path: Path) -> None:
 
 
 def _size(path: Path) -> int:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # reading a pipe might wait for ever
         raise BadInput(f"{path}: not a file: name one")
     return path.stat().st_size
 
 
 def _run(url: str | None, flow: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
-    """Run a flow on the service at `url`, or else the one on this machine; one run just for this would keep nothing."""
+    """Run a flow on the service at `url`, or else the one on this machine. No service is started just for this."""
     exits.run(lambda: asyncio.run(_converse(base_of(url) if url else local_url(Settings.read()), flow)))
 
 

@@ -34,7 +34,7 @@ LOG_LEVEL = {Verbosity.QUIET: "warning", Verbosity.NORMAL: None, Verbosity.VERBO
 
 
 def _settings_help() -> str:
-    # \\b has the lines stay as they are, not filled into one paragraph
+    # \\b keeps click from joining the lines to one paragraph
     lines = "\n".join(f"  {name}={default}\n      {what}" for name, default, what in describe())
     return f"\b\nSettings, by environment:\n{lines}"
 
@@ -45,12 +45,12 @@ def command(
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")] = None,
     workers: Annotated[
         str | None,
-        typer.Option(help="Processes that serve on the port, a core each; auto: one a core.", show_default="1"),
+        typer.Option(help="Processes that share the port; auto: one for each core.", show_default="1"),
     ] = None,
     _quiet: Quiet = False,
     _verbose: Verbose = False,
 ) -> None:
-    """Run the service until Ctrl-C. Everything else is set by the environment variables below."""
+    """Run the service until Ctrl-C. The environment variables below set everything else."""
     exits.run(lambda: _serve(host, port, workers))
 
 
@@ -69,14 +69,14 @@ def _serve(host: str | None, port: int | None, workers: str | None) -> None:
             if number > 1:
                 logger.warning("this platform has no way to share a port: one worker serves")
             service = _alone(settings)
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:  # uvloop's, where there is one
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:  # uvloop, if it is installed
             runner.run(_run(service, settings))
     except ServiceFailed as error:
         raise exits.Failed(str(error)) from None
 
 
 def _alone(settings: Settings) -> Server:
-    """Make the service of one process, which keeps to one core, where the platform can."""
+    """Make a service of one process, pinned to one core if the platform allows it."""
     server = Server(create_app(settings), settings)
     try_to_listen(settings)
     freeze()
@@ -96,12 +96,12 @@ async def _run(service: Server | Supervisor, settings: Settings) -> None:
 async def _announce(service: Server | Supervisor, settings: Settings) -> None:
     await service.has_started.wait()
     if verbosity() is not Verbosity.QUIET:
-        with suppress(OutputFailed):  # no reason not to serve
+        with suppress(OutputFailed):  # a broken stdout must not stop the service
             write(announcement(reachable(service.url), settings, _ourselves()))
 
 
 def announcement(url: str, settings: Settings, ourselves: str) -> str:
-    """Return what the person at the terminal is told. Each command in it works in another terminal as it stands."""
+    """Return the text for the person at the terminal. Its commands can be copied into another terminal unchanged."""
     page = url.replace("ws", "http", 1)
     lines = [
         "speechbridge is listening.",
@@ -116,7 +116,7 @@ def announcement(url: str, settings: Settings, ourselves: str) -> str:
     is_relative = "/" in ourselves and not shlex.split(ourselves)[0].startswith("/")
     lines += ["", f"In another terminal{', in this folder' if is_relative else ''}:"]
     if settings.api_keys.get_secret_value():
-        # Without a comment in the line, which zsh does not know; and apart, as `read` would take the next line.
+        # No comment in the line: an interactive zsh knows none. In a block of its own: `read` takes the next line.
         lines += [
             "  read -r SPEECHBRIDGE_KEY; export SPEECHBRIDGE_KEY",
             "",
@@ -127,11 +127,11 @@ def announcement(url: str, settings: Settings, ourselves: str) -> str:
 
 
 def _ourselves() -> str:
-    """Return our command as another shell in this folder understands it."""
+    """Return our own command, as one types it in another shell in this folder."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(_shortened(Path(sys.executable)))} -m speechbridge"
-    is_activated = called.is_relative_to(os.environ.get("VIRTUAL_ENV", "/nowhere"))  # in this shell only
+    is_activated = called.is_relative_to(os.environ.get("VIRTUAL_ENV", "/nowhere"))  # not in the other shell
     if not is_activated and shutil.which(called.name) == str(called):
         return called.name
     return shlex.quote(_shortened(called))

@@ -1,8 +1,8 @@
-"""Sound files whose header tells where they end: AIFF, AU, CAF, RF64, W64 and RIFF in big-endian. Pure.
+"""Sound files whose header has their size: AIFF, AU, CAF, RF64, W64 and RIFF in big-endian. Pure.
 
-`length_of` says where one ends, so that another may begin there. A recorder that was killed, or that wrote into a pipe,
-did not know the size: it left zeros or ones. libsndfile takes that for no samples or for damage, so such a file gets a
-head with the size that it really has.
+`length_of` finds where a file ends, so that another recording may follow. A recorder that was killed, or that wrote
+into a pipe, did not know the size: it wrote all zeros or all ones. libsndfile takes these for an empty or a damaged
+file, so such a file gets a header with its real size.
 
 Sources: EBU Tech 3306 (RF64), Apple's "Core Audio Format Specification 1.0" and "AIFF 1.3", Sony's "Wave64 File
 Format", Sun's audio(5) (AU), Microsoft's "Multimedia Programming Interface and Data Specifications 1.0" (RIFX).
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     Bytes = bytes | mmap
-    Length = tuple[int, bytes]  # how many bytes the file has; a head to be read in the place of as many, or none
+    Length = tuple[int, bytes]  # the file's size in bytes; a header that replaces as many bytes at its beginning
 
-CHUNKS = 64  # that may stand before the samples
+CHUNKS = 64  # at most, before the samples
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
-W64_CHUNK = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # what follows the four letters of a chunk's name
+W64_CHUNK = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # follows the four letters of a chunk's name
 CAF_UNKNOWN = 2**64 - 1
 CAF_CHUNKS = frozenset(b"desc data chan kuki pakt info free edct mark regn strg midi ovvw peak inst umid uuid".split())
 
 
 def length_of(data: Bytes, start: int) -> Length | None:
-    """Return the length of the file that begins at `start`, and its head if it needs another; None if it is none."""
+    """Return the length of the file that begins at `start`, and a corrected header or b""; None if no file begins."""
     begun = bytes(data[start : start + 16])
     find = next((find for letters, find in KINDS.items() if begun.startswith(letters)), None)
     if find is None:
         return None
     size, head = find(data, start)
-    return size, head if len(head) <= size else b""  # a header that is cut off is left as it is
+    return size, head if len(head) <= size else b""  # a truncated header is left as it is
 
 
 def _plain(rest: int, size: int) -> Length:
-    """Return a length that is told, or if that cannot be, what there is."""
+    """Return the size that the header has; if it is not possible, all of the rest."""
     return (size if 0 < size <= rest else rest), b""
 
 
@@ -52,12 +52,12 @@ def _au(data: Bytes, start: int) -> Length:
     header, size = struct.unpack(">II", data[start + 4 : start + 12].ljust(8, b"\0"))
     if 0 < size <= rest - header:
         return header + size, b""
-    real = min(max(0, rest - header), 2**32 - 2)  # all ones mean: unknown
+    real = min(max(0, rest - header), 2**32 - 2)  # all ones mean that the size is not known
     return rest, bytes(data[start : start + 8]) + struct.pack(">I", real)
 
 
 def _rf64(data: Bytes, start: int) -> Length:
-    """Find the sizes: those with 64 bits stand in the first chunk."""
+    """Find the length of an RF64. Its sizes of 64 bits are in its first chunk, `ds64`."""
     rest, place = len(data) - start, 12
     head = bytearray(data[start : start + place])
     for _ in range(CHUNKS):
@@ -87,7 +87,7 @@ def _w64(data: Bytes, start: int) -> Length:
             head[16:24] = struct.pack("<Q", rest)
             head[-8:] = struct.pack("<Q", rest - place)
             return rest, bytes(head)
-        place += max(24, size + -size % 8)  # chunks begin at multiples of eight
+        place += max(24, size + -size % 8)  # chunks are aligned to eight bytes
         if place > rest:
             break
     return rest, b""

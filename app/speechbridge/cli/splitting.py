@@ -1,9 +1,12 @@
-"""Recordings that follow each other in a pipe, told apart while they come. Pure, but for waiting for the next bytes.
+"""Splits a pipe into the recordings that follow each other in it, while the bytes arrive.
 
-A pipe has no end until it ends, so `containers.parts_of` cannot look ahead. Here the same boundaries are found on the
-way: each byte is passed on as soon as it is known to which recording it belongs. What libsndfile would hear as one is
-one. Where a splitter returns before the end, a recording of another kind begins. Kinds that libsndfile cannot read from
-a pipe, and unknown ones, are left to whoever can wait for their end.
+It does no I/O itself, but waits for an iterator of bytes.
+
+`containers.parts_of` needs the whole file, and a pipe may not end for hours. This module finds the same boundaries
+while bytes arrive: each byte is passed on as soon as it is known to which recording it belongs. What libsndfile decodes
+as one recording is one recording. A splitter that returns before the end of the pipe has found a recording of another
+kind. Kinds that libsndfile cannot read from a pipe, and unknown ones, are not split: the caller reads the pipe to its
+end first.
 """
 
 from __future__ import annotations
@@ -35,21 +38,21 @@ if TYPE_CHECKING:
 
     Pieces = Iterator[tuple[bool, bytes]]  # whether a recording begins here; bytes of it
 
-LOOK = 4096  # bytes to tell a kind by: two of the longest frames of MP3
-CODECS = b"\x01vorbis", b"OpusHead"  # how the first packet of an Ogg begins that libsndfile reads from a pipe
-SIGNATURE = 64  # bytes that tell whether another recording begins
+LOOK = 4096  # bytes that are enough to recognize an MP3: two of the longest frames
+CODECS = b"\x01vorbis", b"OpusHead"  # the first packet of an Ogg file begins so, if libsndfile reads it from a pipe
+SIGNATURE = 64  # bytes that are enough to recognize the beginning of another recording
 PAGE = 27  # bytes of an Ogg page's header, before the lengths of its segments
 
 
 class Incoming:
-    """Bytes that have come, and those that will. `more` yields them, and waits; it ends with the pipe."""
+    """A buffer over a pipe. `more` yields the pipe's bytes, blocks until some arrive, and ends with the pipe."""
 
     def __init__(self, more: Iterator[bytes]) -> None:
         self.bytes = bytearray()
         self._more = more
 
     def has(self, count: int) -> bool:
-        """Wait until so many bytes are there. False: the pipe ends before."""
+        """Wait until so many bytes have arrived. False: the pipe ended before."""
         while len(self.bytes) < count:
             piece = next(self._more, None)
             if piece is None:
@@ -65,17 +68,20 @@ class Incoming:
         return taken
 
     def passing(self, count: int) -> Iterator[bytes]:
-        """Yield so many bytes as they come."""
+        """Take and yield so many bytes as they arrive."""
         while count > 0 and self.has(1):
             taken = self.take(min(count, len(self.bytes)))
             count -= len(taken)
             yield taken
 
-    def until(self, marker: bytes, is_meant: Callable[[], bool]) -> Iterator[bytes]:
-        """Yield bytes as they come, up to where the marker stands and is meant, or to the end."""
+    def until(self, marker: bytes, is_real: Callable[[], bool]) -> Iterator[bytes]:
+        """Take and yield bytes as they arrive, up to a real marker or the end.
+
+        `is_real` is called with the marker at the beginning of the buffer; the same bytes may occur within samples.
+        """
         while self.has(1):
             found = self.bytes.find(marker)
-            if found == 0 and is_meant():
+            if found == 0 and is_real():
                 return
             begun = next((n for n in range(len(marker) - 1, 0, -1) if self.bytes.endswith(marker[:n])), 0)
             count = found if found > 0 else len(marker) if found == 0 else len(self.bytes) - begun
@@ -86,7 +92,7 @@ class Incoming:
 
 
 def kind_in(incoming: Incoming) -> Callable[[Incoming], Pieces] | None:
-    """Return what splits this kind, told by its first bytes; None if it must be read as a file, once it has ended."""
+    """Return the splitter for the recording that begins here; None if it must be read as a file, once the pipe ends."""
     incoming.has(4)
     if is_wav_begun(incoming):
         return wavs if wav_head(bytes(incoming.bytes)) is not None else None
@@ -101,7 +107,7 @@ def kind_in(incoming: Incoming) -> Callable[[Incoming], Pieces] | None:
 
 
 def is_wav_begun(incoming: Incoming) -> bool:
-    """Whether a WAV begins; then its header has come, if it is not too long."""
+    """Tell whether a WAV begins. If so, wait until its header has arrived, unless that is longer than HEADER."""
     if not (incoming.has(12) and is_wav(bytes(incoming.bytes[:12]))):
         return False
     while (
@@ -116,7 +122,7 @@ def is_wav_begun(incoming: Incoming) -> bool:
 def _is_mp3_begun(incoming: Incoming) -> bool:
     start = after_tag(bytes(incoming.bytes[:TAG_HEAD]), 0) or 0 if incoming.has(TAG_HEAD) else 0
     incoming.has(start + 4)
-    if Frame.at(bytes(incoming.bytes[start : start + 4]), 0) is None:  # also where a tag stands before another kind
+    if Frame.at(bytes(incoming.bytes[start : start + 4]), 0) is None:  # a tag may precede another kind, too
         return False
     incoming.has(start + LOOK)
     return is_mp3(bytes(incoming.bytes[start:]))
@@ -125,7 +131,7 @@ def _is_mp3_begun(incoming: Incoming) -> bool:
 def wavs(incoming: Incoming) -> Pieces:
     while is_wav_begun(incoming):
         head = wav_head(bytes(incoming.bytes))
-        if head is None:  # its samples are too far away, and whoever reads it will say so
+        if head is None:  # its header is too long: libsndfile will report the error
             yield True, incoming.take(12)
             yield from ((False, piece) for piece in incoming.passing(2**62))
             return
@@ -141,7 +147,7 @@ def wavs(incoming: Incoming) -> Pieces:
 
 
 def _ends_here(incoming: Incoming, size: int, after: int) -> bool:
-    """Pass over what follows the samples of a WAV. False: these are more samples, and the size was too small."""
+    """Skip what follows the samples of a WAV. False: more samples follow, and the size in the header was too small."""
     if size % 2 and incoming.has(1) and not is_wav(bytes(incoming.bytes)):
         incoming.take(1)  # chunks begin at even offsets
     while incoming.has(8) and not _begins_other(incoming) and not is_wav_begun(incoming):
@@ -166,12 +172,12 @@ def _is_next_wav(incoming: Incoming) -> bool:
 def flacs(incoming: Incoming) -> Pieces:
     while incoming.has(1):
         yield True, incoming.take(8)
-        meant = lambda: incoming.has(8) and FLAC.match(incoming.bytes) is not None  # noqa: E731
-        yield from ((False, piece) for piece in incoming.until(b"fLaC", meant))
+        is_flac = lambda: incoming.has(8) and FLAC.match(incoming.bytes) is not None  # noqa: E731
+        yield from ((False, piece) for piece in incoming.until(b"fLaC", is_flac))
 
 
 def oggs(incoming: Incoming) -> Pieces:
-    """Until the next link of a chain: it begins with one page for each stream that it multiplexes."""
+    """Split a chained Ogg at its links. A link begins with one page for each stream that it multiplexes."""
     is_beginning = False
     while incoming.has(1):
         if not (incoming.has(PAGE + 1) and OGG_PAGE.match(incoming.bytes)):  # damage, or the end
@@ -191,28 +197,28 @@ def oggs(incoming: Incoming) -> Pieces:
 
 
 def mp3s(incoming: Incoming) -> Pieces:
-    """Until a tag, a note of how much follows, another rate, or more frames than were noted."""
-    first: Frame | None = None  # of a recording
-    noted = frames = 0  # of it; 0 if nobody knows how many there will be
-    held: list[bytes] = []  # what may still be too little to be a recording
+    """Split MP3s: at a tag, a Xing header, another sample rate, and after the frames that a Xing header announces."""
+    first: Frame | None = None  # of the current recording
+    announced = frames = 0  # frames of its Xing header, and those seen; `announced` is 0 if there is no such header
+    held: list[bytes] = []  # frames that are still too few to be a recording
     is_begun = False
     for found, frame in _frames(incoming):
         if frame is None:
             first = None
             continue
-        note = frame.noted(found.ljust(frame.size, b"\0"), 0)
-        is_beyond = noted > 0 and frames == noted
-        if first is None or note is not None or is_beyond or frame.kind != first.kind:
-            first, noted, frames, held, is_begun = frame, note or 0, 0, [], False
-        frames += note is None
+        count = frame.announced(found.ljust(frame.size, b"\0"), 0)
+        is_beyond = announced > 0 and frames == announced
+        if first is None or count is not None or is_beyond or frame.kind != first.kind:
+            first, announced, frames, held, is_begun = frame, count or 0, 0, [], False
+        frames += count is None
         held.append(found)
-        if noted or frames >= FEW:
+        if announced or frames >= FEW:
             yield not is_begun, b"".join(held)
             held, is_begun = [], True
 
 
 def _frames(incoming: Incoming) -> Iterator[tuple[bytes, Frame | None]]:
-    """Yield each frame; of each tag, and None. Other bytes are passed over."""
+    """Take the MP3 apart: yield (bytes, frame) for each frame, and (b"", None) for each tag. Skip all other bytes."""
     is_in_step = False  # a frame or a tag ended here
     while incoming.has(1):
         incoming.has(TAG_HEAD)
@@ -228,7 +234,7 @@ def _frames(incoming: Incoming) -> Iterator[tuple[bytes, Frame | None]]:
             is_in_step = True
         elif is_in_step and _begins_other(incoming):
             return
-        else:  # what looks like a frame is one only if another one follows
+        else:  # bytes that look like a frame are one only if another frame follows
             incoming.take(1)
             found = incoming.bytes.find(b"\xff")
             incoming.take(found if found >= 0 else len(incoming.bytes))

@@ -1,7 +1,7 @@
-"""`speechbridge transcribe FILE...`: a file is played to the service as if it were spoken, and written as it is heard.
+"""`speechbridge transcribe FILE...`: streams sound files to the service, and writes the transcripts as they arrive.
 
-stdout gets the transcript and nothing else. A terminal also gets captions as they grow, and a bar of the seconds sent.
-Ctrl-C ends the input: what was sent is heard to its end, and written. A second Ctrl-C leaves at once.
+stdout gets the transcript and nothing else. A terminal also shows live captions, and a bar of the seconds sent. Ctrl-C
+ends the input: the audio that was sent is still transcribed, and written. A second Ctrl-C exits at once.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from speechbridge.protocol.messages import Final, Partial
 from speechbridge.protocol.request import ContentType, Option, StreamRequest
 
 BYTES_A_SECOND = 2 * RATE
-LAST_WORDS = 10.0  # seconds that they may take after Ctrl-C. A guess: one or two are usual
-RATES, CHANNELS = (8000, 192_000), (1, 10)  # of raw samples, from and to
+LAST_WORDS = 10.0  # seconds to wait for them after Ctrl-C. A guess: one or two are usual
+RATES, CHANNELS = (8000, 192_000), (1, 10)  # of raw samples: the least and the most
 
 cli = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -59,7 +59,7 @@ SUFFIXES = {Format.TEXT: ".txt", Format.JSON: ".json", Format.SRT: ".srt", Forma
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The time, and the way to let it pass."""
+    """The time, and how to sleep. Tests have their own."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -67,7 +67,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A file, and what is to become of it."""
+    """A file, and how to transcribe it."""
 
     path: Path
     target: Path | None  # None for stdout
@@ -78,31 +78,31 @@ class Job:
 
     @property
     def streams_text(self) -> bool:
-        """Whether each final is written as soon as it is heard."""
+        """Whether each final is written as soon as it arrives."""
         return self.target is None and self.format is Format.TEXT
 
 
-async def transcribe(  # noqa: PLR0913 # what may be left out has its default
+async def transcribe(  # noqa: PLR0913 # most have defaults
     sound: Sound,
     url: str,
     *,
-    heard: Callable[[Partial | Final], None],
+    received: Callable[[Partial | Final], None],
     sent: Callable[[float], None] = lambda _seconds: None,
     pace: Pace = Pace.REALTIME,
     language: str | None = None,
     clock: Clock = Clock(),
 ) -> None:
-    """Play a sound to the service at `url`, and hand over each message as it comes.
+    """Stream a sound to the service at `url`, and call `received` with each message.
 
-    `sent` is told the seconds of audio sent so far. Returns when all was heard. Raises NoConnection or StreamError
-    when the service cannot be reached or breaks off; BadInput when the sound turns out to be damaged: what came
-    before is then heard to its end first.
+    `sent` is called with the seconds of audio sent so far. Returns when the transcript is complete. Raises NoConnection
+    or StreamError when the service cannot be reached or breaks off; BadInput when the sound is damaged, after the
+    transcript of what came before the damage.
 
     Cancellation: the stream is closed at once, its last words are lost. `sound.stop()` ends it gracefully.
     """
     options: dict[str, Option] = {"language": language} if language else {}
     async with connect(url, StreamRequest(ContentType.raw(RATE), options, own_key())) as stream:
-        await live(stream, _send(sound, stream, sent, pace, clock), heard)
+        await live(stream, _send(sound, stream, sent, pace, clock), received)
 
 
 async def _send(sound: Sound, stream: Stream, sent: Callable[[float], None], pace: Pace, clock: Clock) -> None:
@@ -111,15 +111,15 @@ async def _send(sound: Sound, stream: Stream, sent: Callable[[float], None], pac
     blocks = sound.blocks()
     try:
         while (pcm := await _next(sound, blocks)) is not None:
-            if not pcm:  # a resampler holds its first samples back
+            if not pcm:  # the resampler delays its first samples
                 continue
             seconds += len(pcm) / BYTES_A_SECOND
             if pace is Pace.REALTIME:
-                # When it has been spoken, by a schedule from the beginning: delays do not add up.
+                # Send a block when it would have been spoken, counted from the beginning: delays do not add up.
                 await clock.sleep(max(0.0, began + seconds - clock.now()))
             await stream.send(pcm)
             sent(seconds)
-    except Exception:  # a damaged file above all: what was sent of it is heard to its end, then this is told
+    except Exception:  # usually a damaged file: end the input, so that the audio that was sent is still transcribed
         await stream.end()
         raise
     await stream.end()
@@ -133,7 +133,7 @@ async def _next(sound: Sound, blocks: Iterator[bytes]) -> bytes | None:
     try:
         return await asyncio.shield(reading)
     except asyncio.CancelledError:
-        sound.stop()  # frees the thread, which would otherwise read from what is closed under it
+        sound.stop()  # ends the thread's read before the sound is closed
         await asyncio.gather(reading, return_exceptions=True)
         raise
 
@@ -144,11 +144,9 @@ def command(  # noqa: PLR0913, PLR0917 # one for each option
         list[Path],
         typer.Argument(metavar="FILE...", help="Sound files: WAV, FLAC, Ogg, MP3, AIFF, ...; - is stdin."),
     ],
-    pace: Annotated[
-        Pace, typer.Option(help="Send as if it were spoken now, or as fast as the service takes it.")
-    ] = Pace.REALTIME,
+    pace: Annotated[Pace, typer.Option(help="Send in real time, or as fast as the service takes it.")] = Pace.REALTIME,
     format: Annotated[  # noqa: A002 # it names the option
-        Format, typer.Option(help="text comes line by line as it is heard, the others at the end of each file.")
+        Format, typer.Option(help="text is written line by line as it arrives, the others at the end of each file.")
     ] = Format.TEXT,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each transcript to a file in DIR, not to stdout.")
@@ -159,7 +157,7 @@ def command(  # noqa: PLR0913, PLR0917 # one for each option
     ] = None,
     rate: Annotated[
         int | None,
-        typer.Option(min=RATES[0], max=RATES[1], help="The files are raw S16LE samples: so many a second."),
+        typer.Option(min=RATES[0], max=RATES[1], help="The files are raw S16LE samples with this sample rate."),
     ] = None,
     channels: Annotated[
         int, typer.Option(min=CHANNELS[0], max=CHANNELS[1], help="Channels of raw samples, which are interleaved.")
@@ -184,10 +182,10 @@ def _targets(
     output: Path | None,
     raw: Raw | None = None,
 ) -> list[Path | None]:
-    """Return where each transcript goes, None for stdout. Raise BadInput now rather than after an hour of audio."""
+    """Return the file of each transcript, None for stdout. Raise BadInput now rather than after an hour of audio."""
     for path in files:
         sound = sound_of(path, raw)
-        if not sound.is_live:  # what a pipe holds is heard only once
+        if not sound.is_live:  # a pipe can be read only once
             with sound:
                 pass
     if output is None:
@@ -203,14 +201,14 @@ def _targets(
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"--output {output} is no directory ({error.strerror}): choose another") from None
+        raise BadInput(f"--output {output} is not a directory ({error.strerror}): choose another") from None
     if not os.access(output, os.W_OK):
         raise BadInput(f"--output {output} cannot be written to: choose another directory")
     return list(targets)
 
 
 async def _transcribe_all(jobs: list[Job], url: AbstractAsyncContextManager[str]) -> int:
-    """Transcribe one file after the other; return the exit code. A service that fails ends it, a damaged file not."""
+    """Transcribe the files in turn; return the exit code. Stop when the service fails, but not at a damaged file."""
     worst = 0
     async with url as base:
         for job in jobs:
@@ -225,8 +223,8 @@ async def _transcribe_one(job: Job, url: str) -> int:
     finals: list[Final] = []
     with sound_of(job.path, job.raw) as sound, Screen.on_stderr(sound.name, writes_finals=job.streams_text) as screen:
 
-        def heard(message: Partial | Final) -> None:
-            screen.heard(message)
+        def received(message: Partial | Final) -> None:
+            screen.show(message)
             if isinstance(message, Final):
                 finals.append(message)
                 if job.streams_text:
@@ -238,28 +236,28 @@ async def _transcribe_one(job: Job, url: str) -> int:
             screen.bar(seconds / sound.seconds if sound.seconds else None, minutes(seconds) + whole)
 
         sent(0.0)
-        playing = asyncio.create_task(
-            transcribe(sound, url, heard=heard, sent=sent, pace=job.pace, language=job.language)
+        streaming = asyncio.create_task(
+            transcribe(sound, url, received=received, sent=sent, pace=job.pace, language=job.language)
         )
         try:
-            trouble, code = await _played(playing, sound)
+            trouble, code = await _wait_for(streaming, sound)
         except asyncio.CancelledError:  # by a second Ctrl-C
-            await asyncio.gather(playing, return_exceptions=True)
+            await asyncio.gather(streaming, return_exceptions=True)
             trouble, code = f"{sound.name}: interrupted", INTERRUPTED
     _finish(job, finals, trouble)
     return code
 
 
-async def _played(playing: asyncio.Task[None], sound: Sound) -> tuple[str, int]:
-    """Wait until all was heard; return what went wrong, and the exit code. The first Ctrl-C ends the input."""
+async def _wait_for(streaming: asyncio.Task[None], sound: Sound) -> tuple[str, int]:
+    """Wait for the whole transcript; return what went wrong, and the exit code. The first Ctrl-C ends the input."""
     try:
         try:
-            await asyncio.shield(playing)
+            await asyncio.shield(streaming)
         except asyncio.CancelledError:
             sound.stop()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
-                    await playing
+                    await streaming
             return f"{sound.name}: interrupted", INTERRUPTED
     except (NoConnection, StreamError) as error:
         return f"{sound.name}: {error}", FAILED
@@ -269,26 +267,26 @@ async def _played(playing: asyncio.Task[None], sound: Sound) -> tuple[str, int]:
 
 
 def _finish(job: Job, finals: list[Final], trouble: str) -> None:
-    """Write what was heard, and say up to where if it is not everything."""
+    """Write the transcript; if it is not complete, report up to which second it goes."""
     is_whole = not trouble
-    if not job.streams_text and (finals or is_whole):  # an earlier transcript is not overwritten by nothing
+    if not job.streams_text and (finals or is_whole):  # an empty transcript must not overwrite an earlier one
         transcript = WRITERS[job.format](finals)
         if job.target:
             try:
                 _write(job.target, transcript)
             except BadInput:
-                write(transcript)  # it took as long as the audio, and is not thrown away
+                write(transcript)  # it took as long as the audio: do not lose it
                 raise
         else:
             write(transcript)
     if trouble:
-        say(f"{trouble} (heard up to {finals[-1].end_ts:.1f} s)" if finals else trouble)
+        say(f"{trouble} (transcribed up to {finals[-1].end_ts:.1f} s)" if finals else trouble)
     elif job.target:
         notice(f"{job.path}: transcript written to {job.target}")
 
 
 def _write(target: Path, text: str) -> None:
-    """Write a whole file or none."""
+    """Write a file completely or not at all."""
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         part.write_text(text, encoding="utf-8", newline="\n")

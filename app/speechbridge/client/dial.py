@@ -5,11 +5,11 @@ The only import of websockets' client.
 Exceptions:
 
     NoConnection
-    ├── Unreachable   a wrong address, nothing listens there, or TLS fails
-    ├── Refused       an answer, but no WebSocket: an HTTP error, or another kind of service
-    └── TimedOut      no answer in time
+    ├── Unreachable   the address is wrong, nothing listens there, or TLS fails
+    ├── Refused       a server answered, but not with a WebSocket: an HTTP error, or another kind of service
+    └── TimedOut      no answer arrived in time
 
-Each text says what to do. None shows the query or the password of a URL: they may hold access tokens.
+Each error text says what to do. None shows the query or the password of a URL: they may hold access tokens.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 OPEN_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 1.5  # seconds for the other side to answer our close frame
 INBOUND = 16  # messages read ahead
-# Bytes in the kernel, which doubles it: 4 s of 16 kHz audio. Measured on Linux, with and without it: 0.28 MB and 8.3 MB
-# under way to a reader that has stopped reading; 1.6 MB and 10.4 MB to a slow one (64 kB/s).
+# Bytes of the kernel's send buffer, which the kernel doubles: 4 s of 16 kHz audio. Measured on Linux, with and without
+# this limit: 0.28 MB and 8.3 MB in flight to a reader that has stopped; 1.6 MB and 10.4 MB to a slow one (64 kB/s).
 SEND_BUFFER = 64 * 1024
-SHOWN_BODY = 1024  # bytes of an HTTP answer that an error keeps
+SHOWN_BODY = 1024  # bytes of an HTTP response's body that an error keeps
 PING_INTERVAL = 20.0  # seconds: many proxies drop connections that are idle for 60
-PING_TIMEOUT = 60.0  # seconds. A ping waits behind the audio that is under way, and a busy service reads slowly
+PING_TIMEOUT = 60.0  # seconds. A ping waits behind the audio in flight, and a busy service reads slowly
 
 _log = logging.getLogger(f"{__name__}.websockets")
 _log.setLevel(logging.INFO)  # at DEBUG it writes the request line, with the access token
@@ -64,7 +64,7 @@ class Unreachable(NoConnection):
 class Refused(NoConnection):
     """A server answered, but not with a WebSocket.
 
-    `status` and `body` are those of its HTTP answer, the body cut short; None and empty if it was no HTTP.
+    `status` and `body` are those of its HTTP response, the body truncated; None and empty if it did not speak HTTP.
     """
 
     def __init__(self, text: str, status: int | None = None, body: str = "") -> None:
@@ -88,7 +88,7 @@ def service_address(base: str, path: str) -> Address:
 
 
 @asynccontextmanager
-async def dial(  # noqa: PLR0913 # what may be left out has its default
+async def dial(  # noqa: PLR0913 # all but the first have defaults
     address: Address,
     *,
     open_timeout: float = OPEN_TIMEOUT,
@@ -99,11 +99,16 @@ async def dial(  # noqa: PLR0913 # what may be left out has its default
     ping_interval: float | None = PING_INTERVAL,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[ClientConnection]:
-    """Open a WebSocket for the time of an `async with`; through the proxy of the environment, unless it is nearby.
+    """Open a WebSocket for the time of an `async with`.
 
-    `open_timeout` is in seconds, from the DNS lookup to the end of the handshake; `max_size` in bytes a message;
-    `inbound` in messages read ahead. A browser sends the `origin` of its page, and no pings: `ping_interval` None.
-    `tls` replaces the usual check of certificates. Raises NoConnection.
+    The connection goes through the proxy that the environment names, unless the host is on this machine or in a
+    private network.
+
+    `open_timeout` is in seconds, from the DNS lookup to the end of the handshake; `max_size` is in bytes per message;
+    `inbound` is the number of messages read ahead. To behave as a browser does, pass the `origin` of its page, and
+    None as `ping_interval`: browsers send no pings. `tls` replaces the default verification of certificates.
+
+    Raises NoConnection.
 
     Cancellation: while opening, the connection is dropped; while leaving, it is closed without waiting for an answer.
     """
@@ -113,8 +118,8 @@ async def dial(  # noqa: PLR0913 # what may be left out has its default
             await _look_up(address)
             websocket = await connect(
                 address.url,
-                open_timeout=None,  # the one above is for all of it
-                compression=None,  # it does not make audio smaller
+                open_timeout=None,  # the timeout above covers the handshake, too
+                compression=None,  # audio does not get smaller
                 proxy=None if is_nearby(urlsplit(address.url).hostname or "") else True,
                 ping_interval=ping_interval,
                 ping_timeout=PING_TIMEOUT,
@@ -142,27 +147,28 @@ async def dial(  # noqa: PLR0913 # what may be left out has its default
         text = f"{address.shown} cannot be reached ({why}): start the service, or check the address"
         if _is_proxied(address):
             text = (
-                f"{address.shown} cannot be reached through the proxy of the environment ({why}): check https_proxy and"
+                f"{address.shown} cannot be reached through the environment's proxy ({why}): check https_proxy and"
                 " no_proxy"
             )
         raise Unreachable(text) from None
     except InvalidStatus as error:
         status, body = error.response.status_code, (error.response.body or b"")[:SHOWN_BODY]
-        text = f"{address.shown} refused: {_http_cure(status)}"
+        text = f"{address.shown} refused: {_http_advice(status)}"
         raise Refused(text, status, bytes(body).decode(errors="replace")) from None
     except InvalidProxy:
-        raise Unreachable("the proxy of the environment is not usable: check https_proxy and no_proxy") from None
+        raise Unreachable("the environment's proxy is not usable: check https_proxy and no_proxy") from None
     except WebSocketException as error:
-        raise Refused(f"{address.shown} is no WebSocket service ({type(error).__name__}): check the address") from None
-    # Keep little under way: pings and the end of the input wait behind it.
+        text = f"{address.shown} is not a WebSocket service ({type(error).__name__}): check the address"
+        raise Refused(text) from None
+    # Limit the data in flight: pings and the end of the input wait behind it.
     websocket.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     try:
         yield websocket
     finally:
-        await hang_up(websocket)
+        await disconnect(websocket)
 
 
-async def hang_up(websocket: ClientConnection, close: Close | None = None) -> None:
+async def disconnect(websocket: ClientConnection, close: Close | None = None) -> None:
     """Close a connection within CLOSE_TIMEOUT, whether the other side answers or not. Idempotent.
 
     Cancellation: the connection is dropped at once.
@@ -172,7 +178,7 @@ async def hang_up(websocket: ClientConnection, close: Close | None = None) -> No
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await websocket.close(close.code, close.reason)
     except TimeoutError:
-        pass  # websockets limits the wait for an answer, but not its own wait until it can send
+        pass  # websockets limits its wait for the peer's close frame, but not its wait until it can send its own
     finally:
         websocket.transport.abort()  # has no effect once it is closed
         await websocket.wait_closed()
@@ -181,21 +187,21 @@ async def hang_up(websocket: ClientConnection, close: Close | None = None) -> No
 async def _look_up(address: Address) -> None:
     """Wait until a host name can be resolved. Raises socket.gaierror or UnicodeError if it cannot.
 
-    A lookup cannot be interrupted, so it has a thread to itself, which may be left behind. What it finds is in the
-    resolver's cache when asyncio asks again.
+    A lookup cannot be interrupted, so it runs in a thread of its own, which may outlive this call. Its result is in
+    the resolver's cache when asyncio repeats the lookup.
 
     Cancellation: safe.
     """
     parts = urlsplit(address.url)
     host = parts.hostname or ""
     if address.loopback or _is_ip_address(host) or _is_proxied(address):
-        return  # there is nothing to look up, or a proxy does it
+        return  # there is no name to look up, or the proxy looks it up
     port = parts.port or parts.scheme.replace("ws", "http")
     await in_own_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), "dns-lookup")
 
 
 def _is_proxied(address: Address) -> bool:
-    """Tell whether websockets connects through a proxy of the environment. It does not look at all_proxy."""
+    """Tell whether websockets connects through a proxy that the environment names. It ignores all_proxy."""
     parts = urlsplit(address.url)
     host = parts.hostname or ""
     schemes = ("wss", "socks", "https") if parts.scheme == "wss" else ("ws", "socks", "https", "http")
@@ -211,18 +217,18 @@ def _is_ip_address(host: str) -> bool:
 
 
 def close_of(closed: ConnectionClosed) -> Close:
-    """Return how the other side ended a connection; 1006 if it sent no close frame."""
+    """Return the close frame with which the peer ended a connection; 1006 if it sent none."""
     return Close(closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else Close(CloseCode.ABNORMAL)
 
 
-def _http_cure(status: int) -> str:
+def _http_advice(status: int) -> str:
     match status:
         case 401 | 403:
-            return f"HTTP {status}: check the access token, and that the service accepts you"
+            return f"HTTP {status}: check the access token, and whether the service admits you"
         case 404:
             return f"HTTP {status}: there is nothing at this path: check the address"
         case 429:
             return f"HTTP {status}: too many requests: try again later"
         case _ if status >= 500:
-            return f"HTTP {status}: the service, or a proxy before it, fails: try again later"
+            return f"HTTP {status}: the service, or a proxy in front of it, failed: try again later"
     return f"HTTP {status}: check the address"

@@ -15,15 +15,15 @@ Exceptions:
 
     NoConnection      there is no connection: Unreachable, Refused or TimedOut, see `speechbridge.client.dial`
     StreamError       of `speechbridge.client.stream`
-    ├── Failed        the service says that a flow failed; the connection stays usable
-    ├── Unreadable    an answer that does not belong to the flow
-    ├── Broken        the service ended the connection during a flow; has its `Close`
+    ├── Failed        the service reports that a flow failed; the connection stays usable
+    ├── Unreadable    an answer does not belong to the flow
+    ├── Broken        the service ended the connection during a flow; `close` is its close frame
     ├── Closed        you sent audio after its end
     └── Busy          you began a flow before the previous one had ended
 
-Each text says what to do. None shows the query or the password of a URL.
+Each error text says what to do. None shows the query or the password of a URL.
 
-Cancellation, of every flow: the service still waits for the rest of the flow, so the connection is not usable any more,
+Cancellation, for every flow: the service still waits for the rest of the flow, so the connection is no longer usable,
 and every further flow raises Busy. Open another connection.
 """
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 END = wire.EOF.encode()
 CHUNK = 2**16  # bytes of a file in one message; a ping waits behind two or three of them
-LARGEST = 2**24  # bytes of an answer: an echo is as large as its text, and the service takes 512 KiB unless it is set
+LARGEST = 2**24  # bytes of an answer: an echo is as large as its text, and the service accepts 512 KiB by default
 
 
 class Failed(StreamError):
@@ -70,8 +70,8 @@ async def flows(url: str, *, key: str = "", open_timeout: float = OPEN_TIMEOUT) 
     """Open a connection for the time of an `async with`.
 
     `url` is the base URL of the service, `ws://host:port`; wss, http and https work too. `key` is an API key, if the
-    service requires one. `open_timeout` is in seconds. There is no time limit for an answer: use `asyncio.timeout`.
-    Pings notice a service that has disappeared.
+    service requires one. `open_timeout` is in seconds. There is no time limit for an answer: use `asyncio.timeout`. If
+    the service stops answering pings, the connection breaks.
 
     Raises NoConnection.
 
@@ -107,12 +107,12 @@ class Connection:
     ) -> None:
         """Store a file: the one at a path, or these bytes, or pieces of any size from an async iterable.
 
-        Only one piece is in memory at a time, or 64 KiB of a path. `sent` is called with the number of bytes sent so
-        far. Returns when the service has stored the whole file.
+        Only one piece is in memory at a time; of a path, 64 KiB. `sent` is called with the number of bytes sent so far.
+        Returns when the service has stored the whole file.
 
         Raises OSError, before anything is sent, if the path cannot be opened. Raises Failed as soon as the service
-        refuses the file; Unreadable, Broken and Busy. An error of the source is raised as it is; then nothing is
-        stored, and the connection is not usable any more.
+        refuses the file; Unreadable, Broken and Busy. An exception from the iterable is raised unchanged; then nothing
+        is stored, and the connection is no longer usable.
         """
         if isinstance(content, Path):
             async with await anyio.open_file(content, "rb") as file, aclosing(_blocks(file)) as pieces:
@@ -127,10 +127,10 @@ class Connection:
     async def audio(self) -> AsyncIterator[Audio]:
         """Transcribe 16 kHz mono S16LE, for the time of an `async with`.
 
-        Leaving early ends the input and drops the rest of the transcript. After an exception in the body the
-        connection is not usable any more.
+        Leaving the block early ends the input and drops the rest of the transcript; it raises what the iteration
+        raises. After an exception in the block the connection is no longer usable.
 
-        Raises Broken and Busy; when leaving early also what the iteration raises.
+        Raises Broken and Busy.
         """
         self._channel.begin(wire.AUDIO)
         await self._channel.send(wire.AUDIO)
@@ -148,29 +148,29 @@ class Connection:
         await self._channel.send(text)
         answer = await self._channel.receive()
         if not answer.startswith(prefix):
-            raise Unreadable(_no_answer(answer, flow))
+            raise Unreadable(_wrong_answer(answer, flow))
         self._channel.finish()
         return answer.removeprefix(prefix)
 
     async def _upload(self, pieces: AsyncIterable[bytes], sent: Callable[[int], None]) -> None:
         self._channel.begin(wire.FILE)
         await self._channel.send(wire.FILE)
-        pouring = asyncio.create_task(self._pour(pieces, sent))
-        answering = asyncio.create_task(self._channel.receive())
+        sending = asyncio.create_task(self._send_pieces(pieces, sent))
+        receiving = asyncio.create_task(self._channel.receive())
         try:
-            await asyncio.wait({pouring, answering}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():  # usually not: only a refusal arrives before the end
-                await pouring
-            answer = await answering
+            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():  # usually not: only a refusal arrives before the end
+                await sending
+            answer = await receiving
         finally:
-            await cancel_and_wait(pouring, answering)
+            await cancel_and_wait(sending, receiving)
         if answer != wire.STORED:
-            raise Unreadable(_no_answer(answer, wire.FILE))
+            raise Unreadable(_wrong_answer(answer, wire.FILE))
         self._channel.finish()
 
-    async def _pour(self, pieces: AsyncIterable[bytes], sent: Callable[[int], None]) -> None:
+    async def _send_pieces(self, pieces: AsyncIterable[bytes], sent: Callable[[int], None]) -> None:
         size = 0
-        with suppress(Broken):  # the answer says why, and may be a refusal that arrived before
+        with suppress(Broken):  # `receive` says why, and may return a refusal that arrived before the end
             async for piece in pieces:
                 for chunk in cut(piece):
                     await self._channel.send(chunk)
@@ -183,14 +183,14 @@ class Audio:
     """A transcription. Made by `Connection.audio`; used as `speechbridge.client.stream.Stream` is.
 
     Iterate over it to get each `Partial` and `Final`. Call `send` and `end` from one task, and iterate in one other or
-    in the same task. Messages that nobody takes fill a small queue; then nothing is read from the connection any more,
-    also no pongs.
+    in the same task. Messages that are not taken fill a small queue; then nothing more is read from the connection, not
+    even pongs.
     """
 
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
         self._ended = False
-        self._over = False
+        self._flow_ended = False
         self._failure: Failed | None = None
 
     async def send(self, audio: bytes) -> None:
@@ -198,9 +198,9 @@ class Audio:
 
         Raises Closed after `end()` and once the service has ended the flow, and Broken.
 
-        Cancellation: the audio is sent all the same. Do not send it again.
+        Cancellation: the audio is sent nevertheless. Do not send it again.
         """
-        if self._ended or self._over:
+        if self._ended or self._flow_ended:
             raise Closed("the input has ended: begin another flow for more audio")
         await self._channel.send(audio)
 
@@ -209,9 +209,9 @@ class Audio:
 
         If the service has ended the connection already, the iteration raises, not this method.
 
-        Cancellation: the end is sent all the same, as with `send`.
+        Cancellation: the end is sent nevertheless, as with `send`.
         """
-        if self._ended or self._over:
+        if self._ended or self._flow_ended:
             return
         self._ended = True
         with suppress(Broken):
@@ -228,15 +228,15 @@ class Audio:
 
         Cancellation: no message is lost.
         """
-        while not self._over:
+        while not self._flow_ended:
             try:
                 received = await self._channel.receive()
             except Failed as failure:
-                self._over, self._failure = True, failure
+                self._flow_ended, self._failure = True, failure
                 break
             if received == wire.TRANSCRIBED:
                 self._channel.finish()
-                self._over = True
+                self._flow_ended = True
                 if not self._ended:
                     self._failure = Failed("audio: the service ended the transcription before the audio did: try again")
                 break
@@ -249,7 +249,7 @@ class Audio:
 
 
 class _Channel:
-    """The connection: which flow uses it, and what its ends and errors mean."""
+    """The connection: which flow uses it, and which exception each error or close raises."""
 
     def __init__(self, websocket: ClientConnection) -> None:
         self._websocket = websocket
@@ -266,7 +266,7 @@ class _Channel:
     async def send(self, message: str | bytes) -> None:
         try:
             await self._websocket.send(message)
-            await asyncio.sleep(0)  # if there is always room, nothing else would let another task run
+            await asyncio.sleep(0)  # while the network takes all, `send` never yields to other tasks by itself
         except ConnectionClosed as closed:
             raise Broken(close_of(closed)) from closed
 
@@ -312,8 +312,8 @@ def _read(received: str) -> Message | None:
     try:
         return parse_message(received)
     except ValueError as error:
-        raise Unreadable(_no_answer(received, wire.AUDIO)) from error
+        raise Unreadable(_wrong_answer(received, wire.AUDIO)) from error
 
 
-def _no_answer(answer: str, flow: str) -> str:
-    return f"{flow}: a message of {len(answer)} characters is no answer of this flow: check the address"
+def _wrong_answer(answer: str, flow: str) -> str:
+    return f"{flow}: a message of {len(answer)} characters is not an answer of this flow: check the address"

@@ -1,16 +1,16 @@
-"""The audio that a resumable stream may have to send again, and what both sides have of it. Pure.
+"""The replay buffer of a resumable stream: the audio that it may have to send again. Pure.
 
-Positions are bytes since the beginning of the audio. Three of them grow: up to `sent` the audio went to the service on
-this connection; up to `acknowledged` the service has it; up to `settled` finals cover it. Audio is kept until it is
-settled, because only then no restart of the service can lose it. The service's own stream begins at `base`: at 0, or,
-when it had to begin a new one, where the finals of the one before ended.
+Positions are bytes since the beginning of the audio. Three of them grow: up to `sent`, the audio was sent to the
+service on this connection; up to `acknowledged`, the service has received it; up to `settled`, finals cover it. Audio
+is kept until it is settled, because from then on a restart of the service cannot lose it. The service's own stream
+begins at `base`: at 0, or, after a new stream had to begin, where the finals of the previous one ended.
 
-Silence is never settled, so something must give when the buffer is full: audio that the service acknowledged
-`HOLD_SECONDS` ago (less in a smaller buffer) is evicted then. It is lost only if the service forgets the stream after
-that; `lost` counts it.
+No final settles silence, so a full buffer must evict something: it evicts audio that the service acknowledged
+`HOLD_SECONDS` ago (less in a smaller buffer). This audio is lost only if the service forgets the stream afterwards;
+`lost` counts it.
 
-Audio in a container, or of samples that are not S16LE, cannot begin in its middle. Such a stream cannot be begun anew:
-it keeps audio until the service has acknowledged it.
+A stream of audio in a container, or of samples that are not S16LE, cannot begin in the middle of its audio. So it
+cannot begin anew, and keeps audio only until the service has acknowledged it.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
     from speechbridge.protocol.request import StreamRequest
     from speechbridge.protocol.resume import Greeting
 
-ROOM = 2**21  # bytes kept at least: a minute of 16 kHz mono, for which a service keeps the stream
-ROOM_SECONDS = 65.0  # the same of other formats
-HOLD_SECONDS = 30.0  # in which a service's recognizer has answered what it is going to answer
+ROOM = 2**21  # bytes, the smallest default: a minute of 16 kHz mono, as the service keeps a stream for a minute
+ROOM_SECONDS = 65.0  # the same for formats with more bytes per second
+HOLD_SECONDS = 30.0  # after which the recognizer has sent all finals that it is going to send for this audio
 PIECE = 3200  # bytes in one message: 100 ms of 16 kHz mono. Small messages get through a network that breaks often
 
 
 class Replay:
-    """One stream's audio. `room` is how many bytes are kept at most; None: a minute of the request's format."""
+    """The audio of one stream. `room` is the size of the buffer in bytes; None: a minute of the request's format."""
 
     def __init__(self, request: StreamRequest, room: int | None = None) -> None:
         kind = request.content_type
         self._frame = kind.frame or 1
-        self._rate = kind.byte_rate if kind.frame else None  # bytes a second; None: it cannot begin in its middle
+        self._rate = kind.byte_rate if kind.frame else None  # bytes per second; None: it cannot begin in the middle
         minute = max(ROOM, int(ROOM_SECONDS * (self._rate or 0)))
         self._room = room or minute
-        # Live audio fills the buffer in the time that it holds: a small one must not wait for longer.
+        # In proportion to the size: otherwise live audio fills a small buffer before anything may be evicted.
         self._hold = HOLD_SECONDS * min(1.0, self._room / minute)
         self._request = request
         self._offset = float(request.options.get("start_ts", 0.0))  # seconds
         self._ring = Ring(self._frame)
-        self._acknowledgements: list[tuple[int, float]] = []  # position and time, to the second
+        self._acknowledgements: list[tuple[int, float]] = []  # position and time; one entry a second
         self._base = 0
         self.sent = self.acknowledged = self.settled = 0
         self._sent_before = self._acknowledged_before = 0  # on any connection
@@ -69,20 +69,20 @@ class Replay:
 
     @property
     def is_sent_again(self) -> bool:
-        """Whether what is to be sent next was sent before."""
+        """Whether the next piece was sent before, on another connection."""
         return self.sent < self._sent_before
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that were sent, and that the service has not acknowledged."""
+        """Bytes that were sent and not yet acknowledged."""
         return self.sent - self.acknowledged
 
     def seconds(self, size: int) -> float:
-        """Return the duration of so many bytes; 0 if only decoding would tell."""
+        """Return the duration of so many bytes; 0 if it is not known without decoding."""
         return size / self._rate if self._rate else 0.0
 
     def query(self, queue: Queue | None = None) -> str:
-        """Return the URL's query for the next connection, the access token included. New streams wait in `queue`."""
+        """Return the query of the next connection, with the access token. Only a new stream sends `queue`."""
         token = encode_query({"access_token": self._request.access_token}) + "&" if self._request.access_token else ""
         if self.key is not None:
             return token + Resume(self.key, self.finals).query()
@@ -93,17 +93,17 @@ class Replay:
         return "&".join(part.query() for part in (request, Resume(), queue) if part is not None)
 
     def restart(self) -> None:
-        """Have the next connection begin a new stream, from the first audio that is kept and not settled."""
+        """Make the next connection begin a new stream, at the first audio that is kept and not settled."""
         base = max(self.settled, self._ring.start)
-        self.lost += base - self.settled  # it was evicted, and the service that had it is gone
+        self.lost += base - self.settled  # evicted here, and the service no longer has it
         self._base = self.sent = self.acknowledged = self.settled = base
         self._acknowledgements.clear()
         self.key, self.finals = None, 0
 
     def greeted(self, greeting: Greeting, now: float) -> bool:
-        """Continue where the service stands. Returns whether it has more audio than it ever acknowledged.
+        """Continue at the position that the service reports. Returns whether it has audio that it never acknowledged.
 
-        Raises ValueError for a position that is not possible.
+        Raises ValueError for a position outside the buffer.
         """
         position = self._base + greeting.position
         if not self._ring.start <= position <= self._ring.end:
@@ -115,7 +115,7 @@ class Replay:
         self._ring.append(audio)
 
     def next_piece(self) -> bytes:
-        """Return what is to be sent next; empty if everything was sent."""
+        """Return the next audio to send; empty if everything was sent."""
         if self.sent >= self._ring.end:
             return b""
         piece = self._ring.read(self.sent)[:PIECE]
@@ -124,7 +124,7 @@ class Replay:
         return piece
 
     def acknowledge(self, position: int, now: float) -> bool:
-        """Note that the service has the audio up to a position of its stream. Returns whether it never had so much."""
+        """Note that the service has received its stream up to a position. Returns whether this is new audio to it."""
         acknowledged = min(self._base + position, self.sent)
         if acknowledged <= self.acknowledged:
             return False
@@ -149,8 +149,8 @@ class Replay:
     def make_room(self, now: float) -> float:
         """Evict what may be evicted, if the buffer is full.
 
-        Returns 0 if there is room, or else for how many seconds there will be none unless audio is settled or
-        acknowledged.
+        Returns 0 if there is room, or else the seconds until more may be evicted; settled or acknowledged audio may
+        make room earlier.
         """
         while (excess := self.held - self._room) >= 0:
             if not (self._acknowledgements and self.can_restart):
@@ -167,6 +167,6 @@ class Replay:
         self._forget_acknowledgements()
 
     def _forget_acknowledgements(self) -> None:
-        """Drop those of audio that is not kept any more, to the last whole frame."""
+        """Drop the acknowledgements of audio that is no longer kept, to the last whole frame."""
         while self._acknowledgements and self._acknowledgements[0][0] < self._ring.start + self._frame:
             del self._acknowledgements[0]

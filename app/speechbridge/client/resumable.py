@@ -1,12 +1,12 @@
-"""An async client of our own service whose stream survives lost connections, and restarts of the service.
+"""An async client for our own service whose stream survives lost connections and restarts of the service.
 
     async with connect_resumable("ws://127.0.0.1:8000", StreamRequest(ContentType.raw(16000))) as stream:
         ...  # the same interface as `speechbridge.client.stream.Stream`
 
 It asks the service for a resumable stream (`speechbridge.protocol.resume`), and reconnects by itself: `retry.py`
-decides when, and `replay.py` keeps the audio. If the service still knows the stream, nothing is lost and nothing comes
-twice. If not, because it was restarted or killed, a new stream begins with the first audio that no final covers, and
-its times continue. The captions page does the same (`server/static/stream.mjs`).
+decides when, and `replay.py` keeps the audio. If the service still knows the stream, nothing is lost and nothing is
+received twice. If not, because it was restarted or killed, a new stream begins with the first audio that no final
+covers, and its timestamps continue. The captions page does the same (`server/static/stream.mjs`).
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
     from speechbridge.protocol.messages import Message
     from speechbridge.protocol.request import StreamRequest
 
-AHEAD = 64  # messages read ahead of their use
-AWAY_SECONDS = 60.0  # for which to try to reconnect: a service keeps a stream for as long
+AHEAD = 64  # messages read ahead
+AWAY_SECONDS = 60.0  # for which to try to reconnect: the service keeps a disconnected stream for as long
 STALLED_SECONDS = 8.0  # without any message while audio is not acknowledged: the connection is dead
-UNACKNOWLEDGED = 16_000  # bytes that are so at any time: the service acknowledges every 8,000
-NOT_BEGUN_ANEW = (
+UNACKNOWLEDGED = 16_000  # bytes that may be unacknowledged in normal operation: the service acknowledges every 8,000
+REPLAY_PACE = 8.0  # times real time, for audio that is sent again: the service may limit bytes per second
+NOT_RESTARTED = (
     "the service was restarted, or this client was away for too long, and only S16LE samples can go on in a new "
     "stream: send such samples, or open a stream for the audio from its beginning"
 )
-REPLAY_PACE = 8.0  # times real time, for audio that is sent again: the service may limit bytes a second
 
 
 @asynccontextmanager
-async def connect_resumable(  # noqa: PLR0913 # all but the first two can be left out
+async def connect_resumable(  # noqa: PLR0913 # all but the first two have defaults
     url: str,
     request: StreamRequest,
     *,
@@ -67,22 +67,20 @@ async def connect_resumable(  # noqa: PLR0913 # all but the first two can be lef
 ) -> AsyncIterator[ResumableStream]:
     """Open a stream that survives lost connections, for the time of an `async with`.
 
-    `url` and `request` as for `speechbridge.client.stream.connect`. `away_seconds` is how long to try to reconnect
-    without success. `room` is how many bytes of audio are kept, as no final covers them; by default a minute.
-
-    With `waiting`, a stream for which the service has no place waits in its queue, and is not refused with 4029; it is
-    called with each `Queued`. A connection that is cut in the queue comes back to the same place.
+    `url`, `request` and `waiting` as for `speechbridge.client.stream.connect`. A stream that loses its connection in
+    the queue keeps its place. `away_seconds` is how long to try to reconnect. `room` is the size of the replay buffer
+    in bytes; by default it holds a minute.
 
     Only S16LE samples can go on in a new stream. Other audio survives lost connections, but a restart of the service
     ends it, unless the service shares a Redis with another process.
 
-    Raises NoConnection when there is no first connection, Broken when the service refuses the stream, StreamError when
-    it cannot resume streams.
+    Raises NoConnection when the first connection fails, Broken when the service refuses the stream, StreamError when it
+    cannot resume streams.
 
     Cancellation: the stream is abandoned, here and at the service.
     """
     stream = ResumableStream(url, request, open_timeout, away_seconds, room, waiting)
-    running = asyncio.create_task(stream._run(), name="resumable-stream")  # noqa: SLF001 # the two halves of one thing
+    running = asyncio.create_task(stream._run(), name="resumable-stream")  # noqa: SLF001 # this function is its only user
     try:
         await stream._has_begun.wait()  # noqa: SLF001 # the same
         if stream._failure is not None:  # noqa: SLF001 # the same
@@ -96,10 +94,10 @@ class ResumableStream:
     """One stream of audio and its transcript. Made by `connect_resumable`.
 
     Iterate over it to get each `Partial` and `Final`. Call `send` and `end` from one task, and iterate in another:
-    messages that nobody takes fill a small queue; then nothing is read any more, also no acknowledgements, and `send`
-    waits for those.
+    messages that are not taken fill a small queue; then nothing more is read, not even the acknowledgements that `send`
+    waits for.
 
-    `cuts` counts lost connections, `restarts` the new streams that the service had to begin.
+    `cuts` counts lost connections, `restarts` the new streams that had to begin.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 # as `connect_resumable` takes them
@@ -120,7 +118,7 @@ class ResumableStream:
         self._retry = Retry(can_restart=self._replay.can_restart, away_seconds=away_seconds)
         self._waiting = waiting
         self._queue = None if waiting is None else Queue()
-        self._keeps_place_until = 0.0  # for a connection that was cut in the queue
+        self._keeps_place_until = 0.0  # the service keeps the place of a stream that lost its connection in the queue
         self._ended = False
         self._close: Close | None = None
         self._failure: Exception | None = None
@@ -129,7 +127,7 @@ class ResumableStream:
 
     @property
     def close(self) -> Close | None:
-        """How the service ended the stream; None as long as it is open."""
+        """The close frame with which the service ended the stream; None while it is open."""
         return self._close
 
     @property
@@ -138,9 +136,9 @@ class ResumableStream:
         return self._replay.seconds(self._replay.lost)
 
     async def send(self, audio: bytes) -> None:
-        """Send audio. Waits while too much of it is kept; raises Closed after `end()`, or what ended the stream.
+        """Send audio. Waits while the replay buffer is full; raises Closed after `end()`, or what ended the stream.
 
-        Cancellation: the audio was not taken.
+        Cancellation: the audio is not sent.
         """
         if self._ended:
             raise Closed("the input has ended: open another stream for more audio")
@@ -175,7 +173,7 @@ class ResumableStream:
         message = await self._messages.get()
         if message is not None:
             return message
-        self._messages.put_nowait(None)  # for a later call
+        self._messages.put_nowait(None)  # a later call must find the end, too
         if self._failure is not None:
             raise self._failure
         raise StopAsyncIteration
@@ -194,8 +192,8 @@ class ResumableStream:
         except (NoConnection, StreamError) as error:
             self._failure = error
         except asyncio.CancelledError:
-            self._failure = Closed("the stream was left: open another one")
-            while not self._messages.empty():  # nobody takes them any more, and what follows needs room
+            self._failure = Closed("the `async with` of this stream has ended: open another one")
+            while not self._messages.empty():  # nobody will take them, and the queue needs room for the end
                 self._messages.get_nowait()
             raise
         finally:
@@ -204,7 +202,7 @@ class ResumableStream:
             await self._messages.put(None)
 
     async def _connect(self) -> None:
-        """Use one connection from its beginning to its end; wait if there is to be another."""
+        """Make one connection and use it until it ends; wait before the next one, if there is to be one."""
         is_resuming, failure, close = self._replay.key is not None, None, None
         try:
             async with dial(
@@ -223,7 +221,7 @@ class ResumableStream:
         if decision is Next.END:
             self._close = close
             is_forgotten = is_resuming and close is not None and close.code == UNKNOWN_STREAM
-            cause_and_cure = NOT_BEGUN_ANEW if is_forgotten and not self._replay.can_restart else ""
+            cause_and_cure = NOT_RESTARTED if is_forgotten and not self._replay.can_restart else ""
             raise failure or Broken(close or Close(CloseCode.ABNORMAL), cause_and_cure)
         if decision is Next.RESTART:
             self._replay.restart()
@@ -232,15 +230,15 @@ class ResumableStream:
         await asyncio.sleep(self._retry.pause())
 
     def _keeps_place(self, close: Close | None) -> bool:
-        """Tell whether the connection was cut in the queue, so that the next one may have the same place."""
-        is_cut = close is None or close.code in RECONNECT_CODES
-        keeps = is_cut and self._clock() < self._keeps_place_until
+        """Tell whether the connection was lost in the queue, so that the next one keeps the place."""
+        is_lost = close is None or close.code in RECONNECT_CODES
+        keeps = is_lost and self._clock() < self._keeps_place_until
         if not keeps and self._queue is not None:
             self._queue, self._keeps_place_until = Queue(), 0.0
         return keeps
 
     async def _exchange(self, websocket: ClientConnection) -> Close:
-        """Send and receive on one connection until it ends; return how."""
+        """Send and receive on one connection until it ends; return its close."""
         try:
             await self._greet(websocket)
         except ConnectionClosed as closed:
@@ -259,11 +257,11 @@ class ResumableStream:
         return Close(CloseCode.ABNORMAL)
 
     async def _greet(self, websocket: ClientConnection) -> None:
-        patience: float | None = self._open_timeout
+        timeout: float | None = self._open_timeout
         try:
-            while isinstance(greeting := await self._first(websocket, patience), Queued):
+            while isinstance(greeting := await self._first(websocket, timeout), Queued):
                 self._wait_in_queue(greeting)
-                patience = None  # the service says when the wait is over; pings tell whether it is there
+                timeout = None  # a queued stream waits without limit; pings detect a dead service
         except TimeoutError:
             raise TimedOut(f"the service sent nothing within {self._open_timeout:g} s: try again later") from None
         if not isinstance(greeting, Greeting):
@@ -290,7 +288,7 @@ class ResumableStream:
             self._waiting(queued)
 
     async def _receive(self, websocket: ClientConnection) -> str | bytes | None:
-        """Receive a message; None if the connection is dead: then its close frame never comes, either."""
+        """Receive a message; None if the connection is dead: then a close frame would never arrive either."""
         while True:
             try:
                 async with asyncio.timeout(STALLED_SECONDS):
@@ -307,18 +305,18 @@ class ResumableStream:
                 self._retry.acknowledged()
             self._has_room.set()
         elif isinstance(message, Final):
-            self._retry.heard(is_final=True)
+            self._retry.transcribed(is_final=True)
             self._replay.settle(message)
             self._has_room.set()
             await self._messages.put(message)
-            with suppress(ConnectionClosed):  # `recv` tells of it, after what had arrived by then
+            with suppress(ConnectionClosed):  # `recv` raises it, too, after the messages that arrived before
                 await websocket.send(FinalsReceived(self._replay.finals).encode())
         elif isinstance(message, Partial):
-            self._retry.heard(is_final=False)
+            self._retry.transcribed(is_final=False)
             await self._messages.put(message)
 
     async def _send(self, websocket: ClientConnection) -> None:
-        """Send what the service does not have, then what comes; then EOS."""
+        """Send the audio that the service does not have, then new audio as it is added, then EOS."""
         while True:
             self._has_more.clear()
             is_again = self._replay.is_sent_again
@@ -338,5 +336,5 @@ def _read(received: str | bytes) -> Message | Greeting | AudioReceived | None:
         return parse_message(received)
     except ValueError as error:
         raise Unreadable(
-            "a message is no JSON of Rev.ai's protocol: check the address, or what the speech SDK yields"
+            "a message is not valid JSON of Rev.ai's protocol: check the address, or what the speech SDK yields"
         ) from error

@@ -1,6 +1,6 @@
-"""What a resumable stream does after a connection: resume its stream, begin a new one, or end. Pure.
+"""What a resumable stream does after a connection has ended: resume, begin a new stream, or end. Pure.
 
-    how it ended                                        what is done
+    how the connection ended                            what the client does
     a code of COME_BACK_CODES                           resume
     no connection, or another of RECONNECT_CODES        resume; the second time in a row begin a new stream, the third
                                                         time end
@@ -8,13 +8,14 @@
     UNKNOWN_STREAM in answer to a resume key            begin a new stream
     any other close                                     end
 
-Before the service has accepted a stream once, every failure ends it. A connection that is lost without a close frame
-says nothing about the stream, however often that happens in a row; a final makes the next close the first of its kind.
-A stream that cannot be begun anew ends where it would have to be.
+Before the service has accepted the stream once, every failure ends it. The count of equal closes in a row begins again
+after each final. A connection that is lost without a close frame is not counted: it says nothing about the stream. A
+stream that would need a new beginning, but cannot have one, ends.
 
-It also ends when nothing has worked for `away_seconds`, counted from the first failure. What works is a connection on
-which audio is acknowledged that never was before, or that stays for a while. When the service itself refuses new
-streams, only a transcript shows that it works: it acknowledges audio for a speech service that does not answer.
+The stream also ends when nothing has worked for `away_seconds`, counted from the first failure. A connection has worked
+if the service acknowledged audio on it for the first time, or if it lasted for STEADY_SECONDS. After the service has
+refused new streams (NEW_STREAM_CODES), only a message of the transcript shows that it works again: the service
+acknowledges audio even while the speech service behind it does not answer.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BACKOFF = Backoff(0.1, 3.0)  # seconds between two tries
-TOO_OFTEN_SECONDS = 10.0  # after "too many handshakes a minute"
-STEADY_SECONDS = 10.0  # a connection that lasts longer has worked
-REPEATS = 3  # the same close so often in a row, without a final in between, is permanent
+TOO_OFTEN_SECONDS = 10.0  # pause after "too many handshakes a minute"
+STEADY_SECONDS = 10.0  # a connection that lasts for so long has worked
+REPEATS = 3  # after the same close so often in a row, without a final in between, retries stop
 
 LOST = Close(CloseCode.ABNORMAL)
 
@@ -58,27 +59,27 @@ class Retry:
         self._refused_since: float | None = None
         self._failures = 0  # connections in a row that did not work
         self._last = LOST
-        self._times = 0  # in a row
+        self._times = 0  # how often `_last` was the close, in a row
 
     def greeted(self, now: float) -> None:
         """Note that the service has accepted the stream on a new connection."""
         self._has_begun, self._greeted_at = True, now
 
     def acknowledged(self) -> None:
-        """Note that the service has received audio that it never had before."""
+        """Note that the service has received audio that it did not have before."""
         self._away_since, self._failures = None, 0
 
-    def heard(self, *, is_final: bool) -> None:
-        """Note a piece of the transcript."""
+    def transcribed(self, *, is_final: bool) -> None:
+        """Note a partial or a final."""
         self.acknowledged()
         self._refused_since = None
         if is_final:
             self._times = 0
 
     def after(self, close: Close | None, now: float, *, is_resuming: bool) -> Next:
-        """Decide after a connection that ended with a close, or after none (None) could be made.
+        """Decide what to do after a connection that ended with `close`; None if no connection could be made.
 
-        `is_resuming` says whether it was made with a resume key.
+        `is_resuming` says whether a resume key was sent.
         """
         close = close or LOST
         is_same = close == self._last and close.code != CloseCode.ABNORMAL
@@ -98,7 +99,7 @@ class Retry:
         return self._restart() if self._times > 1 else Next.RESUME
 
     def pause(self, chance: Callable[[], float] = random.random) -> float:
-        """Return for how long to wait before the next connection. To be called once for each."""
+        """Return the seconds to wait before the next connection. Call it once per connection: pauses grow."""
         failures, self._failures = self._failures, self._failures + 1
         return TOO_OFTEN_SECONDS if self._last.code == CloseCode.TOO_OFTEN else BACKOFF.pause(failures, chance)
 

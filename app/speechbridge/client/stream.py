@@ -7,19 +7,19 @@
         async for message in stream:
             print(message.text)
 
-This is enough for a short recording. For live captions one task sends while another iterates. Iterate all the time:
-messages that nobody takes fill a small queue; then nothing is read from the connection any more, also no pongs, and
-after `dial.PING_TIMEOUT` a healthy connection counts as dead.
+This is enough for a short recording. For live captions one task sends while another iterates. Keep iterating: messages
+that are not taken fill a small queue; then nothing more is read from the connection, not even pongs, and after
+`dial.PING_TIMEOUT` a healthy connection counts as dead.
 
 Exceptions:
 
     NoConnection      there is no stream: Unreachable, Refused or TimedOut, see `speechbridge.client.dial`
     StreamError
-    ├── Unreadable    a message that is not Rev.ai's protocol
-    ├── Broken        the service ended the stream early; has its `Close`
+    ├── Unreadable    a message is not of Rev.ai's protocol
+    ├── Broken        the service ended the stream early; `close` is its close frame
     └── Closed        you sent audio after your own `end()`
 
-Each text says what to do. None shows the query of a URL, which holds the access token.
+Each error text says what to do. None shows the query of a URL, which holds the access token.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class StreamError(Exception):
 
 
 class Unreadable(StreamError):
-    """A message could not be read.
+    """A message could not be parsed.
 
-    This is an error, and not skipped: the message may have been a final, and nobody would see that it is missing.
+    It is not skipped: it may have been a final, and nobody would notice that this final is missing.
     """
 
 
@@ -86,10 +86,11 @@ async def connect(
 
     `url` is the base URL as SDKs take it, `ws://host:port`; wss, http and https work too. `open_timeout` (seconds)
     limits the time for the connection, and then the time until the service's `connected`; you may send before that.
-    Leaving early closes the connection without the rest of the transcript.
+    Leaving the block early closes the connection without the rest of the transcript.
 
-    With `waiting`, a stream for which our service has no place waits in its queue, and is not refused with 4029. While
-    you iterate, `waiting` is called with each `Queued`: the place, and about how many seconds are left.
+    Without `waiting`, our service refuses a stream with 4029 when all its slots are taken. With it, the stream waits in
+    the service's queue: while you iterate, `waiting` is called with each `Queued`, which has the place in the queue and
+    an estimate of the seconds left.
 
     Raises NoConnection.
 
@@ -100,18 +101,18 @@ async def connect(
         yield Stream(websocket, open_timeout, waiting)
 
 
-async def live(stream: Stream, sending: Coroutine[Any, Any, None], heard: Callable[[Partial | Final], None]) -> None:
-    """Send and iterate at the same time, until both are done; `heard` is called with each message.
+async def live(stream: Stream, sending: Coroutine[Any, Any, None], received: Callable[[Partial | Final], None]) -> None:
+    """Send and iterate at the same time, until both are done; `received` is called with each message.
 
-    Raises what the iteration raises, or else what `sending` raises: a broken stream ends both, and the iteration
-    raises after the last message.
+    Raises what the iteration raises, or else what `sending` raises. A broken stream ends both; then the error is the
+    iteration's, raised after the last message.
 
     Cancellation: both are cancelled.
     """
     task = asyncio.create_task(sending)
     try:
         async for message in stream:
-            heard(message)
+            received(message)
         await task
     finally:
         await cancel_and_wait(task)
@@ -137,14 +138,14 @@ class Stream:
     ) -> None:
         self._websocket = websocket
         self._waiting = waiting
-        self._patience: float | None = open_timeout  # None after the first message
+        self._first_timeout: float | None = open_timeout  # seconds for the first message; None once it has arrived
         self._ended = False
         self._eos_sent = False
         self._close: Close | None = None
 
     @property
     def close(self) -> Close | None:
-        """How the service ended the stream; 1006 if it sent no close frame, None as long as the stream is open."""
+        """The close frame with which the service ended the stream; 1006 if it sent none, None while it is open."""
         return self._close
 
     async def send(self, audio: bytes) -> None:
@@ -152,13 +153,13 @@ class Stream:
 
         Raises Closed after `end()`, and Broken once the service has ended the stream.
 
-        Cancellation: the audio is sent all the same. Do not send it again.
+        Cancellation: the audio is sent nevertheless. Do not send it again.
         """
         if self._ended:
             raise Closed("the input has been ended: open another stream for more audio")
         try:
             await self._websocket.send(audio)
-            await asyncio.sleep(0)  # if there is always room, nothing else would let another task run
+            await asyncio.sleep(0)  # while the network takes all, `send` never yields to other tasks by itself
         except ConnectionClosed as closed:
             raise Broken(self._closed(closed)) from closed
 
@@ -167,12 +168,12 @@ class Stream:
 
         If the service has ended the stream already, the iteration raises, not this method.
 
-        Cancellation: the end is sent all the same, as with `send`.
+        Cancellation: the end is sent nevertheless, as with `send`.
         """
         if self._ended:
             return
         self._ended = True
-        # Set before the wait: an answer during the wait is an answer to this.
+        # Set before the wait: the service may answer EOS, and close, before `send` returns.
         self._eos_sent = self._websocket.state is State.OPEN
         try:
             await self._websocket.send(EOS)
@@ -186,24 +187,24 @@ class Stream:
         """Return the next message; messages of unknown types are skipped.
 
         Stops when the service has closed the stream after `end()` and the last message. Raises Broken, after the last
-        message, if it ended in any other way; TimedOut if no first message arrives; Unreadable.
+        message, if the stream ended in any other way; TimedOut if the first message is late; Unreadable.
 
         Cancellation: no message is lost.
         """
         while True:
             try:
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout(self._first_timeout):
                     received = await self._websocket.recv()
             except TimeoutError:
                 raise TimedOut(
-                    f"the service sent nothing within {self._patience:g} s of the connection: try again later",
+                    f"the service sent nothing within {self._first_timeout:g} s of the connection: try again later",
                 ) from None
             except ConnectionClosed as closed:
                 close = self._closed(closed)
                 if close.is_success(eos_sent=self._eos_sent):
                     raise StopAsyncIteration from None
                 raise Broken(close) from closed
-            self._patience = None
+            self._first_timeout = None
             message = _read(received)
             if isinstance(message, Partial | Final):
                 return message
@@ -217,11 +218,11 @@ class Stream:
 
 def _read(received: str | bytes) -> Message | None:
     if isinstance(received, bytes):
-        return None  # the protocol has no binary messages from the server
+        return None  # the server sends no binary messages in this protocol: skip it
     try:
         return parse_message(received)
     except ValueError as error:
         raise Unreadable(
-            f"a message of {len(received)} characters is no JSON of Rev.ai's protocol: check the address, or what the"
-            " speech SDK behind it yields"
+            f"a message of {len(received)} characters is not valid JSON of Rev.ai's protocol: check the address, or"
+            " what the speech SDK behind it yields"
         ) from error

@@ -1,8 +1,8 @@
 """FFmpeg's decoders: packets in, 16 kHz mono S16LE out. The only import of av (PyAV), but for `files.py`.
 
-libavcodec decodes, and libswresample converts; it holds back 1 ms, where soxr holds back 115 ms of telephone audio.
-Containers are read by our own readers. libavformat would pull its input and wait in C for bytes that a client has not
-spoken yet, probe seconds of it, and allocate what a hostile header says.
+libavcodec decodes, and libswresample converts: it delays audio by 1 ms, while soxr delays telephone audio by 115 ms.
+Our own readers parse the containers. libavformat is not used for streams: it pulls its input, so it would wait in C for
+bytes that the client has not sent yet; it probes seconds of audio, and allocates what a hostile header asks for.
 
 A codec belongs to the thread that made it.
 """
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 
     from speechbridge.codecs.source import Track
 
-av.logging.set_level(None)  # it would tell of each damaged packet
+av.logging.set_level(None)  # FFmpeg would log each damaged packet
 
-UNDECODABLE = (av.error.FFmpegError, ValueError)  # what PyAV raises
-DAMAGED = 25  # packets in a row that cannot be decoded, half a second of Opus: some are lost at a cut, and at a seam
+UNDECODABLE = (av.error.FFmpegError, ValueError)  # PyAV raises these
+# Packets in a row that cannot be decoded, half a second of Opus: some are normal where a stream is cut or joined.
+DAMAGED = 25
 
 
 class Codec:
     """The decoder of one track."""
 
     def __init__(self, track: Track) -> None:
-        """Make it. Raises BadRequest if FFmpeg does not take what the track says of itself."""
-        # Raw audio has ten channels at most, and FFmpeg has layouts for eight: 16-bit samples are averaged before.
+        """Make the decoder. Raises BadRequest if FFmpeg rejects the track's parameters."""
+        # Raw audio may have ten channels, and FFmpeg has layouts for eight: 16-bit samples are averaged before.
         self._averaged = Converter(RATE, track.channels) if track.codec == PLAIN and track.channels > 1 else None
         channels = 1 if self._averaged else track.channels
         self._name = track.codec
@@ -43,8 +44,8 @@ class Codec:
         self._has_decoded = False
         self._converted = Mono()
         try:
-            self._context: AudioCodecContext = av.CodecContext.create(track.codec, "r")  # type: ignore[assignment] # its own
-            self._context.thread_count = 1  # more would hold frames back
+            self._context: AudioCodecContext = av.CodecContext.create(track.codec, "r")  # type: ignore[assignment]
+            self._context.thread_count = 1  # more threads would delay frames
             if track.extradata:
                 self._context.extradata = track.extradata
             if track.rate:
@@ -59,7 +60,7 @@ class Codec:
         """Return the samples of a packet. Raises BadRequest once many in a row are damaged."""
         if self._averaged is not None:
             packet = self._averaged.feed(packet)
-        if not packet:  # to FFmpeg it would be the end
+        if not packet:  # FFmpeg takes an empty packet for the end of the stream
             return b""
         try:
             frames = self._context.decode(av.Packet(packet))
@@ -84,7 +85,7 @@ class Codec:
 
 
 class Mono:
-    """Decoded frames of any rate and layout, which may change, to 16 kHz mono S16LE."""
+    """Converts decoded frames of any rate and layout, which may change, to 16 kHz mono S16LE."""
 
     def __init__(self) -> None:
         self._resampler: av.AudioResampler | None = None
@@ -103,7 +104,7 @@ class Mono:
             self._resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
             self._format = form
         assert self._resampler is not None  # noqa: S101 # made with the format
-        frame.pts = None  # times count samples; what a container says of pauses does not matter
+        frame.pts = None  # our times count samples: ignore the timestamps of the container
         return flushed + _samples(self._resampler.resample(frame))
 
     def flush(self) -> bytes:

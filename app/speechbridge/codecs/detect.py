@@ -1,4 +1,4 @@
-"""What a stream is, told by its first bytes. Pure."""
+"""Detects the format of a stream by its first bytes. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from speechbridge.codecs import flac, mp4, mpeg, ogg, wav, webm
 from speechbridge.protocol.mpeg import AAC
 from speechbridge.protocol.request import BadRequest
 
-# Where each kind has its signature, and what it is. The size of an MP4's first box is below 16 MiB.
+# The signature of each kind: (place, bytes). The first byte of an MP4 is 0, as its first box is smaller than 16 MiB.
 SIGNATURES = (
     *(("audio/x-wav", ((0, magic), (8, b"WAVE"))) for magic in wav.MAGICS),
     *(("audio/mp4", ((0, b"\0"), (4, name))) for name in mp4.FIRST),
@@ -15,18 +15,21 @@ SIGNATURES = (
     ("audio/webm", ((0, webm.MAGIC),)),
     ("audio/x-flac", ((0, flac.MAGIC),)),
 )
-FRAMES = 3  # headers in a row, where there is no container. Samples have so many by chance once in 10**9 streams
+FRAMES = 3  # frame headers in a row, if there is no container. Samples have so many by chance once in 10**9 streams
 
-LOOKED_AT = 2**14  # bytes that tell for sure: three frames of any kind
+LOOKED_AT = 2**14  # bytes that are enough to decide: three frames of any kind
 
 
 def not_samples(kind: str) -> BadRequest:
-    """Return what to raise for a container that is said to be raw samples."""
+    """Return the exception for a container that was announced as raw samples."""
     return BadRequest(f"this is {kind}, not raw samples: send content_type={kind}")
 
 
 def kind_of(begun: bytes, *, is_all: bool = False) -> str | None:
-    """Name the container, as a content type; empty for what is none; None if more bytes would tell."""
+    """Return the content type of the container; empty if it is none that we know; None if it needs more bytes.
+
+    `is_all` says that no more bytes will follow.
+    """
     is_open = False
     for kind, signature in SIGNATURES:
         parts = [(begun[place : place + len(magic)], magic) for place, magic in signature]

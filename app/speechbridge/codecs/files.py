@@ -1,9 +1,9 @@
-"""Whole files, read by FFmpeg's demuxers: formats that have no reader of their own, and those that must be sought in.
+"""Reads whole files with FFmpeg's demuxers: formats without a reader of ours, and those that need seeking.
 
-libavformat pulls its input, and seeks in it, so the file must be there. It reads it by its descriptor, without Python:
-in a hostile file it seeks millions of times, and each time would hold up the interpreter. It knows 370 formats. Some of
-them name other files, or addresses, to be opened: those of FORMATS do not, and no protocol is allowed but that of the
-descriptor. The only import of av.container (PyAV).
+libavformat pulls its input and seeks in it, so the whole file must be there. It reads the file by its descriptor,
+without Python: in a hostile file it seeks millions of times, and calls into Python would block all other threads. It
+knows 370 formats. Some of them make it open other files or addresses: FORMATS contains none of these, and the only
+protocol allowed is the descriptor. The only import of av.container (PyAV).
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ FORMATS = (
 OPTIONS = {
     "format_whitelist": FORMATS,
     "protocol_whitelist": "fd",
-    "probesize": str(2**20),  # bytes that are looked at, to tell what the file is and how its sound is encoded
+    "probesize": str(2**20),  # bytes that are read to detect the format and the codec
     "max_streams": "32",
 }
-SECONDS = 5.0  # for the beginning of a file to be read, and for each packet; FFmpeg looks at the time at each read
-PIECE = SAMPLE * RATE  # bytes that are given on at once: a second, as nobody waits for the first word of a file
-NO_AUDIO = "the file is damaged, or no audio that we read"
+SECONDS = 5.0  # time limit for opening a file, and for each packet; FFmpeg checks it at each read
+PIECE = SAMPLE * RATE  # bytes that are passed on at once: a second, as files need no low latency
+NO_AUDIO = "the file is damaged, or has no audio that we can decode"
 
 
 def decode_file(descriptor: int) -> Iterator[bytes]:
-    """Yield the samples of a file, 16 kHz mono S16LE, in pieces. Raises BadRequest for what cannot be decoded.
+    """Yield the samples of a file, 16 kHz mono S16LE, in pieces. Raises BadRequest if it cannot be decoded.
 
-    It blocks while it reads, from where the descriptor is. Where there are several audio tracks, the first is heard.
+    It reads from the descriptor's current position, and blocks while it reads. Of several audio tracks, the first is
+    decoded.
     """
     options = OPTIONS | {"fd": str(descriptor)}
     try:
@@ -48,7 +49,7 @@ def decode_file(descriptor: int) -> Iterator[bytes]:
     except UNDECODABLE:
         raise BadRequest(NO_AUDIO) from None
     with container:
-        # There is no context where FFmpeg has no decoder; PyAV's types do not know that.
+        # If FFmpeg has no decoder for a track, its context is None; PyAV's types do not say so.
         tracks = [track for track in container.streams.audio if track.codec_context is not None]
         if not tracks:
             raise BadRequest("the file has no audio track that can be decoded")
@@ -66,7 +67,7 @@ def decode_file(descriptor: int) -> Iterator[bytes]:
 
 
 def _decoded(container: InputContainer, track: AudioStream) -> Iterator[bytes]:
-    track.codec_context.thread_count = 1  # a file has no more of the machine than a stream
+    track.codec_context.thread_count = 1  # a file must not take more cores than a stream
     mono, damaged = Mono(), 0
     packets = container.demux(track)
     while True:
@@ -78,7 +79,7 @@ def _decoded(container: InputContainer, track: AudioStream) -> Iterator[bytes]:
             if damaged >= DAMAGED:
                 raise BadRequest(NO_AUDIO) from None
             continue
-        except IndexError:  # at the end, PyAV does not know a track that appeared in the middle of the file
+        except IndexError:  # PyAV raises it at the end, if a track appeared in the middle of the file
             break
         if packet is None:
             break

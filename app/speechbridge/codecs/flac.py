@@ -1,7 +1,7 @@
 """FLAC without a container. Pure, no I/O.
 
-A frame does not say how long it is: it ends where the next header begins. What looks like a header by chance has the
-wrong checksum or the wrong number. So a frame is known one frame late, a quarter of a second as most encoders have it.
+A frame does not have its length: it ends where the next header begins. Bytes that look like a header by chance have a
+wrong checksum or a wrong number. So each frame is decoded one frame late, a quarter of a second with most encoders.
 Source: RFC 9639.
 """
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from speechbridge.codecs.source import Source
 
 MAGIC = b"fLaC"
-STREAMINFO, LAST = 34, 0x80  # its bytes; the flag of the last block of metadata
+STREAMINFO, LAST = 34, 0x80  # bytes of this block; the flag of the last block of metadata
 SYNC = re.compile(rb"\xff[\xf8\xf9]")
-HEADER = 16  # bytes at most
+HEADER = 16  # most bytes of a frame's header
 POLYNOMIAL = 0x07
 
-DAMAGED = "the FLAC stream is damaged: send the whole of it, from its first byte"
+DAMAGED = "the FLAC stream is damaged: send all of it, from its first byte"
 
 
 def _table() -> tuple[int, ...]:
@@ -41,7 +41,7 @@ CRC_8 = _table()
 
 
 class Frame(NamedTuple):
-    """A frame: its number or that of its first sample, and how many bytes it has at most."""
+    """A frame: its number, or that of its first sample; and the most bytes that it can have."""
 
     number: int
     most: int
@@ -60,9 +60,9 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
         found = frame(head, info)
         if found is None:
             raise BadRequest(DAMAGED)
-        source.unheard = found.most
+        source.expected = found.most
         size = yield from _until_next(source, found, info)
-        source.unheard = 0
+        source.expected = 0
         yield (yield from source.take(size))
 
 
@@ -83,7 +83,7 @@ def _metadata(source: Source) -> Generator[None, None, bytes]:
 
 
 def _until_next(source: Source, this: Frame, info: bytes) -> Generator[None, None, int]:
-    """Return how long this frame is."""
+    """Wait for the header of the next frame; return the length of this one in bytes."""
     searched = 2
     while True:
         with source.look() as view:
@@ -107,7 +107,7 @@ def _until_next(source: Source, this: Frame, info: bytes) -> Generator[None, Non
 
 
 def frame(header: bytes, info: bytes) -> Frame | None:
-    """Take the header of a frame of the stream with this `STREAMINFO` apart; None for what is none."""
+    """Parse the header of a frame of the stream with this `STREAMINFO`; None if it is not one."""
     if len(header) < 6 or header[0] != 0xFF or header[1] & 0xFE != 0xF8:
         return None
     block, rate, channels, size = header[2] >> 4, header[2] & 15, header[3] >> 4, header[3] >> 1 & 7
@@ -125,7 +125,7 @@ def frame(header: bytes, info: bytes) -> Frame | None:
     if len(header) <= end or _crc(header[:end]) != header[end]:
         return None
     samples = int.from_bytes(info[2:4], "big") * ((info[12] >> 1 & 7) + 1)
-    bits = ((info[12] & 1) << 4 | info[13] >> 4) + 2  # the side channel has one more
+    bits = ((info[12] & 1) << 4 | info[13] >> 4) + 2  # stored less one; and the side channel has one bit more
     return Frame(number, 256 + samples * bits // 8)
 
 

@@ -1,9 +1,9 @@
-"""MP4, M4A and QuickTime: fragmented as browsers record it, or with its index before its sound. Pure, no I/O.
+"""MP4, M4A and QuickTime: fragmented, as browsers record it, or with the index before the sound. Pure, no I/O.
 
-The index (`moov`) tells which track is audio and how to decode it. In a fragment, `moof` tells where in the `mdat` that
-follows the packets are; without fragments the index does. Sources: ISO 14496-12 (boxes), 14496-1 and -14 (`esds`), the
-Opus and FLAC mappings ("Encapsulation of Opus in ISO Base Media File Format", "of FLAC in ISOBMFF"), Apple's QuickTime
-File Format.
+The index (`moov`) says which track is audio, and how to decode it. In a fragment, `moof` gives the places of the
+packets in the `mdat` that follows; without fragments the index gives them. Sources: ISO 14496-12 (boxes), 14496-1 and
+-14 (`esds`), the Opus and FLAC mappings ("Encapsulation of Opus in ISO Base Media File Format", "of FLAC in ISOBMFF"),
+Apple's QuickTime File Format.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ CODECS = {
     b".mp3": "mp3float",
 }
 
-DAMAGED = "the MP4 stream is damaged: send the whole of it, from its first byte"
+DAMAGED = "the MP4 stream is damaged: send all of it, from its first byte"
 INDEX_LAST = "the MP4 file has its index after its sound: write it fragmented, or with -movflags +faststart"
-DEPTH = 8  # of boxes within each other
-INDEX = 2**23  # bytes of the index at most: ten hours of AAC
+DEPTH = 8  # of nested boxes
+INDEX = 2**23  # most bytes of the index: ten hours of AAC
 PIECE = 480  # samples
 PACKETS = 2**18  # in one fragment: more than an hour
 
 
 @dataclass(slots=True)
 class Index:
-    """What `moov` says of the audio track."""
+    """The description of the audio track in `moov`."""
 
     number: int
     track: Track
@@ -77,7 +77,7 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
 
 
 def _box(source: Source) -> Generator[None, None, tuple[bytes, int | None]]:
-    """Return the name of a box, and the size of what is in it; None: up to the end."""
+    """Return the name of a box, and the size of its content; None if it extends to the end of the stream."""
     size, name = struct.unpack(">I4s", (yield from source.take(8)))
     if size == 1:
         (size,) = struct.unpack(">Q", (yield from source.take(8)))
@@ -96,7 +96,7 @@ def _known(size: int | None) -> int:
 
 
 def _packets(source: Source, places: Iterator[tuple[int, int]], end: int | None) -> Generator[bytes | None, None, None]:
-    """Read the packets at these places, up to the end of the box; drop what lies between them."""
+    """Read the packets at these places, up to the end of the box; drop the bytes between them."""
     for place, size in places:
         if place < source.position or (end is not None and place + size > end):
             raise BadRequest(DAMAGED)
@@ -108,7 +108,7 @@ def _packets(source: Source, places: Iterator[tuple[int, int]], end: int | None)
 
 
 def _drop(source: Source, count: int | None) -> Generator[None, None, None]:
-    """Drop what other tracks hold, which may be more than `skip` takes; None: all."""
+    """Drop so many bytes of other tracks, which may be more than `skip` allows; None: all up to the end."""
     while count is None or count:
         dropped = len((yield from source.some(1, count)))
         count = None if count is None else count - dropped
@@ -128,7 +128,7 @@ def _boxes(data: bytes, place: int = 0) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _found(data: bytes, entered: tuple[bytes, ...], depth: int = DEPTH) -> dict[bytes, bytes]:
-    """Return the boxes in here by name, and those in boxes that are entered; the first of each name."""
+    """Return the boxes in `data` and within boxes named in `entered`, by name; of each name the first."""
     if not depth:
         raise BadRequest(DAMAGED)
     found: dict[bytes, bytes] = {}
@@ -166,7 +166,7 @@ def _integer(data: bytes, place: int, size: int = 4) -> int:
 def _track(stsd: bytes) -> Track:
     for name, entry in _boxes(stsd, 8):
         version, channels, rate = _integer(entry, 8, 2), _integer(entry, 16, 2), _integer(entry, 24, 2)
-        if version == 2 and len(entry) >= 52:  # QuickTime's, for rates that 16 bits do not hold
+        if version == 2 and len(entry) >= 52:  # of QuickTime, for rates above 16 bits
             return Track(_known_codec(name), b"", int(struct.unpack_from(">d", entry, 32)[0]), _integer(entry, 40))
         boxes = _found(entry[28 + (16 if version == 1 else 0) :], (b"wave",))
         if name == b"mp4a":
@@ -189,7 +189,7 @@ def _known_codec(name: bytes) -> str:
 
 
 def _opus_head(body: bytes) -> bytes:
-    """Return the header that Opus has in Ogg: the same fields, of another byte order."""
+    """Return the header in the form of Ogg: the same fields in another byte order."""
     if len(body) < 11:
         raise BadRequest(DAMAGED)
     _, channels, skipped, rate, gain = struct.unpack_from(">BBHIh", body)
@@ -197,7 +197,7 @@ def _opus_head(body: bytes) -> bytes:
 
 
 def _from_esds(body: bytes, rate: int, channels: int) -> Track:
-    """Read the descriptors within each other: 3 the stream's, 4 the decoder's, 5 what is particular to the codec."""
+    """Read the nested descriptors: 3 describes the stream, 4 the decoder, 5 holds the codec's own data."""
     found: dict[int, bytes] = {}
     place = 0
     while place < len(body):
@@ -208,7 +208,7 @@ def _from_esds(body: bytes, rate: int, channels: int) -> Track:
             if not byte & 0x80:
                 break
         found.setdefault(tag, body[place : place + size])
-        # What is within the first two follows their own fields. Of the stream's own, all flags are clear in files.
+        # The first two have fields of their own before nested descriptors. In files, all flags of the stream's are 0.
         place += {3: 3, 4: 13}.get(tag, size)
     kind = _integer(found.get(4, b""), 0, 1)
     if kind in MP3:
@@ -222,7 +222,7 @@ def _from_esds(body: bytes, rate: int, channels: int) -> Track:
 
 
 def _fragment(moof: bytes, index: Index, begun: int) -> list[tuple[int, int]]:
-    """Return the places of a fragment's packets, in bytes since the beginning, and their sizes."""
+    """Return the places of a fragment's packets, in bytes from the beginning of the stream, and their sizes."""
     places: list[tuple[int, int]] = []
     for name, traf in _boxes(moof):
         if name != b"traf":
@@ -240,7 +240,7 @@ def _fragment(moof: bytes, index: Index, begun: int) -> list[tuple[int, int]]:
 
 
 def _defaults(head: bytes, index: Index, begun: int) -> tuple[int, int]:
-    """Return from where a fragment's places count, and how large its packets are unless they say otherwise."""
+    """Return the base of a fragment's offsets, and the default size of its packets."""
     flags, place = _integer(head, 0) & 0xFFFFFF, 8
     base, size = begun, index.defaults.get("size", 0)
     for flag, width in ((0x1, 8), (0x2, 4), (0x8, 4), (0x10, 4)):  # base offset, description, duration, size
@@ -252,7 +252,7 @@ def _defaults(head: bytes, index: Index, begun: int) -> tuple[int, int]:
 
 
 def _run(run: bytes, base: int, at: int, size: int, places: list[tuple[int, int]]) -> int:
-    """Add the packets of one run; return where it ends."""
+    """Add the places and sizes of the packets of one run; return the end of the run."""
     flags, count, place = _integer(run, 0) & 0xFFFFFF, _integer(run, 4), 8
     if flags & 0x1:
         offset: int = struct.unpack(">i", run[place : place + 4].rjust(4, b"\0"))[0]
@@ -296,6 +296,6 @@ def _whole(index: Index) -> Iterator[tuple[int, int]]:
 
 
 def _pieces(at: int, count: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut a chunk of samples, so that the first are heard before the last have come."""
+    """Split a chunk of samples, so that the first are decoded before the last have arrived."""
     for start in range(0, count, PIECE):
         yield at + start * size, min(PIECE, count - start) * size

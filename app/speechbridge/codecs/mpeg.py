@@ -1,7 +1,7 @@
 """Streams of MPEG audio frames (MP3) and of AAC in ADTS: no container, a header before each frame. Pure, no I/O.
 
-A stream may have been cut into anywhere, and tags may stand between its frames. So reading begins where one header is
-followed by another, and begins again where a frame has no header. Source of the tags: id3.org.
+A stream may begin anywhere, and may have tags between its frames. So reading begins at a header that is followed by
+another one, and begins anew where the next header is missing. Source for the tags: id3.org.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
     from speechbridge.codecs.source import Source
 
-HEADER = 6  # bytes of a frame that are looked at
+HEADER = 6  # bytes of a frame that are parsed
 SYNC = re.compile(rb"\xff[\xe0-\xff]")
-JUNK = 2**14  # bytes without a frame, before it is no such stream
+JUNK = 2**14  # bytes that may be skipped in search of a frame
 ID3, ID3_HEADER = b"ID3", 10
 
 CODECS = {AAC: "aac", LAYER_1: "mp1float", LAYER_2: "mp2float", LAYER_3: "mp3float"}
 
 
 def frame(header: bytes) -> Frame | None:
-    """Take either header apart; None for what is none."""
+    """Parse a header of either kind; None if it is not one."""
     return adts_frame(header) or mpeg_frame(header)
 
 
 def read(source: Source) -> Generator[Track | bytes | None, None, None]:
-    """Read frames until the input ends. Raises BadRequest where there are none for long."""
-    playing: tuple[int, int] | None = None  # what the frames of the stream that is read share
-    in_step = False  # the last frame ended where we are
+    """Read frames until the input ends. Raises BadRequest if there are none for long."""
+    playing: tuple[int, int] | None = None  # the parameters that all frames of the current track share
+    in_step = False  # a frame has just ended here
     while True:
         header = yield from source.peek(HEADER)
         found = frame(header)
@@ -51,7 +51,7 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
 
 
 def _find(source: Source) -> Generator[None, None, bool]:
-    """Drop what comes before two frames in a row. At the end of the input one will do."""
+    """Drop bytes until two frames follow each other; at the end of the input, one is enough."""
     dropped = 0
     while dropped <= JUNK:
         head = yield from source.peek(ID3_HEADER)
@@ -69,7 +69,7 @@ def _find(source: Source) -> Generator[None, None, bool]:
 
 
 def _to_next(source: Source) -> Generator[None, None, int]:
-    """Drop a byte, and those up to where a frame or a tag may begin; return how many."""
+    """Drop bytes, at least one, up to where a frame or a tag may begin; return how many."""
     yield from source.wait(2)
     with source.look() as view:
         ahead = bytes(view[1 : JUNK + 1])
@@ -85,7 +85,7 @@ def _at(search: Callable[[bytes], re.Match[bytes] | None], data: bytes) -> int:
 
 
 def _id3_size(head: bytes) -> int:
-    """Return the size of a tag, of which each byte holds seven bits; with a footer, if it says so."""
+    """Return the size of a tag, which is stored in seven bits of each byte; with its footer, if it has one."""
     size = 0
     for part in head[6:10]:
         size = size << 7 | part & 0x7F

@@ -1,7 +1,7 @@
 """Ogg, with Opus, Vorbis, FLAC or Speex in it. Pure, no I/O.
 
-A stream of pages, each with pieces of the packets of one logical stream. The first audio stream is read. Where another
-group of streams begins (a chained file), the first of these is. Sources: RFC 3533 (Ogg), RFC 7845 (Opus), the Vorbis I
+Ogg consists of pages, each with parts of the packets of one logical stream. The first audio stream is decoded, and the
+first one of each further group of streams (in a chained file). Sources: RFC 3533 (Ogg), RFC 7845 (Opus), the Vorbis I
 specification, RFC 9639 section 10.1 (FLAC), the Speex manual.
 """
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from speechbridge.codecs.source import Source
 
 MAGIC = b"OggS"
-CONTINUED, FIRST = 1, 2  # a page's flags: it begins within a packet; it begins a stream
+CONTINUED, FIRST = 1, 2  # flags of a page: it begins within a packet; it is the first of its stream
 PAGE = struct.Struct("<4sBBqIIIB")
 STREAMINFO = 34  # bytes
 
-DAMAGED = "the Ogg stream is damaged: send the whole of it, from its first byte"
+DAMAGED = "the Ogg stream is damaged: send all of it, from its first byte"
 
 
 def read(source: Source) -> Generator[Track | bytes | None, None, None]:
     """Read until something else begins, or the input ends."""
     stream: _Stream | None = None
-    in_headers = False  # of a group of streams
+    in_headers = False  # among the first pages of a group of streams
     while True:
         head = yield from source.peek(4)
         if len(head) == 4 and head != MAGIC and stream is not None:
@@ -46,7 +46,7 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
         else:
             in_headers = False
         if stream is None and not flags & FIRST:
-            raise BadRequest("the Ogg stream has no audio that we read: send Opus, Vorbis or FLAC, from its first byte")
+            raise BadRequest("the Ogg stream has no known audio: send Opus, Vorbis or FLAC, from its first byte")
         if stream is not None and serial == stream.serial:
             yield from stream.read(source, lacing, is_continued=bool(flags & CONTINUED))
         else:
@@ -59,7 +59,7 @@ def _codec(first: bytes) -> str:
 
 
 class _Stream:
-    """The audio stream that is read."""
+    """The logical stream that is decoded."""
 
     def __init__(self, serial: int, codec: str) -> None:
         self.serial = serial
@@ -67,10 +67,10 @@ class _Stream:
         self._headers: list[bytes] = []
         self._needed = {"opus": 2, "vorbis": 3, "speex": 2, "flac": 1}[codec]
         self._packet = bytearray()  # incomplete
-        self._is_lost = False  # the beginning of the packet at hand is not there
+        self._is_lost = False  # the beginning of the current packet is missing
 
     def read(self, source: Source, lacing: bytes, *, is_continued: bool) -> Generator[Track | bytes | None, None, None]:
-        """Yield the packets of a page as they come: a page may hold a second of them, or more."""
+        """Yield the packets of a page as they arrive: a page may hold a second of audio, or more."""
         if not is_continued:
             self._packet.clear()
         self._is_lost = is_continued and not self._packet
@@ -94,7 +94,7 @@ class _Stream:
             self._headers.append(packet)
             if len(self._headers) == self._needed:
                 yield self._track().checked()
-        elif self._codec != "flac" or packet[:1] == b"\xff":  # its other headers begin with something else
+        elif self._codec != "flac" or packet[:1] == b"\xff":  # skips FLAC's further headers
             yield packet
 
     def _track(self) -> Track:

@@ -35,11 +35,11 @@ FORMATS = {
     "MULAW": ("pcm_mulaw", 1),
     "ALAW": ("pcm_alaw", 1),
 }
-"""By GStreamer's name: FFmpeg's codec, and the bytes of a sample."""
+"""For each name of GStreamer's: FFmpeg's codec, and the bytes of a sample."""
 
 
 def samples(source: Source, unit: int, size: int | None = None, form: str = "") -> Generator[bytes | None, None, None]:
-    """Read samples in units of so many bytes: `size` bytes, or all until the end. What is no whole unit is dropped."""
+    """Read samples in units of `unit` bytes: `size` bytes of them, or all. An incomplete last unit is dropped."""
     left = size
     while left is None or left > 0:
         try:

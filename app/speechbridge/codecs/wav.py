@@ -1,9 +1,9 @@
 """WAV: PCM of 8 to 64 bits, floats, mu-law and A-law. Pure, no I/O.
 
-Writers that cannot go back leave a size that says nothing, or that of the first message. So the samples go on until
-something else begins: another file, as some recorders put a whole one into each message, or a chunk of the same file.
-Sources: Microsoft's "Multimedia Programming Interface and Data Specifications 1.0", the documentation of
-WAVEFORMATEXTENSIBLE, EBU Tech 3306 (RF64).
+The size in the header may be wrong: a writer that cannot seek leaves a placeholder, or the size of the first message.
+So the samples extend to the beginning of something else: a chunk of the same file, or another file, as some recorders
+put a whole file into each message. Sources: Microsoft's "Multimedia Programming Interface and Data Specifications 1.0",
+the documentation of WAVEFORMATEXTENSIBLE, EBU Tech 3306 (RF64).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from speechbridge.codecs.source import Source
 
 MAGICS = (b"RIFF", b"RF64", b"BW64")
-UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000)  # what writers to a pipe leave
+UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000)  # placeholders of programs that write to a pipe
 PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 CODECS = {
     (PCM, 8): "pcm_u8",
@@ -33,19 +33,19 @@ CODECS = {
     (A_LAW, 8): "pcm_alaw",
     (MU_LAW, 8): "pcm_mulaw",
 }
-NEXT_FILE = re.compile(b"RIFF....WAVEfmt ", re.DOTALL)  # the dots are a size; samples hold it once in 2**96 places
+NEXT_FILE = re.compile(b"RIFF....WAVEfmt ", re.DOTALL)  # the dots are a size; in samples this occurs once in 2**96
 NEXT_FILE_BYTES = 16
 CHUNKS = frozenset(
     {b"LIST", b"id3 ", b"ID3 ", b"bext", b"fact", b"cue ", b"smpl", b"PEAK", b"JUNK", b"iXML", b"afsp", b"_PMX"}
-)  # that may follow the samples, whatever the file says its size is
-CHUNK_LIKE = re.compile(rb"[\x20-\x7e]{4}")  # only where the file says that there is more of it
-PIECE = 2**15  # bytes that are looked at once
+)  # known chunks, which may follow the samples even beyond the file's size
+CHUNK_LIKE = re.compile(rb"[\x20-\x7e]{4}")  # the name of any other chunk, only within the file's size
+PIECE = 2**15  # bytes that are searched at once
 
 CURE = "send PCM of 8 to 32 bits, floats, mu-law or A-law"
 
 
 def read(source: Source) -> Generator[Track | bytes | None, None, None]:
-    """Read one WAV, until something else begins, or the input ends."""
+    """Read one WAV, until another file begins or the input ends."""
     begun = source.position
     riff, length, wave = struct.unpack("<4sI4s", (yield from source.take(12)))
     if riff not in MAGICS or wave != b"WAVE":
@@ -61,7 +61,7 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
         else:
             yield from source.skip(size + size % 2)
     if not block:
-        raise BadRequest(f"the WAV file does not say its format before its samples: {CURE}")
+        raise BadRequest(f"the WAV file has no format before its samples: {CURE}")
     is_known = size not in UNKNOWN_SIZES and riff == MAGICS[0]
     yield from _samples(source, block, size if is_known else None)
     while (yield from _is_chunk(source, size, begun + 8 + length)):
@@ -72,7 +72,10 @@ def read(source: Source) -> Generator[Track | bytes | None, None, None]:
 
 
 def _is_chunk(source: Source, size: int, end: int) -> Generator[None, None, bool]:
-    """Tell whether another chunk of a file comes, which is to end there; if so, chunks begin at even offsets."""
+    """Tell whether another chunk of the file follows, which ends at `end`. If so, skip the padding before it.
+
+    Chunks begin at even offsets: after samples of an odd `size`, there is one byte of padding.
+    """
     head = yield from source.peek(5)
     if head[:4] in MAGICS:
         return False
@@ -85,7 +88,7 @@ def _is_chunk(source: Source, size: int, end: int) -> Generator[None, None, bool
 
 
 def _samples(source: Source, unit: int, left: int | None) -> Generator[bytes | None, None, None]:
-    """Read so many bytes of samples, or all that come before another file."""
+    """Read so many bytes of samples, or all before another file."""
     is_all = False
     while left is None or left >= unit:
         with source.look() as view:
@@ -107,7 +110,7 @@ def _samples(source: Source, unit: int, left: int | None) -> Generator[bytes | N
 
 
 def _safe(data: bytes) -> int:
-    """Return how many of these bytes are samples for sure."""
+    """Return how many of these bytes are certainly samples, and not the beginning of another file."""
     start = data.find(MAGICS[0])
     if start < 0:
         return len(data) - next((count for count in (3, 2, 1) if data.endswith(MAGICS[0][:count])), 0)
@@ -117,7 +120,7 @@ def _safe(data: bytes) -> int:
 
 
 def _has_ended(source: Source) -> Generator[None, None, bool]:
-    """Wait for another byte; return whether none will come."""
+    """Wait for another byte; return whether the input has ended instead."""
     count = len(source) + 1
     return len((yield from source.peek(count))) < count
 
@@ -125,7 +128,7 @@ def _has_ended(source: Source) -> Generator[None, None, bool]:
 def _format(body: bytes) -> tuple[Track, int]:
     """Return a track, and the bytes of one sample of all its channels."""
     if len(body) < 16:
-        raise BadRequest(f"the WAV file's format is cut short: {CURE}")
+        raise BadRequest(f"the WAV file's format is truncated: {CURE}")
     tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", body)
     if tag == EXTENSIBLE and len(body) >= 26:
         tag = int.from_bytes(body[24:26], "little")  # where the subformat begins

@@ -1,8 +1,8 @@
 """WebM and Matroska. Pure, no I/O.
 
-An element is an id, a size and a payload, which may be elements again. Segments, clusters and groups of blocks are not
-taken apart from what is in them: their payload is read as if it stood beside them. So it does not matter whether a
-writer knew their sizes; live ones do not. Sources: RFC 8794 (EBML), RFC 9559 (Matroska).
+An element is an id, a size and a payload, which may consist of elements. Of segments, clusters and groups of blocks,
+only the id and the size are read; then their payload is read as if it followed them. So their sizes do not matter: live
+recordings do not have them. Sources: RFC 8794 (EBML), RFC 9559 (Matroska).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SKIPPED = {
 ENTRY, NUMBER, KIND, CODEC, PRIVATE, AUDIO, ENCODINGS = 0xAE, 0xD7, 0x83, 0x86, 0x63A2, 0xE1, 0x6D80
 FREQUENCY, CHANNEL_COUNT, BIT_DEPTH = 0xB5, 0x9F, 0x6264
 AUDIO_KIND = 2
-XIPH, FIXED, LACED = 0x02, 0x04, 0x06  # a block's flags: how several packets share it; LACED alone: EBML's way
+XIPH, FIXED, LACED = 0x02, 0x04, 0x06  # flags of a block with several packets: how their sizes are stored
 
 CODECS = {
     "A_OPUS": "opus",
@@ -70,12 +70,12 @@ PCM = {  # by codec and bits
 
 MOST_BLOCK = 2**18  # bytes: 0.6 s of floats in stereo at 48 kHz
 
-DAMAGED = "the WebM stream is damaged: record it again, or send the whole of it, from its first byte"
+DAMAGED = "the WebM stream is damaged: record it again, or send all of it, from its first byte"
 
 
 def read(source: Source) -> Generator[Track | bytes | None, None, None]:
     """Read until another file begins, or the input ends."""
-    number = None  # of the track that is read
+    number = None  # of the decoded track
     has_begun = False
     while True:
         if (yield from source.peek(4)) == MAGIC and has_begun:
@@ -114,7 +114,7 @@ def _element(source: Source) -> Generator[None, None, tuple[int, int | None]]:
 
 
 def _unmarked(number: bytes) -> int | None:
-    """Return a number without the bit that marks its length; None if all bits are set: not known."""
+    """Return a number without the bit that marks its length; None if all bits are set, which means: not known."""
     mask = (1 << 7 * len(number)) - 1
     value = int.from_bytes(number, "big") & mask
     return None if value == mask else value
@@ -127,7 +127,7 @@ def _known(size: int | None) -> int:
 
 
 def _number(data: bytes, place: int) -> tuple[int, int]:
-    """Return a number of EBML, and where it ends."""
+    """Return an EBML number, and the place after it."""
     length = 9 - data[place].bit_length() if place < len(data) else 9
     if length > 8 or place + length > len(data):
         raise BadRequest(DAMAGED)
@@ -161,7 +161,7 @@ def _track(fields: dict[int, bytes]) -> Track:
     codec = fields.get(CODEC, b"").rstrip(b"\0").decode("latin-1")
     audio = dict(_elements(fields.get(AUDIO, b"")))
     if ENCODINGS in fields:
-        raise BadRequest("the WebM stream's audio track is encrypted, or compressed once more")
+        raise BadRequest("the WebM stream's audio track is encrypted, or its packets are compressed")
     bits = int.from_bytes(audio.get(BIT_DEPTH, b""), "big")
     name = CODECS.get(codec) or PCM.get((codec, bits)) or (CODECS["A_AAC"] if codec.startswith("A_AAC/") else None)
     if name is None:
@@ -180,7 +180,7 @@ def _split(block: bytes) -> tuple[int, bytes]:
 
 
 def _packets(block: bytes) -> Iterator[bytes]:
-    """Yield what a block holds, from its time on."""
+    """Yield the packets of a block. It begins with the block's time and flags."""
     if len(block) < 3:
         raise BadRequest(DAMAGED)
     lacing, block = block[2] & LACED, block[3:]
@@ -189,7 +189,7 @@ def _packets(block: bytes) -> Iterator[bytes]:
         return
     if not block:
         raise BadRequest(DAMAGED)
-    count, place = block[0], 1  # of packets but the last
+    count, place = block[0], 1  # the number of packets, without the last one
     if lacing == FIXED:
         sizes = [(len(block) - 1) // (count + 1)] * count
     elif lacing == XIPH:
@@ -218,7 +218,7 @@ def _xiph_sizes(block: bytes, count: int) -> tuple[list[int], int]:
 
 
 def _ebml_sizes(block: bytes, count: int) -> tuple[list[int], int]:
-    """Read the first size, and how much each of the others differs from the one before."""
+    """Read the first size, and the difference of each further size from the one before."""
     sizes: list[int] = []
     place = 1
     for _ in range(count):

@@ -1,7 +1,7 @@
-"""The port between the service and a speech SDK: what an SDK takes, how it behaves, and how a stream to it is opened.
+"""The port between the service and a speech SDK: what an SDK accepts, how it behaves, and how a stream is opened.
 
-An `Engine` says what is particular to one SDK. Everything else is common (`streams.py`): conversion, the size of
-messages, the circuit breaker, resumption, rotation, the watchdog and the bound on last words.
+An `Engine` holds what is particular to one SDK. Everything else is common (`streams.py`): conversion, the size of
+messages, the circuit breaker, resumption, rotation, the watchdog and the time limit for last words.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 class Upstream(Attempt[bytes, str]):
     """One stream, not yet started. Run its `start` in a worker thread; `abort` wakes it from any other thread.
 
-    Responses are messages of `protocol.messages`, or whatever the client understands. An engine that learns before the
-    first response that the service has accepted the stream says so in `has_answered`. A stream that outlives its
-    connections has `statistics`, and is told by `input_ended` that the client ends it. One that may be stuck in an SDK
-    that nothing wakes takes in `on_stuck` what to call then, with the reason, from another thread; without a reason if
-    everything was answered.
+    Responses are messages of `protocol.messages`, or any other text that the client understands.
+
+    - `statistics` and `input_ended` belong to a stream that outlives its connections. Call `input_ended` when the
+      client has ended the input.
+    - `has_answered`, if an engine has it, returns whether the speech service has accepted the stream. Without it, the
+      first response shows that.
+    - `on_stuck` belongs to a stream whose thread may hang in an SDK that nothing can wake. Give it a function: it is
+      called from another thread when that happens, with the reason, or with an empty reason if the SDK had answered
+      everything.
     """
 
     statistics: Callable[[], ResumeStatistics] | None = None
@@ -42,40 +46,41 @@ Open = Callable[[StreamRequest], Upstream]
 """Opens one stream for a client's request. It may raise UpstreamClosed, and must not block."""
 
 Settled = Callable[[str, float], float | None]
-"""Takes a response, and where its connection began. Returns up to where it settles the audio, None if it does not.
+"""Takes a response, and the time at which its connection began. Returns the time up to which the response settles the
+audio; None if it settles nothing.
 
-Both are in seconds of the stream, `start_ts` included.
+Both times are in seconds of the stream, `start_ts` included.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What an SDK takes, and how it behaves. Times in seconds.
+    """What an SDK accepts, and how it behaves. Times are in seconds.
 
-    Audio that an SDK takes is passed on as it is sent, any other is decoded to 16 kHz mono S16LE. Raw audio that cannot
-    be decoded, as its channels are not interleaved, is refused with 4002, or left to the service if there are no
-    `formats`. What is longer than `largest` bytes goes in several messages.
+    Audio that the SDK accepts is passed on unchanged; any other audio is decoded to 16 kHz mono S16LE. Raw audio that
+    we cannot convert (its channels are not interleaved) is refused with 4002; if `formats` is None, it is passed on,
+    and the speech service decides. Messages longer than `largest` bytes are split.
     """
 
-    formats: frozenset[str] | None = None  # of raw audio, as GStreamer names them; None: S16LE
-    rates: range = ContentType.RATES  # samples a second of raw audio
+    formats: frozenset[str] | None = None  # of raw audio, by GStreamer's names; None: S16LE
+    rates: range = ContentType.RATES  # sample rates of raw audio, in Hz
     channels: int = ContentType.CHANNELS[-1]
     decodes: frozenset[str] = frozenset()  # media types that it decodes itself: such streams have one connection
-    languages: frozenset[str] | None = None  # None: the service judges
-    largest: int | None = None  # bytes of a message; None: any
-    whole_samples: bool = False  # in each message: clients may end theirs in the middle of one
-    lifetime: float | None = None  # of a connection; it is replaced before
-    room: float = 60.0  # of audio in the replay buffer: longer than finals may lie apart
-    hold: float = 30.0  # for which a connection had the audio, and no final settled it: then it may be evicted
-    tail: float = 1.0  # of speech that may stay without a final at a good end; if there is more, the end is doubted
+    languages: frozenset[str] | None = None  # None: the speech service decides
+    largest: int | None = None  # bytes of a message; None: no limit
+    whole_samples: bool = False  # it needs whole samples in each message; clients may split a sample
+    lifetime: float | None = None  # of a connection; it is replaced before that
+    room: float = 60.0  # of audio in the replay buffer; must be longer than the time between two finals
+    hold: float = 30.0  # audio that a connection has had for so long, without a final for it, may be evicted
+    tail: float = 1.0  # of speech at a normal end that no final need cover; with more, the end counts as a failure
 
     @property
     def known_formats(self) -> frozenset[str]:
-        """The formats of raw audio that it certainly takes."""
+        """The formats of raw audio that it is known to accept."""
         return frozenset({"S16LE"}) if self.formats is None else self.formats
 
     def takes(self, kind: ContentType) -> bool:
-        """Tell whether an SDK takes audio of this type as it is sent."""
+        """Tell whether the SDK accepts audio of this type without conversion."""
         if kind.media != ContentType.RAW:
             return kind.media in self.decodes
         is_known = kind.format in self.known_formats
@@ -90,11 +95,11 @@ def _health() -> Health:
 
 @dataclass(frozen=True)
 class Engine:
-    """A speech SDK. `open` opens one connection of it.
+    """A speech SDK. `open` opens one connection.
 
-    With `settled`, streams of raw audio are resumable: each new connection gets as `start_ts` where it begins, and the
-    times in its responses must count from there. `running` is entered while the service runs. `health` is shared by all
-    streams. `name` is for metrics and logs.
+    With `settled`, streams of raw audio are resumable: each new connection gets as `start_ts` the time at which it
+    begins, and the times in its responses must count from there. The service enters the context manager `running` when
+    it starts, and leaves it when it stops. All streams share `health`. `name` appears in metrics and logs.
     """
 
     name: str
@@ -108,16 +113,21 @@ class Engine:
 class UpstreamClosed(Exception):
     """The upstream ended the stream early, or could not be reached. The text may be shown to the client.
 
-    `is_retryable` says whether another try may succeed: as the close code has it, if nothing else is given. With
-    `is_at_once` it need not wait, as it goes elsewhere. `has_timed_out` says that a connection could not be made in
-    time: such a try is so long that few are made before all streams are held back.
+    `is_retryable` says whether another try may succeed; by default the close code decides. `retry_at_once` says that
+    the retry needs no pause, because it goes to another engine. `has_timed_out` says that a connection could not be
+    made in time: such tries are slow, so the circuit breaker opens after fewer of them.
     """
 
     def __init__(
-        self, close: Close, *, is_retryable: bool | None = None, is_at_once: bool = False, has_timed_out: bool = False
+        self,
+        close: Close,
+        *,
+        is_retryable: bool | None = None,
+        retry_at_once: bool = False,
+        has_timed_out: bool = False,
     ) -> None:
         super().__init__(str(close))
         self.close = close
-        self.is_at_once = is_at_once
+        self.retry_at_once = retry_at_once
         self.has_timed_out = has_timed_out
         self.is_retryable = close.is_retryable if is_retryable is None else is_retryable

@@ -1,4 +1,4 @@
-"""Calls of a start function: whether it wants the request, and what wakes a thread that waits in what it returned."""
+"""Calls of a start function: which arguments it takes, and how to wake a thread that waits in what it returned."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from speechbridge.protocol.request import StreamRequest
 
-ABORTS = ("abort", "cancel", "close")  # a call of gRPC's has the second, a connection the third
+ABORTS = ("abort", "cancel", "close")  # methods that may wake the thread: a gRPC call has `cancel`, a socket `close`
 
 
 def plain(stream_client_start: Callable[..., Iterable[str]]) -> Open:
-    """Make streams of `stream_client_start(audio)`, or of `stream_client_start(audio, request)`.
+    """Return what opens streams by calling `stream_client_start(audio)`, or `stream_client_start(audio, request)`.
 
     The signature decides: a second positional parameter without a default gets the stream's `StreamRequest`.
     """
@@ -34,17 +34,17 @@ class _Call:
     """One call of the function, and what it returned."""
 
     def __init__(self, function: Callable[..., Iterable[str]], rest: tuple[StreamRequest, ...]) -> None:
-        named = getattr(function, "abort", None)
-        self._named = named if isinstance(named, str) else None
+        name = getattr(function, "abort", None)
+        self._abort_name = name if isinstance(name, str) else None
         self._function = function
-        self._rest = rest
+        self._rest = rest  # its further arguments
         self._is_aborted = False
         self._abort: Callable[[], object] | None = None
 
     def start(self, audio: Iterator[bytes]) -> Iterable[str]:
         returned = self._function(audio, *self._rest)
         self._abort = self._abort_of(returned)
-        if self._is_aborted:  # while it connected, when there was nothing to abort yet
+        if self._is_aborted:  # during the call of the function, when there was no method to call yet
             self.abort()
         return returned
 
@@ -54,18 +54,18 @@ class _Call:
             self._abort()
 
     def _abort_of(self, returned: Any) -> Callable[[], object] | None:
-        if self._named is not None and not callable(getattr(returned, self._named, None)):
-            raise WrongStart(f"`abort` names {self._named!r}, and a {type(returned).__name__} has no such method")
-        if inspect.isgenerator(returned) or inspect.iscoroutine(returned):
+        if self._abort_name is not None and not callable(getattr(returned, self._abort_name, None)):
+            raise WrongStart(f"`abort` names {self._abort_name!r}, and a {type(returned).__name__} has no such method")
+        if inspect.isgenerator(returned) or inspect.iscoroutine(returned):  # cannot be closed while they run
             return None
-        methods = (getattr(returned, name, None) for name in ((self._named,) if self._named else ABORTS))
+        methods = (getattr(returned, name, None) for name in ((self._abort_name,) if self._abort_name else ABORTS))
         return next((method for method in methods if callable(method)), None)
 
 
 def _takes_two(function: Callable[..., object]) -> bool:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some callables written in C have none: assume one parameter
+    except ValueError:  # some callables written in C have no signature: assume one parameter
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [

@@ -1,10 +1,10 @@
-"""A circuit breaker: while an upstream fails for everybody, one stream at a time tries it.
+"""A circuit breaker: while an upstream fails for all streams, one stream at a time tries it.
 
-Streams that retry on their own make an outage worse: Rev.ai bills each connection for 15 s at least, and a server that
-recovers gets all connections at once. Streams of one engine share a circuit. It opens after `FAILURES` failed
-connections in a row, or after one that got no answer in time while no other succeeded. While it is open, one stream at
-a time may connect (a probe), after a pause that doubles with each failed probe, and the others wait for the outcome.
-The first connection that succeeds closes the circuit, and all streams continue.
+Streams that retry independently make an outage worse: Rev.ai bills each connection for at least 15 s, and a server that
+recovers gets all connections at once. So the streams of one engine share a circuit. It opens after `FAILURES` failed
+connections in a row, or after one connection that timed out while no other succeeded. While the circuit is open, one
+stream at a time may connect (a probe), after a pause that doubles with each failed probe, and the others wait for the
+outcome. The first connection that succeeds closes the circuit, and all streams continue.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from speechbridge.backoff import Backoff
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FAILURES = 5  # in a row, of any streams: one or two may have other causes
-BACKOFF = Backoff(0.5, 5.0)  # seconds between probes; a failed one costs nothing
+FAILURES = 5  # in a row, over all streams: one or two may have other causes
+BACKOFF = Backoff(0.5, 5.0)  # seconds between probes; a failed probe is not billed
 PROBE_SECONDS = 15.0  # for the outcome of a probe; if it hangs for longer, another stream may probe
 
 
 class Entry:
-    """Permission to try one connection, given at a time of the circuit's clock."""
+    """Permission to try one connection. `begun` is when it was given, by the circuit's clock."""
 
     def __init__(self, begun: float = 0.0) -> None:
         self.begun = begun
@@ -52,10 +52,10 @@ class Circuit:
         return self.is_open and self._clock() < self._next_probe
 
     def enter(self, is_given_up: Callable[[], bool], patience: float) -> Entry | None:
-        """Wait until a connection may be tried, at most `patience` seconds; return None if it may not be.
+        """Wait at most `patience` seconds until a connection may be tried; return None if it may not.
 
-        Whoever gets an entry must call `succeeded`, `failed` or `abandoned` afterwards. Blocks; `wake` has it look at
-        `is_given_up` again, and once that is true it returns None.
+        The caller must report the outcome of an entry with `succeeded`, `failed` or `abandoned`. Blocks. Returns None
+        once `is_given_up` returns true; call `wake` after it has changed.
         """
         deadline = self._clock() + patience
         with self._changed:
@@ -81,9 +81,9 @@ class Circuit:
             self._changed.notify_all()
 
     def abandoned(self, entry: Entry) -> None:
-        """Note that a connection was given up by its own stream: that says nothing about the upstream.
+        """Note that a stream gave up its connection itself: this says nothing about the upstream.
 
-        If it was the probe, the next stream may probe at once.
+        If the connection was the probe, the next stream may probe at once.
         """
         with self._changed:
             if entry is self._probe:
@@ -93,29 +93,29 @@ class Circuit:
     def failed(self, entry: Entry, *, has_timed_out: bool = False) -> None:
         """Count a connection that failed.
 
-        One that got no answer in time counts for all of them: a host that drops packets takes seconds for each try,
-        and to wait for `FAILURES` of these would hold up a stream for half a minute. Unless another connection has
-        succeeded meanwhile: then it was not the service.
+        One timeout is enough to open the circuit: a host that drops packets costs seconds for each try, and waiting for
+        `FAILURES` of them would hold up a stream for half a minute. The exception: if another connection succeeded
+        meanwhile, the service is not the cause.
 
-        While the circuit is open, only the failure of the probe is news: the others began before it opened, and a
-        hundred streams that fail at one moment count as one failure.
+        While the circuit is open, only the failure of the probe counts. The other connections began before the circuit
+        opened: a hundred streams that fail at one moment count as one failure.
         """
         with self._changed:
             if self.is_open and entry is not self._probe:
                 return
-            tells_all = has_timed_out and not self.is_open and self._succeeded_at < entry.begun
-            self._failures = FAILURES if tells_all else self._failures + 1
+            opens_at_once = has_timed_out and not self.is_open and self._succeeded_at < entry.begun
+            self._failures = FAILURES if opens_at_once else self._failures + 1
             self._probe = None
             if self.is_open:
                 self._next_probe = self._clock() + BACKOFF.limit(self._failures - FAILURES)
             self._changed.notify_all()
 
     def count_failure(self) -> None:
-        """Count a failure of a connection that had succeeded, or was given up: as that of a probe, if one is due."""
+        """Count the failure of a connection whose entry was reported already; it counts as a probe if one is due."""
         if (entry := self.enter(lambda: False, 0.0)) is not None:
             self.failed(entry)
 
     def wake(self) -> None:
-        """Have every waiting stream look again whether it may go on."""
+        """Make every waiting stream check again whether it was given up or may connect."""
         with self._changed:
             self._changed.notify_all()

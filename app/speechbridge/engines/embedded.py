@@ -1,4 +1,4 @@
-"""The embedded recognizer as an engine: a process of ours that speaks Rev.ai's protocol, through Rev.ai's SDK."""
+"""The embedded recognizer as an engine: a process of ours that speaks Rev.ai's protocol, reached with Rev.ai's SDK."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Engine
 
-# An application that is mounted within another one has no lifespan of its own.
+# Starlette does not run the lifespan of an application that is mounted within another one.
 NOT_RUN = Close(
     CloseCode.INTERNAL, "the recognizer was not started: run this app's lifespan in yours, as docs/embedding.md shows"
 )
-FORMATS = frozenset({"S16LE"})  # of raw audio, which it does not decode itself
+FORMATS = frozenset({"S16LE"})  # of raw audio; any other format is converted before
 
 
 def embedded_recognizer(options: Mapping[str, object]) -> EmbeddedRecognizer:
-    """Make the process, not started. Options of its command line that are empty or 0 are left out."""
+    """Return the process, not yet started. `options` are those of its command line; empty ones and 0 are left out."""
     return EmbeddedRecognizer(*(str(part) for option in options.items() if option[1] for part in option))
 
 
 def embedded_engine(
     options: Mapping[str, object], timeouts: Timeouts, elsewhere: Callable[[], str] | None = None
 ) -> Engine:
-    """Make the engine, and its process with these options.
+    """Return the engine. It runs its process with these options while the service runs.
 
-    `elsewhere` returns the URL of one that another process of the service runs, and may raise UpstreamClosed.
+    With `elsewhere` it runs none: `elsewhere` returns the URL of a recognizer that another process of the service runs.
+    It may raise UpstreamClosed.
     """
     if elsewhere is not None:
         return _engine(RevEngine(elsewhere, "embedded", timeouts))

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READY, FAILED = "listening on ", "cannot start: "  # how the line begins that it prints once it has started, or not
-START_SECONDS = 60.0  # for a cold disk and a busy machine; otherwise it takes one or two
+READY, FAILED = "listening on ", "cannot start: "  # beginnings of the first line that the process prints
+START_SECONDS = 60.0  # enough for a cold disk and a busy machine; usually it takes one or two
 STOP_SECONDS = 3.0
-BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by how often in a row it died
-STEADY_SECONDS = 60.0  # after which a death no longer counts as one in a row
+BACKOFF = Backoff(0.2, 5.0)  # seconds before a restart, by the number of deaths in a row
+STEADY_SECONDS = 60.0  # a process that ran for so long begins a new row
 
 
 class RecognizerFailed(Exception):
-    """The recognizer did not start. The text says why if `is_explained`; otherwise its standard error may."""
+    """The recognizer did not start. If `is_explained`, the text says why; otherwise see its standard error."""
 
     def __init__(self, reason: str, *, is_explained: bool) -> None:
         super().__init__(f"the embedded recognizer did not start: {reason}")
@@ -39,25 +39,26 @@ class RecognizerFailed(Exception):
 class EmbeddedRecognizer:
     """An async context manager around `python -m speechbridge.recognizer`.
 
-    Entering waits until it accepts connections. It runs in a session (setsid) of its own, so that Ctrl-C reaches only
-    us. It watches its standard input, and so it ends by itself when we are killed. It may use all cores that we might
-    when this was made, whichever we keep to by now. `on_moved` is told its URL whenever it has another one, or None.
+    Entering waits until the process accepts connections. It runs in a session (setsid) of its own, so that Ctrl-C
+    reaches only our process. It watches its standard input, so it exits by itself when our process is killed. It may
+    use all cores that our process was allowed when this object was made, even if ours is pinned to one core by now.
+    `on_moved` is called whenever the URL changes: with the new one, or with None while the process does not run.
     """
 
     def __init__(self, *arguments: str, module: str = "speechbridge.recognizer") -> None:
-        self._cores = cores.allowed()  # as they are before our own process keeps to one of them
+        self._cores = cores.allowed()  # before our process is pinned to one of them
         self._command = [sys.executable, "-m", module, "--supervised", "--port", "0", *arguments]
         self._process: asyncio.subprocess.Process | None = None
-        self.on_moved: Callable[[str | None], object] = lambda _address: None
+        self.on_moved: Callable[[str | None], object] = lambda _url: None
         self._url: str | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None  # restarts the process when it dies
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
     def url(self) -> str:
-        """Return the URL on which it listens. Raises UpstreamClosed while it is being restarted."""
+        """Return the URL of the process. Raises UpstreamClosed while it is being restarted."""
         if self._url is None:
             raise UpstreamClosed(Close(CloseCode.UNAVAILABLE, "the recognizer is being restarted: try again shortly"))
         return self._url
@@ -85,10 +86,10 @@ class EmbeddedRecognizer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
-            # The working directory is the user's, and may hold modules that are named as ours or as a library.
+            # The working directory is the user's, and may hold modules with the names of ours or of a library.
             env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"},
         )
-        assert process.stdout is not None  # noqa: S101 # a pipe was asked for
+        assert process.stdout is not None  # noqa: S101 # it is a pipe
         try:
             async with asyncio.timeout(START_SECONDS):
                 line = (await process.stdout.readline()).decode()
@@ -107,23 +108,23 @@ class EmbeddedRecognizer:
     async def _keep(self) -> None:
         clock, failures = asyncio.get_running_loop().time, 0
         while True:
-            born = clock()
+            started_at = clock()
             assert self._process is not None  # noqa: S101 # it was started before this task
             status = await self._process.wait()
             self._move(None)
-            failures = failures + 1 if clock() - born < STEADY_SECONDS else 0
+            failures = failures + 1 if clock() - started_at < STEADY_SECONDS else 0
             pause = BACKOFF.limit(failures)
-            logger.error("the recognizer died (exit status %s); it is restarted in %g s", status, pause)
+            logger.error("the recognizer died (exit status %s); restarting it in %g s", status, pause)
             await asyncio.sleep(pause)
             try:
                 await self._start()
-                logger.info("the recognizer is back")
-            except RecognizerFailed as failure:  # the process has died again: wait longer, and try again
-                logger.error("%s", failure)  # noqa: TRY400 # the text says it, not the stack
+                logger.info("the recognizer runs again")
+            except RecognizerFailed as failure:  # the new process has ended: the next turn waits longer
+                logger.error("%s", failure)  # noqa: TRY400 # the text explains it, the traceback does not
 
-    def _move(self, address: str | None) -> None:
-        self._url = address
-        self.on_moved(address)
+    def _move(self, url: str | None) -> None:
+        self._url = url
+        self.on_moved(url)
 
     async def _stop(self) -> None:
         self._move(None)

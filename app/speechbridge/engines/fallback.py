@@ -1,17 +1,17 @@
-"""A second engine for the time in which the first one fails for all streams.
+"""A second engine that serves all streams while the first one fails.
 
-Each connection of a stream chooses when it starts: the first engine if its circuit breaker lets the connection pass, or
-else the second. So during an outage all streams run on the second. One at a time probes the first; if that fails it
-comes back to the second, and begins there where the settled audio ends.
+Each connection of a stream chooses its engine when it starts: the first engine if its circuit breaker admits the
+connection, otherwise the second. So during an outage all streams run on the second engine. One stream at a time probes
+the first; if the probe fails, the stream returns to the second, at the end of its settled audio.
 
-A stream on the second engine moves on after a final, once a connection to the first may be tried: its circuit is
-closed, or the next probe is due. Several streams may find the same probe due. One gets it, and the others stay with the
-second, on a new connection: that costs them the time of a connect, and nothing else.
+A stream on the second engine returns to the first after a final, once a connection to the first may be tried: its
+circuit is closed, or the next probe is due. Several streams may find the same probe due. One of them gets it; the
+others reconnect to the second engine, which costs them the time of a connect, and nothing else.
 
-An engine that takes audio and does not answer is found out by each stream on its own. Such a stream goes on with the
-second at once, and it counts as a failed connection.
+Each stream detects for itself that the first engine accepts audio and does not answer. Such a stream continues on the
+second engine at once, and its connection counts as failed.
 
-Both engines are given the same audio: what not both of them take is decoded before it gets here (`common`).
+Both engines get the same audio: formats that only one of them accepts are decoded before (`common`).
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAYS = 4.0  # times as long as the try of the first engine took that failed, a stream stays with the second
+# After a failed try of the first engine, a stream stays on the second for this multiple of the time that the try took:
+# so a stream spends at most a fifth of its time on tries.
+STAYS = 4.0
 
 
 def common(first: Capabilities, second: Capabilities) -> Capabilities:
-    """Return what a stream that may be on either engine takes, and the bounds of its connections and replay buffer."""
+    """Return the capabilities of a stream that may run on either engine: what both of them accept and tolerate."""
     formats = first.known_formats & second.known_formats
     lifetimes = [lifetime for lifetime in (first.lifetime, second.lifetime) if lifetime is not None]
     return replace(
@@ -57,17 +59,17 @@ def common(first: Capabilities, second: Capabilities) -> Capabilities:
 
 
 def persistent(open_stream: Open) -> Open:
-    """Have a first engine that cannot be reached count as failing, whatever the reason.
+    """Make every failure to reach the first engine retryable, so that it counts as failing and the second is used.
 
-    Without a second engine a wrong address is told at once, and an engine that is not there is not opened.
+    Without a second engine, some of these failures, such as a wrong address, are reported to the client at once.
     """
 
     def opened(request: StreamRequest) -> Upstream:
         try:
             upstream = open_stream(request)
         except UpstreamClosed as error:
-            ending = error  # the name above is unbound after this block
-            upstream = Upstream(lambda _audio: _raise(ending))
+            refused = error  # Python unbinds `error` after this block
+            upstream = Upstream(lambda _audio: _raise(refused))
 
         def start(audio: Iterator[bytes]) -> Iterator[str]:
             try:
@@ -88,7 +90,7 @@ def _raise(error: UpstreamClosed) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the two engines. `open` opens a connection that raises HeldBack before it takes any audio."""
+    """One of the two engines. `open` opens a connection; its `start` raises HeldBack before it takes any audio."""
 
     engine: Engine
     open: Open
@@ -100,39 +102,39 @@ class Fallback:
     def __init__(self, first: Choice, second: Choice, clock: Callable[[], float] = time.monotonic) -> None:
         self._first = first
         self._second = second
-        self._on = first  # where the connection is that started last
-        self._heard = first  # the last that answered
-        self._is_refused = False  # by the second, for good: it cannot serve this stream
-        self._is_second_due = False  # as the first has failed just now, and fails for all
-        self._stays_until = 0.0  # on the second: what a try of the first costs must not be the rule
+        self._current = first  # the engine of the connection that started last
+        self._answered_last = first  # the engine of the last response
+        self._is_refused = False  # by the second engine, permanently: it cannot serve this stream
+        self._is_second_due = False  # the first has just failed, for all streams: the next connection skips it
+        self._stays_until = 0.0  # on the second engine; see STAYS
         self._started_at = 0.0
         self._clock = clock
 
     def open(self, request: StreamRequest) -> Upstream:
-        """Open a connection. Where it goes is chosen when it starts."""
+        """Open a connection. It chooses its engine when it starts."""
         connection = _Connection(self, request)
         return Upstream(connection.start, connection.abort, b"".join, is_to_be_replaced=self._may_go_back)
 
     def settled(self, response: str, begun: float) -> float | None:
-        """Return what a response settles, as the engine has it that gave it."""
-        settled = self._on.engine.settled
+        """Return what a response settles, according to the engine of the current connection."""
+        settled = self._current.engine.settled
         return None if settled is None else settled(response, begun)
 
     def stuck(self) -> None:
-        """Note that the connection that ran last was aborted, as it did not answer."""
-        if self._on is self._first and not self._is_refused:
+        """Note that the current connection was aborted because it did not answer."""
+        if self._current is self._first and not self._is_refused:
             self._circuit.count_failure()
-            self._leave()
+            self._leave_first()
 
     @property
     def _circuit(self) -> Circuit:
         return self._first.engine.health.circuit
 
     def _may_go_back(self) -> bool:
-        return self._on is self._second and self._clock() >= self._stays_until and not self._circuit.holds_back
+        return self._current is self._second and self._clock() >= self._stays_until and not self._circuit.holds_back
 
     def choices(self) -> Iterator[Choice]:
-        """Yield where a connection is to be tried: one that is held back there goes to the next."""
+        """Yield the engines for a connection, in order: if the circuit breaker of one holds it back, try the next."""
         is_second_due, self._is_second_due = self._is_second_due, False
         if self._is_refused or not (is_second_due or self._clock() < self._stays_until):
             yield self._first
@@ -140,31 +142,32 @@ class Fallback:
             yield self._second
 
     def starts(self, choice: Choice) -> None:
-        """Note where a connection starts."""
-        self._on = choice
+        """Note that a connection starts, on this engine."""
+        self._current = choice
         self._started_at = self._clock()
 
-    def told(self, response: str) -> str:
-        """Return what the client is told: a response of the second engine names it."""
-        if self._on is not self._heard:
-            self._heard = self._on
-            logger.warning("the stream goes on with %s", self._on.engine.name)
-        return with_engine(response, self._on.engine.name) if self._on is self._second else response
+    def for_client(self, response: str) -> str:
+        """Return a response as the client gets it: one of the second engine carries the engine's name."""
+        engine = self._current.engine
+        if self._current is not self._answered_last:
+            self._answered_last = self._current
+            logger.warning("the stream continues on %s", engine.name)
+        return with_engine(response, engine.name) if self._current is self._second else response
 
     def failed(self, ending: UpstreamClosed) -> UpstreamClosed:
-        """Note how a connection failed. Returns what is to be raised."""
-        if self._on is self._second:
+        """Note how the current connection failed. Returns the exception to raise."""
+        if self._current is self._second:
             self._stays_until = 0.0
             if ending.is_retryable:
                 return ending
-            self._is_refused = True  # it is not the client's mistake: the first may serve it
+            self._is_refused = True  # not the client's mistake: the first engine may serve this stream
             return UpstreamClosed(Close(CloseCode.UNAVAILABLE, FAILING))
         if not ending.is_retryable or self._is_refused or not self._circuit.is_open:
             return ending
-        self._leave()
-        return UpstreamClosed(ending.close, is_at_once=True)
+        self._leave_first()
+        return UpstreamClosed(ending.close, retry_at_once=True)
 
-    def _leave(self) -> None:
+    def _leave_first(self) -> None:
         now = self._clock()
         self._is_second_due = True
         self._stays_until = now + STAYS * (now - self._started_at)
@@ -183,7 +186,7 @@ class _Connection:
         held_back = HeldBack()
         for choice in self._stream.choices():
             try:
-                yield from self._on(choice, audio)
+                yield from self._responses(choice, audio)
             except HeldBack as error:
                 held_back = error
                 if self._is_aborted:
@@ -199,14 +202,14 @@ class _Connection:
         if (upstream := self._upstream) is not None and upstream.abort is not None:
             upstream.abort()
 
-    def _on(self, choice: Choice, audio: Iterator[bytes]) -> Iterator[str]:
+    def _responses(self, choice: Choice, audio: Iterator[bytes]) -> Iterator[str]:
         self._stream.starts(choice)
         upstream = self._upstream = choice.open(self._request)
-        if self._is_aborted:  # before there was anything to abort
+        if self._is_aborted:  # before `_upstream` was set
             self.abort()
         responses = started(upstream.start, audio)
         try:
             for response in responses:
-                yield self._stream.told(response)
+                yield self._stream.for_client(response)
         finally:
             close(responses)

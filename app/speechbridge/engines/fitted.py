@@ -1,7 +1,7 @@
-"""What an engine takes: a request that it cannot serve is refused, and messages are cut to its size, in whole samples.
+"""The limits of an engine: requests that it cannot serve are refused, and messages are split to its size.
 
-Audio that it does not take is decoded and converted before it gets here (`speechbridge.codecs`). So the replay buffer
-holds what the engine is given.
+Audio in other formats is decoded and converted before it gets here (`speechbridge.codecs`). So the replay buffer holds
+exactly what the engine gets.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def refusal(request: StreamRequest, capabilities: Capabilities) -> UpstreamClosed | None:
-    """Return what to raise for a request that an engine cannot serve; None if it can.
+    """Return the exception to raise for a request that an engine cannot serve; None if it can.
 
-    Raw audio of a format that we cannot convert is left to the service, if the engine names no formats.
+    If the engine names no formats, the speech service decides about raw audio that we cannot convert.
     """
     kind, language = request.content_type, str(request.options.get("language", ""))
     reason = ""
@@ -37,18 +37,18 @@ def refusal(request: StreamRequest, capabilities: Capabilities) -> UpstreamClose
         else:
             reason = f"format={kind.format}: send {RAW_FORMATS}"
     elif kind.media == ContentType.RAW and kind.rate not in capabilities.rates:
-        reason = f"this speech service takes rate={kind.rate} only with layout=interleaved"
+        reason = f"this speech service accepts rate={kind.rate} only with layout=interleaved"
     elif kind.media == ContentType.RAW and (kind.channels or 1) > capabilities.channels:
-        reason = f"this speech service takes {capabilities.channels} channel(s), interleaved"
+        reason = f"this speech service accepts {capabilities.channels} channel(s), interleaved"
     elif language and capabilities.languages is not None and language not in capabilities.languages:
         reason = f"this speech service knows language={', '.join(sorted(capabilities.languages))}"
     return UpstreamClosed(Close(CloseCode.BAD_REQUEST, fit_reason(reason))) if reason else None
 
 
 def fitted(open_stream: Open, capabilities: Capabilities) -> Open:
-    """Cut the audio of streams into messages that an engine takes: no longer than it says, and of whole samples.
+    """Split the audio of streams into messages that an engine accepts: short enough, and of whole samples if it asks.
 
-    Only the last message of a connection may end in the middle of a sample, if there is no more.
+    Only the last message of a connection may end in the middle of a sample, if the audio does.
     """
     largest, whole = capabilities.largest, capabilities.whole_samples
     if largest is None and not whole:
@@ -60,7 +60,7 @@ def fitted(open_stream: Open, capabilities: Capabilities) -> Open:
         def start(audio: Iterator[bytes]) -> object:
             return upstream.start(_cut(audio, frame or 1, largest or sys.maxsize))
 
-        return replace(upstream, start=start)  # type: ignore[arg-type] # whatever the SDK returns: `started` judges it
+        return replace(upstream, start=start)  # type: ignore[arg-type] # `started` checks what the SDK returns
 
     return opened
 

@@ -1,16 +1,16 @@
 """Any function from audio to responses as an engine: another vendor's SDK, a stub for a test, your own code.
 
-Attributes of the function say what it can do beyond that:
+The function may have these attributes:
 
-    abort     the name of a method of what it returns, which wakes a thread that waits inside it; without it, a method
-              named `abort`, `cancel` or `close` is used. (A generator's own `close` is of no use: it cannot be called
+    abort     the name of a method of the returned object that wakes a thread waiting inside it; by default a method
+              named `abort`, `cancel` or `close` is used. (A generator's own `close` does not help: it cannot be called
               while the generator runs.)
-    settled   a function of a response and of the seconds at which its connection began: up to which second the response
-              settles the audio, or None. With it, streams are resumed and rotated.
-    breaks    the exceptions, beside OSError, after which a stream with `settled` is resumed
+    settled   a function of a response and of the second at which its connection began; it returns the second up to
+              which the response settles the audio, or None. With it, streams are resumed and rotated.
+    breaks    a tuple of exceptions, besides OSError, after which a stream with `settled` is resumed
     lifetime  seconds after which a stream with `settled` moves to a new connection
 
-A class whose instances can be iterated is such a function, too, and its own methods and attributes are those.
+A class whose instances can be iterated is such a function, too; then these are its own methods and attributes.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 
 def function_engine(stream_client_start: Callable[..., Iterable[str]]) -> Engine:
-    """Make an engine of a function; see `plain`. Raises ValueError if an attribute is not what it should be."""
+    """Make an engine of a function; see `plain`. Raises ValueError if an attribute has a wrong type."""
     settled = getattr(stream_client_start, "settled", None)
     if settled is not None and not callable(settled):
-        raise ValueError("`settled` is no function of a response and of where its connection began")
+        raise ValueError("`settled` must be a function of a response and of the second at which its connection began")
     lifetime = getattr(stream_client_start, "lifetime", None)
     if lifetime is not None and not (isinstance(lifetime, int | float) and lifetime > 0):
-        raise ValueError("`lifetime` is no number of seconds")
+        raise ValueError("`lifetime` must be a positive number of seconds")
     breaks = getattr(stream_client_start, "breaks", ())
     if not (
         isinstance(breaks, tuple) and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in breaks)
     ):
-        raise ValueError("`breaks` is no tuple of exceptions")
+        raise ValueError("`breaks` must be a tuple of exceptions")
     open_stream = plain(stream_client_start)
     if settled is None:
         return Engine("function", open_stream)
@@ -51,7 +51,7 @@ def function_engine(stream_client_start: Callable[..., Iterable[str]]) -> Engine
 
 
 def _breaking(open_stream: Open, breaks: tuple[type[Exception], ...]) -> Open:
-    """Have these exceptions count as a broken connection, after which a stream is resumed."""
+    """Report these exceptions as a broken connection, after which a stream is resumed."""
 
     def opened(request: StreamRequest) -> Upstream:
         upstream = open_stream(request)

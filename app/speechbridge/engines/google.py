@@ -1,10 +1,11 @@
 """Google Cloud Speech as an engine, v1 and v2, through its unmodified SDK.
 
-What was measured of the SDK, and what is done about it here:
+Observed flaws of the SDK, and what this module does about them:
 
-- By default it makes a failed call again, with an iterator that is half used: it is told not to.
-- It waits for the first response inside the call, so that until then there is nothing to cancel. Google's Pub/Sub has a
-  switch for that, `_prefetch_first_result_`; tests/engines/test_google_canary.py fails when what reads it changes.
+- By default it repeats a failed call, with an audio iterator that is partly consumed: retries are switched off.
+- It waits for the first response inside the call, so until then there is nothing to cancel. This is switched off with
+  the private `_prefetch_first_result_`, as Google's Pub/Sub client does; tests/engines/test_google_canary.py fails when
+  the code that reads it changes.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ if TYPE_CHECKING:
 
 CAPABILITIES = Capabilities(
     formats=frozenset({"S16LE"}),
-    channels=1,  # of more it hears the first only, or bills each
+    channels=1,  # of several channels it transcribes the first only, or bills each
     largest=25_600,  # bytes: v2 refuses more
     whole_samples=True,
     lifetime=285.0,  # it ends a stream after about 305 s
     room=150.0,  # its finals may lie 50 to 100 s apart
     hold=120.0,
-    tail=0.2,  # a final's end is exact
+    tail=0.2,  # the end times of its finals are exact
 )
-DEADLINE = 360.0  # seconds of a call: longer than it can be of use, so that none is left behind
+DEADLINE = 360.0  # seconds of a call: longer than a stream can last, so that no call runs on for ever
 
 
 @dataclass(frozen=True, slots=True)
 class GoogleOptions:
-    """Where Google Cloud Speech is, and what it is to use. `endpoint` is http://host:port for plain text."""
+    """Where Google Cloud Speech is, and what it uses. With http:// the `endpoint` is not encrypted."""
 
     version: str = "v2"
     project: str = ""

@@ -1,4 +1,4 @@
-"""What Google Cloud Speech is asked for, and what it answers, v1 and v2: Google's words and ours."""
+"""The configuration and the responses of Google Cloud Speech, v1 and v2, translated from and to our protocol."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from speechbridge.engines.transcript import Transcript
     from speechbridge.protocol.request import StreamRequest
 
-BOOST = 10.0  # of 20: Google advises to try values from there
+BOOST = 10.0  # of at most 20; Google advises to start there
 MOST_SPEAKERS = 6  # Google's own default
-MODEL = "long"  # v2 has no default: for audio of any length, in any language
+MODEL = "long"  # v2 has no default; this model takes audio of any length, in any language
 
 
 def config_v1(request: StreamRequest, language: str, model: str) -> Any:
@@ -74,7 +74,7 @@ def config_v2(request: StreamRequest, language: str, model: str) -> Any:
 
 
 def messages(response: Any, transcript: Transcript) -> Iterator[str]:
-    """Yield our messages for a response of v1 or v2, in plain protobuf: finals, then one partial for the rest."""
+    """Yield our messages for a protobuf response of v1 or v2: the finals, then one partial of all interim results."""
     interim, until = "", 0.0
     for result in response.results:
         end = _seconds(_either(result, "result_end_time", "result_end_offset"))

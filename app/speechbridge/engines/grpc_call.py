@@ -1,11 +1,12 @@
-"""A stream over gRPC: one call, made, watched while it connects, cancelled, and judged. The only import of grpc.
+"""One stream over gRPC is one call: this module makes it, bounds its connect, cancels it and translates its end.
 
-Google's and NVIDIA's SDKs are thin layers over it. What was measured of it, and what is done about it here:
+The only import of grpc. Google's and NVIDIA's SDKs are thin layers over it. Observed flaws, and what this module does
+about them:
 
-- A call waits for its channel to connect for as long as that takes: here that has a timeout, and can be cancelled.
-- A channel that failed waits up to two minutes before it tries again: here a second at most.
-- It takes input without a bound, so what was given was not heard: nothing is settled but by a final.
-- The thread that takes the input logs whatever it raises, and the call goes on: our input raises nothing.
+- A call waits without limit for its channel to connect: here the wait has a timeout, and can be cancelled.
+- A channel that failed waits up to two minutes before it reconnects: here a second at most.
+- A call takes any amount of input ahead, so audio that it took may not have reached the service: only finals settle it.
+- The thread that reads the input logs an exception of the input, and the call continues: our input raises none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from speechbridge.engines import UpstreamClosed
-from speechbridge.engines.grpc_status import no_success, too_late
+from speechbridge.engines.grpc_status import call_failed, connect_timed_out
 from speechbridge.protocol.close import Close, CloseCode
 
 if TYPE_CHECKING:
@@ -26,32 +27,33 @@ if TYPE_CHECKING:
     from speechbridge.engines.grpc_channels import Channel, Channels
     from speechbridge.engines.health import Health
 
-KEEPALIVE_SECONDS = 30  # as Google's own Pub/Sub client has it; servers refuse pings that come much more often
+KEEPALIVE_SECONDS = 30  # as in Google's own Pub/Sub client; servers reject pings that are much more frequent
 BY_NUMBER = {status.value[0]: status.name for status in grpc.StatusCode}
 _CONNECTED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
 
 
 def options(connect_seconds: float) -> list[tuple[str, int]]:
-    """Return the options of a channel that finds out about a dead peer, and connects again without long pauses."""
+    """Return the options of a channel that detects a dead peer, and reconnects without long pauses."""
     return [
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
-        ("grpc.min_reconnect_backoff_ms", int(connect_seconds * 1000)),  # the timeout of an attempt, whatever its name
-        ("grpc.use_local_subchannel_pool", 1),  # or all channels to one address share one connection
+        ("grpc.min_reconnect_backoff_ms", int(connect_seconds * 1000)),  # despite its name: the timeout of one connect
+        ("grpc.use_local_subchannel_pool", 1),  # otherwise all channels to one address share one connection
     ]
 
 
 def insecure(target: str, connect_seconds: float) -> Any:
-    """Make a channel without encryption, for an emulator or a server nearby. No proxy of the environment is asked."""
+    """Make a channel without encryption, for an emulator or a server nearby. It ignores the environment's proxy."""
     return grpc.insecure_channel(target, [*options(connect_seconds), ("grpc.enable_http_proxy", 0)])
 
 
 class Call:
-    """One stream: one call, never made again.
+    """One stream: one call, never repeated.
 
-    `begin` makes it with a client and the audio; `read` makes our messages of a response. `secret` is in no log.
+    `begin` makes the call with a client and the audio; `read` turns a response into our messages. `secret` is removed
+    from error texts and logs.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 # all that a call depends on
@@ -80,11 +82,11 @@ class Call:
             self._connect(channel)
             try:
                 call = self._call = self._begin(channel.client, audio)
-                if self._is_aborted:  # before there was anything to cancel
+                if self._is_aborted:  # before `_call` was set
                     call.cancel()
                 for response in call:
                     yield from self._read(response)
-            except Exception as error:  # gRPC's own, or an SDK's with it as its cause
+            except Exception as error:  # gRPC's own, or an SDK's with gRPC's as its cause
                 status = next((found for found in (error, error.__cause__) if isinstance(found, grpc.RpcError)), None)
                 if status is None:
                     raise
@@ -103,13 +105,13 @@ class Call:
             self._call.cancel()
 
     def ended(self, status: str, details: str) -> UpstreamClosed:
-        """Return what to raise for a status."""
+        """Return the exception to raise for a status."""
         if self._secret:
             details = details.replace(self._secret, "...")
-        return no_success(status, details, self._health, self._connect_seconds)
+        return call_failed(status, details, self._health, self._connect_seconds)
 
     def _connect(self, channel: Channel) -> None:
-        """Wait until the channel has connected, or has failed to: then the call fails at once, and tells why."""
+        """Wait until the channel has connected or failed. If it failed, the call fails at once, with the reason."""
         if channel.is_connected:
             return
         begun = time.perf_counter()
@@ -124,7 +126,7 @@ class Call:
             raise UpstreamClosed(Close(CloseCode.ABNORMAL, "the stream was aborted"))
         self._health.connected(time.perf_counter() - begun if channel.is_connected else None)
         if self._state not in _CONNECTED:
-            raise too_late(self._health, self._connect_seconds)
+            raise connect_timed_out(self._health, self._connect_seconds)
         self._health.has_connected = self._health.has_connected or channel.is_connected
 
     def _on_state(self, state: Any) -> None:

@@ -1,13 +1,13 @@
-"""Channels of gRPC's: made when they are needed, shared by streams, closed in the end.
+"""gRPC channels: made when they are needed, shared by streams, closed at shutdown.
 
-What was measured of them, and what is done about it here:
+Observed flaws of gRPC, and what this module does about them:
 
-- A connection carries 100 streams at most, further ones wait silently: here each channel carries fewer.
-- Whoever wants to know whether a channel has connected gets a thread that looks for up to 0.2 s longer than it is asked
-  to, and dies with a traceback if the channel is closed meanwhile: closing waits for it.
+- A connection carries at most 100 streams, and further ones wait silently: here each channel carries fewer.
+- To watch a channel's connectivity, gRPC starts a thread that polls it. After `unsubscribe` this thread polls for up to
+  0.2 s more, and dies with a traceback if the channel is closed meanwhile: `running` waits for the thread first.
 
-Private names of grpc that this relies on: `Channel._connectivity_state` and its `polling`, which tells whether there is
-such a thread. tests/engines/test_google_canary.py fails when that changes.
+Private names of grpc that this relies on: `Channel._connectivity_state` and its `polling`, which is true while that
+thread runs. tests/engines/test_google_canary.py fails when they change.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-LOOKS_ON = 5.0  # seconds, on a busy machine: see above
+POLLING_SECONDS = 5.0  # for that thread to end, on a busy machine
 STREAMS = 80  # on one channel: servers allow 100 on a connection
 
 
 @dataclass
 class Channel:
-    """A channel, an SDK's client on it, and how many streams it carries."""
+    """A channel, an SDK's client on it, and the number of its streams."""
 
     grpc: Any
     client: Any
     streams: int = 0
-    is_connected: bool = False  # as far as is known
+    is_connected: bool = False  # when it was used last
 
 
 @dataclass
@@ -61,12 +61,12 @@ class Channels:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Close all of them in the end."""
+        """Close all channels when the context ends."""
         try:
             yield
         finally:
-            deadline = time.monotonic() + LOOKS_ON
-            while any(map(_is_looked_at, self._all)) and time.monotonic() < deadline:  # noqa: ASYNC110 # a thread ends
+            deadline = time.monotonic() + POLLING_SECONDS
+            while any(map(_is_polled, self._all)) and time.monotonic() < deadline:  # noqa: ASYNC110 # no event tells
                 await asyncio.sleep(0.02)
             with self._lock:
                 for channel in self._all:
@@ -74,6 +74,6 @@ class Channels:
                 self._all.clear()
 
 
-def _is_looked_at(channel: Channel) -> bool:
+def _is_polled(channel: Channel) -> bool:
     state = getattr(channel.grpc, "_connectivity_state", None)
     return state is not None and bool(state.polling)

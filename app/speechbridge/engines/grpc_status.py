@@ -1,4 +1,4 @@
-"""What a status of gRPC's means: the client's close code, and whether another try may succeed."""
+"""What a gRPC status means for us: the close code for the client, and whether another try may succeed."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ CLOSES = {
     "UNKNOWN": CloseCode.INTERNAL,
     "DATA_LOSS": CloseCode.INTERNAL,
 }
-"""What a status means in our codes. The others may pass: 4013. Limits of time are ABORTED or OUT_OF_RANGE."""
+"""Our close code for a status. Others, such as ABORTED and OUT_OF_RANGE at a time limit, are retryable: 4013."""
 
 
-def no_success(status: str, details: str, health: Health, connect_seconds: float) -> UpstreamClosed:
-    """Return what to raise for a call that ended with this status. No key may be in the details."""
+def call_failed(status: str, details: str, health: Health, connect_seconds: float) -> UpstreamClosed:
+    """Return the exception to raise for a call that ended with this status. The details must hold no key."""
     code = CLOSES.get(status, CloseCode.UNAVAILABLE)
-    if code is not CloseCode.UNAUTHORIZED:  # there, who knows what it repeats
+    if code is not CloseCode.UNAUTHORIZED:  # its details may repeat a part of the credentials
         logger.warning("the speech service answered %s: %s", status, details)
     if status == "UNAVAILABLE":
         return _unreachable(details, health, connect_seconds)
-    # What is wrong with the request, its client may know; all else is between us and the service.
-    said = f"{status}: {details}" if status == "INVALID_ARGUMENT" else status
-    return UpstreamClosed(Close(code, fit_reason(f"the speech service answered {said}")))
+    # Only details about the client's own request are for the client; others may reveal the account or the setup.
+    answer = f"{status}: {details}" if status == "INVALID_ARGUMENT" else status
+    return UpstreamClosed(Close(code, fit_reason(f"the speech service answered {answer}")))
 
 
-def too_late(health: Health, connect_seconds: float) -> UpstreamClosed:
-    """Return what to raise if connecting took too long."""
+def connect_timed_out(health: Health, connect_seconds: float) -> UpstreamClosed:
+    """Return the exception to raise if connecting took too long."""
     reason = f"the speech service did not answer within {connect_seconds:g} s"
     return health.unreachable(reason, is_retryable=health.has_connected, has_timed_out=True)
 
@@ -50,7 +50,7 @@ def _unreachable(details: str, health: Health, connect_seconds: float) -> Upstre
     if "certificate" in details.lower():
         return health.unreachable("the speech service's certificate is not valid", is_retryable=False)
     if "timed out" in details:
-        return too_late(health, connect_seconds)
-    if "resolution" in details:  # of the name
+        return connect_timed_out(health, connect_seconds)
+    if "resolution" in details:  # of the host name
         return health.unreachable("the speech service's host is not known", is_retryable=health.has_connected)
     return health.unreachable("the speech service cannot be reached", is_retryable=True)

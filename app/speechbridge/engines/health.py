@@ -1,4 +1,4 @@
-"""What is known of a speech service from all streams to it: whether it is reached, and whether it answers."""
+"""The health of a speech service, as all streams to it see it: whether it can be reached, and whether it answers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from speechbridge.engines import Open, Upstream
     from speechbridge.protocol.request import StreamRequest
 
-FAULT_SECONDS = 5.0  # for which a connection that failed for good counts as trouble: then another one may try
+FAULT_SECONDS = 5.0  # for which a permanent failure counts as trouble; then another connection may try
 
 FAILING = "the speech service fails for all streams at the moment"
 
 
 class HeldBack(UpstreamClosed):
-    """The circuit breaker let no connection pass. No audio was taken."""
+    """The circuit breaker admitted no connection. No audio was taken."""
 
     def __init__(self) -> None:
         super().__init__(Close(CloseCode.UNAVAILABLE, FAILING))
@@ -34,8 +34,8 @@ class HeldBack(UpstreamClosed):
 class Health:
     """Shared by the streams of one engine. Thread-safe.
 
-    `connected` is called from the workers with the seconds that each connection took; with None for one that failed.
-    `check` says what is known to be wrong beside that, None if nothing is.
+    `connected` is called in the worker threads for each connection: with the seconds that it took, or with None if it
+    failed. `check` returns a further reason for trouble; None if there is none.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Health:
     ) -> None:
         self.connected = connected
         self.circuit = Circuit()
-        self.has_connected = False  # ever: so its address is right
-        self.connections = 0  # that are open, or being made
-        self._lock = threading.Lock()  # guards the number above
+        self.has_connected = False  # at any time: so the address is right
+        self.connections = 0  # open ones, and those being made
+        self._lock = threading.Lock()  # guards `connections`
         self._check = check
         self._fault, self._fault_at = "", 0.0
 
     def trouble(self) -> str | None:
-        """Return why a new stream would not get through; None if nothing is known to be wrong."""
+        """Return why a new stream would fail; None if nothing is known to be wrong."""
         if why := self._check():
             return why
         if time.monotonic() < self._fault_at + FAULT_SECONDS:
@@ -75,7 +75,7 @@ class Health:
         self.circuit.succeeded()
 
     def unreachable(self, reason: str, *, is_retryable: bool, has_timed_out: bool = False) -> UpstreamClosed:
-        """Return what to raise when there is no connection; note it if a retry is of no use."""
+        """Return the exception to raise when there is no connection. If it is not retryable, `trouble` reports it."""
         if not is_retryable:
             self._fault, self._fault_at = reason, time.monotonic()
         close = Close(CloseCode.UNAVAILABLE, fit_reason(reason))
@@ -83,7 +83,7 @@ class Health:
 
 
 def guarded(open_stream: Open, health: Health, patience: float) -> Open:
-    """Have streams wait for the circuit breaker, at most `patience` seconds each, and tell it how they fared.
+    """Make streams wait for the circuit breaker, at most `patience` seconds each, and report their outcome to it.
 
     Only UpstreamClosed counts as a failure of the service: any other error may be the stream's own.
     """
@@ -121,7 +121,7 @@ class _Guard:
             self._answered()
         except UpstreamClosed as ending:
             has_failed, has_timed_out = ending.is_retryable and not self._is_aborted.is_set(), ending.has_timed_out
-            if not ending.is_retryable:  # for this stream only; or else each is told why, and waits for no probe
+            if not ending.is_retryable:  # the service works, and refused this stream; an open circuit would hide why
                 self._answered()
             raise
         finally:

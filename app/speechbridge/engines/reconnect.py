@@ -1,7 +1,7 @@
-"""Streams that outlive their connections, whatever the engine.
+"""Streams that outlive their connections, for any engine.
 
-A final settles the audio before its `end_ts`; a new connection gets a `start_ts`, so that the timestamps of the client
-continue; a close code tells whether a retry may succeed.
+A final settles the audio before its `end_ts`. A new connection gets a `start_ts`, so that the client's timestamps
+continue. The close code says whether a retry may succeed.
 """
 
 from __future__ import annotations
@@ -27,33 +27,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LINGER_SECONDS = 2.0  # for a connection to end by itself, once its input has ended and all is settled
+LINGER_SECONDS = 2.0  # for a connection to end by itself, once its input has ended and all audio is settled
 TRIES = 16  # in a row that settle nothing; with these pauses about a minute
-OUTAGE_SECONDS = 60.0  # without any connection, enough for a server to restart: the circuit breaker makes tries slow
-BACKOFF = Backoff(0.2, 5.0)  # seconds; what many streams do at once is up to the circuit breaker
+OUTAGE_SECONDS = 60.0  # without any connection: long enough for a server to restart
+BACKOFF = Backoff(0.2, 5.0)  # seconds; the circuit breaker limits the rate of all streams together
 
 SPEECH = 500  # root mean square of 16-bit samples, -36 dBFS: a voice near a microphone is 1,000 to 4,000
 QUIET = 200  # -44 dBFS: a room without a voice is 20 to 150
-WINDOWS = 5  # a second, each judged for itself: a chunk may last for seconds, and one word must not drown in silence
-PAUSE_SECONDS = 0.3  # of quiet between two words at least; within a word a stop takes half of that
+WINDOWS = 5  # per second, each measured by itself: in a chunk of seconds, one word would not raise the average enough
+PAUSE_SECONDS = 0.3  # of quiet between two words, at least; a plosive within a word takes half of that
 
 
 @dataclass(frozen=True, slots=True)
 class ReconnectOptions:
-    """How long a connection may live, be silent while it gets speech, and take for its last words. In seconds.
+    """Limits of a stream and its connections. Times are in seconds."""
 
-    `stream_bytes` bounds the replay buffer, whatever the audio's rate.
-    """
-
-    lifetime: float = 10_200.0  # or the engine's, if that is less; 2 h 50 min of Rev.ai's 3 h
-    silence: float = 20.0
-    replay_pace: float = 0.0  # multiple of real time at which audio is sent again; 0: as fast as it is taken
+    lifetime: float = 10_200.0  # of a connection, or the engine's if that is less; 2 h 50 min of Rev.ai's 3 h
+    silence: float = 20.0  # of a connection that gets speech: then it is replaced
+    replay_pace: float = 0.0  # multiple of real time at which audio is sent again; 0: as fast as the engine takes it
     answer: float = 30.0  # for the last words, from the end of the input on, over all connections
-    stream_bytes: int = 3 * 2**20
+    stream_bytes: int = 3 * 2**20  # the largest replay buffer, whatever the audio's rate
 
 
 def settled_by_final(response: str, _begun: float) -> float | None:
-    """Return the `end_ts` of a final in our protocol: how most engines settle."""
+    """Return the `end_ts` of a final in our protocol; None for any other message. Most engines settle like this."""
     return end_of_final(response)
 
 
@@ -64,9 +61,9 @@ def resuming(
     settled: Settled = settled_by_final,
     stuck: Callable[[], object] = lambda: None,
 ) -> Open:
-    """Make an engine's streams resumable. `stuck` is called when a connection was aborted, as it did not answer.
+    """Make an engine's streams resumable. `stuck` is called when a connection was aborted because it did not answer.
 
-    A stream of audio that cannot be cut at any sample has one connection.
+    A stream has only one connection if its audio cannot be cut at any sample.
     """
 
     def opened(request: StreamRequest) -> Upstream:
@@ -81,7 +78,7 @@ def resuming(
 
 
 class _Stream:
-    """The audio of one client over any number of connections: it converts between seconds and bytes."""
+    """One client's stream over any number of connections. It converts between seconds and bytes."""
 
     def __init__(  # noqa: PLR0913, PLR0917 # all that a stream depends on
         self,
@@ -101,10 +98,10 @@ class _Stream:
         self._rate = rate = frame * (request.content_type.rate or 16000)  # bytes a second
         window = rate // WINDOWS // frame * frame
         self._offset = float(request.options.get("start_ts", 0.0))
-        self._evicted = 0  # bytes that were logged
-        self._is_unavailable = False  # the speech service, when it was tried last
+        self._evicted = 0  # bytes whose eviction was logged
+        self._is_unavailable = False  # the speech service, at the last try
         self._unavailable_since = 0.0
-        self._is_at_once = False  # the next try
+        self._retry_at_once = False
         room = min(int(capabilities.room * rate), options.stream_bytes)
         self.resumable: Resumable[str] = Resumable(
             self._connect,
@@ -113,10 +110,11 @@ class _Stream:
                 again=self._again,
                 pause=self._pause,
                 room=room,
-                hold=capabilities.hold * room / (capabilities.room * rate),  # or a small room would hold up the client
+                # In proportion to the room: otherwise a small buffer is full before anything may be evicted.
+                hold=capabilities.hold * room / (capabilities.room * rate),
                 unit=frame,
                 tail=int(capabilities.tail * rate),
-                lazy=True,  # services close idle connections, and Rev.ai bills each for 15 s at least
+                lazy=True,  # services close idle connections, and Rev.ai bills each for at least 15 s
                 lifetime=min(options.lifetime, capabilities.lifetime or math.inf),
                 quiet=lambda piece: loudness(piece) < QUIET,
                 window=int(PAUSE_SECONDS * rate) // frame * frame,
@@ -134,7 +132,7 @@ class _Stream:
     def _connect(self, position: int) -> Upstream:
         if evicted := self.resumable.statistics().evicted - self._evicted:
             self._evicted += evicted
-            text = "%.1f s of audio cannot be sent again: too much waited for a final"
+            text = "%.1f s of audio cannot be sent again: the replay buffer was full"
             logger.warning(text, evicted / self._rate)
         if position == 0:
             return self._open(self._request)
@@ -148,13 +146,13 @@ class _Stream:
 
     def _again(self, error: Exception) -> bool:
         ending = error if isinstance(error, UpstreamClosed) else None
-        worth_it = ending.is_retryable if ending else isinstance(error, Early | Stuck)
-        logger.warning("the upstream ended early: %s; %s", error, "resuming" if worth_it else "giving up")
+        is_retryable = ending.is_retryable if ending else isinstance(error, Early | Stuck)
+        logger.warning("the upstream ended early: %s; %s", error, "resuming" if is_retryable else "giving up")
         if isinstance(error, Stuck):
             self._stuck()
-        self._is_at_once = ending is not None and ending.is_at_once
+        self._retry_at_once = ending is not None and ending.retry_at_once
         self._is_unavailable = ending is not None and ending.close.code == CloseCode.UNAVAILABLE
-        return worth_it
+        return is_retryable
 
     def _pause(self, failures_in_a_row: int) -> float | None:
         now = time.monotonic()
@@ -162,4 +160,4 @@ class _Stream:
             self._unavailable_since = now
         if failures_in_a_row >= TRIES or now - self._unavailable_since >= OUTAGE_SECONDS:
             return None
-        return 0.0 if self._is_at_once else BACKOFF.pause(failures_in_a_row)
+        return 0.0 if self._retry_at_once else BACKOFF.pause(failures_in_a_row)

@@ -1,6 +1,6 @@
 """Rev.ai's cloud, or another server that speaks its protocol, as an engine.
 
-`rev_stream` is one stream through Rev.ai's unmodified SDK, `rev_socket` the socket under it.
+`rev_stream` is one stream through Rev.ai's unmodified SDK, `rev_socket` the socket that the SDK uses.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["RevEngine", "Timeouts", "rev_engine"]
 
-# 2 s of 16 kHz mono: more may have queued up, but who knows what an upstream takes. Rev.ai closes a connection after
-# 3 h, others that speak its protocol do not: SPEECHBRIDGE_UPSTREAM_LIFETIME says when one is replaced.
+# 2 s of 16 kHz mono. More audio may have queued up, but the largest message that an upstream accepts is not known.
+# There is no lifetime: Rev.ai closes a connection after 3 h, other servers with its protocol do not, so the setting
+# SPEECHBRIDGE_UPSTREAM_LIFETIME decides when a connection is replaced.
 CAPABILITIES = Capabilities(largest=2**16)
 
 
 class RevEngine:
     """Opens streams to Rev.ai's cloud, or to any server that speaks its protocol.
 
-    `url` is asked for each stream: `wss://host` or `ws://host:port`, without the path. It may raise UpstreamClosed
-    while there is none. `connected` is called from the workers with the seconds that each connection took; with None
-    for one that failed.
+    `url` is called for each stream; it returns `wss://host` or `ws://host:port`, without the path. It may raise
+    UpstreamClosed while there is no server. `connected` as for `Health`.
     """
 
     def __init__(
@@ -62,5 +62,5 @@ class RevEngine:
 def rev_engine(
     name: str, rev: RevEngine, running: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
 ) -> Engine:
-    """Make an engine of Rev.ai's SDK. `running` runs its server, if that is ours to run."""
+    """Make an engine of Rev.ai's SDK. `running` starts and stops its server, if the server is our own."""
     return Engine(name, rev, CAPABILITIES, settled_by_final, rev.health, running)

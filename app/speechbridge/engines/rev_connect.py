@@ -1,6 +1,7 @@
-"""A connect that nothing can interrupt, such as a DNS lookup: bounded, and given up at once.
+"""A connect with a time limit, which another thread can give up at once.
 
-It runs in a thread of its own. A thread that is left behind ends with its lookup, and closes what it has opened.
+Nothing can interrupt a DNS lookup, so the connect runs in a thread of its own. If nobody waits for it any more, this
+thread ends with its lookup, and closes the connection that it has opened.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class GivenUp(Exception):
-    """The connect was given up, by another thread."""
+    """Another thread gave up the connect."""
 
 
 class Connecting:
-    """One connect. `close` closes what it has opened, if nobody waits for that any more."""
+    """One connect. `close` closes the connection; it is called if the connect ends after `leave`."""
 
     def __init__(self, close: Callable[[], object]) -> None:
         self._close = close
@@ -28,10 +29,10 @@ class Connecting:
         self._is_left_behind = False
         self._failure: BaseException | None = None
         self._is_given_up = False
-        self._woken = threading.Event()  # it is over, or has been given up
+        self._woken = threading.Event()  # the connect has ended, or was given up
 
     def run(self, connect: Callable[[], object], seconds: float) -> None:
-        """Connect within so many seconds. Raises TimeoutError if it takes longer, GivenUp, or what went wrong."""
+        """Connect within so many seconds. Raises TimeoutError if it takes longer, GivenUp, or what `connect` raised."""
         self._is_running = True
         threading.Thread(target=self._run, args=[connect], name="rev-connect", daemon=True).start()
         self._woken.wait(seconds)
@@ -45,12 +46,12 @@ class Connecting:
             raise failure
 
     def give_up(self) -> None:
-        """Wake whoever waits for it. Thread-safe, never waits."""
+        """Make `run` raise GivenUp. Thread-safe, never waits."""
         self._is_given_up = True
         self._woken.set()
 
     def leave(self) -> bool:
-        """Have it close what it opens, if it still runs. Returns whether it does."""
+        """Leave the connection to the connecting thread, if that still runs: it closes it. Returns whether it runs."""
         with self._lock:
             self._is_left_behind = True
             return self._is_running
@@ -71,9 +72,9 @@ class Connecting:
 
 
 def _close_sockets(error: BaseException) -> None:
-    """Close the socket of a connection that failed: websocket-client forgets that of one that was refused.
+    """Close the socket of a connection that failed: websocket-client does not close one that was refused.
 
-    The traceback keeps its variables, and so the descriptor, for as long as anybody keeps the error.
+    The traceback keeps the local variables, and so the descriptor, for as long as anybody keeps the error.
     """
     for called, _ in traceback.walk_tb(error.__traceback__):
         found = called.f_locals.get("sock")

@@ -1,6 +1,6 @@
-"""What a connection that cannot be made means: whether another try may succeed, and what the client is told.
+"""What a failed connect means: whether another try may succeed, and which close the client gets.
 
-No exception of websocket-client leaves this room: it may show the URL, and in it the access token.
+No exception of websocket-client leaves this package: it may show the URL, and in it the access token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What an HTTP status in place of the 101 means in the protocol's own codes; a proxy may send one. Others: 4013.
+# The close code for an HTTP status in place of 101; the server or a proxy may have sent it. All others: 4013.
 STATUSES = {
     400: CloseCode.BAD_REQUEST,
     401: CloseCode.UNAUTHORIZED,
@@ -31,15 +31,16 @@ STATUSES = {
     403: CloseCode.UNAUTHORIZED,
     413: CloseCode.BAD_REQUEST,
     414: CloseCode.BAD_REQUEST,
-    431: CloseCode.BAD_REQUEST,  # these three: the client's own parameters are too long
+    431: CloseCode.BAD_REQUEST,  # 413, 414 and 431: the client's own parameters are too long
     429: CloseCode.TOO_MANY,
 }
 
 
 def no_connection(error: Exception, health: Health, timeouts: Timeouts) -> UpstreamClosed:
-    """Return what to raise for an error while connecting.
+    """Return the exception to raise for an error while connecting.
 
-    If no stream ever got through, a wrong address is more likely than an outage: the client is told at once.
+    If no stream has ever connected, a wrong address is more likely than an outage: then the error is not retryable, and
+    the client gets it at once.
     """
     if isinstance(error, WebSocketBadStatusException):
         code = STATUSES.get(error.status_code, CloseCode.UNAVAILABLE)

@@ -1,8 +1,8 @@
 """Frames as a client sends them: RFC 6455, 5.2.
 
-websocket-client frames and masks by way of numpy, and checks UTF-8 by way of wsaccel, which nobody maintains any more,
-or character by character in Python. Here framing is a few lines around the compiled masking of websockets, which is
-installed anyway, and nothing checks UTF-8: the SDK decodes each text, which does. CPU measured on Linux, for sending
+websocket-client masks frames with numpy, and checks UTF-8 with wsaccel, which is no longer maintained, or character by
+character in Python. Here framing is a few lines around the compiled masking of websockets, which is installed anyway.
+There is no separate check of UTF-8: the SDK decodes each text, which checks it. CPU measured on Linux, for sending
 3,200 bytes and for receiving a partial of eight words: 7 and 9 us; with numpy and wsaccel 17 and 18 us.
 """
 
@@ -18,7 +18,7 @@ except ImportError:  # no wheel for this platform
 
 
 def frame(data: bytes, opcode: int) -> bytes:
-    """Return one final, masked frame."""
+    """Return a masked frame that is a whole message (FIN is set)."""
     size = len(data)
     if size < 126:
         head = bytes((0x80 | opcode, 0x80 | size))

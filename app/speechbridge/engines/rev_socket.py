@@ -1,21 +1,22 @@
 """The socket under Rev.ai's SDK: websocket-client's, corrected. The only import of websocket-client.
 
-What is corrected, and why:
+Flaws of websocket-client's `WebSocket`, and the corrections:
 
-- It waits for ever: here each wait on the connection has a timeout, and so has connecting as a whole (`rev_connect`).
-- It takes messages of any size, in any number of fragments: here both are bounded.
-- A send that fails raises in the SDK's send thread, where nobody sees it, and often before the reader has got the close
-  frame that says why: here the failure is noted, and the reader is woken.
-- The parent closes the socket by itself when the peer does, possibly under a thread that sends. Its descriptor may
-  belong to another connection by then, and the audio goes to a stranger. Here the socket is only shut down; `release`
-  closes it once no thread is inside a send.
-- It frames and masks slowly: see `rev_frames`. The reason of a close frame is made decodable, so that its code is never
-  lost.
-- Errors show the URL, and in it the access token: `rev_stream` lets none of them out.
+- It waits without limit. Here each wait on the connection has a timeout, and so has connecting as a whole
+  (`rev_connect`).
+- It accepts messages of any size, in any number of fragments. Here both are limited.
+- A send that fails raises in the SDK's send thread, where nobody sees the error, and often before the reading thread
+  has received the close frame with the reason. Here the failure is recorded, and the reading thread is woken.
+- It closes the socket as soon as the peer does, even while another thread sends. By then the descriptor may belong to
+  another connection, and that connection gets the audio. Here the socket is only shut down; `release` closes it once no
+  thread is inside a send.
+- It frames and masks slowly: see `rev_frames`.
+- A close frame whose reason is not UTF-8 loses its code, too. Here the reason is made valid.
+- Its errors show the URL, and in it the access token: `rev_stream` converts all of them.
 
-Private names of websocket-client that this relies on: `WebSocket._recv`, through which its frame buffer reads, and
-that the buffer keeps what it is given beyond what it asked for. Its methods that call the ones overridden here are
-listed in tests/engines/test_rev_canary.py, which fails when one of them changes.
+Private names of websocket-client that this relies on: `WebSocket._recv`, with which its frame buffer reads; and the
+buffer must keep the bytes that `_recv` returns beyond the requested size. tests/engines/test_rev_canary.py lists the
+methods that call the ones overridden here, and fails when one of them changes.
 """
 
 from __future__ import annotations
@@ -55,36 +56,36 @@ __all__ = [
     "WebSocketTimeoutException",
 ]
 
-READ = 2**10  # bytes at once: one or two partials. Each waiting thread holds so much memory
-# Bytes of a message. A final of half a minute, with the times of all words, has some 10 KiB. A stream may hold 256
-# messages that its client has not taken, and reading one as JSON holds up all other threads: 5 ms at this size.
+READ = 2**10  # bytes per read: one or two partials. Each waiting thread allocates a buffer of this size
+# Bytes of a message. A final of half a minute, with the times of all words, has about 10 KiB. A stream may hold 256
+# messages that its client has not taken, and parsing the JSON of one blocks all other threads: 5 ms at this size.
 LARGEST = 2**17
-FRAGMENTS = 2**10  # of a message: the parent copies what it has for each
+FRAGMENTS = 2**10  # of a message: for each fragment the parent class copies all that came before
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds. `connect` bounds all of connecting, DNS and TLS included; `answer` the wait for the last words.
+    """In seconds. `connect` limits the whole connect, DNS and TLS included; `answer` limits the wait for last words.
 
-    The last words are bounded from the end of the input on, and from each final after that. `answer` also bounds how
-    long a send may wait for room.
+    The wait for last words begins with the end of the input, and again with each final after it. `answer` also limits
+    how long a send may block.
     """
 
     connect: float = 5.0
-    answer: float = 30.0  # a guess; Rev.ai's finals come within seconds of EOS
+    answer: float = 30.0  # a guess; Rev.ai's finals arrive within seconds of EOS
 
 
 class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no types
-    """A WebSocket client with timeouts, which can be interrupted from any thread. Used for one connection.
+    """A WebSocket client with timeouts, which any thread can interrupt. Used for one connection.
 
     `extra` is appended to the query of the URL.
     """
 
     def __init__(self, extra: str, timeouts: Timeouts) -> None:
         options = []
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a peer that vanished with our audio unacknowledged
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: detects a dead peer while sent audio is unacknowledged
             options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeouts.answer * 1000)))
-        tls = {"ssl_version": ssl.PROTOCOL_TLS_CLIENT}  # its default is deprecated
+        tls = {"ssl_version": ssl.PROTOCOL_TLS_CLIENT}  # the default of websocket-client is deprecated
         super().__init__(sockopt=options, sslopt=tls, enable_multithread=True, skip_utf8_validation=True)
         self.frame_buffer = _BoundedFrames(self._recv, skip_utf8_validation=True)
         self._extra = extra
@@ -96,23 +97,23 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
         self.failure: Exception | None = None  # of the first send that failed
 
     def connect(self, url: str, **options: Any) -> None:
-        """Connect within `Timeouts.connect` seconds. Raises TimeoutError if it takes longer, or what went wrong."""
+        """Connect within `Timeouts.connect` seconds. Raises TimeoutError if it takes longer, or the parent's error."""
         if self.is_interrupted:
             raise WebSocketConnectionClosedException
         url = f"{url}&{self._extra}" if self._extra else url
-        if is_nearby(urlsplit(url).hostname or ""):  # the embedded recognizer above all
-            # Whatever the environment says. The parent reads the second only if there is a first.
+        if is_nearby(urlsplit(url).hostname or ""):  # such as the embedded recognizer
+            # Bypass the environment's proxy. The parent class reads `http_no_proxy` only if there is a proxy host.
             options |= {"http_proxy_host": "unused", "http_no_proxy": ["*"]}
         try:
             self._connecting.run(
                 lambda: WebSocket.connect(self, url, timeout=self._timeouts.connect, **options), self._timeouts.connect
             )
-        except GivenUp:  # an interrupt that comes from now on finds the socket
+        except GivenUp:  # by `interrupt`; a later `interrupt` shuts the socket down itself
             raise WebSocketConnectionClosedException from None
         self.settimeout(self._timeouts.answer)
 
     def send(self, payload: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> int:
-        """Send one message, or control frame. Never raises: see `failure`."""
+        """Send one message or control frame. Never raises: an error is recorded in `failure`."""
         data = frame(payload.encode() if isinstance(payload, str) else payload, opcode)
         try:
             with self.lock:
@@ -121,19 +122,19 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
                 self.sock.sendall(data)
         except (OSError, WebSocketException) as error:
             self.failure = self.failure or error
-            self.interrupt()  # the reader is told; what has arrived already it still reads
+            self.interrupt()  # wakes the reading thread, which can still read what has arrived
             return 0
         return len(data)
 
     def recv_data(self, control_frame: bool = False) -> tuple[int, bytes]:  # noqa: FBT001, FBT002 # the parent's
-        """Receive a message or a close frame: its opcode and its content."""
+        """Receive a message or a close frame; return its opcode and its content."""
         opcode, data = super().recv_data(control_frame)
         if opcode == ABNF.OPCODE_CLOSE:
             data = data[:2] + data[2:].decode(errors="replace").encode()
         return opcode, data
 
     def recv_frame(self) -> ABNF:
-        """Receive a frame. Raises WebSocketPayloadException if its message grows too large."""
+        """Receive a frame. Raises WebSocketPayloadException if its message has become too large."""
         received = super().recv_frame()
         if received.opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY, ABNF.OPCODE_CONT):
             self._fragments += 1
@@ -145,62 +146,63 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
         return received
 
     def expect_last_words(self) -> None:
-        """Bound the wait for the next final by `answer` seconds from now, also for a thread that already waits."""
+        """Limit the wait for the next final to `answer` seconds from now, also for a thread that already waits."""
         self._last_words_due = time.monotonic() + self._timeouts.answer
 
     def postpone_last_words(self, seconds: float) -> None:
-        """Extend the time for the next message: for so long nobody could take one."""
+        """Extend that limit by the time for which the client did not take a message."""
         if self._last_words_due is not None:
             self._last_words_due += seconds
 
-    def is_too_late(self) -> bool:
-        """Tell whether the last words are overdue; if not, wait for what is left of their time only."""
+    def are_last_words_overdue(self) -> bool:
+        """Tell whether the last words are overdue. If not, the next read waits only for the time that is left."""
         if self._last_words_due is None:
             return False
         left = self._last_words_due - time.monotonic()
         if left > 0:
-            self.settimeout(left)  # nothing is sent any more that it could bound as well
+            self.settimeout(left)  # it limits sends as well, but none follow the end of the input
         return left <= 0
 
     def interrupt(self) -> None:
-        """Wake whatever waits on the connection, in any thread. What has arrived can still be read."""
+        """Wake every thread that waits on the connection. What has arrived can still be read. Thread-safe."""
         self.is_interrupted = True
         self._connecting.give_up()
         sock = self.sock
         if sock is not None:
-            with suppress(OSError):  # not connected, or no more
-                # Not a TLS socket's own: that forgets the encryption first, and reads and writes on without it.
+            with suppress(OSError):  # not yet connected, or no longer
+                # Not SSLSocket's method: that drops the TLS state first, and then reads and writes plain text.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Close the descriptor, once no thread is inside a send. One that still connects closes it itself."""
+        """Close the descriptor once no thread is inside a send. A thread that still connects closes it itself."""
         self.interrupt()
         if not self._connecting.leave():
             with self.lock:
                 self.shutdown()
 
     def settimeout(self, timeout: float) -> None:
-        """Bound each wait on the connection, in seconds.
+        """Limit each wait on the connection, in seconds.
 
-        Python's own timeouts have it poll before each send and each recv, and every system call hands the interpreter
-        to another thread. Linux can bound the call itself; under TLS, though, OpenSSL would repeat the call, and
-        nobody would be told.
+        With Python's own timeouts each send and each recv needs another system call (poll), which releases the GIL to
+        another thread. Linux can limit the send and the recv themselves. Under TLS that does not work: OpenSSL repeats
+        a call that timed out, without an error.
         """
         if sys.platform == "linux" and self.sock is not None and not self.is_ssl():
             self.sock.settimeout(None)
-            seconds = struct.pack("@ll", *divmod(max(1, round(timeout * 1e6)), 10**6))  # 0 would mean no bound
+            seconds = struct.pack("@ll", *divmod(max(1, round(timeout * 1e6)), 10**6))  # 0 would mean no limit
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
         else:
             super().settimeout(timeout)
 
     def _recv(self, _size: int) -> bytes:
-        """Read what has arrived: websocket-client asks for each frame in three pieces, and keeps what is beyond them.
+        """Read all that has arrived, whatever the requested size: the frame buffer keeps the rest.
 
-        The inherited method closes the socket when the peer does: see `release`.
+        That saves system calls, as websocket-client reads each frame in three pieces. The inherited method closes the
+        socket when the peer does; this one does not: see `release`.
         """
         if self._last_words_due is not None and time.monotonic() >= self._last_words_due:
-            raise WebSocketTimeoutException  # pings arrive, and hide that nothing else does
+            raise WebSocketTimeoutException  # pings that arrive keep the socket's own timeout from expiring
         try:
             received: bytes = self.sock.recv(READ) if self.sock is not None else b""
         except (BlockingIOError, TimeoutError):  # the kernel's timeout, and Python's
@@ -211,7 +213,7 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
 
 
 class _BoundedFrames(frame_buffer):  # type: ignore[misc] # websocket-client has no types
-    """Refuses a frame that is too large before it is received."""
+    """Refuses a frame that is too large before it reads its payload."""
 
     def recv_length(self) -> None:
         super().recv_length()

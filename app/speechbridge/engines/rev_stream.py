@@ -1,22 +1,23 @@
 """One stream through Rev.ai's SDK. The only import of rev_ai.
 
-The SDK is used as it is, through `RevAiStreamingClient.start`. It is written for a script with one stream, though,
-and a service must defend itself against that. What was measured of it, and what is done about it here:
+The SDK is used unmodified, through `RevAiStreamingClient.start`. It is written for a script with one stream, and lacks
+what a service needs. Its observed flaws, and what this module does about them:
 
-- It connects inside `start`, without a timeout, and its socket waits for ever: it is given one of ours (`rev_socket`).
-- Every close frame ends its responses *normally*, a refusal too; only `on_close` tells, and a close frame without a
-  code tells nobody: the code is remembered, and judged when the responses end.
-- It answers a close frame before it reports it, so a peer that has dropped the connection by then costs the code:
-  a send that fails is noted, not raised.
-- Its send thread dies with a traceback when the connection breaks, or goes on sending to a socket that is closed:
-  the same remedy, and the feed stops once the responses have ended.
+- It connects inside `start`, without a timeout, and its socket waits without limit: it gets a socket of ours
+  (`rev_socket`).
+- Every close frame ends its responses *normally*, even a refusal. Only `on_close` gets the code, and is not called for
+  a close frame without one: the code is kept, and examined when the responses end.
+- It answers a close frame before it calls `on_close`. If the peer has dropped the connection by then, the answer fails
+  and the code is lost: so our socket records a failed send, and does not raise.
+- When the connection breaks, its send thread dies with a traceback, or goes on sending to a closed socket: our socket
+  does not raise, and the audio iterator ends once the responses have ended.
 - It never closes its socket: it is released when the responses end.
-- A malformed message ends its response generator, but not the stream: a new generator goes on, on the same socket.
+- A malformed message ends its response generator, but not the stream: a new generator continues on the same socket.
 - `start` lacks four of the protocol's parameters: they are appended to the URL.
-- The access token is in the URL: no exception of websocket-client, which may show the URL, leaves this file.
+- The access token is in the URL: exceptions of websocket-client, which may show the URL, do not leave this module.
 
 Private names of rev_ai that this relies on: `RevAiStreamingClient._get_response_generator`, which `start` returns.
-tests/engines/test_rev_canary.py lists what else it does with the socket, and fails when that changes.
+tests/engines/test_rev_canary.py lists what else the SDK does with the socket, and fails when that changes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ BEYOND_THE_SDK = ("max_segment_duration_seconds", "enable_speaker_switch", "prio
 
 
 class RevStream:
-    """One stream: one client, one connection, never used again."""
+    """One stream: one client of the SDK and one connection, never used again."""
 
     def __init__(self, url: str, token: str, request: StreamRequest, health: Health, timeouts: Timeouts) -> None:
         beyond = {name: value for name, value in request.options.items() if name in BEYOND_THE_SDK}
@@ -67,25 +68,25 @@ class RevStream:
         self.has_answered = False
         self._close: Close | None = None
         self._input_ended = False
-        self._over = False
+        self._has_ended = False
 
     def start(self, audio: Iterator[bytes]) -> Iterator[str]:
-        """Connect, then yield the upstream's messages as they come.
+        """Connect, then yield the upstream's messages as they arrive.
 
-        Ends when the upstream has said its last words after the end of `audio`; raises UpstreamClosed for every
-        other ending.
+        Ends when the upstream has sent its last words after the end of `audio`; raises UpstreamClosed for every other
+        end.
         """
         try:
             self._connect(audio)
             yield from self._responses()
-            self._judge()
+            self._check_close()
         finally:
-            self._over = True
+            self._has_ended = True
             self._socket.release()
-            self._client = None  # or the two would keep each other, until the garbage collector finds them
+            self._client = None  # breaks a reference cycle: freed at once, without the garbage collector
 
     def abort(self) -> None:
-        """End the stream: wake whatever waits on the socket, now or as soon as there is one. Thread-safe."""
+        """End the stream: wake every thread that waits on the socket, or will wait on it. Thread-safe."""
         self._socket.interrupt()
 
     def _connect(self, audio: Iterator[bytes]) -> None:
@@ -94,14 +95,15 @@ class RevStream:
             self._client.start(self._feed(audio), **self._options)
             took = time.perf_counter() - begun
             self._health.has_connected = True
-        except (OSError, WebSocketException, ValueError, LookupError, TypeError) as error:  # the last three: odd HTTP
+        # ValueError, LookupError and TypeError: websocket-client raises them for malformed HTTP responses.
+        except (OSError, WebSocketException, ValueError, LookupError, TypeError) as error:
             raise no_connection(error, self._health, self._timeouts) from None
         finally:
             self._health.connected(took)
 
     def _feed(self, audio: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in audio:
-            if self._over:
+            if self._has_ended:
                 return
             yield chunk
         self._socket.expect_last_words()
@@ -110,15 +112,15 @@ class RevStream:
     def _responses(self) -> Iterator[str]:
         while True:
             try:
-                for response in self._client._get_response_generator():  # noqa: SLF001 # what `start` returns, again
-                    if response:  # '' stands for a binary message
+                for response in self._client._get_response_generator():  # noqa: SLF001 # as `start` returns it
+                    if response:  # the SDK yields '' for a binary message
                         yielded = time.monotonic()
-                        yield response  # may wait long for a client that does not read
+                        yield response  # may block for long if the client does not read
                         self._socket.postpone_last_words(time.monotonic() - yielded)
                         if self._input_ended and kind_of(response) == "final":
                             self._socket.expect_last_words()
             except WebSocketTimeoutException:
-                if self._socket.is_too_late():
+                if self._socket.are_last_words_overdue():
                     seconds = self._timeouts.answer
                     reason = f"the input ended, and the speech service sent no final for {seconds:g} s"
                     raise UpstreamClosed(Close(CloseCode.ABNORMAL, reason)) from None
@@ -130,7 +132,7 @@ class RevStream:
             else:
                 return
 
-    def _judge(self) -> None:
+    def _check_close(self) -> None:
         close = self._close or Close(CloseCode.NO_CODE, "the speech service closed without a code")
         if not close.is_success(eos_sent=self._input_ended):
             raise UpstreamClosed(close)

@@ -1,10 +1,10 @@
 """NVIDIA Riva as an engine, through its unmodified SDK.
 
-What was measured of the SDK, and what is done about it here:
+Observed flaws of the SDK, and what this module does about them:
 
-- `ASRService.streaming_response_generator` is a generator, and cannot be cancelled while it runs: the call that it
-  makes is made here, with the service's own stub and the SDK's own requests, and can be.
-- A result has no end of its own: the last word's is taken.
+- Its `streaming_response_generator` cannot be cancelled while it runs. This module makes the same gRPC call itself,
+  with the SDK's stub and requests: a call can be cancelled.
+- A result has no end time: the end of its last word is taken.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 CAPABILITIES = Capabilities(
     formats=frozenset({"S16LE"}),
-    channels=1,  # its streaming models hear one
+    channels=1,  # its streaming models are mono
     largest=2**16,  # bytes; gRPC's own limit is 4 MiB
     whole_samples=True,
-    lifetime=3_300.0,  # its servers may be set to end a stream after an hour
-    tail=0.5,  # a final ends with its last word
+    lifetime=3_300.0,  # its servers may be configured to end a stream after an hour
+    tail=0.5,  # the end of a final is the end of its last word
 )
 BOOST = 20.0  # of a boosted word: NVIDIA advises 20 to 100
 MOST_SPEAKERS = 6
-DEADLINE = 3_900.0  # seconds of a call: longer than it can be of use, so that none is left behind
+DEADLINE = 3_900.0  # seconds of a call: longer than a stream can last, so that no call runs on for ever
 
 
 @dataclass(frozen=True, slots=True)
 class RivaOptions:
-    """Where Riva is, http:// or https://, and what it is to use. Key and function are for NVIDIA's cloud."""
+    """Where Riva is, http:// or https://, and what it uses. `key` and `function` are for NVIDIA's cloud."""
 
     url: str
     model: str = ""
@@ -74,7 +74,7 @@ def riva_engine(given: RivaOptions, connect_seconds: float) -> Engine:
                 requests, metadata=service.auth.get_auth_metadata(), timeout=DEADLINE
             )
 
-        call = Call(channels, health, connect_seconds, begin, lambda said: messages(said, transcript), given.key)
+        call = Call(channels, health, connect_seconds, begin, lambda each: messages(each, transcript), given.key)
         return Upstream(call.start, call.abort, b"".join)
 
     channels, health = Channels(make), Health()
@@ -82,7 +82,7 @@ def riva_engine(given: RivaOptions, connect_seconds: float) -> Engine:
 
 
 def config(request: StreamRequest, language: str, model: str) -> Any:
-    """Return the configuration of a stream of 16-bit samples: a client's options in Riva's words."""
+    """Return Riva's configuration for a stream of 16-bit samples with a client's options."""
     kind, asked = request.content_type, request.options
     config = riva.client.RecognitionConfig(
         encoding=riva.client.AudioEncoding.LINEAR_PCM,
@@ -101,7 +101,7 @@ def config(request: StreamRequest, language: str, model: str) -> Any:
 
 
 def messages(response: Any, transcript: Transcript) -> Iterator[str]:
-    """Yield our messages for a response: finals first, then one partial for the rest."""
+    """Yield our messages for a response: the finals, then one partial of all interim results."""
     interim, until = "", 0.0
     for result in response.results:
         best = result.alternatives[0] if result.alternatives else None

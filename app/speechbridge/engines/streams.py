@@ -1,4 +1,4 @@
-"""From an engine to the streams that sessions use: everything that is common to all engines, put together."""
+"""From an engine to the streams that sessions use: combines everything that all engines have in common."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Opens streams. Audio that they `take` is passed on as it is sent, any other is to be decoded before."""
+    """Opens streams. `takes` says which audio they accept; any other audio must be decoded before."""
 
     open: Open
     takes: Capabilities
@@ -29,20 +29,20 @@ class Streams:
 
 
 def streams(engine: Engine, options: ReconnectOptions, fallback: Engine | None = None) -> Streams:
-    """Return what opens streams of an engine: guarded by its circuit breaker, resumable where that can be.
+    """Return what opens streams of an engine: guarded by its circuit breaker, and resumable where possible.
 
-    A connection can begin in the middle of raw audio only if its seconds can be computed from its bytes. So a stream
-    that an engine decodes, or with other than 16-bit samples, has one connection, as has one of an engine without
+    A new connection can begin in the middle of the audio only if times can be computed from byte positions. So a stream
+    has only one connection if the engine decodes its audio, if its samples do not have 16 bits, or if the engine has no
     `settled`.
 
-    With a `fallback`, streams that it can serve go on there while the engine fails. It must have `settled`, too.
+    With a `fallback`, the streams that it can serve continue there while the engine fails. It must have `settled`, too.
     """
     alone = _alone(engine, options)
     if fallback is None:
         return Streams(alone, engine.capabilities)
     first = _connection(engine, persistent(engine.open), 0.0)
-    second = _connection(fallback, fallback.open, 0.0)  # both fail: then try either, in place of waiting for one
-    last = _connection(fallback, fallback.open, options.answer)  # for a stream that has no second try
+    second = _connection(fallback, fallback.open, 0.0)  # no wait: if both fail, a stream tries them in turn
+    last = _connection(fallback, fallback.open, options.answer)  # for a stream with one connection: it cannot retry
     limits = common(engine.capabilities, fallback.capabilities)
 
     def opened(request: StreamRequest) -> Upstream:

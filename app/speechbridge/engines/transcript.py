@@ -1,4 +1,4 @@
-"""From a recognizer's results to our messages: words and punctuation, with the stream's times. Pure."""
+"""Turns a recognizer's results into our messages: words and punctuation, with the stream's times. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PUNCTUATED = re.compile(r"([^.,!?;:]+)([.,!?;:]+)")  # "Hello," but neither "3.
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word as recognizers give it, with the punctuation that follows. Times count from where its connection began."""
+    """A recognizer's word, with the punctuation that follows it. Times count from the beginning of its connection."""
 
     value: str
     start: float
@@ -26,7 +26,7 @@ class Word:
 
 
 class Transcript:
-    """What one connection has said. `start_ts` is where it began, in seconds of the stream."""
+    """The results of one connection. `start_ts` is when the connection began, in seconds of the stream."""
 
     def __init__(self, start_ts: float) -> None:
         self._start_ts = start_ts
@@ -38,17 +38,17 @@ class Transcript:
         return Partial(self._stream(self._settled), self._stream(max(end, self._settled)), elements).encode()
 
     def final(self, text: str, words: Iterable[Word], end: float = 0.0) -> str | None:
-        """Return the message for a final result, which settles all up to `end`, or to the end of its last word.
+        """Return the message for a final result. It settles the audio up to `end`, or to the end of its last word.
 
-        None if it says and settles nothing. Words that an earlier final had are left out: with diarization, a service
-        may say all of them again.
+        None if it has no text and settles nothing. Words that an earlier final had are left out: with diarization, a
+        service may repeat all of them.
         """
-        news = [word for word in words if (word.start + word.end) / 2 >= self._settled]
-        begin, end = news[0].start if news else self._settled, max([end, *(word.end for word in news)])
-        if end <= self._settled and not news and not text.strip():
+        new = [word for word in words if (word.start + word.end) / 2 >= self._settled]
+        begin, end = new[0].start if new else self._settled, max([end, *(word.end for word in new)])
+        if end <= self._settled and not new and not text.strip():
             return None
-        timed = news or [Word(value, 0.0, 0.0) for value in text.split()]
-        elements = tuple(self._elements(timed, has_times=bool(news)))
+        listed = new or [Word(value, 0.0, 0.0) for value in text.split()]
+        elements = tuple(self._elements(listed, has_times=bool(new)))
         self._settled = end = max(end, self._settled)
         return Final(self._stream(begin), self._stream(end), elements).encode()
 

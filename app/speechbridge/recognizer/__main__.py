@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STREAMS_PER_THREAD = 8  # live ones: the finals of 16 on two cores come within 2 s
+STREAMS_PER_THREAD = 8  # live streams: with 16 on two cores, finals arrive within 2 s
 
 
 def _options() -> argparse.Namespace:
     options = parser(
         "python -m speechbridge.recognizer",
-        "A speech recognizer that speaks Rev.ai's streaming protocol. It needs no account and no network."
+        "A speech recognizer with Rev.ai's streaming protocol. It needs no account and no network."
         " When it accepts connections it prints one line: listening on ws://HOST:PORT",
     )
     options.add_argument(
@@ -45,20 +45,20 @@ def _options() -> argparse.Namespace:
         "--streams",
         type=_positive,
         metavar="K",
-        help=f"streams at once; one more is refused with 4013 (default: {STREAMS_PER_THREAD} a thread)",
+        help=f"concurrent streams; one more is refused with 4013 (default: {STREAMS_PER_THREAD} per thread)",
     )
     options.add_argument(
         "--idle-seconds",
         type=float,
         default=IDLE_SECONDS,
         metavar="SECONDS",
-        help="close a stream on which nothing came for so long (default: %(default)g)",
+        help="close a stream that received nothing for so long (default: %(default)g)",
     )
     return options.parse_args()
 
 
 def _folder(text: str) -> Path | None:
-    return Path(text) if text else None  # docker-compose.yml gives an empty one when none is set
+    return Path(text) if text else None  # docker-compose.yml passes an empty text if none is set
 
 
 def _positive(text: str) -> int:
@@ -85,10 +85,10 @@ async def _handler(options: argparse.Namespace) -> AsyncIterator[RevAi]:
 
 
 async def _watch(threads: DecodingThreads) -> None:
-    """End the process when a thread hangs in native code: whoever started it restarts it, and streams resume."""
+    """End the process when a thread hangs in native code: its parent restarts it, and streams resume."""
     await threads.await_stuck()
-    log.critical("a decoding thread hangs: this process ends, to be restarted")
-    os._exit(1)  # an orderly end would wait for that thread
+    log.critical("a decoding thread hangs: exiting, to be restarted")
+    os._exit(1)  # a normal exit would wait for that thread
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
-"""When each word was said: forced alignment with pocketsphinx, which is used for nothing else. English only.
+"""Finds the time of each word: forced alignment with pocketsphinx, its only use. English only.
 
-Pocketsphinx is told the words, and finds when in the audio each is said: 12 ms off on average. It needs their
-pronunciation. Words that its dictionary lacks are added to it, spelt by a table of letters, which does for a time.
+Pocketsphinx gets the words and the audio, and finds when each word is spoken, with an average error of 12 ms. It needs
+their pronunciation. For words that are not in its dictionary, a table of letters gives one; that is good enough for
+times.
 
-Alignment holds the interpreter's lock, 13 ms for a second of audio. So it is done in steps of 0.1 s of audio, between
-which other threads get their turn, and one aligner serves all threads: more of them would only wait for the lock.
+Alignment holds the GIL, for 13 ms per second of audio. So it works in steps of 0.1 s of audio, between which other
+threads can run. One aligner serves all threads: several would only wait for the GIL.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FRAMES = 100  # of the aligner, a second
+FRAMES = 100  # of the aligner, per second
 STEP = RATE // 10  # samples
-# Probability of a silence between two words. Pocketsphinx's own is 0.005; the last word then swallows the silence after
-# it, up to 0.25 s.
+# Probability of a silence between two words. With pocketsphinx's default, 0.005, the last word includes up to 0.25 s of
+# the silence after it.
 SILENCE = 0.9
-# Of real and synthetic recordings: it adapts to the sound from there, and each utterance begins there.
+# The mean of real and synthetic recordings. Each utterance begins with it, and adapts to its own sound from there.
 CEPSTRAL_MEAN = "53,4,1,19,-2,0,-1,-6,-2,-3,1,0,1"
 MOST_ADDED = 2000  # words; then the dictionary is loaded anew (0.15 s), as pocketsphinx cannot forget one
-LONGEST_WORD = 40  # letters of one that is added
+LONGEST_WORD = 40  # letters of a word that is added
 
-# In ARPAbet. Two letters that are one sound come first.
+# Letters to ARPAbet. Pairs of letters with one sound come first.
 SOUNDS = {
     "ch": "CH", "sh": "SH", "th": "TH", "ph": "F", "ck": "K", "ng": "NG", "qu": "K W", "ee": "IY", "oo": "UW",
     "ou": "AW", "ow": "OW", "ai": "EY", "ay": "EY", "ea": "IY", "oa": "OW", "oi": "OY", "oy": "OY", "au": "AO",
@@ -58,23 +59,23 @@ class Aligner:
         self._lock = threading.Lock()
 
     def align(self, samples: NDArray[np.int16], words: Sequence[str]) -> list[Times] | None:
-        """Return from when to when each word is said, in seconds from the first sample; None where it cannot be told.
+        """Return begin and end of each word, in seconds from the first sample; None if alignment fails.
 
-        `words` are as they are written: "Mr.", "$5". Samples are 16 kHz mono.
+        `words` are in written form: "Mr.", "$5". Samples are 16 kHz mono.
         """
-        said = [spoken(word) for word in words]
-        if not all(said):
+        pronounced = [spoken(word) for word in words]
+        if not all(pronounced):
             return None
         try:
             with self._lock:
-                found = self._segments(samples, [part for parts in said for part in parts])
-        except RuntimeError as error:  # pocketsphinx's: the words do not fit the sound, say
+                found = self._segments(samples, [part for parts in pronounced for part in parts])
+        except RuntimeError as error:  # of pocketsphinx, for example if the words do not fit the sound
             log.debug("no alignment: %s", error)
             return None
-        if len(found) != sum(map(len, said)):
+        if len(found) != sum(map(len, pronounced)):
             return None
         times, at = [], 0
-        for parts in said:
+        for parts in pronounced:
             times.append((found[at][0], found[at + len(parts) - 1][1]))
             at += len(parts)
         return times
@@ -86,13 +87,13 @@ class Aligner:
             if self._decoder.lookup_word(part) is None:
                 self._decoder.add_word(part, pronunciation(part), update=False)
                 self._added += 1
-        self._decoder.reinit_feat()  # forgets the last speaker: 60 us
+        self._decoder.reinit_feat()  # drops the adaptation to the last speaker: 60 us
         self._decoder.set_align_text(" ".join(parts))
         self._decoder.start_utt()
         try:
             for start in range(0, len(samples), STEP):
                 self._decoder.process_raw(samples[start : start + STEP].tobytes())
-                time.sleep(0)  # lets other threads have the interpreter
+                time.sleep(0)  # releases the GIL for other threads
         finally:
             self._decoder.end_utt()
         return [

@@ -1,8 +1,8 @@
 """Rev.ai's streaming protocol, served by any recognizer.
 
-Each connection is accepted, and refused by a close frame if it must be; `connected` is sent, audio is received until
-`EOS`, the hypotheses are sent, and the connection is closed. Audio is read from the socket only as fast as it is
-recognised, and hypotheses are made only as fast as the client reads them, so nothing piles up.
+Each WebSocket is accepted, and refused with a close frame if necessary. The server sends `connected`, receives audio
+until `EOS`, sends the hypotheses, and closes the connection. There is back-pressure in both directions: audio is read
+from the socket only as fast as it is recognised, and hypotheses are made only as fast as the client reads them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IDLE_SECONDS = 60.0  # seconds without any frame; how long Rev.ai waits is not d
 
 
 class Refused(Exception):
-    """A recognizer cannot begin, or cannot go on; `close` tells the client why and whether to try again."""
+    """A recognizer cannot begin or continue a stream. `close` tells the client why, and whether to try again."""
 
     def __init__(self, close: Close) -> None:
         super().__init__(str(close))
@@ -34,7 +34,7 @@ class Recognition(Protocol):
 
     @property
     def piece(self) -> int:
-        """How many bytes it takes at once: few enough that other streams do not wait long."""
+        """Most bytes for one `feed`: few enough that other streams do not wait long."""
 
     async def feed(self, audio: bytes) -> None:
         """Take some bytes of audio, `piece` at most. Raises BadRequest or Refused."""
@@ -46,30 +46,30 @@ class Recognition(Protocol):
         """Return the next hypothesis; None after the last, once `finish` was called. Cancellation: nothing is lost."""
 
     def close(self) -> None:
-        """Free what it holds, however far it is. Idempotent."""
+        """Free its resources, at any point. Idempotent."""
 
 
 class Recognizer(Protocol):
-    """What turns audio into words."""
+    """Turns audio into words."""
 
     def open(self, request: StreamRequest) -> Recognition:
-        """Take a place at once. Raises BadRequest for what it cannot do, Refused when it is full."""
+        """Begin a stream, without waiting. Raises BadRequest for an unsupported request, Refused when all are busy."""
 
 
 class RevAi:
-    """Answers as Rev.ai does. Access tokens are ignored: whoever reaches this server may use it."""
+    """Answers as Rev.ai does. It ignores access tokens: every client that can reach this server may use it."""
 
     def __init__(self, recognizer: Recognizer, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._recognizer = recognizer
         self._idle_seconds = idle_seconds
 
     async def admit(self, _connection: Connection) -> None:
-        """Let everybody in: refusals are close frames, as SDKs read no HTTP."""
+        """Accept every client. Refusals are close frames, as SDKs do not read HTTP responses."""
 
     async def handle(self, connection: Connection) -> None:
         """Serve one stream until its close frame.
 
-        Cancellation: safe at any point; the recognizer's place is given back.
+        Cancellation: safe at any point; the recognition is closed.
         """
         try:
             ending = await self._recognise(connection)

@@ -1,4 +1,4 @@
-"""Disfluencies removed, where a client asks for that. English. Pure."""
+"""Removes disfluencies, if a client asks for that. English. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DISFLUENCY = re.compile(r"u+[hm]+", re.IGNORECASE)  # um, uh, uhm, umm: Rev.ai r
 
 
 def without_disfluencies(words: Sequence[Timed]) -> list[Timed]:
-    """Leave out um and uh. A capital that one began with goes to the next word, a full stop after it to the last."""
+    """Leave out um and uh. Their capital letter moves to the next word, a full stop after them to the previous one."""
     kept: list[Timed] = []
     is_capital = False
     for word, times in words:

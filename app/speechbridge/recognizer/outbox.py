@@ -1,7 +1,7 @@
-"""What is to be said to a client, until it has read what came before.
+"""The queue of hypotheses that a client has not read yet.
 
-A partial that was not taken yet is replaced by what comes after it. Finals wait, and while `MOST` of them do, no more
-audio is taken: nothing piles up for a client that does not read.
+A hypothesis replaces a partial that is still in the queue. Finals stay; while there are `MOST` of them, no more audio
+is taken. So the queue is bounded even for a client that does not read.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class Outbox:
         self._changed = asyncio.Event()
 
     def put(self, hypothesis: Partial | Final) -> None:
-        """Add one; it takes the place of a partial that nobody has read."""
+        """Add a hypothesis. It replaces a partial at the end of the queue."""
         if self._waiting and isinstance(self._waiting[-1], Partial):
             self._waiting.pop()
         self._waiting.append(hypothesis)
         self._changed.set()
 
     def end(self) -> None:
-        """Say that nothing will be added."""
+        """Mark the end: nothing more will be added."""
         self._is_over = True
         self._changed.set()
 
     async def get(self) -> Partial | Final | None:
-        """Return the next one, or None at the end. Cancellation: nothing is lost."""
+        """Return the next hypothesis, or None at the end. Cancellation: nothing is lost."""
         while not self._waiting:
             if self._is_over:
                 return None

@@ -1,4 +1,7 @@
-"""A recognizer as a process: its address, its announcement, and how it ends. Both `__main__` files are built on it."""
+"""A recognizer as a process: its options, the line that it prints when it is ready, and its end.
+
+Both `__main__` modules use it.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from speechbridge.recognizer.server import Handler, serving
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-READY, FAILED = "listening on ", "cannot start: "  # how the line begins that a parent waits for
+READY, FAILED = "listening on ", "cannot start: "  # beginnings of the line that a parent waits for
 
 
 class CannotStart(Exception):
-    """What a recognizer needs is not there. Its text says what."""
+    """Something that a recognizer needs is missing. The text says what."""
 
 
 def parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -28,7 +31,7 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=prog, description=description)
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     made.add_argument("--port", type=int, default=0, help="port to listen on, 0 for any free one (default: 0)")
-    made.add_argument("--supervised", action="store_true", help="end when stdin ends, that is with the parent")
+    made.add_argument("--supervised", action="store_true", help="exit when stdin ends, that is with the parent")
     made.add_argument("--log-format", choices=logs.FORMATS, default="auto", help="auto: JSON, but text on a terminal")
     return made
 
@@ -36,13 +39,14 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
 def run(handler: AbstractAsyncContextManager[Handler], options: argparse.Namespace) -> None:
     """Serve until SIGTERM, SIGINT or, if supervised, the end of stdin.
 
-    Once it accepts connections it prints one line: listening on ws://HOST:PORT. If it cannot start it exits with status
-    1 and one line, "cannot start: " and why: on stderr or, for a parent that waits for the other line, on stdout.
+    Once it accepts connections it prints one line: listening on ws://HOST:PORT. If it cannot start, it prints one line,
+    "cannot start: " and the reason, and exits with status 1. That line goes to stderr; if supervised, to stdout, where
+    the parent waits for the other line.
     """
     logs.configure("info", options.log_format)
     try:
         asyncio.run(_run(handler, options))
-    except (OSError, CannotStart) as error:  # OSError: the address is taken, say
+    except (OSError, CannotStart) as error:  # OSError: for example, the port is taken
         print(f"{FAILED}{error}", file=sys.stdout if options.supervised else sys.stderr, flush=True)
         sys.exit(1)
 
@@ -59,6 +63,6 @@ async def _run(handler: AbstractAsyncContextManager[Handler], options: argparse.
 
 
 def _await_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    while os.read(0, 4096):  # not sys.stdin: its lock, held here, would break the interpreter's exit
+    while os.read(0, 4096):  # not sys.stdin: a thread that holds its lock makes the interpreter's exit fail
         pass
     loop.call_soon_threadsafe(stop.set)

@@ -1,6 +1,7 @@
-"""Profanity masked as Rev.ai does it: all but the first and the last letter. The only import of profanex.
+"""Masks profanity as Rev.ai does: all letters but the first and the last. The only import of profanex.
 
-Its list is of English words and phrases, and cautious: words with a decent meaning ("cockpit", "Dick") are not on it.
+Its list has English words and phrases. It is cautious: words that also have a decent meaning ("cockpit", "Dick") are
+not on it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def masked(words: Sequence[str]) -> list[str]:
-    """Return the words with asterisks for the inner letters of profane ones; phrases of several are known, too."""
+    """Return the words, with asterisks for the inner letters of profane words and phrases."""
     text = " ".join(words)
     letters = list(text)
     for match in _filter().find(text.replace("'", " ")):
@@ -26,4 +27,4 @@ def masked(words: Sequence[str]) -> list[str]:
 
 @cache
 def _filter() -> Filter:
-    return Filter.from_defaults()  # 20 ms, and only where somebody asks for it
+    return Filter.from_defaults()  # takes 20 ms, so it is loaded only when a stream asks for it

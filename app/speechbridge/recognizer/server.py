@@ -1,7 +1,8 @@
-"""A WebSocket server for the SDKs of Rev.ai: one `Connection` for each client. The only server that uses `websockets`.
+"""A WebSocket server for Rev.ai's SDKs: one `Connection` for each client. The only server that uses `websockets`.
 
-A `Handler` serves the connections: `conversation.RevAi`, or `script.Scripted`. What both need is here: the path, frames
-in and out, how connections end, and a shutdown that sends each client a close frame and takes about a second.
+A `Handler` serves the connections: `conversation.RevAi`, or `script.Scripted`. This module has what both need: the
+path, messages in and out, the end of connections, and a shutdown of about a second that sends each client a close
+frame.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ transport_log = logging.getLogger(f"{__name__}.websockets")
 transport_log.setLevel(logging.WARNING)  # at DEBUG `websockets` logs requests, and access tokens are in their URLs
 
 MAX_MESSAGE = 8 << 20  # bytes: four minutes of 16 kHz mono
-MAX_QUEUE = 8  # frames received ahead of their use; then the socket is not read
+MAX_QUEUE = 8  # frames received ahead; then the socket is not read
 LINGER = 3.0  # seconds for a client to answer a close frame: Java's SDK never does
 LAST_LINGER = 1.0  # the same at shutdown
-SEND_TIMEOUT = 30.0  # seconds for a client to read what fills its buffers
+SEND_TIMEOUT = 30.0  # seconds for a client to read, once its buffers are full
 HANDSHAKE_TIMEOUT = 10.0  # seconds
 
 SHUTTING_DOWN = Close(CloseCode.SHUTTING_DOWN, "the recognizer is shutting down; connect again")
@@ -51,7 +52,7 @@ class Gone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An HTTP answer in place of the 101."""
+    """An HTTP response in place of status 101."""
 
     status: int
     text: str = ""
@@ -61,12 +62,12 @@ class Handler(Protocol):
     """Serves each connection."""
 
     async def admit(self, connection: Connection) -> Refusal | None:
-        """Let a client in, or not; cancelled if it leaves meanwhile."""
+        """Return a refusal, or None to accept the client. Cancelled if the client leaves meanwhile."""
 
     async def handle(self, connection: Connection) -> None:
-        """Serve a connection to its end; cancelled at shutdown.
+        """Serve a connection to its end. Cancelled at shutdown.
 
-        May raise Gone. A connection that was not closed is closed with 1000, after an exception with 1011.
+        May raise Gone. A connection that is still open afterwards is closed with 1000; after an exception, with 1011.
         """
 
 
@@ -74,7 +75,7 @@ class Connection:
     """One client's connection, from its request to the end of its TCP connection."""
 
     def __init__(self, websocket: _WebSocket) -> None:
-        self.query = ""  # of the request's URL, as it came: holds the access token
+        self.query = ""  # of the request's URL, not decoded; it contains the access token
         self.handling: asyncio.Task[None] | None = None
         self._websocket = websocket
 
@@ -84,7 +85,7 @@ class Connection:
 
     @property
     def client_close(self) -> Close | None:
-        """The client's close frame, be it the first or the answer to ours; None as long as there is none."""
+        """The client's close frame, its own or the answer to ours; None if it has sent none yet."""
         frame = self._websocket.protocol.close_rcvd
         return Close(frame.code, frame.reason) if frame else None
 
@@ -94,9 +95,9 @@ class Connection:
             raise Gone
 
     async def receive(self, idle_seconds: float | None = None) -> bytes | str:
-        """Return the client's next message, whole.
+        """Return the client's next message.
 
-        Raises Gone, and TimeoutError when no frame, not even a ping, came for so many seconds.
+        Raises Gone, and TimeoutError when no frame, not even a ping, arrived for so many seconds.
         Cancellation: nothing is lost.
         """
         while True:
@@ -113,8 +114,8 @@ class Connection:
     async def send(self, message: str | bytes | AsyncIterator[str]) -> None:
         """Send a text message, a binary one, or a text message in fragments.
 
-        Waits while the client does not read what was sent before, and drops it in the end. Raises Gone.
-        Cancellation: the connection is of no use afterwards.
+        Waits while the client does not read, and drops the client after SEND_TIMEOUT. Raises Gone.
+        Cancellation: the connection is not usable afterwards.
         """
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
@@ -127,11 +128,11 @@ class Connection:
             raise Gone from None
 
     async def close(self, close: Close | None, linger: float = LINGER) -> None:
-        """Send a close frame, None being one without a code; then read and discard until the client's.
+        """Send a close frame, for None one without a code; then read and discard until the client's close frame.
 
-        A client still sends when it is told to stop. Were TCP dropped under it, the reset could overtake the close
-        frame and its reason be lost. After `linger` seconds TCP is dropped.
-        Cancellation: the connection is of no use afterwards.
+        A client may still be sending. If TCP were closed meanwhile, its reset could overtake our close frame, and the
+        client would lose the reason. After `linger` seconds TCP is dropped.
+        Cancellation: the connection is not usable afterwards.
         """
         async with self._discarding(linger):
             if close:
@@ -140,7 +141,7 @@ class Connection:
                 await self._websocket.close(None)  # type: ignore[arg-type] # sends a close frame without a code
 
     async def drop(self, *, reset: bool) -> None:
-        """End TCP without a close frame: by RST at once, or by FIN and what a client does then."""
+        """End TCP without a close frame: with RST at once, or with FIN, and then wait for the client's end."""
         if reset:
             tcp = self._websocket.transport.get_extra_info("socket")
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -152,11 +153,11 @@ class Connection:
                 await self._websocket.wait_closed()
 
     def stop_reading(self) -> None:
-        """Read no more from the socket."""
+        """Stop reading from the socket."""
         self._websocket.transport.pause_reading()
 
     def answer_close(self, close: Close) -> None:
-        """From now on answer a client's close frame with this one, and not with its own code."""
+        """From now on, answer the client's close frame with this one instead of echoing its code."""
         self._websocket.protocol.close_answer = close
 
     @asynccontextmanager
@@ -189,7 +190,7 @@ class _Protocol(ServerProtocol):
 
 
 class _WebSocket(ServerConnection):
-    """Knows when the last frame came, and is one of `websockets` as long as it lives."""
+    """Records when the last frame arrived, and is in the set `websockets` while its TCP connection lives."""
 
     protocol: _Protocol
 
@@ -214,7 +215,7 @@ class _WebSocket(ServerConnection):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    url: str  # ws://host:port, what an SDK takes as its base
+    url: str  # ws://host:port, an SDK's base URL
 
 
 @asynccontextmanager
@@ -225,15 +226,15 @@ async def serving(
     *,
     handshake_timeout: float | None = HANDSHAKE_TIMEOUT,
 ) -> AsyncIterator[Server]:
-    """Serve as long as the context lasts; then close each connection with 4010.
+    """Serve for the time of the context; then close each connection with 4010.
 
-    Port 0 is any free one. Raises OSError if the address cannot be had.
+    Port 0 picks a free one. Raises OSError if the address is not available.
     """
     websockets: set[_WebSocket] = set()
 
     async def process_request(websocket: _WebSocket, request: Request) -> Response | None:
         path, _, websocket.wrapper.query = request.path.partition("?")
-        if path not in (PATH, "/" + PATH):  # SDKs join a base with a trailing slash so
+        if path not in (PATH, "/" + PATH):  # SDKs send the second for a base URL with a trailing slash
             return websocket.respond(HTTPStatus.NOT_FOUND, f"Connect to {PATH}\n")
         admission = asyncio.create_task(handler.admit(websocket.wrapper))
         either: set[asyncio.Future[Any]] = {admission, websocket.connection_lost_waiter}
@@ -259,7 +260,7 @@ async def serving(
         return _WebSocket(server, websockets, **options)
 
     server = await serve(
-        run,  # type: ignore[arg-type] # its connections are ours
+        run,  # type: ignore[arg-type] # it takes our subclass of ServerConnection
         host,
         port,
         process_request=process_request,  # type: ignore[arg-type] # the same
@@ -268,7 +269,7 @@ async def serving(
         server_header=None,
         open_timeout=handshake_timeout,
         close_timeout=LINGER,
-        ping_interval=None,  # Python's SDK answers pings only while its responses are read; silence has its own end
+        ping_interval=None,  # Python's SDK answers pings only while its responses are read; `idle_seconds` ends silence
         max_queue=MAX_QUEUE,
         logger=transport_log,
     )
@@ -284,7 +285,7 @@ async def serving(
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LINGER):
                 await server.wait_closed()
-        for websocket in tuple(websockets):  # those that were being closed already, and wait longer
+        for websocket in tuple(websockets):  # those that were being closed before, with a longer linger
             websocket.transport.abort()
         await server.wait_closed()
 

@@ -1,6 +1,6 @@
-"""How a written English word is spoken, for the aligner: "Mr." is mister, "$5" is five dollars. Pure.
+"""Turns written English words into spoken ones, for the aligner: "Mr." is mister, "$5" is five dollars. Pure.
 
-Only the times of words depend on this. What has another reading than the one here ("1984" of a street, say) is still
+Only the times of words depend on this. A word that is spoken in another way (such as 1984 as a house number) is still
 aligned, a little less exactly.
 """
 
@@ -48,7 +48,7 @@ LONGEST_NUMBER = 10  # digits; a longer one is spelled digit by digit
 
 
 def spoken(word: str) -> list[str]:
-    """Return the words that are heard for one that is written, in lower case; none for punctuation."""
+    """Return the spoken words for a written one, in lower case; none for punctuation."""
     word = CURRENCY.sub(r"\2\1", word.replace("\u2019", "'"))
     word = ORDINAL.sub(lambda found: f" {' '.join(ordinal(found[1]))} ", word)
     said: list[str] = []

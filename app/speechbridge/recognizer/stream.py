@@ -1,20 +1,21 @@
 """One stream: audio in, partials and finals out.
 
-The event loop converts the audio and asks the voice detector about each frame, which is 1 ms of work for 0.1 s of
-audio. What takes longer goes to the decoding threads:
+The event loop converts the audio and runs the voice detector on each frame: 1 ms of work for 0.1 s of audio. Longer
+work is done by the decoding threads, in two kinds of jobs:
 
-- *Looks*, for partials: the utterance so far is decoded after each 0.3 s of new speech, but not before three times as
-  long has passed as the last look took, waiting for a thread included. So the more streams there are, the rarer are
-  their looks, and threads are left for finals.
-- *Conclusions*, for finals: what belongs to the utterance is decoded, and its words are aligned. When a pause is long
-  enough that nothing more would be added to the utterance, its conclusion is drawn at once. If somebody speaks on,
-  that was a look; if not, the final is ready by the time that the pause ends the utterance.
+- An *interim job* makes a partial: it decodes the utterance so far. One begins after each 0.3 s of new speech, but not
+  before a pause of three times the duration of the last one (from its submission to its result). So with more streams
+  there are fewer interim jobs for each, and threads are left for finals.
+- A *final job* makes a final: it decodes the utterance, and aligns its words. It begins early: as soon as a pause is so
+  long that no more of it would be added to the utterance. If speech continues, the result makes a partial; if not, the
+  final is ready by the time that the pause ends the utterance.
 
-While a final is awaited, no more audio is taken: a client that sends a file at once gets one thread at a time.
+While the stream waits for a final, it takes no more audio: a client that sends a whole file at once uses one thread at
+a time.
 
-Sound without speech gets no words. But whoever sent it cannot know whether it was heard, and our own service takes a
-recognizer for broken that says nothing under loud sound. So after ten seconds of it, and at the end of the input, a
-final without elements says up to where the sound was heard.
+Sound without speech gives no words. But the client must know that it was processed: our own service treats a recognizer
+that sends nothing during loud sound as broken. So after ten seconds of such sound, and at the end of the input, a final
+without elements reports up to which time the sound was processed.
 """
 
 from __future__ import annotations
@@ -46,56 +47,56 @@ if TYPE_CHECKING:
     from speechbridge.recognizer.utterances import Utterance
     from speechbridge.recognizer.voice import VoiceDetector
 
-PIECE = 0.1  # seconds of audio that are taken at once: 1 ms of work
-HEADER_PIECE = 4096  # bytes at once of a WAV file whose format is not known yet
+PIECE = 0.1  # seconds of audio in one `feed`: 1 ms of work
+HEADER_PIECE = 4096  # bytes in one `feed` of a WAV file whose format is not known yet
 
-LOOK_AFTER = 0.3  # seconds of new speech
-LOOK_SHARE = 3.0  # times what the last look took, until the next
+INTERIM_AFTER = 0.3  # seconds of new speech
+INTERIM_PAUSE = 3.0  # before the next interim job, as a multiple of the duration of the last one
 
-JUDGED = 3 * RATE  # samples at the end of an utterance: a look is for nothing if they are a steady sound
+CHECKED = 3 * RATE  # samples at the end of an utterance that an interim job checks for a steady sound
 
 LOUD = 300.0  # root mean square of 16-bit samples; a room without a voice is 20 to 150, a voice is 1,000 to 4,000
-HEARD_AFTER = 10.0  # seconds of loud sound without speech, until it is said that they were heard
-HEARD_AT_END = 0.5  # the same at the end of the input
+EMPTY_FINAL_AFTER = 10.0  # seconds of loud sound without speech
+EMPTY_FINAL_AT_END = 0.5  # the same at the end of the input
 
 
 @dataclass(frozen=True, slots=True)
-class Conclusion:
-    """An utterance's final, and what it was written from."""
+class FinalResult:
+    """The result of a final job: the final, and the decoding that it was made from."""
 
     decoded: Decoded
     final: Final
 
 
 class Pace:
-    """Says when an utterance may be looked at. Pure, but for the clock."""
+    """Decides when an interim job may begin. Pure, except for the clock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._seen = 0  # frames of speech at the last look
+        self._decoded_frames = 0  # frames of speech in the last job
         self._not_before = 0.0
         self._began = 0.0
 
     def reset(self) -> None:
         """Begin with a new utterance."""
-        self._seen = 0
+        self._decoded_frames = 0
 
     def is_due(self, speech_frames: int) -> bool:
-        return speech_frames - self._seen >= frames(LOOK_AFTER) and self._clock() >= self._not_before
+        return speech_frames - self._decoded_frames >= frames(INTERIM_AFTER) and self._clock() >= self._not_before
 
     def begin(self, speech_frames: int) -> None:
-        self._seen, self._began = speech_frames, self._clock()
+        self._decoded_frames, self._began = speech_frames, self._clock()
 
     def end(self) -> None:
-        """Note that the look is over."""
+        """Note that the job has ended."""
         now = self._clock()
-        self._not_before = now + LOOK_SHARE * (now - self._began)
+        self._not_before = now + INTERIM_PAUSE * (now - self._began)
 
 
 class Stream:
     """Recognition of one stream. See `conversation.Recognition`."""
 
-    def __init__(  # noqa: PLR0913 # what it is made of, by name
+    def __init__(  # noqa: PLR0913 # its parts, by name
         self,
         audio: Format | None,
         *,
@@ -110,7 +111,7 @@ class Stream:
         self._beginning = FirstBytes(
             ContentType.raw(audio.rate, audio.channels) if audio else ContentType("audio/x-wav")
         )
-        self._format = audio  # None: its header will tell
+        self._format = audio  # None: not known before the header of the WAV file
         self._converter = Converter(audio.rate, audio.channels) if audio else None
         self._voice, self._segmenter = voice, segmenter
         self._hypotheses, self._threads = hypotheses, threads
@@ -118,14 +119,14 @@ class Stream:
         self._pace = Pace(clock or asyncio.get_running_loop().time)
         self._outbox = Outbox()
         self._samples = bytearray()  # 16 kHz mono S16LE, from `_first` on
-        self._first = 0  # a frame
-        self._next = 0  # the frame to be heard next
-        self._look: Job[Decoded] | None = None
-        self._conclusion: tuple[int, Job[Conclusion]] | None = None  # and up to which frame it was drawn
+        self._first = 0  # the first frame in `_samples`
+        self._next = 0  # the next frame to process
+        self._interim: Job[Decoded] | None = None
+        self._final: tuple[int, Job[FinalResult]] | None = None  # the frame up to which it decodes, and the job
         self._decoded = Decoded()  # of the current utterance
-        self._shown: Partial | None = None  # the same
-        self._loud = 0  # frames of sound since the last final
-        self._heard_until = 0.0  # seconds: the end of the last final
+        self._shown: Partial | None = None  # the last partial of the current utterance
+        self._loud = 0  # loud frames since the last final
+        self._reported_until = 0.0  # seconds: the end of the last final
 
     @property
     def piece(self) -> int:
@@ -133,24 +134,24 @@ class Stream:
 
     async def feed(self, audio: bytes) -> None:
         if self._wav:
-            await self._hear_stretches(self._wav.feed(audio))
+            await self._process_stretches(self._wav.feed(audio))
         elif self._converter and audio:
             self._beginning.feed(audio)
-            await self._hear(self._converter.feed(audio))
+            await self._process(self._converter.feed(audio))
         await self._outbox.room()
-        await asyncio.sleep(0)  # a long message leaves others their turn
+        await asyncio.sleep(0)  # lets other streams run during a long message
 
     async def finish(self) -> None:
         self._beginning.finish()
         if self._wav:
-            await self._hear_stretches(self._wav.finish())
+            await self._process_stretches(self._wav.finish())
         if self._converter:
-            await self._hear(self._converter.finish())
+            await self._process(self._converter.finish())
         if len(self._samples) > (self._next - self._first) * FRAME * SAMPLE:
-            await self._hear_frame(self._frame(self._next))  # the last one, filled up with silence
+            await self._process_frame(self._frame(self._next))  # the last one, padded with silence
         if utterance := self._segmenter.finish():
-            await self._conclude(utterance)
-        self._say_heard(HEARD_AT_END)
+            await self._finish_utterance(utterance)
+        self._put_empty_final(EMPTY_FINAL_AT_END)
         self._outbox.end()
 
     async def next(self) -> Partial | Final | None:
@@ -163,105 +164,105 @@ class Stream:
         self._on_close = None
         self._drop_jobs()
 
-    async def _hear_stretches(self, stretches: list[tuple[Format, bytes]]) -> None:
+    async def _process_stretches(self, stretches: list[tuple[Format, bytes]]) -> None:
         for found, samples in stretches:
             if found != self._format:
                 if self._converter:
-                    await self._hear(self._converter.finish())
+                    await self._process(self._converter.finish())
                 self._format, self._converter = found, Converter(found.rate, found.channels)
             if self._converter:
-                await self._hear(self._converter.feed(samples))
+                await self._process(self._converter.feed(samples))
 
-    async def _hear(self, pcm: bytes) -> None:
+    async def _process(self, pcm: bytes) -> None:
         self._samples += pcm
         while (self._next + 1 - self._first) * FRAME * SAMPLE <= len(self._samples):
-            await self._hear_frame(self._frame(self._next))
+            await self._process_frame(self._frame(self._next))
         used = (self._segmenter.oldest - self._first) * FRAME * SAMPLE
         if used > 0:
             del self._samples[:used]
             self._first = self._segmenter.oldest
 
-    async def _hear_frame(self, frame: Samples) -> None:
+    async def _process_frame(self, frame: Samples) -> None:
         self._next += 1
         self._loud += loudness(frame.tobytes()) >= LOUD
-        if (ended := self._segmenter.hear(self._voice.hear(frame))) is not None:
-            await self._conclude(ended)
+        if (ended := self._segmenter.add(self._voice.detect(frame))) is not None:
+            await self._finish_utterance(ended)
         elif (utterance := self._segmenter.current) is not None:
-            self._look_at(utterance)
+            self._decode_so_far(utterance)
         else:
-            self._say_heard(HEARD_AFTER)
+            self._put_empty_final(EMPTY_FINAL_AFTER)
 
-    def _look_at(self, utterance: Utterance) -> None:
+    def _decode_so_far(self, utterance: Utterance) -> None:
         if utterance.silence == frames(AFTER):
-            self._draw_conclusion(utterance)
-        elif not self._is_looking() and self._pace.is_due(utterance.speech_frames):
+            self._begin_final(utterance)
+        elif not self._is_decoding() and self._pace.is_due(utterance.speech_frames):
             self._pace.begin(utterance.speech_frames)
             samples, guess = self._samples_of(utterance), self._decoded.tokens
             decode = self._hypotheses.decode
-            self._look = job = self._threads.submit(lambda: decode(samples, guess, samples[-JUDGED:]))
+            self._interim = job = self._threads.submit(lambda: decode(samples, guess, samples[-CHECKED:]))
             snapshot = utterance.copy()
-            job.result.add_done_callback(lambda result: self._looked(job, snapshot, result))
+            job.result.add_done_callback(lambda result: self._interim_done(job, snapshot, result))
 
-    def _is_looking(self) -> bool:
-        return self._look is not None or (self._conclusion is not None and not self._conclusion[1].result.done())
+    def _is_decoding(self) -> bool:
+        return self._interim is not None or (self._final is not None and not self._final[1].result.done())
 
-    def _looked(self, job: Job[Decoded], utterance: Utterance, result: asyncio.Future[Decoded]) -> None:
-        if job is not self._look:
+    def _interim_done(self, job: Job[Decoded], utterance: Utterance, result: asyncio.Future[Decoded]) -> None:
+        if job is not self._interim:
             return
-        self._look = None
+        self._interim = None
         self._pace.end()
-        if not result.cancelled() and result.exception() is None:  # an error will come again with the final
+        if not result.cancelled() and result.exception() is None:  # ignore an error: the final job will raise it
             self._show(utterance, result.result())
 
-    def _draw_conclusion(self, utterance: Utterance, *, urgent: bool = False) -> Job[Conclusion]:
-        """Begin to decode what will be the final if nothing more is said."""
+    def _begin_final(self, utterance: Utterance, *, urgent: bool = False) -> Job[FinalResult]:
+        """Submit the final job of an utterance, which may still continue."""
         self._drop_jobs()
         snapshot, samples, guess = utterance.copy(), self._samples_of(utterance), self._decoded.tokens
         hypotheses = self._hypotheses
 
-        def conclude() -> Conclusion:
+        def decode() -> FinalResult:
             decoded = hypotheses.decode(samples, guess, samples)
-            return Conclusion(decoded, hypotheses.final(snapshot, decoded, samples))
+            return FinalResult(decoded, hypotheses.final(snapshot, decoded, samples))
 
-        job = self._threads.submit(conclude, urgent=urgent)
+        job = self._threads.submit(decode, urgent=urgent)
         self._pace.begin(utterance.speech_frames)
-        self._conclusion = utterance.end, job
-        job.result.add_done_callback(lambda result: self._concluded(job, snapshot, result))
+        self._final = utterance.end, job
+        job.result.add_done_callback(lambda result: self._final_done(job, snapshot, result))
         return job
 
-    def _concluded(self, job: Job[Conclusion], utterance: Utterance, result: asyncio.Future[Conclusion]) -> None:
-        if self._conclusion is None or job is not self._conclusion[1]:
+    def _final_done(self, job: Job[FinalResult], utterance: Utterance, result: asyncio.Future[FinalResult]) -> None:
+        if self._final is None or job is not self._final[1]:
             return
         self._pace.end()
         if not result.cancelled() and result.exception() is None:  # as above
             self._show(utterance, result.result().decoded)
 
-    async def _conclude(self, utterance: Utterance) -> None:
-        """Say the final of an utterance that has ended."""
-        if self._conclusion is not None and self._conclusion[0] == utterance.end:
-            job = self._conclusion[1]
+    async def _finish_utterance(self, utterance: Utterance) -> None:
+        """Wait for the final of an utterance that has ended, and queue it."""
+        if self._final is not None and self._final[0] == utterance.end:
+            job = self._final[1]
             job.hurry()
         else:
-            job = self._draw_conclusion(utterance, urgent=True)
-        self._conclusion = None  # it is no look any more
+            job = self._begin_final(utterance, urgent=True)
+        self._final = None  # its result must not make a partial
         self._drop_jobs()
         final = (await job.result).final
-        if final.elements or self._shown:  # an empty final takes back what was shown
-            self._say(final)
-        else:  # the next utterance may have begun: sounds that are taken for speech follow each other
-            self._say_heard(HEARD_AFTER)
+        if final.elements or self._shown:  # an empty final withdraws the partial
+            self._put_final(final)
+        else:  # sounds that the voice detector takes for speech may follow each other without a pause
+            self._put_empty_final(EMPTY_FINAL_AFTER)
         self._decoded, self._shown = Decoded(), None
         self._pace.reset()
 
-    def _say_heard(self, seconds: float) -> None:
-        """Say up to where the sound was heard, if so much of it was loud and without speech."""
+    def _put_empty_final(self, seconds: float) -> None:
+        """Queue a final without elements, if there were so many seconds of loud sound without speech."""
         if self._loud * FRAME_SECONDS >= seconds:
             start = self._hypotheses.options.start_ts
             end_ts = start + floor(self._segmenter.oldest * FRAME_SECONDS * 100) / 100  # a word may begin after that
-            self._say(Final(start + self._heard_until, end_ts))
+            self._put_final(Final(start + self._reported_until, end_ts))
 
-    def _say(self, final: Final) -> None:
-        self._heard_until = final.end_ts - self._hypotheses.options.start_ts
+    def _put_final(self, final: Final) -> None:
+        self._reported_until = final.end_ts - self._hypotheses.options.start_ts
         self._loud = 0
         self._outbox.put(final)
 
@@ -273,9 +274,9 @@ class Stream:
             self._outbox.put(partial)
 
     def _drop_jobs(self) -> None:
-        look, self._look = self._look, None
-        conclusion, self._conclusion = self._conclusion, None
-        for job in (look, conclusion[1] if conclusion else None):
+        interim, self._interim = self._interim, None
+        final, self._final = self._final, None
+        for job in (interim, final[1] if final else None):
             if job is not None:
                 job.result.cancel()
 

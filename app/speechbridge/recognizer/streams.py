@@ -1,4 +1,4 @@
-"""All streams of the recognizer: they share one copy of the models and one thread a core."""
+"""All streams of the recognizer. They share one copy of the models, and the decoding threads."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ FULL = Close(CloseCode.UNAVAILABLE, "all recognizers are busy; try again later")
 
 
 class Models:
-    """What streams share: the speech model, the voice detector, and the aligner. 150 MB with the English model."""
+    """The models that all streams share: speech model, voice detector and aligner. 150 MB with the English model."""
 
     def __init__(self, folder: Path | None = None, language: str = "en") -> None:
-        """Load them, in half a second. `folder` holds another speech model, for `language`. Raises ModelError."""
+        """Load them, in half a second. `folder` has another speech model, for `language`. Raises ModelError."""
         self.language = language
         is_english = language.lower().partition("-")[0] == "en"
         self.speech = Moonshine(load_model(folder), TOKENS_PER_SECOND if is_english else TOKENS_PER_SECOND_OTHERS)
@@ -38,7 +38,7 @@ class Models:
 
 
 class Streams:
-    """Opens streams, `most` at once. See `conversation.Recognizer`."""
+    """Opens streams, at most `most` at once. See `conversation.Recognizer`."""
 
     def __init__(self, models: Models, threads: DecodingThreads, most: int) -> None:
         self._models, self._threads = models, threads
@@ -46,7 +46,7 @@ class Streams:
         self._open = 0
 
     def open(self, request: StreamRequest) -> Stream:
-        """Begin a stream. Raises BadRequest, or Refused if there are as many as may be at once."""
+        """Begin a stream. Raises BadRequest, or Refused if `most` streams are open."""
         audio, options = audio_format(request.content_type), StreamOptions.read(request, self._models.language)
         if self._open >= self._most:
             raise Refused(FULL)

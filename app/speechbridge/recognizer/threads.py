@@ -1,4 +1,4 @@
-"""Threads for decoding: one a core. What ends an utterance is done before what only shows how it goes on."""
+"""The decoding threads, one per core. Jobs for finals come before jobs for partials."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STUCK_SECONDS = 60.0  # a job takes less than a second, and a few where many wait for the processor
+STUCK_SECONDS = 60.0  # a job takes less than a second, or a few seconds on a busy machine
 
 
 class Job(Generic[T]):
-    """One piece of work. `result` is a future of the event loop that asked for it; cancelling it is safe."""
+    """One piece of work. `result` is a future of the event loop that submitted it; cancelling it is safe."""
 
     def __init__(self, work: Callable[[], T], threads: DecodingThreads) -> None:
         self.loop = asyncio.get_running_loop()
@@ -32,34 +32,34 @@ class Job(Generic[T]):
         self._threads.hurry(self)
 
     def run(self) -> None:
-        """Do the work, in this thread. Nothing is done for a result that was cancelled."""
-        if self.result.cancelled():  # a stale answer costs some work for nobody, no more
+        """Do the work, in this thread, unless its result was cancelled."""
+        if self.result.cancelled():  # read without a lock: if it is outdated, the work is done in vain, no more
             return
         try:
-            self._tell(self._work(), None)
+            self._deliver(self._work(), None)
         except Exception as error:  # noqa: BLE001 # it is raised where the result is awaited
-            self._tell(None, error)
+            self._deliver(None, error)
 
-    def _tell(self, result: T | None, error: Exception | None) -> None:
-        def tell() -> None:
+    def _deliver(self, result: T | None, error: Exception | None) -> None:
+        def deliver() -> None:
             if self.result.cancelled():
                 return
             if error is not None:
                 self.result.set_exception(error)
             else:
-                self.result.set_result(result)  # type: ignore[arg-type] # of a T that may itself be None
+                self.result.set_result(result)  # type: ignore[arg-type] # a T, which may itself be None
 
-        self.loop.call_soon_threadsafe(tell)
+        self.loop.call_soon_threadsafe(deliver)
 
 
 class DecodingThreads:
-    """A context in which `count` threads do jobs: the urgent ones first, and each kind in the order it came."""
+    """A context manager with `count` threads that do jobs: urgent ones first, otherwise in order of submission."""
 
     def __init__(self, count: int) -> None:
         self._urgent: deque[Job[object]] = deque()
         self._others: deque[Job[object]] = deque()
         self._changed = threading.Condition()
-        self._running: dict[Job[object], float] = {}  # and when they began, by the monotonic clock
+        self._running: dict[Job[object], float] = {}  # the beginning of each running job, by the monotonic clock
         self._is_over = False
         self._threads = [threading.Thread(target=self._run, name=f"decoding-{nth}") for nth in range(count)]
 
@@ -71,7 +71,7 @@ class DecodingThreads:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the threads. What has begun is finished, which takes a second at most; the rest is left undone."""
+        """End the threads. Jobs that have begun are finished, which takes a second at most; the others are dropped."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
@@ -79,10 +79,10 @@ class DecodingThreads:
             thread.join()
 
     def submit(self, work: Callable[[], T], *, urgent: bool = False) -> Job[T]:
-        """Have some work done. To be called in an event loop."""
+        """Submit some work. Call it in a running event loop."""
         job = Job(work, self)
         with self._changed:
-            (self._urgent if urgent else self._others).append(job)  # type: ignore[arg-type] # its result is its own
+            (self._urgent if urgent else self._others).append(job)  # type: ignore[arg-type] # jobs of any type
             self._changed.notify()
         return job
 
@@ -94,7 +94,7 @@ class DecodingThreads:
                 self._urgent.append(job)  # type: ignore[arg-type]
 
     async def await_stuck(self, seconds: float = STUCK_SECONDS) -> None:
-        """Return when a job has run for so long: its thread hangs in native code, and nothing can end it.
+        """Return when a job has run for `seconds`: its thread hangs in native code, and nothing can end it.
 
         Cancellation: safe.
         """

@@ -1,12 +1,12 @@
-"""Endpointing: where utterances begin and end. Pure: it is given the probability of speech for each frame, in order.
+"""Endpointing: finds where utterances begin and end, from the probability of speech in each frame. Pure.
 
     quiet --BEGIN_FRAMES of BEGIN_WINDOW are speech--> speech <--a frame of speech-- pause
       ^                                                  |                            ^  |
       |                                                  +---a frame of silence-------+  |
       +------------------------the pause is long enough----------------------------------+
 
-The longer somebody has spoken, the shorter the pause that ends the utterance. Somebody who does not pause at all is
-cut where speech is least probable, and the next utterance begins there.
+The longer an utterance is, the shorter the pause that ends it. Speech without any pause is cut at the frame where
+speech is least probable, and the next utterance begins there.
 """
 
 from __future__ import annotations
@@ -16,26 +16,29 @@ from dataclasses import dataclass, field, replace
 
 from speechbridge.recognizer.voice import FRAME_SECONDS
 
-SPEECH, SILENCE = 0.4, 0.2  # probabilities: from the first a frame is speech, below the second it is not
-BEGIN_FRAMES, BEGIN_WINDOW = 3, 6  # so many frames of the last so many begin an utterance
+SPEECH, SILENCE = (
+    0.4,
+    0.2,
+)  # thresholds with hysteresis: speech begins at the first probability, and ends below the second
+BEGIN_FRAMES, BEGIN_WINDOW = 3, 6  # an utterance begins when 3 of the last 6 frames are speech
 
-BEFORE = 0.3  # seconds that are kept before the first speech: a soft sound may begin a word
-AFTER = 0.2  # seconds that are kept after the last speech
-PAUSE = (0.5, 0.2)  # seconds of silence that end an utterance: at first, and in the end
-PAUSE_SHRINKS = (5.0, 15.0)  # seconds of speech between which the one becomes the other
-LONGEST = 15.0  # seconds of an utterance; with 30 s decoding costs two and a half times as much
-CUT_WITHIN = 3  # an utterance that is too long is cut in its last third
-FEWEST = 4  # frames of speech in an utterance; what has fewer is a click or a cough
+BEFORE = 0.3  # seconds before the first speech that belong to the utterance: a word may begin softly
+AFTER = 0.2  # seconds after the last speech that belong to the utterance
+PAUSE = (0.5, 0.2)  # seconds of silence that end an utterance: a short one, and a long one
+PAUSE_SHRINKS = (5.0, 15.0)  # seconds of an utterance between which the pause goes from the first to the second
+LONGEST = 15.0  # seconds of an utterance; with 30 s, decoding costs two and a half times as much
+CUT_WITHIN = 3  # an utterance that is too long is cut within its last third
+FEWEST = 4  # frames of speech in an utterance; with fewer it is a click or a cough
 
 
 def frames(seconds: float) -> int:
-    """Return how many frames a time is, to the nearest."""
+    """Return a duration in frames, rounded."""
     return round(seconds / FRAME_SECONDS)
 
 
 @dataclass(slots=True)
 class Utterance:
-    """From where to where somebody speaks, in frames of the stream. It grows until it is ended."""
+    """A part of the stream with speech, in frames of the stream. It grows until it ends."""
 
     start: int
     probabilities: list[float] = field(default_factory=list)  # of speech, for each frame from `start` on
@@ -44,7 +47,7 @@ class Utterance:
 
     @property
     def end(self) -> int:
-        """The frame after the last one that belongs to it: `AFTER` its last speech, or as far as it was heard."""
+        """The frame after its last one: `AFTER` seconds after the last speech, or the newest frame."""
         return self.start + len(self.probabilities) - max(0, self.silence - frames(AFTER))
 
     @property
@@ -62,10 +65,10 @@ class Utterance:
         return self.speech_frames >= FEWEST
 
     def copy(self) -> Utterance:
-        """Return it as it is now: it grows while a thread decodes what it was."""
+        """Return a copy of its current state: it grows while a thread decodes the copy."""
         return replace(self, probabilities=[*self.probabilities], is_speech=[*self.is_speech])
 
-    def hear(self, probability: float, *, is_speech: bool) -> None:
+    def add(self, probability: float, *, is_speech: bool) -> None:
         """Add a frame."""
         self.probabilities.append(probability)
         self.is_speech.append(is_speech)
@@ -75,9 +78,9 @@ class Utterance:
         """Keep the first `at` frames; return the rest as an utterance of its own."""
         rest = Utterance(self.start + at)
         for probability, is_speech in zip(self.probabilities[at:], self.is_speech[at:], strict=True):
-            rest.hear(probability, is_speech=is_speech)
+            rest.add(probability, is_speech=is_speech)
         del self.probabilities[at:], self.is_speech[at:]
-        self.silence = 0  # what is cut within speech keeps all its frames
+        self.silence = 0  # all frames before a cut belong to the utterance
         return rest
 
 
@@ -85,28 +88,28 @@ class Segmenter:
     """Finds the utterances of one stream."""
 
     def __init__(self, longest: float = LONGEST) -> None:
-        """Take the most seconds that an utterance may last."""
+        """`longest` is the most seconds of an utterance."""
         self.current: Utterance | None = None
         self._longest = frames(min(longest, LONGEST))
         self._frame = 0  # the next one
-        self._free = 0  # from which frame on a new utterance may begin: the end of the last one
+        self._free = 0  # the first frame at which a new utterance may begin: the end of the last one
         self._is_speech = False
         self._recent: deque[tuple[float, bool]] = deque(maxlen=BEGIN_WINDOW + frames(BEFORE))
 
     @property
     def oldest(self) -> int:
-        """The first frame whose samples may still be asked for."""
+        """The first frame whose samples may still be needed."""
         return self.current.start if self.current else max(self._free, self._frame - len(self._recent))
 
-    def hear(self, probability: float) -> Utterance | None:
-        """Take the next frame; return an utterance that has ended, if one has."""
+    def add(self, probability: float) -> Utterance | None:
+        """Add the next frame; return the utterance if it has ended."""
         self._is_speech = probability >= (SILENCE if self._is_speech else SPEECH)
         self._recent.append((probability, self._is_speech))
         self._frame += 1
         if self.current is None:
             self._begin()
             return None
-        self.current.hear(probability, is_speech=self._is_speech)
+        self.current.add(probability, is_speech=self._is_speech)
         if self.current.silence >= self._pause(self.current):
             return self._end()
         if len(self.current.probabilities) >= self._longest:
@@ -114,7 +117,7 @@ class Segmenter:
         return None
 
     def finish(self) -> Utterance | None:
-        """End the input; return the utterance that it was in, if it was in one."""
+        """End the input; return the current utterance, if there is one."""
         return self._end() if self.current else None
 
     def _begin(self) -> None:
@@ -126,7 +129,7 @@ class Segmenter:
         start = max(self._free, speech_start - frames(BEFORE), self._frame - len(self._recent))
         self.current = Utterance(start)
         for frame, is_speech in list(self._recent)[start - self._frame :]:
-            self.current.hear(frame, is_speech=is_speech)
+            self.current.add(frame, is_speech=is_speech)
 
     def _pause(self, utterance: Utterance) -> int:
         (most, least), (begin, end) = PAUSE, PAUSE_SHRINKS

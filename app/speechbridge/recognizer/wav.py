@@ -1,6 +1,6 @@
-"""WAV files that arrive in pieces of any size: find their format, pass their samples on. Pure, no I/O.
+"""Reads WAV files that arrive in pieces of any size: finds their format, and passes their samples on. Pure, no I/O.
 
-What is read: RIFF/WAVE with 16-bit PCM, said plainly or as WAVE_FORMAT_EXTENSIBLE. Chunks other than `fmt ` and
+Supported is RIFF/WAVE with 16-bit PCM, as WAVE_FORMAT_PCM or as WAVE_FORMAT_EXTENSIBLE. Chunks other than `fmt ` and
 `data` are skipped. Source: Microsoft's "Multimedia Programming Interface and Data Specifications 1.0" and the
 documentation of WAVEFORMATEXTENSIBLE.
 """
@@ -19,24 +19,24 @@ from speechbridge.protocol.request import BadRequest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-HEADER_BYTES = 1 << 20  # what may stand before the samples: an embedded picture fits, an endless chunk does not
-UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a writer leaves that cannot go back to fill the size in
+HEADER_BYTES = 1 << 20  # most bytes before the samples: enough for an embedded picture
+UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # placeholders of programs that cannot seek back to write the size
 
 PCM, EXTENSIBLE = 0x0001, 0xFFFE
 PCM_SUBFORMAT = struct.pack("<H", PCM) + bytes.fromhex("000000001000800000aa00389b71")
 RATES = range(8000, 192001)
-CHANNELS = range(1, 11)  # as many as Rev.ai takes in raw audio
+CHANNELS = range(1, 11)  # as Rev.ai accepts in raw audio
 
-NEXT_FILE = b"RIFF....WAVEfmt "  # the dots are a size: what samples hold by chance once in 2**96 places
+NEXT_FILE = b"RIFF....WAVEfmt "  # the dots are a size; in samples this occurs by chance once in 2**96 places
 NEXT_FILE_LIKE = re.compile(NEXT_FILE, re.DOTALL)
-CHUNK_LIKE = re.compile(rb"[\x20-\x7e]{4}")  # only where the file says that there is more of it
+CHUNK_LIKE = re.compile(rb"[\x20-\x7e]{4}")  # the name of any chunk, only within the size that the file's header gives
 
 CURE = "send RIFF/WAVE with 16-bit PCM"
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Interleaved S16LE: `rate` in samples a second, number of `channels`."""
+    """Interleaved S16LE: `rate` in Hz, and the number of `channels`."""
 
     rate: int
     channels: int
@@ -52,28 +52,29 @@ class Format:
 
 
 class WavReader:
-    """Feed it a file's bytes, get its samples; each stretch of them with its format.
+    """Takes the bytes of files, and returns stretches of samples, each with its format.
 
-    A size that says nothing (0 or 0xFFFFFFFF) means: until the end. Nothing that may be speech is dropped:
+    With a placeholder as their size (0 or 0xFFFFFFFF), the samples extend to the end. Nothing that may be speech is
+    dropped:
 
-    - Files may follow each other, each with a format of its own: some clients send a whole one in each message.
-      A file that is shorter than its header says ends where the next one begins.
-    - What follows the samples, and is neither another chunk nor another file, are samples: the size was too small,
-      because it was written with the first message of a recording.
+    - Files may follow each other, each with its own format: some clients send a whole file in each message. A file
+      that is shorter than its header says ends where the next one begins.
+    - Bytes after the samples that are neither another chunk nor another file are samples, too: the size in the header
+      was too small, as it was written with the first message of a recording.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()  # of a header: bounded by HEADER_BYTES and one piece
         self._found: list[tuple[Format, bytes]] = []
-        self._format: Format | None = None  # of the file whose header was the last to be complete
+        self._format: Format | None = None  # from the last complete header
         self._header_bytes = 0
-        self._partial = b""  # of a frame: one sample of each channel
+        self._partial = b""  # an incomplete frame; a frame is one sample of each channel
         self._is_fed = self._has_samples = self._is_in_samples = False
         self._parser = self._files()
         next(self._parser)
 
     def feed(self, data: bytes) -> list[tuple[Format, bytes]]:
-        """Return the samples among these bytes, as whole frames. Raises BadRequest for what is not such a file."""
+        """Return the samples in these bytes, as whole frames. Raises BadRequest if this is not such a file."""
         self._is_fed = self._is_fed or bool(data)
         self._buffer += data
         self._parser.send(None)
@@ -81,7 +82,7 @@ class WavReader:
         return found
 
     def finish(self) -> list[tuple[Format, bytes]]:
-        """Say that no bytes follow; return the last samples. Raises BadRequest if none came in what did."""
+        """End the input; return the last samples. Raises BadRequest if there was input, but no samples in it."""
         if self._is_fed and not self._has_samples:
             raise BadRequest(f"the WAV file ends before its samples: {CURE}")
         if self._is_in_samples:
@@ -93,7 +94,7 @@ class WavReader:
             yield from self._file()
 
     def _file(self) -> Generator[None]:
-        """Read up to where the next file begins."""
+        """Read one file, up to the beginning of the next."""
         self._is_in_samples = False
         size, left_after = yield from self._header()
         padding = size % 2
@@ -115,7 +116,7 @@ class WavReader:
             size, padding = UNKNOWN_SIZES[0], 0
 
     def _header(self) -> Generator[None, None, tuple[int, int]]:
-        """Read up to the samples. Return how many bytes of them there are, and how many of the file's follow them."""
+        """Read up to the samples. Return the number of their bytes, and the number of the file's bytes after them."""
         self._header_bytes, found = 0, None
         riff = yield from self._take(12)
         if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
@@ -128,12 +129,12 @@ class WavReader:
             if name == b"fmt ":
                 found = _format(body)
         if found is None:
-            raise BadRequest(f"the WAV file does not say its format before its samples: {CURE}")
+            raise BadRequest(f"the WAV file has no format before its samples: {CURE}")
         self._format, self._has_samples = found, True
         return size, 8 + int.from_bytes(riff[4:8], "little") - self._header_bytes - size
 
     def _samples(self, left: float) -> Generator[None]:
-        """Pass so many bytes on, or as many as there are before the next file."""
+        """Pass on `left` bytes of samples, or fewer if another file begins before."""
         while left > 0:
             start = self._buffer.find(b"RIFF")
             is_known = start < 0 or len(self._buffer) >= start + len(NEXT_FILE)
@@ -148,7 +149,7 @@ class WavReader:
                 yield
 
     def _emit(self, count: int) -> None:
-        if self._format is None:  # not before a header is complete
+        if self._format is None:  # no header is complete yet
             return
         samples = self._partial + bytes(self._buffer[:count])
         del self._buffer[:count]
@@ -163,7 +164,7 @@ class WavReader:
         return self._buffer.startswith(b"RIFF")
 
     def _begins_chunk(self, left: int) -> Generator[None, None, bool]:
-        """Whether another chunk of the file comes. `left` is how many bytes the file still has, as it says."""
+        """Tell whether another chunk of the file follows. `left` is the rest of the size in the file's header."""
         while len(self._buffer) < 4:
             yield
         name = bytes(self._buffer[:4])
@@ -179,7 +180,7 @@ class WavReader:
 
     def _take(self, count: int) -> Generator[None, None, bytes]:
         self._header_bytes += count
-        if self._header_bytes > HEADER_BYTES:  # said before it is read: a chunk's size may be any 32 bits
+        if self._header_bytes > HEADER_BYTES:  # checked before the bytes are read: a chunk's size may be any 32 bits
             raise BadRequest(f"the WAV file has no samples in its first {HEADER_BYTES} bytes: {CURE}")
         return (yield from self._next(count))
 
@@ -198,7 +199,7 @@ def _begun(data: bytearray) -> int:
 
 def _format(body: bytes) -> Format:
     if len(body) < 16:
-        raise BadRequest(f"the WAV file's format is cut short: {CURE}")
+        raise BadRequest(f"the WAV file's format is truncated: {CURE}")
     tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", body)
     if tag == EXTENSIBLE and body[24:40] == PCM_SUBFORMAT:
         tag = PCM

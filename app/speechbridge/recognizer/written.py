@@ -1,7 +1,7 @@
-"""Words as they are written, taken apart from their punctuation, and put into a message's elements. Pure.
+"""Separates written words from their punctuation, and turns both into a message's elements. Pure.
 
-"Mr. Dashwood, he said." is five words; the comma and the last full stop are punctuation, the first full stop belongs
-to its word. So do "$", "%", the dots of "3.5" and "a.m.", and the apostrophe and hyphen within a word.
+"Mr. Dashwood, he said." has four words. The comma and the last full stop are punctuation; the first full stop belongs
+to its word, as do "$", "%", the dots of "3.5" and "a.m.", and the apostrophe and the hyphen within a word.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ BEFORE, AFTER = (
     '.,?!;:\u2026"\u201c\u201d)]}\u2014\u2013-\u3002\uff0c\uff1f\uff01\u3001',
 )
 SENTENCE_ENDS = tuple(".?!\u3002\uff1f\uff01")
-REPEATED = re.compile(r"([,;:?!])\1+")  # the model writes a comma twice now and then
+REPEATED = re.compile(r"([,;:?!])\1+")  # the model sometimes writes a comma twice
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A word, what is written before and after it, and its confidence. `text` is empty for punctuation alone."""
+    """A word, the punctuation before and after it, and its confidence. `text` is empty for punctuation alone."""
 
     before: str
     text: str
     after: str
     confidence: float
-    spaced: bool = True  # white space comes before it
+    spaced: bool = True  # there is white space before it
 
 
 def written(words: Sequence[Word]) -> list[Written]:
-    """Take words apart from their punctuation."""
+    """Separate words from their punctuation."""
     found = []
     for nth, word in enumerate(words):
         rest = word.text.lstrip(BEFORE)
@@ -59,13 +59,13 @@ def written(words: Sequence[Word]) -> list[Written]:
 
 
 def plain(words: Iterable[Written]) -> list[Written]:
-    """Take away capitals and punctuation."""
+    """Remove capitals and punctuation."""
     bare = (replace(word, before="", text=_undotted(word.text.lower()), after="") for word in words)
     return [word for word in bare if word.text]
 
 
 def _undotted(text: str) -> str:
-    """Take the dots from "mr." and "p.m.", not from "3.5"."""
+    """Remove the dots from "mr." and "p.m.", but not from "3.5"."""
     return text if any(letter.isdigit() for letter in text) else text.replace(".", "")
 
 
@@ -87,7 +87,7 @@ def _final_elements(words: Sequence[Written], times: Sequence[tuple[float, float
 
 
 def partial_elements(words: Sequence[Written], times: Sequence[tuple[float, float]] | None) -> tuple[Element, ...]:
-    """Return a partial's elements: words alone, with times and confidences where times are given."""
+    """Return a partial's elements: only words; with their times and confidences, if times are given."""
     if times is None:
         return tuple(Element(word.text) for word in words if word.text)
     return tuple(
@@ -98,12 +98,12 @@ def partial_elements(words: Sequence[Written], times: Sequence[tuple[float, floa
 
 
 def _is_number(whole: str, before: str, text: str) -> bool:
-    """Whether the hyphen before a word is a minus: -5."""
+    """Tell whether the hyphen before a word is a minus sign: -5."""
     return before.endswith("-") and text[:1].isdigit() and bool(whole)
 
 
 def _is_abbreviated(text: str, *, is_last: bool) -> bool:
-    """Whether the full stop after a word belongs to it. A letter at the very end is no initial: "plan B."."""
+    """Tell whether the full stop after a word belongs to it. A letter at the very end is not an initial: "plan B."."""
     if len(text) == 1 and (is_last or not text.isupper()):
         return False
     return is_abbreviation(f"{text}.")

@@ -20,11 +20,11 @@ def _script(path: str) -> Scripted:
 def main() -> None:
     options = parser(
         "python -m speechbridge.testing",
-        "A recognizer for tests: it speaks Rev.ai's streaming protocol, and its answers are in a script (JSON).",
+        "A recognizer for tests, with Rev.ai's streaming protocol. Its answers are in a script (JSON).",
     )
-    options.add_argument("--script", type=_script, required=True, metavar="FILE", help="its answers")
-    given = options.parse_args()
-    run(nullcontext(given.script), given)
+    options.add_argument("--script", type=_script, required=True, metavar="FILE", help="file with the answers")
+    parsed = options.parse_args()
+    run(nullcontext(parsed.script), parsed)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""An upstream that answers: one partial for each chunk's worth of audio, however the audio was cut into messages.
+"""An upstream for load tests: it sends a partial for each chunk of audio, whatever the size of the messages.
 
-The query's `metadata` says how many bytes a chunk has, so that nobody gets by with fewer answers by sending larger
-messages. Every `UTTERANCE` seconds of audio the answer is a final. The text EOS is answered with one more, and a close.
+The query's `metadata` has the bytes of a chunk: so larger messages do not get fewer answers. After every `UTTERANCE`
+seconds of audio, the answer is a final. EOS is answered with one more final, and a close.
 
     python -m speechbridge.testing.answering
 """
@@ -19,13 +19,13 @@ from speechbridge.protocol.messages import Connected, Element, Final, Partial
 from speechbridge.testing.frames import BINARY, CLOSE, TEXT, Frames, accept, encode
 
 UTTERANCE = 1.0  # seconds
-RATE = 32_000  # bytes a second of 16 kHz mono S16LE
+RATE = 32_000  # bytes per second of 16 kHz mono S16LE
 
 WORDS = ["please", "open", "the", "window", "and", "close", "the", "door"]
 ANSWER = Partial(0.0, 1.0, tuple(Element(word) for word in WORDS)).encode()
 PARTIAL = encode(TEXT, ANSWER.encode())
 GREETING = encode(TEXT, Connected("bench").encode().encode())
-GOODBYE = encode(CLOSE, (1000).to_bytes(2) + END_OF_INPUT.encode())
+END = encode(CLOSE, (1000).to_bytes(2) + END_OF_INPUT.encode())
 
 
 class Answering(asyncio.Protocol):
@@ -33,7 +33,7 @@ class Answering(asyncio.Protocol):
         self._head = b""
         self._frames: Frames | None = None
         self._chunk = 0
-        self._heard = self._answered = self._settled = 0  # bytes
+        self._received = self._answered = self._settled = 0  # bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -49,11 +49,11 @@ class Answering(asyncio.Protocol):
         answers = b""
         for opcode, payload in self._frames.feed(data):
             if opcode == BINARY:
-                self._heard += len(payload)
-                while self._heard - self._answered >= self._chunk:
+                self._received += len(payload)
+                while self._received - self._answered >= self._chunk:
                     answers += self._answer()
-            elif opcode == TEXT:  # EOS: nothing else is ever said
-                answers += self._final() + GOODBYE
+            elif opcode == TEXT:  # EOS: the load sends no other text
+                answers += self._final() + END
             elif opcode == CLOSE:
                 self._transport.close()
         if answers:

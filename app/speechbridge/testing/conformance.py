@@ -1,17 +1,18 @@
-"""What the service relies on with any engine, as checks that an engine's author can run.
+"""What the service requires of every engine, as checks that an engine's author can run.
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     async def test_my_engine_conforms(check):
         await check(subject)
 
-`subject(behaviour)` is an async context manager that yields your engine before a service that behaves so: a fake of it,
-or the real one. A check raises AssertionError, whose text says what is wrong. `docs/engines.md` has the list.
+`subject(behaviour)` is an async context manager that yields your engine, connected to a speech service with this
+behaviour: a fake or the real one. A check raises AssertionError, whose text says what is wrong. `docs/engines.md` has
+the list of checks.
 
-Audio is 16 kHz mono S16LE. The service answers it as `Behaviour` says; a final's text is the number of bytes that the
-service was given on this connection, as "32000 bytes", and its end is their duration.
+The audio is 16 kHz mono S16LE. The speech service answers it as described in `Behaviour`. The text of a final is the
+number of bytes that the service received on this connection, such as "32000 bytes"; its end is their duration.
 
-What concerns the SDK's generator is checked by the library (`syncbridge.testing`), one connection of an engine at a
-time. The checks below are those of streams as the service opens them: close codes, seconds, resumption.
+The checks of the library (`syncbridge.testing`) examine single connections of the engine. The checks below examine
+streams as the service opens them: close codes, times, resumption.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "LOUD", "RATE", "Behaviour", "from_now_on"]
 
-RATE = 32000  # bytes a second
+RATE = 32000  # bytes per second
 LOUD = (b"\x00\x20" * 20 + b"\x00\xe0" * 20) * 400  # a second of a tone at 400 Hz, -12 dBFS
 OPTIONS = ReconnectOptions(silence=0.5, answer=3.0)
-OTHERS = ("_run", "fake", "AnyIO")  # threads: those that gRPC keeps for its channel, and the services' own
+OTHERS = ("_run", "fake", "AnyIO")  # threads that are no leaks: gRPC's for its channel, and those of the fake service
 
 
 # ---- an engine's connections, for the library's checks ---------------------------------------------------------------
@@ -66,7 +67,7 @@ def _subject(engine: Engine) -> Subject[str]:
         return None if end is None else round(end * RATE)
 
     def again(error: Exception) -> bool:
-        """Tell what the service makes of it. Errors of the SDK's own end a stream that is not resumed anyway."""
+        """Tell whether the service retries after an error. An SDK's own errors end only streams without resumption."""
         return error.is_retryable if isinstance(error, UpstreamClosed) else settled_by is None
 
     return Subject(
@@ -86,7 +87,7 @@ def _received(response: str) -> int | None:
         return None
     number = message.text.partition(" ")[0]
     assert number.isdigit(), (
-        f"a final of the fake says {message.text!r}: let it say what it was given, as '32000 bytes'"
+        f"a final of the fake has the text {message.text!r}: it must be the number of bytes it received: '32000 bytes'"
     )
     return int(number)
 
@@ -129,17 +130,17 @@ async def _is_resumed(subject: Opened) -> bool:
 
 
 async def responses_are_messages(subject: Any) -> None:
-    """A client that speaks Rev.ai's protocol can read them: partials, and finals with their times."""
+    """A client of Rev.ai's protocol can read them: partials, and finals with their times."""
     async with _stream(subject, Behaviour.ANSWERS) as bridge:
         await bridge.send(LOUD)
-        assert isinstance(parse_message(await anext(bridge)), Partial), "the first response is no partial"
+        assert isinstance(parse_message(await anext(bridge)), Partial), "the first response is not a partial"
         bridge.end()
         ends = [round(final.end_ts, 2) for final in await _finals(bridge)]
     assert ends == [1.0], f"a second ends at {ends}"
 
 
 async def messages_of_any_size(subject: Any) -> None:
-    """Whatever the sizes of messages are, all bytes arrive. The service keeps the engine's own limit."""
+    """All bytes arrive, whatever the sizes of messages. The service splits them to the engine's limit."""
     sizes = (1, 800, 801, 40_001, 300_000, 97)
     async with _stream(subject, Behaviour.ANSWERS) as bridge:
         for size in sizes:
@@ -150,23 +151,23 @@ async def messages_of_any_size(subject: Any) -> None:
 
 
 async def a_refusal_closes_with_its_code(subject: Any) -> None:
-    """It is raised as UpstreamClosed, with a code that clients do not try again after."""
+    """A refusal raises UpstreamClosed, with a code after which clients do not retry."""
     async with _stream(subject, Behaviour.REFUSES) as bridge:
-        with suppress(BridgeError):  # it may have been refused by now
+        with suppress(BridgeError):  # the refusal may come before the send
             await bridge.send(LOUD)
         try:
             await _finals(bridge)
         except UpstreamClosed as error:
-            assert not error.is_retryable, "a refusal is tried again"
-            assert error.close.code != CloseCode.NORMAL, "a refusal is no success"
+            assert not error.is_retryable, "a refusal is retried"
+            assert error.close.code != CloseCode.NORMAL, "a refusal has the close code of a success"
             return
         except BridgeError as error:
-            raise AssertionError("a refusal is raised as UpstreamClosed, with the client's close code") from error
-        raise AssertionError("a refusal was taken for a success")
+            raise AssertionError("a refusal must raise UpstreamClosed, with the client's close code") from error
+        raise AssertionError("a refusal was reported as a success")
 
 
 async def last_words_are_bounded(subject: Any) -> None:
-    """Within the bound on last words the stream is over, or goes on with another connection."""
+    """Within the time limit for last words, the stream ends, or continues on another connection."""
     async with _stream(subject, Behaviour.MUTE_AFTER_THE_END) as bridge:
         await bridge.send(LOUD)
         bridge.end()
@@ -175,7 +176,7 @@ async def last_words_are_bounded(subject: Any) -> None:
 
 
 async def times_count_from_start_ts(subject: Any) -> None:
-    """An engine with `settled` adds where its connection begins, in seconds."""
+    """An engine with `settled` adds the time at which its connection begins."""
     if not await _is_resumed(subject):
         return
     async with _stream(subject, Behaviour.ANSWERS, start_ts=100.0) as bridge:
@@ -186,7 +187,7 @@ async def times_count_from_start_ts(subject: Any) -> None:
 
 
 async def a_stream_survives_its_connection(subject: Any) -> None:
-    """An engine with `settled` gives what was not settled to the next connection, and times continue."""
+    """With `settled`, the next connection gets the audio that was not settled, and times continue."""
     if not await _is_resumed(subject):
         return
     for behaviour in (Behaviour.BREAKS, Behaviour.ENDS_EARLY, Behaviour.MUTE, Behaviour.MUTE_AFTER_THE_END):
@@ -195,8 +196,8 @@ async def a_stream_survives_its_connection(subject: Any) -> None:
             await bridge.send(LOUD)
             await asyncio.sleep(0.1)  # a connection, and its first message
             bridge.end()
-            heard = [(final.text, round(final.end_ts, 2)) for final in await _finals(bridge)]
-        assert heard == [("64000 bytes", 102.0)], f"{behaviour}: the second connection was given {heard}"
+            found = [(final.text, round(final.end_ts, 2)) for final in await _finals(bridge)]
+        assert found == [("64000 bytes", 102.0)], f"{behaviour}: the finals of the second connection are {found}"
 
 
 CHECKS: tuple[Callable[[Any], Coroutine[Any, Any, None]], ...] = (
@@ -208,4 +209,4 @@ CHECKS: tuple[Callable[[Any], Coroutine[Any, Any, None]], ...] = (
     times_count_from_start_ts,
     a_stream_survives_its_connection,
 )
-"""All of them, each an async function of a subject. Those on resumed streams pass if there is no `settled`."""
+"""All checks, each an async function of a subject. Those of resumption pass if there is no `settled`."""

@@ -1,6 +1,6 @@
-"""As much of WebSockets (RFC 6455) as the ends of a benchmark need, at a tenth of what a library's whole costs.
+"""The part of WebSockets (RFC 6455) that the two ends of a benchmark need, at a tenth of the CPU of a full library.
 
-The load generator and the upstream share two cores with what is measured: what they take, it does not get.
+The load generator and the upstream share the cores with the measured service: CPU that they use, it does not get.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def accept(key: str) -> bytes:
 
 
 def encode(opcode: int, payload: bytes, *, masked: bool = False) -> bytes:
-    """Make a frame. A mask of zeros is a mask, and costs nothing."""
+    """Make a frame. Its mask is zeros, which is valid, and needs no masking of the payload."""
     size, bit = len(payload), 0x80 * masked
     if size < 126:
         head = struct.pack("!BB", 0x80 | opcode, bit | size)
@@ -55,13 +55,13 @@ def encode(opcode: int, payload: bytes, *, masked: bool = False) -> bytes:
 
 
 class Frames:
-    """Take a stream of bytes apart. Payloads stay masked as they came; nobody here looks into one that is."""
+    """Parses a stream of bytes. Payloads are not unmasked: the upstream only needs the sizes of a client's messages."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield opcode and payload of each frame that is complete."""
+        """Yield opcode and payload of each complete frame."""
         data = self._rest + data if self._rest else data
         begin, end = 0, len(data)
         while end - begin >= 2:

@@ -1,14 +1,14 @@
-"""Google's and Riva's services, made from their own protos: real gRPC servers on real sockets, for tests.
+"""Fakes of Google's and Riva's services, from their own protos: real gRPC servers on real sockets, for tests.
 
-    def handle(call: Call) -> Iterator[Said]:
+    def handle(call: Call) -> Iterator[SpeechResult]:
         for chunk in call.audio():
-            yield Said((("word", 0.0, 0.1),), 0.1, is_final=False)
+            yield SpeechResult((("word", 0.0, 0.1),), 0.1, is_final=False)
 
     with serving(DIALECTS["google v2"](), handle) as address:
         ...  # SPEECHBRIDGE_GOOGLE_ENDPOINT=http://{address}
 
-A handler runs in a thread of its own for each call. It breaks by `call.context.abort(status, details)`, is mute by
-`call.stall()`, and ends well by returning. Needs the SDK whose service it is.
+A handler runs in a thread of its own for each call. It fails with `call.context.abort(status, details)`, stops
+answering with `call.stall()`, and ends normally by returning. Each service needs its SDK to be installed.
 
     python -m speechbridge.testing.grpc_services "google v2"
 
@@ -30,16 +30,16 @@ import grpc
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-RATE = 32_000  # bytes a second of 16 kHz mono S16LE
-ANSWERED = 3200  # bytes for which `answering` gives one answer
-CALLS = 2000  # at once, where it answers a load
+RATE = 32_000  # bytes per second of 16 kHz mono S16LE
+ANSWERED = 3200  # bytes for each answer of `answering`
+CALLS = 2000  # at once, in a load test
 
-SECONDS = 30.0  # for which a connection that is stalled is kept; the client's abort comes before
+SECONDS = 30.0  # longest stall; the client aborts before
 
 
 @dataclass(frozen=True)
-class Said:
-    """A result: words with their times in seconds of the connection, and its end."""
+class SpeechResult:
+    """A partial or final result: words with their times in seconds of the connection, and the end of the result."""
 
     words: tuple[tuple[str, float, float], ...]
     end: float
@@ -51,17 +51,19 @@ class Said:
 
 
 class Dialect(Protocol):
-    """How one service names all that."""
+    """The messages of one service."""
 
     service: str
 
-    def read(self, data: bytes) -> tuple[Any, bytes]: ...
+    def read(self, data: bytes) -> tuple[Any, bytes]:
+        """Parse a request: its configuration, None if it has none; and its audio."""
 
-    def write(self, said: Said) -> bytes: ...
+    def write(self, result: SpeechResult) -> bytes:
+        """Return the response with a result."""
 
 
 class _Google:
-    """What both versions of Google's protocol have in common. They name the same times differently."""
+    """The common part of both versions of Google's protocol. They have different names for the same times."""
 
     word_times: tuple[str, str]
     result_end: str
@@ -69,18 +71,18 @@ class _Google:
     def __init__(self, version: str) -> None:
         self._types = import_module(f"google.cloud.speech_{version}")
 
-    def write(self, said: Said) -> bytes:
+    def write(self, result: SpeechResult) -> bytes:
         types, (begins, ends) = self._types, self.word_times
         words = [
             types.WordInfo(word=word, confidence=0.9, **{begins: _duration(start), ends: _duration(end)})
-            for word, start, end in said.words
-            if said.is_final
+            for word, start, end in result.words
+            if result.is_final
         ]
-        best = types.SpeechRecognitionAlternative(transcript=said.text, confidence=0.9, words=words)
-        result = types.StreamingRecognitionResult(
-            alternatives=[best], is_final=said.is_final, **{self.result_end: _duration(said.end)}
+        best = types.SpeechRecognitionAlternative(transcript=result.text, confidence=0.9, words=words)
+        written = types.StreamingRecognitionResult(
+            alternatives=[best], is_final=result.is_final, **{self.result_end: _duration(result.end)}
         )
-        response = types.StreamingRecognizeResponse(results=[result])
+        response = types.StreamingRecognizeResponse(results=[written])
         return bytes(types.StreamingRecognizeResponse.serialize(response))
 
 
@@ -112,25 +114,25 @@ class Riva:
     service = "nvidia.riva.asr.RivaSpeechRecognition"
 
     def __init__(self) -> None:
-        import_module("riva.client")  # which finds its own protos
+        import_module("riva.client")  # puts its own protos on the path
         self._types = import_module("riva.client.proto.riva_asr_pb2")
 
     def read(self, data: bytes) -> tuple[Any, bytes]:
         request = self._types.StreamingRecognizeRequest.FromString(data)
         return (request.streaming_config if request.HasField("streaming_config") else None), request.audio_content
 
-    def write(self, said: Said) -> bytes:
+    def write(self, result: SpeechResult) -> bytes:
         types = self._types
         words = [
             types.WordInfo(word=word, start_time=round(start * 1000), end_time=round(end * 1000), confidence=0.9)
-            for word, start, end in said.words
-            if said.is_final
+            for word, start, end in result.words
+            if result.is_final
         ]
-        best = types.SpeechRecognitionAlternative(transcript=said.text, words=words)
-        result = types.StreamingRecognitionResult(
-            alternatives=[best], is_final=said.is_final, audio_processed=0.0 if said.is_final else said.end
+        best = types.SpeechRecognitionAlternative(transcript=result.text, words=words)
+        written = types.StreamingRecognitionResult(
+            alternatives=[best], is_final=result.is_final, audio_processed=0.0 if result.is_final else result.end
         )
-        return bytes(types.StreamingRecognizeResponse(results=[result]).SerializeToString())
+        return bytes(types.StreamingRecognizeResponse(results=[written]).SerializeToString())
 
 
 DIALECTS: dict[str, Callable[[], Dialect]] = {"google v1": GoogleV1, "google v2": GoogleV2, "riva": Riva}
@@ -143,13 +145,13 @@ def _duration(seconds: float) -> dict[str, int]:
 
 @dataclass
 class Call:
-    """One call as a handler sees it: its configuration and metadata, its audio, and how to answer it."""
+    """One call, as its handler sees it: configuration, metadata and audio."""
 
     dialect: Dialect
     config: Any
     context: Any
     requests: Iterator[bytes]
-    ended: threading.Event = field(default_factory=threading.Event)  # by its client, or by its connection's end
+    ended: threading.Event = field(default_factory=threading.Event)  # the client cancelled it, or has disconnected
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -160,26 +162,26 @@ class Call:
             yield self.dialect.read(data)[1]
 
     def stall(self) -> None:
-        """Do nothing, until the client hangs up."""
+        """Do nothing until the client ends the call."""
         if not self.ended.wait(SECONDS):
             self.context.abort(grpc.StatusCode.UNAVAILABLE, "stalled for too long")
 
 
 @contextmanager
 def serving(
-    dialect: Dialect, handle: Callable[[Call], Iterator[Said]], port: int = 0, *, calls: int = 64
+    dialect: Dialect, handle: Callable[[Call], Iterator[SpeechResult]], port: int = 0, *, calls: int = 64
 ) -> Iterator[str]:
-    """Serve on a free port of loopback, so many calls at once; yield host:port."""
+    """Serve on a loopback port, by default a free one, with so many calls at once; yield host:port."""
 
     def converse(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         first = next(requests, None)
-        if first is None:  # the client has left before it said anything
+        if first is None:  # the client ended the call before it sent anything
             return
         config, _ = dialect.read(first)
         call = Call(dialect, config, context, requests)
         context.add_callback(call.ended.set)
-        for said in handle(call):
-            yield dialect.write(said)
+        for result in handle(call):
+            yield dialect.write(result)
 
     handler = grpc.stream_stream_rpc_method_handler(converse)
     executor = ThreadPoolExecutor(calls, thread_name_prefix="fake")
@@ -196,18 +198,18 @@ def serving(
         executor.shutdown()
 
 
-def answering(call: Call) -> Iterator[Said]:
+def answering(call: Call) -> Iterator[SpeechResult]:
     """Answer each 100 ms of 16 kHz mono, and settle each second."""
-    heard = answered = 0
+    received = answered = 0
     for chunk in call.audio():
-        heard += len(chunk)
-        while heard - answered >= ANSWERED:
+        received += len(chunk)
+        while received - answered >= ANSWERED:
             answered += ANSWERED
             end = answered / RATE
             is_final = answered % RATE == 0
-            yield Said((("please", end - 0.1, end),), end, is_final)
+            yield SpeechResult((("please", end - 0.1, end),), end, is_final)
     if answered % RATE:
-        yield Said((("please", answered / RATE - 0.1, answered / RATE),), answered / RATE, is_final=True)
+        yield SpeechResult((("please", answered / RATE - 0.1, answered / RATE),), answered / RATE, is_final=True)
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""A load generator: many clients that speak at the pace of speech, and time each answer.
+"""A load generator: many clients that send audio in real time, and measure the delay of each answer.
 
-Each of `sessions` clients sends a chunk every `chunk_ms`, whether the last one was answered or not, at a phase of its
-own. After a warm-up all is counted for `seconds`; then the rest of the answers is awaited, each client says EOS, and
-waits for the close. A round trip is from the write of the last chunk that an answer is for to the read of that answer.
-CPU time is that of the processes `pids`, as the kernel counts it, between the window's first moment and its last.
+Each of `sessions` clients sends a chunk every `chunk_ms`, with a phase of its own, whether the last chunk was answered
+or not. After a warm-up, answers are counted for `seconds`, the window. Then each client sends EOS, and waits for the
+remaining answers and the close. A round trip lasts from the write of the last chunk of an answer to the read of the
+answer. The CPU time is that of the processes `pids` within the window, as the kernel counts it.
 
     python -m speechbridge.testing.load JSON_OF_A_LOAD
 """
@@ -27,7 +27,7 @@ import uvloop
 from speechbridge.testing.frames import BINARY, CLOSE, PING, PONG, TEXT, Frames, encode, request
 
 WARM_UP = 1.0  # seconds
-PATIENCE = 30.0  # seconds for all to connect, to be answered, to be closed
+PATIENCE = 30.0  # seconds for all clients to connect, and for all to get their answers and their close
 AT_ONCE = 50  # handshakes
 
 SAMPLE = 2  # bytes
@@ -36,13 +36,13 @@ RATE = 16_000
 
 @dataclass(frozen=True)
 class Load:
-    urls: list[str]  # clients take turns with them; `{answer}` stands for the bytes that one answer is for
+    urls: list[str]  # used in turn; `{answer}` is replaced with the bytes of audio for each answer
     pids: list[int]
     sessions: int
     chunk_ms: int
     seconds: float
-    answer_ms: int  # a multiple of `chunk_ms`
-    core: int | None = None  # for a load that is its own service
+    answer_ms: int  # audio for each answer; a multiple of `chunk_ms`
+    core: int | None = None  # for a load that runs its own service, in the same process
 
     @property
     def chunk_bytes(self) -> int:
@@ -55,39 +55,39 @@ class Load:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a load met. Round trips in milliseconds."""
+    """The results of a load. Round trips and `late` are in milliseconds."""
 
     chunks: int  # answered within the window
-    lost: int  # of all that were sent, and sessions that did not end with 1000
-    cpu: float  # microseconds of CPU time for a chunk
-    cores: float  # taken by the service
+    lost: int  # answers that are missing, and sessions that did not end with 1000
+    cpu: float  # microseconds of CPU time per chunk
+    cores: float  # used by the service
     p50: float
     p99: float
     worst: float
     threads: int
     resident: int  # KiB
-    late: float  # the generator's own: by how much it was behind its schedule, at worst
+    late: float  # the most by which the generator itself was behind its schedule
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return a process' CPU time. The clock's number is what clock_getcpuclockid(3) would give."""
+    """Return the CPU time of a process. The clock's number is the one of clock_getcpuclockid(3)."""
     return time.clock_gettime((~pid << 3) | 2)
 
 
 def state(pid: int) -> tuple[int, int]:
-    """Return a process' threads and resident KiB."""
+    """Return the number of threads of a process, and its resident memory in KiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     counted = dict(line.split(":", 1) for line in lines)
     return int(counted["Threads"]), int(counted["VmRSS"].split()[0])
 
 
 def speech(size: int) -> bytes:
-    """Make noise as loud as a voice."""
+    """Return noise as loud as a voice."""
     chance = random.Random(1)
     return b"".join(chance.randint(-4000, 4000).to_bytes(SAMPLE, "little", signed=True) for _ in range(size // SAMPLE))
 
 
-def reading(  # noqa: PLR0913 # whatever was counted becomes one record
+def reading(  # noqa: PLR0913 # all that was counted, by name
     *,
     answered: int,
     lost: int,
@@ -103,11 +103,11 @@ def reading(  # noqa: PLR0913 # whatever was counted becomes one record
     return Reading(answered, lost, 1e6 * cpu / answered, cpu / seconds, p50, p99, worst, threads, resident, 1000 * late)
 
 
-RECEIVED = b'{"type": "received"'  # what a resumable stream is told beside its answers
+RECEIVED = b'{"type": "received"'  # a resumable stream also gets these messages, which are no answers
 
 
 class Window:
-    """What all clients count into, while it is open."""
+    """The counters of all clients. Round trips count only for chunks sent while it is open."""
 
     def __init__(self) -> None:
         self.open = False
@@ -120,7 +120,7 @@ class Client(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.greeted: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
-        self.pending: deque[float] = deque()  # when each chunk without an answer was sent; 0: while warming up
+        self.pending: deque[float] = deque()  # when each chunk without an answer was sent; 0: before the window
         self._request = request(host, path)
         self._frame = frame
         self._chunks_an_answer = chunks_an_answer
@@ -167,11 +167,11 @@ class Client(asyncio.Protocol):
             self.greeted.set_result(None)
             return
         if self._has_ended and len(self.pending) < self._chunks_an_answer:
-            return  # the last final, which is nobody's answer
+            return  # the final after EOS, which answers no chunk
         for _ in range(self._chunks_an_answer):
             sent = self.pending.popleft()
         self._window.answered += self._chunks_an_answer
-        if sent:  # in the window
+        if sent:  # within the window
             self._window.trips.append(now - sent)
 
     def _end(self, code: int) -> None:
@@ -193,7 +193,7 @@ async def connected(load: Load, window: Window) -> list[Client]:
             assert url.hostname
             assert url.port
             client = Client(url.netloc, f"{url.path}?{url.query}", frame, load.chunks_an_answer, window)
-            await loop.create_connection(lambda client=client: client, url.hostname, url.port)  # type: ignore[misc] # bound now
+            await loop.create_connection(lambda client=client: client, url.hostname, url.port)  # type: ignore[misc]
             batch.append(client)
         await asyncio.gather(*(client.greeted for client in batch))
         clients += batch
@@ -201,7 +201,7 @@ async def connected(load: Load, window: Window) -> list[Client]:
 
 
 class Pace:
-    """All clients, each at its own phase of the period."""
+    """The schedule of all clients, each with its own phase of the period."""
 
     def __init__(self, clients: list[Client], period: float) -> None:
         self._clients = clients

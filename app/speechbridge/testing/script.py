@@ -1,12 +1,12 @@
-"""A recognizer whose answers, and faults, are in a script: for tests and demonstrations.
+"""A recognizer whose answers and faults are in a script, for tests and demonstrations.
 
 A script is a tuple of steps, which run one after the other. Only waits may come before `Accept` or `Status`, which
-answer the request; a script without either accepts at once. (The server allows 10 s for a handshake, unless it is
-configured otherwise.) After the last step nothing more is sent, and the client has to leave. Meanwhile everything that
-the client sends is read and recorded in a `Client`; a text other than `EOS` is answered with 1007 at any time.
+answer the request; a script without either accepts at once. (By default the server allows 10 s for a handshake.) After
+the last step it sends nothing more, and waits for the client to disconnect. All messages of the client are recorded in
+a `Client` meanwhile. A text other than `EOS` ends the script with 1007 at any time.
 
     Scripted((Greet(), Wait(audio=32000), End(4003, "no credits")))        # no client has credits
-    Scripted((Greet(), Wait(audio=32000), Drop()), NORMAL)                 # the first connection breaks, the others not
+    Scripted((Greet(), Wait(audio=32000), Drop()), NORMAL)                 # only the first connection breaks
 
 As JSON (`python -m speechbridge.testing --script FILE`) it is a list of scripts, each a list of steps:
 
@@ -35,7 +35,7 @@ from speechbridge.tasks import cancel_and_wait
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-CLIENTS = 10_000  # that are recorded; the oldest are dropped
+CLIENTS = 10_000  # most recorded clients; the oldest are dropped
 BYTES_PER_SECOND = 32000  # of 16 kHz mono
 
 
@@ -54,19 +54,19 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for everything that is given; if nothing is given, for ever."""
+    """Wait until all given conditions are met; without conditions, for ever."""
 
     seconds: float | None = None
-    audio: int | None = None  # bytes received in all
-    messages: int | None = None  # binary messages received in all, empty ones too
+    audio: int | None = None  # bytes received so far
+    messages: int | None = None  # binary messages received so far, with empty ones
     eos: bool = False
     silence: float | None = None  # seconds without a message
-    latch: str | None = None  # until the test releases it: `Scripted.release`
+    latch: str | None = None  # until the test opens this latch: `Scripted.release`
 
 
 @dataclass(frozen=True, slots=True)
 class Greet:
-    """Send `connected`, with this id or one that the server makes."""
+    """Send `connected`, with this id, or by default one that the server makes."""
 
     id: str = ""
 
@@ -95,7 +95,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Send a close frame, without a code if it is None; read on for `linger` seconds; with 0, drop TCP at once."""
+    """Send a close frame (for None, one without a code); go on reading for `linger` seconds, then drop TCP."""
 
     code: int | None = CloseCode.NORMAL
     reason: str = ""
@@ -104,19 +104,19 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """End TCP without a close frame, by FIN or by RST."""
+    """End TCP without a close frame, with FIN or with RST."""
 
     reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StopReading:
-    """Read no more from the socket."""
+    """Stop reading from the socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerClose:
-    """Answer the client's close frame with this one. Rev.ai does so with 1007."""
+    """Answer the client's close frame with this one. Rev.ai answers with 1007."""
 
     code: int = CloseCode.INVALID
     reason: str = ""
@@ -147,19 +147,19 @@ def partial(*words: str, ts: float = 0.0, end_ts: float = 0.0) -> Say:
 
 
 def final(*words: str, ts: float = 0.0, end_ts: float = 0.0) -> Say:
-    """Make a final of these words, each with the times of the whole."""
+    """Make a final of these words, each with the times of the final."""
     spaced = [e for word in words for e in (Element(word, "text", ts, end_ts, 1.0), Element(" ", "punct"))]
     return Say(Final(ts, end_ts, tuple(spaced[:-1])).encode())
 
 
 class Client:
-    """What one client has sent so far."""
+    """A record of what one client has sent so far."""
 
     def __init__(self, query: str, *, keep: bool) -> None:
         self.query = query
         self.audio = 0  # bytes
         self.messages = 0  # binary ones
-        self.eos = 0  # how many: some clients send it twice
+        self.eos = 0  # number of EOS: some clients send it twice
         self.received: list[bytes | str] | None = [] if keep else None  # every message, in order
         self.client_close: Close | None = None  # the client's close frame, if it sent one
         self.over = False  # the connection has ended
@@ -178,12 +178,12 @@ class Client:
 
     @property
     def start_ts(self) -> float:
-        """Where its audio begins, in seconds; 0 if it does not say."""
+        """The `start_ts` of its query; 0 without one."""
         return float(self.parameters.get("start_ts") or 0.0)
 
     @property
     def sha256(self) -> str:
-        """Of all audio so far, in hex."""
+        """The checksum of all audio so far, in hex."""
         return self._hash.hexdigest()
 
     async def until(self, condition: Callable[[Client], bool]) -> None:
@@ -201,7 +201,7 @@ class Client:
         """
         await self._changed.wait()
 
-    def hear(self, message: bytes | str) -> None:
+    def record(self, message: bytes | str) -> None:
         if self.received is not None:
             self.received.append(message)
         if isinstance(message, bytes):
@@ -217,14 +217,14 @@ class Client:
         self._change()
 
     def _change(self) -> None:
-        self._changed.set()  # wakes all who wait now; later ones wait for the next change
+        self._changed.set()  # wakes all tasks that wait now; later ones wait for the next change
         self._changed = asyncio.Event()
 
 
 class Scripted:
-    """Plays a script with each client: the first script with the first client, and so on; all others get the last one.
+    """Plays a script with each client: the first script with the first client, and so on; further ones get the last.
 
-    `keep` records every message, and not only their number and checksum.
+    `keep` records the messages themselves, and not only their number and checksum.
     """
 
     def __init__(self, *scripts: Script, keep: bool = False) -> None:
@@ -245,11 +245,11 @@ class Scripted:
         return cls(*(tuple(_step(step) for step in script) for script in scripts))
 
     def release(self, latch: str) -> None:
-        """Open a latch, for all who wait there, now and later."""
+        """Open a latch, for present and later waits."""
         self._latch(latch).set()
 
     async def client(self, number: int = 0) -> Client:
-        """Return the record of the first client, or of a later one, as soon as it has connected."""
+        """Return the record of a client, counted from 0, as soon as it has connected."""
         while len(self.clients) <= number:
             await self._arrived.wait()
         return self.clients[number]
@@ -288,7 +288,7 @@ class Scripted:
             client.end(connection.client_close)
 
     async def _ending(self, steps: Script, connection: Connection, client: Client) -> End | Drop:
-        """Play and listen until one of the two knows how to end; then cancel the other."""
+        """Play the script and receive at the same time, until one of the two returns the end; then cancel the other."""
         both = playing, listening = (
             asyncio.create_task(self._play(steps, connection, client)),
             asyncio.create_task(_listen(connection, client)),
@@ -344,7 +344,7 @@ def _split(script: Script) -> tuple[Script, Script]:
 async def _listen(connection: Connection, client: Client) -> End:
     while True:
         message = await connection.receive()
-        client.hear(message)
+        client.record(message)
         if isinstance(message, str) and message != EOS:
             return End(CloseCode.INVALID, f"the only text message is {EOS}")
 
@@ -384,17 +384,17 @@ async def _echo(messages: int | None, connection: Connection, client: Client) ->
         await connection.send(partial("chunk", str(number), end_ts=client.seconds).text)
 
 
-def _step(given: object) -> Step:
-    if not isinstance(given, dict) or given.get("do") not in STEPS:
-        raise ValueError(f'not a step: {given!r}: a step is an object whose "do" is one of {", ".join(STEPS)}')
-    kind = STEPS[given["do"]]
-    values = {name: value for name, value in given.items() if name != "do"}
+def _step(parsed: object) -> Step:
+    if not isinstance(parsed, dict) or parsed.get("do") not in STEPS:
+        raise ValueError(f'not a step: {parsed!r}: a step is an object whose "do" is one of {", ".join(STEPS)}')
+    kind = STEPS[parsed["do"]]
+    values = {name: value for name, value in parsed.items() if name != "do"}
     types = get_type_hints(kind)
     for name, value in values.items():
         if name not in types:
-            raise ValueError(f"step {given['do']} has no {name}; it has: {', '.join(types) or 'nothing'}")
+            raise ValueError(f"step {parsed['do']} has no {name}; it has: {', '.join(types) or 'nothing'}")
         if isinstance(value, dict) and types[name] is str:
-            values[name] = json.dumps(value)  # a message, written as an object and not as a string
+            values[name] = json.dumps(value)  # a message may be written as an object instead of a string
         elif not isinstance(value, types[name]) and not (isinstance(value, int) and isinstance(1.0, types[name])):
-            raise ValueError(f"step {given['do']}: {name} cannot be {value!r}")
+            raise ValueError(f"step {parsed['do']}: {name} cannot be {value!r}")
     return kind(**values)

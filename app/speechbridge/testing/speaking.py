@@ -1,10 +1,10 @@
-"""Many streams of real speech at once, and how late their finals are.
+"""Runs many streams of real speech at once, and measures the delays of their finals.
 
     python -m speechbridge.testing.speaking URL STREAMS SECONDS
 
-Each speaks for so many seconds at the pace of speech, from a place of its own in the recording that comes with the
-embedded recognizer's model. A final's delay is from when the last sound that it covers was sent. Prints JSON: the
-delays in seconds, and how many streams failed.
+Each stream sends so many seconds of speech in real time, from its own place in the recording that is part of the
+embedded recognizer's model. The delay of a final counts from when the last sound that it covers was sent. Prints JSON:
+the delays in seconds, and the number of streams that failed.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from speechbridge.protocol.messages import Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
 
 CHUNK = 0.1  # seconds
-APART, WITHIN = 0.37, 5.0  # seconds between two streams' beginnings, and of all: not all are to pause at once
+APART, WITHIN = 0.37, 5.0  # seconds between two streams' beginnings, and for all: streams must not pause at one time
 OPEN_TIMEOUT = 30.0
 
 
 class NoRecording(Exception):
-    """There is no recording on this machine. Its text says which wheel has it."""
+    """There is no recording on this machine. The text says which wheel has it."""
 
 
 @dataclass
 class Found:
-    """What all streams together met."""
+    """The results of all streams together."""
 
     delays: list[float] = field(default_factory=list)
     failed: int = 0
 
 
 def recording() -> tuple[bytes, int]:
-    """Return real speech, 16-bit mono samples, and their rate. Raises NoRecording."""
+    """Return real speech as 16-bit mono samples, and their rate. Raises NoRecording."""
     spec = find_spec("moonshine_voice")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder, "assets", "two_cities.wav")
@@ -51,15 +51,15 @@ def recording() -> tuple[bytes, int]:
 
 
 async def speak(url: str, streams: int, seconds: float) -> Found:
-    """Have so many streams speak at once. Raises NoRecording. Cancellation: all are dropped."""
+    """Run so many streams at once. Raises NoRecording. Cancellation: all are dropped."""
     samples, rate = recording()
     request, size, found = StreamRequest(ContentType.raw(rate)), 2 * int(rate * CHUNK), Found()
 
     async def one(number: int) -> None:
         begin = size * (29 * number) % len(samples)
-        said = (samples[begin:] + samples[:begin])[: size * int(seconds / CHUNK)]
+        audio = (samples[begin:] + samples[:begin])[: size * int(seconds / CHUNK)]
         await asyncio.sleep(number * APART % WITHIN)
-        await _speak(url, request, [said[start : start + size] for start in range(0, len(said), size)], found)
+        await _speak(url, request, [audio[start : start + size] for start in range(0, len(audio), size)], found)
 
     await asyncio.gather(*map(one, range(streams)))
     return found
@@ -77,11 +77,11 @@ async def _speak(url: str, request: StreamRequest, chunks: list[bytes], found: F
                     await stream.send(chunk)
                 await stream.end()
 
-            def heard(message: Partial | Final) -> None:
+            def received(message: Partial | Final) -> None:
                 if isinstance(message, Final) and message.words:
                     found.delays.append(clock() - begun - message.end_ts)
 
-            await live(stream, send(), heard)
+            await live(stream, send(), received)
     except (NoConnection, StreamError):
         found.failed += 1
 

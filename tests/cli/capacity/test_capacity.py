@@ -41,7 +41,7 @@ def test_a_function_whose_upstream_nobody_can_play_is_refused() -> None:
     ran = speechbridge("capacity", SPEECHBRIDGE_START=STUB)
     assert ran.returncode == 2
     assert ran.stderr == (
-        "speechbridge: capacity cannot play the service behind function: it knows embedded, revai, google, riva\n"
+        "speechbridge: capacity cannot play the speech service of function, only of embedded, revai, google, riva\n"
     )
 
 

@@ -45,8 +45,8 @@ async def test_a_check_that_fails_is_a_finding_and_shows_no_text_of_the_error() 
         Check("a", 5, fail), Check("b", 5, time_out), Check("c", 5, succeed)
     )
     assert first.mark is Mark.NOTE
-    assert (failed.mark, failed.found) == (Mark.WRONG, "this check has failed itself (LookupError)")
-    assert timed_out.found == "this check has failed itself (TimeoutError)"
+    assert (failed.mark, failed.found) == (Mark.WRONG, "the check itself failed (LookupError)")
+    assert timed_out.found == "the check itself failed (TimeoutError)"
     assert other.found == "fine"
     assert "secret" not in failed.line()
 

@@ -143,7 +143,7 @@ async def test_a_service_that_is_not_ready_says_why() -> None:
     async with service(max_sessions=1) as server, connect(server.url + STREAM) as socket:
         await socket.recv()
         found = await doctor(only=["port"], SPEECHBRIDGE_PORT=server.url.rpartition(":")[2])
-    assert found.only_mistake == "port: it is not ready: slots: all 1 are in use: its log tells more"
+    assert found.only_mistake == "port: it is not ready: slots: all 1 are in use: see its log"
 
 
 @pytest.mark.parametrize(("limit", "subject"), [("-n 256", "descriptors"), ("-v 2000000", "threads")])
@@ -177,7 +177,7 @@ async def test_a_wrong_key_file(kind: str, tmp_path: Path) -> None:
         "empty": "holds no key",
         "comments": "holds no key",
         "a key itself": "line 3 is not of the form NAME:SHA256",
-        "binary": "is no text",
+        "binary": "is not a text file",
     }[kind]
     if kind == "directory":
         path.mkdir()
@@ -192,7 +192,9 @@ async def test_a_wrong_key_file(kind: str, tmp_path: Path) -> None:
 async def test_a_wrong_line_among_the_keys_that_are_set() -> None:
     lines = f"{make_key('alice')[1]},{secret()}"
     found = await doctor(only=["keys", "settings"], SPEECHBRIDGE_API_KEYS=lines)
-    assert found.only_mistake.startswith("keys: SPEECHBRIDGE_API_KEYS: line 2 is not of the form NAME:SHA256: put what")
+    assert found.only_mistake.startswith(
+        "keys: SPEECHBRIDGE_API_KEYS: line 2 is not of the form NAME:SHA256: put the line"
+    )
 
 
 async def test_a_service_that_others_reach_without_keys() -> None:
@@ -350,7 +352,7 @@ async def test_a_proxy_with_a_timeout_of_10_s() -> None:
     async with service() as server, proxy(server.url, idle=10.0) as url:
         found = await doctor("--url", url, "--hold", "15", only=["proxy"])
     assert found.only_mistake.startswith(
-        "proxy: something on the way closes a connection after 10 s without traffic; the service pings only every 20 s:"
+        "proxy: something in between closes a connection after 10 s without traffic; the service pings only every 20 s:"
         " raise the proxy's idle timeout to 60 s or more (nginx: proxy_read_timeout 90s;"
     )
 
@@ -379,9 +381,9 @@ async def test_a_service_that_ends_idle_connections_itself() -> None:
             "HTTP/1.1 308 Moved\r\nLocation: https://a.example/\r\n\r\n",
             "redirects to https://a.example: a WebSocket foll",
         ),
-        ("HTTP/1.1 404 Not Found\r\n\r\n", "answers HTTP 404, and not as a speechbridge: have the proxy pass"),
-        ("HTTP/1.1 401 Unauthorized\r\n\r\n", "answers HTTP 401: the proxy wants a login"),
-        ("SSH-2.0-OpenSSH_9.2\r\n", "gives no answer in HTTP: check the scheme, the port"),
+        ("HTTP/1.1 404 Not Found\r\n\r\n", "answers HTTP 404, and not as a speechbridge: configure the proxy to pass"),
+        ("HTTP/1.1 401 Unauthorized\r\n\r\n", "answers HTTP 401: the proxy requires a login"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", "does not answer in HTTP: check the scheme, the port"),
     ],
 )
 async def test_a_url_where_something_else_answers(answer: str, mistake: str) -> None:
@@ -412,7 +414,12 @@ async def test_a_key_that_is_missing_unknown_or_dropped_on_the_way() -> None:
 @pytest.mark.parametrize(
     ("certificate", "is_trusted", "host", "mistake"),
     [
-        (SELF_SIGNED, False, "127.0.0.1", "is not trusted (self-signed certificate): have the proxy send the whole"),
+        (
+            SELF_SIGNED,
+            False,
+            "127.0.0.1",
+            "is not trusted (self-signed certificate): configure the proxy to send the whole",
+        ),
         (EXPIRED, True, "127.0.0.1", "has expired: renew it"),
         (SELF_SIGNED, True, "127.0.0.2", "is for another name: use the name in it"),
     ],
@@ -432,7 +439,7 @@ async def test_a_certificate_that_is_trusted_and_port_that_has_none() -> None:
         trusted = await doctor("--url", url, "--hold", "0", only=["tls", "proxy"], SSL_CERT_FILE=str(SELF_SIGNED))
         plain = await doctor("--url", server.url.replace("ws", "https"), "--hold", "0", only=["tls", "proxy"])
     assert trusted.status == 0
-    assert "is it a port for http?" in plain.only_mistake
+    assert "if the port is for plain HTTP, write http:" in plain.only_mistake
 
 
 @pytest.mark.parametrize(

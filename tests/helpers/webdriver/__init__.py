@@ -1,6 +1,6 @@
-"""The page in Firefox and in WebKit: as much of Playwright's interface as the tests use, over the W3C's WebDriver.
+"""Drives the page in Firefox and WebKit: the part of Playwright's interface that the tests use, on top of WebDriver.
 
-Playwright drives only its own builds of these two. Debian's speak WebDriver: Firefox in its bidirectional form,
-WebKitGTK in the classic one. `firefox.py` and `webkit.py` start the browsers and carry out what `page.py` asks for, as
-`driver.py` lists it. Elements are found by `find.js`, in the page.
+Playwright drives only its own builds of these two browsers. Debian's builds support W3C WebDriver: Firefox its
+bidirectional form, WebKitGTK the classic one. `firefox.py` and `webkit.py` start the browsers, and implement the
+protocol `Driver` of `driver.py`, which `page.py` uses. `find.js` finds elements, within the page.
 """

@@ -1,4 +1,4 @@
-"""What a browser must be able to do, and what the two forms of WebDriver share: input actions and scripts."""
+"""The interface to a browser, and what both forms of WebDriver share: input actions and scripts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Actions = list[dict[str, Any]]
 
 
 class Driver(Protocol):
-    """One browser, and one tab of it: tabs are told apart by what `open_tab` returned."""
+    """A browser. A tab is identified by the return value of `open_tab`."""
 
     async def open_tab(self) -> str: ...
     async def close_tab(self, tab: str) -> None: ...
@@ -46,7 +46,7 @@ class Driver(Protocol):
 
 
 def kill_children(of: int, name: str) -> None:
-    """Kill the processes below one whose command line has this in it."""
+    """Kill the descendants of a process whose command line contains `name`."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -61,7 +61,7 @@ def kill_children(of: int, name: str) -> None:
 
 
 def press(name: str) -> Actions:
-    """Return the actions that press a key, or several at once: `Shift+Tab`."""
+    """Return the actions that press a key, or several keys together: `Shift+Tab`."""
     keys = [name] if len(name) == 1 else [SPECIAL.get(key, key) for key in name.split("+")]
     down = [{"type": "keyDown", "value": key} for key in keys]
     up = [{"type": "keyUp", "value": key} for key in reversed(keys)]
@@ -69,7 +69,7 @@ def press(name: str) -> Actions:
 
 
 def move(x: float, y: float, *, click: bool = False) -> Actions:
-    """Return the actions that move the mouse, in CSS pixels from the corner of the page, and click."""
+    """Return the actions that move the mouse to a point, in CSS pixels from the corner of the page, and may click."""
     moved = {"type": "pointerMove", "x": round(x), "y": round(y), "duration": 0}
     pressed = [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}] if click else []
     mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}}
@@ -77,10 +77,10 @@ def move(x: float, y: float, *, click: bool = False) -> Actions:
 
 
 def value_of(expression: str, argument: object = None) -> str:
-    """Return the body of an async function that evaluates as Playwright does, and gives the result as JSON."""
+    """Return the body of an async function that evaluates an expression as Playwright does, and returns JSON."""
     expression = expression.strip().removesuffix(";")
     return (
-        f"const given = ({expression}\n);"
-        f"const value = await (typeof given === 'function' ? given({json.dumps(argument)}) : given);"
+        f"const evaluated = ({expression}\n);"
+        f"const value = await (typeof evaluated === 'function' ? evaluated({json.dumps(argument)}) : evaluated);"
         "return JSON.stringify(value) ?? 'null';"
     )

@@ -1,4 +1,4 @@
-"""Assertions that wait until they hold, by the names that Playwright gives them."""
+"""Assertions that wait until they hold, with Playwright's names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Expectation:
     async def _until(self, holds: Callable[[dict[str, Any]], bool], wanted: object, **asked: str) -> None:
         end = time.monotonic() + PATIENCE
         while not holds(facts := await self.locator.facts(**asked)):
-            assert time.monotonic() < end, f"{self.locator._steps}: wanted {wanted!r}, there is {facts}"
+            assert time.monotonic() < end, f"{self.locator._steps}: expected {wanted!r}, found {facts}"
             await asyncio.sleep(PAUSE)
 
     async def to_have_text(self, wanted: Wanted) -> None:

@@ -1,4 +1,4 @@
-// Finds elements as Playwright's locators do, given the steps of a locator.
+// Finds elements like Playwright's locators, from the steps of a locator.
 (() => {
   const ROLES = {
     alert: "[role=alert]",
@@ -53,7 +53,7 @@
 
   const find = (steps) => steps.reduce((roots, step) => STEPS[step.by](roots, step), [document]);
 
-  /** What a test may expect of a locator. */
+  /** The properties of a locator's first element that tests check. */
   function facts(steps, attribute, property) {
     const found = find(steps);
     const [it] = found;
@@ -71,7 +71,7 @@
     };
   }
 
-  /** The middle of an element, scrolled into view; null while it is not there or not visible. */
+  /** The box of an element, scrolled into view; null if it is missing or not visible. */
   function middle(steps) {
     const [it] = find(steps);
     if (!it || !isVisible(it)) return null;

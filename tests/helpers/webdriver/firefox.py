@@ -1,4 +1,4 @@
-"""Firefox, by WebDriver BiDi: https://w3c.github.io/webdriver-bidi/."""
+"""Firefox, driven with WebDriver BiDi: https://w3c.github.io/webdriver-bidi/."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 PREFERENCES: dict[str, Any] = {
     "media.navigator.streams.fake": True,  # a microphone that hums
-    "media.navigator.permission.disabled": True,  # and may be used
+    "media.navigator.permission.disabled": True,  # grants the microphone
     "ui.prefersReducedMotion": 1,
     "media.autoplay.default": 0,  # an overlay may start by itself
-    "devtools.jsonview.enabled": False,  # its viewer would be a page without storage
+    "devtools.jsonview.enabled": False,  # the viewer for JSON is a page without storage
     "full-screen-api.warning.timeout": 0,
     "datareporting.policy.dataSubmissionEnabled": False,
     "app.update.enabled": False,
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
-    "services.settings.server": "http://127.0.0.1:9",  # nothing is fetched
+    "services.settings.server": "http://127.0.0.1:9",  # nothing listens there: Firefox fetches nothing
 }
 LISTENING = re.compile(rb"WebDriver BiDi listening on (ws://\S+)")
 
@@ -48,7 +48,7 @@ class Firefox:
         self._socket = socket
         self._number = 0
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._preloaded: dict[str, str] = {}  # by tab: what `before` is registered as
+        self._preloaded: dict[str, str] = {}  # for each tab, the id under which `before` is registered
 
     async def read(self) -> None:
         """Read answers, until the browser has closed."""
@@ -151,14 +151,14 @@ async def firefox(executable: str, folder: Path, *, sound: bool = True) -> Async
                     assert line, "Firefox has ended"
             async with connect(f"{found[1].decode()}/session", max_size=None, compression=None) as socket:
                 browser = Firefox(process.pid, socket)
-                drained = asyncio.create_task(process.stderr.read())  # or it would wait for us
+                drained = asyncio.create_task(process.stderr.read())  # otherwise Firefox would wait for the full pipe
                 reading = asyncio.create_task(browser.read())
                 always = {"unhandledPromptBehavior": {"default": "ignore", "beforeUnload": "accept"}}
                 await browser.command("session.new", capabilities={"alwaysMatch": always})
                 try:
                     yield browser
                 finally:
-                    process.kill()  # its profile is thrown away: nothing needs to be written
+                    process.kill()  # its profile is deleted anyway
                     await asyncio.gather(reading, drained)
         finally:
             with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Tabs and elements, by the names that Playwright gives them."""
+"""Tabs and elements, with Playwright's names."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 FIND = Path(__file__).with_name("find.js").read_text()
 PATIENCE = 20.0  # seconds, as with Chromium
-PAUSE = 0.05  # between two looks at the page, which is in another process
+PAUSE = 0.05  # seconds between two checks of the page, which is in another process
 
-# As a wheel does: WebKit's driver has none.
+# Scrolls like a mouse wheel, which WebKit's driver does not have.
 SCROLLED = """([x, y]) => {
   let box = document.querySelector(":hover");
   while (box.querySelector(":scope > :hover")) box = box.querySelector(":scope > :hover");
@@ -26,11 +26,11 @@ SCROLLED = """([x, y]) => {
   box?.scrollBy({ left: x, top: y, behavior: "instant" });
 }"""
 
-VIEWPORT = {"width": 1280, "height": 720}  # Playwright's
+VIEWPORT = {"width": 1280, "height": 720}  # Playwright's default
 
 
 class Finder:
-    """What pages and elements have in common: further elements are found from both."""
+    """The common part of pages and elements: finds elements within them."""
 
     def __init__(self, page: Page, steps: tuple[dict[str, Any], ...] = ()) -> None:
         self._page = page
@@ -69,7 +69,7 @@ class Locator(Finder):
         return await self._page.evaluate(f"({function}\n)({found}, {json.dumps(argument)})")
 
     async def facts(self, attribute: str = "", css: str = "") -> dict[str, Any]:
-        """Return what can be expected of it: see find.js."""
+        """Return its properties that tests check: see find.js."""
         asked = ", ".join(map(json.dumps, (self._steps, attribute, css)))
         facts = await self._page.evaluate(f"{FIND}.facts({asked})")
         assert isinstance(facts, dict)
@@ -100,7 +100,7 @@ class Locator(Finder):
         )
 
     async def _middle(self) -> dict[str, Any]:
-        """Wait until it can be clicked, and stands still."""
+        """Wait until it can be clicked and does not move; return its box."""
         before = None
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -185,7 +185,7 @@ class Page(Finder):
 
     @property
     def context(self) -> Page:
-        return self  # whose `new_page` shares its storage
+        return self  # its `new_page` opens a tab with the same storage
 
     async def new_page(self) -> Page:
         return Page(self._driver, await self._driver.open_tab(), "")
@@ -203,7 +203,7 @@ class Page(Finder):
         await self.goto(await self.address())
 
     async def crash(self) -> Page:
-        """Kill the processes that show tabs, and return a new tab."""
+        """Kill the renderer processes, and return a new tab."""
         await self._driver.kill_tabs()
         return await self.new_page()
 

@@ -1,4 +1,4 @@
-"""A sound server whose only output leads nowhere. Firefox processes no audio on a machine without an output."""
+"""A sound server with a null output: Firefox processes no audio on a machine without an output device."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ COMMAND = (
 
 @asynccontextmanager
 async def null_output(folder: Path) -> AsyncIterator[str]:
-    """Run it; what is yielded is its address, for PULSE_SERVER."""
-    socket = folder / "sound"  # "pulse" is a folder of its own
+    """Run the sound server; yield its address, for PULSE_SERVER."""
+    socket = folder / "sound"  # not "pulse": pulseaudio makes a folder of this name
     process = await asyncio.create_subprocess_exec(
         *COMMAND.split(),
         f"--load=module-native-protocol-unix socket={socket} auth-anonymous=1",
@@ -29,7 +29,7 @@ async def null_output(folder: Path) -> AsyncIterator[str]:
     )
     try:
         async with asyncio.timeout(20):
-            while not socket.exists():  # another process makes it
+            while not socket.exists():  # pulseaudio makes it
                 assert process.returncode is None, "pulseaudio has ended"
                 await asyncio.sleep(0.02)
         yield f"unix:{socket}"

@@ -1,4 +1,4 @@
-"""WebKitGTK's MiniBrowser, by classic WebDriver: https://www.w3.org/TR/webdriver2/."""
+"""WebKitGTK's MiniBrowser, driven with classic WebDriver: https://www.w3.org/TR/webdriver2/."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from tests.helpers.webdriver.driver import Actions
 
 ARGUMENTS = ["--automation", "--enable-media-stream=true", "--enable-mock-capture-devices=true"]
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference, by the standard
-CORNER = (3, 3)  # of the page, where nothing is
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the standard's key of an element reference
+CORNER = (3, 3)  # an empty place of the page
 SCREEN = 1600, 1200
 
-# Classic WebDriver runs nothing before a document's own scripts. So a document of ours, without any, takes the page's
-# place: it runs `before`, then writes the page into itself. Only then it has the page's address.
+# Classic WebDriver cannot run a script before a document's own scripts. So a plain document of the service is opened
+# first. This script runs `before` in it, gives it the page's address, and writes the page into it.
 WRITTEN = """
 globalThis.eval(BEFORE);
 const page = await (await fetch(ADDRESS)).text();
@@ -40,7 +40,7 @@ document.close();
 await new Promise((done) => document.readyState === "complete" ? done() : addEventListener("load", done));
 """
 
-# The click itself may come after the focus, and would close a panel that a key has opened.
+# Wait for a few frames first: a click that arrives after the focus would close a panel that a key has opened.
 FOCUSED = """
 const frame = () => Promise.race([new Promise(requestAnimationFrame), new Promise((done) => setTimeout(done, 200))]);
 for (let count = 0; count < 3; count += 1) await frame(); // a window that is not drawn yet has none
@@ -56,11 +56,11 @@ class WebKit:
         self._client = client
         self._session = session
         self._current = self._first = ""
-        self._busy = asyncio.Lock()  # commands go to the current tab: one after the other
+        self._busy = asyncio.Lock()  # commands go to the current tab, so tabs must take turns
 
     async def _command(self, method: str, path: str, body: object = None) -> Any:
-        given = {} if body is None and method == "POST" else body
-        answer = await self._client.request(method, f"/session/{self._session}{path}", json=given)
+        content = {} if body is None and method == "POST" else body
+        answer = await self._client.request(method, f"/session/{self._session}{path}", json=content)
         value = answer.json()["value"]
         assert answer.is_success, f"{path}: {value['error']}: {value['message']}"
         return value
@@ -91,11 +91,13 @@ class WebKit:
         await self._in(tab, "POST", "/url", {"url": address})
         if before:
             await self.run(tab, WRITTEN.replace("BEFORE", json.dumps(before)).replace("ADDRESS", json.dumps(url)))
-        if tab == self._first and "overlay" not in url:  # in the background it would wait; there it starts something
+        if (
+            tab == self._first and "overlay" not in url
+        ):  # other tabs are in the background; an overlay starts at a click
             await self._focus(tab)
 
     async def _focus(self, tab: str) -> None:
-        """Click until the document has the focus: a new one has none in GTK's window, and a key that comes is lost."""
+        """Click until the document has the focus: a new one does not have it in GTK's window, and would lose keys."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 await self.act(tab, move(*CORNER, click=True))
@@ -125,7 +127,7 @@ class WebKit:
             {"script": "return [outerWidth - innerWidth, outerHeight - innerHeight]", "args": []},
         )
         size = width + extra[0], height + extra[1]
-        # Without a window manager, the window under the pointer has the focus. The pointer is in the middle.
+        # Without a window manager, the window under the pointer has the focus. The pointer is mid-screen.
         x, y = ((whole - part) // 2 for whole, part in zip(SCREEN, size, strict=True))
         await self._in(tab, "POST", "/window/rect", {"x": x, "y": y, "width": size[0], "height": size[1]})
 
@@ -141,7 +143,7 @@ class WebKit:
 
 @asynccontextmanager
 async def screen() -> AsyncIterator[str]:
-    """Run an X server without a monitor. What is yielded is its name, for DISPLAY."""
+    """Run an X server without a monitor; yield its name, for DISPLAY."""
     reading, writing = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -186,7 +188,7 @@ async def webkit(browser: str, folder: Path) -> AsyncIterator[WebKit]:
                 await running.end()
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, 15)  # the browser too
+                os.killpg(process.pid, 15)  # ends the browser, too
             await process.wait()
 
 

@@ -43,8 +43,8 @@ test("lost audio is given in seconds", () => {
 });
 
 test("a close tells how much audio was not transcribed, if at least a second", () => {
-  assert.match(closing({ code: 4034 }, { unheard: 3.21 }).text, /^3\.2 s of audio were not transcribed\./);
-  assert.doesNotMatch(closing({ code: 4029 }, { unheard: 0.3 }).text, /transcribed/);
+  assert.match(closing({ code: 4034 }, { unsent: 3.21 }).text, /^3\.2 s of audio were not transcribed\./);
+  assert.doesNotMatch(closing({ code: 4029 }, { unsent: 0.3 }).text, /transcribed/);
 });
 
 test("times are written as people read them", () => {
@@ -62,7 +62,7 @@ test("a missing key, a wrong key and a wrong token of the service are three diff
 });
 
 test("audio that is kept for later is not called lost", () => {
-  const { text } = closing({ code: 0 }, { unheard: 3, kept: 4 });
+  const { text } = closing({ code: 0 }, { unsent: 3, kept: 4 });
   assert.match(text, /^4\.0 s of audio are kept on this device/);
   assert.doesNotMatch(text, /not transcribed/);
 });

@@ -1,12 +1,12 @@
-"""`speechbridge capacity`: how many streams this machine carries, with the engine and the settings that it has.
+"""`speechbridge capacity`: measures how many streams this machine carries, with the configured engine and settings.
 
-A service is started as `speechbridge serve` starts it, and loaded with more and more streams that speak 16 kHz mono in
-chunks of 100 ms, each of which is answered. The speech service behind it is played by a script, and talked to by the
-engine's own SDK, so what is measured is the share of this machine. Script and load run beside the service, on the same
-cores: alone, it carries more.
+The command starts a service as `speechbridge serve` does, and loads it with more and more streams. Each stream sends
+16 kHz mono in chunks of 100 ms, and each chunk is answered. A script on this machine plays the speech service, and the
+service reaches it with the engine's own SDK: so the figures are for this machine's part of the work. Script and load
+run on the same cores as the service: without them it carries more.
 
-The embedded recognizer takes far more than the service, so it is measured as well: with real speech, by how late its
-finals are.
+The embedded recognizer needs far more CPU than the service, so it is measured as well, with real speech: by the delay
+of its finals.
 """
 
 import json
@@ -31,16 +31,16 @@ from speechbridge.settings import Settings
 from speechbridge.testing.load import Load, Reading
 from speechbridge.testing.speaking import NoRecording, recording
 
-MOST = 5000  # streams: more than a process carries
+MOST = 5000  # streams: more than one process carries
 BOUND = 100.0  # ms, as in docs/performance.md
-SHARE = 0.8  # of what was carried, to be set: a machine has more to do at times
+SHARE = 0.8  # of the measured streams that the command recommends: at times the machine does other work
 CHUNK_MS = 100
-SPEECH = 5  # times as long does each stream of the recognizer speak: finals take a while
-LATE = 3.0  # seconds within which finals are to come
+SPEECH = 5  # streams to the recognizer last this many times as long: finals take a while
+LATE = 3.0  # seconds within which finals must arrive
 
 QUERY = f"?content_type={ContentType.raw()}&metadata={{answer}}"
 
-# By engine: the module that plays its service, and the settings that lead there.
+# For each engine: the module that plays its service, and the settings to reach it.
 PLAYED = {
     "revai": (
         ["speechbridge.testing.answering"],
@@ -61,24 +61,24 @@ cli = typer.Typer(rich_markup_mode=None, add_completion=False)
 def command(
     seconds: Annotated[float, typer.Option(min=1.0, help="How long each number of streams is measured.")] = 4.0,
     bound: Annotated[
-        float, typer.Option(min=1.0, help="Milliseconds within which 99 of 100 answers are to come.")
+        float, typer.Option(min=1.0, help="Milliseconds within which 99 of 100 answers must arrive.")
     ] = BOUND,
-    most: Annotated[int, typer.Option(min=1, max=MOST, help="Streams to try at most.")] = MOST,
+    most: Annotated[int, typer.Option(min=1, max=MOST, help="Most streams to try.")] = MOST,
     _quiet: Quiet = False,
     _verbose: Verbose = False,
 ) -> None:
     """Measure how many streams this machine carries.
 
-    It says what to set, too. It takes a minute or two, and all cores.
+    It also recommends settings. It takes a minute or two, and all cores.
 
-    Nothing is sent anywhere: a script on this machine plays the speech service.
+    Nothing leaves this machine: a script here plays the speech service.
     """
     exits.run(lambda: _measure(Effort(seconds, bound, most)))
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How it is measured: see the command's options."""
+    """How to measure: see the command's options."""
 
     seconds: float
     bound: float
@@ -87,7 +87,7 @@ class Effort:
 
 def _measure(effort: Effort) -> None:
     if sys.platform != "linux":
-        raise Failed("capacity reads CPU time and memory of processes as Linux tells them, and this is another system")
+        raise Failed("capacity needs Linux: it reads the CPU time and the memory of processes from /proc")
     settings = Settings.read()
     name = choose(settings).name
     with Screen.on_stderr("capacity") as screen:
@@ -101,18 +101,18 @@ def _measure(effort: Effort) -> None:
         write(
             f"\nOther programs kept {others:.1f} cores busy before it began: without them this machine carries more.\n"
         )
-    write("\nTo leave room for what else this machine does, set:\n" + "".join(f"  {limit}\n" for limit in limits))
+    write("\nTo leave room for other work of this machine, set:\n" + "".join(f"  {limit}\n" for limit in limits))
 
 
 def carried_by_service(name: str, effort: Effort, screen: Screen) -> int:
-    """Measure the service, and write what was found. Returns how many streams it carries."""
+    """Measure the service, and write the figures. Returns how many streams it carries."""
     engine = "revai" if name in BY_REVAIS_SDK else name
     if engine not in PLAYED:
-        raise BadInput(f"capacity cannot play the service behind {name}: it knows embedded, {', '.join(PLAYED)}")
+        raise BadInput(f"capacity cannot play the speech service of {name}, only of embedded, {', '.join(PLAYED)}")
     module, settings = PLAYED[engine]
-    with running(module, "listening on ") as (far, _):
-        given = {name: value.format(url=far) for name, value in settings.items()}
-        with service(**given, SPEECHBRIDGE_MAX_SESSIONS=str(MOST), SPEECHBRIDGE_FALLBACK="") as (url, pids):
+    with running(module, "listening on ") as (upstream, _):
+        upstream_settings = {name: value.format(url=upstream) for name, value in settings.items()}
+        with service(**upstream_settings, SPEECHBRIDGE_MAX_SESSIONS=str(MOST), SPEECHBRIDGE_FALLBACK="") as (url, pids):
 
             def one_reading(streams: int) -> Reading:
                 screen.bar(None, f"{streams} streams")
@@ -140,9 +140,9 @@ def table(readings: dict[int, Reading]) -> str:
 
 
 def carried_by_recognizer(streams: int, effort: Effort, screen: Screen) -> list[str]:
-    """Measure the embedded recognizer with as many streams as it takes, or with fewer if these are too many.
+    """Measure the embedded recognizer with as many streams as its limit allows, or with fewer if these are too many.
 
-    Writes what was found, and returns what is to be set.
+    Writes the figures, and returns the settings to recommend.
     """
     try:
         recording()

@@ -1,4 +1,4 @@
-"""How many streams are carried: more and more are measured until they are too many. Pure."""
+"""The search for the most streams that a service carries: it tries more and more until they are too many. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from speechbridge.testing.load import Reading
 
 BEGIN = 25  # streams
-CLOSE = 1.1  # the largest ratio of too many streams to those that are carried, in the end
-TRIES = 2  # a busy moment of the machine is no limit
+CLOSE = 1.1  # the search ends when the ratio of too many streams to carried streams is at most this
+TRIES = 2  # one failed try may be due to a busy moment of the machine
 
 
 def climb(measure: Callable[[int], Reading], most: int, bound: float) -> tuple[int, dict[int, Reading]]:
-    """Measure one stream, then twice as many each time, then narrow down where too many begin.
+    """Measure one stream, then BEGIN, then twice as many each time until they are too many; then narrow the limit down.
 
-    So many are carried if nothing is lost and 99 of 100 answers are there within `bound` ms. Returns the most streams
-    that are carried, `most` at most, and all readings. Raises Failed if not even one is carried.
+    A number of streams is carried if nothing is lost and 99 of 100 answers arrive within `bound` ms. Returns the most
+    streams that are carried, at most `most`, and all readings. Raises Failed if not even one is carried.
     """
     readings: dict[int, Reading] = {}
 

@@ -1,4 +1,4 @@
-"""What other programs take of the cores while nothing of ours runs: a busy machine carries less than it could."""
+"""The CPU that other programs use before the measurement: a busy machine carries fewer streams than it could."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 WATCHED = 1.0  # seconds
-NOTED = 0.3  # cores. A guess: below it, the figures of an idle machine vary as much
+NOTED = 0.3  # cores; fewer are not mentioned. A guess: the figures of an idle machine vary as much
 
 STAT = Path("/proc/stat")
-IDLE = slice(3, 5)  # of the first line's numbers: idle, and idle while a disk works
-MEASURED = slice(8)  # what follows is counted in these already
+IDLE = slice(3, 5)  # of the first line's numbers: idle and iowait
+MEASURED = slice(8)  # the numbers after these (guest, guest_nice) are part of them already
 
 
 def busy_cores(seconds: float = WATCHED) -> float:

@@ -1,4 +1,4 @@
-"""The processes of a measurement: the service, what plays its speech service, and what loads it."""
+"""The processes of a measurement: the service, the script that plays its speech service, and the load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from speechbridge.cli.exits import Failed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A service that this machine alone reaches, without limits.
+# A service without limits, which only this machine can reach.
 OPEN = {
     "SPEECHBRIDGE_HOST": "127.0.0.1",
     "SPEECHBRIDGE_API_KEYS": "",
@@ -28,16 +28,16 @@ OPEN = {
 
 @contextmanager
 def service(**settings: str) -> Iterator[tuple[str, list[int]]]:
-    """Run the service with settings beside those of the environment; yield its base URL and its processes."""
+    """Run the service with these settings and the environment's; yield its base URL, and the PIDs of its processes."""
     with running(["speechbridge", "serve", "--port", "0"], "url=", OPEN | settings) as (url, pid):
         yield url, family(pid)
 
 
 @contextmanager
 def running(arguments: list[str], sign: str, settings: dict[str, str] | None = None) -> Iterator[tuple[str, int]]:
-    """Run a module of ours; yield the word that follows `sign` in what it prints when it is ready, and its id.
+    """Run a module of ours; yield the word that follows `sign` in the line it prints when it is ready, and its PID.
 
-    Raises Failed with its last words if it does not become ready.
+    Raises Failed with the last line of its stderr if it ends before it is ready.
     """
     with subprocess.Popen(  # noqa: S603 # our own
         [sys.executable, "-m", *arguments],
@@ -57,7 +57,7 @@ def running(arguments: list[str], sign: str, settings: dict[str, str] | None = N
 
 
 def measure(module: str, *arguments: str) -> Any:
-    """Run a module of ours that prints what it found as JSON. Raises Failed."""
+    """Run a module of ours that prints its results as JSON; return these. Raises Failed."""
     command = [sys.executable, "-m", module, *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 # our own
     if ran.returncode:
@@ -70,6 +70,6 @@ def _last_line(text: str) -> str:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all that it has started."""
+    """Return the PIDs of a process and all its descendants."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [pid, *(each for task in tasks for child in task.read_text().split() for each in family(int(child)))]

@@ -1,7 +1,7 @@
-"""`speechbridge doctor`: what is wrong with a service's surroundings, each with its cure.
+"""`speechbridge doctor`: finds problems in a service's environment, and says how to fix each.
 
-One file for each kind of subject; `SUBJECTS` lists them in the order in which they are told. A subject that comes along
-with a setting of its own joins there. Nothing is changed, and no secret is shown.
+There is one module for each kind of subject; `_subjects` lists all subjects in the order of the report. The doctor
+changes nothing, and shows no secret.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ cli = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 def _subjects(hold: float) -> list[Check]:
-    """List what is examined, and within how many seconds."""
+    """List the checks, each with its time limit in seconds."""
     return [
         Check("python", 5, machine.python),
         Check("settings", 5, access.settings),
@@ -53,12 +53,12 @@ SUBJECTS = [check.subject for check in _subjects(0)]
 @cli.command()
 def command(
     url: Annotated[
-        str | None, typer.Option(help="Public URL of a service, to be dialled as a browser does.", show_default=False)
+        str | None, typer.Option(help="Public URL of a service to connect to as a browser does.", show_default=False)
     ] = None,
     origin: Annotated[
         str | None,
         typer.Option(
-            help="Origin of a page that is to connect, as https://example.org.", show_default="of the service"
+            help="Origin of a page that must be able to connect, as https://example.org.", show_default="of the service"
         ),
     ] = None,
     hold: Annotated[
@@ -71,9 +71,9 @@ def command(
     _quiet: Quiet = False,
     _verbose: Verbose = False,
 ) -> None:
-    """Find what is wrong, here or at a public URL, and the cures.
+    """Find problems, here or at a public URL, and how to fix them.
 
-    Exit code 0: nothing is wrong. 1: something is. --quiet leaves out what is not.
+    Exit code 0: nothing is wrong. 1: something is. With --quiet, only problems are written.
     """
     exits.run(lambda: _examine(url, origin, hold, skip or [], as_json=as_json))
 
@@ -111,5 +111,5 @@ def _examine(url: str | None, origin: str | None, hold: float, skip: list[str], 
 def _is_origin(text: str) -> bool:
     try:
         return text == origin_of(text)
-    except ValueError:  # a port that is none
+    except ValueError:  # the port is not a number
         return False

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from speechbridge.cli.doctor.findings import Case, Report
 
-KEYS = "SPEECHBRIDGE_API_KEYS"  # and its file: `keys` tells what is wrong with them
-CURE = "put what `speechbridge key NAME` prints on stdout there, once for each key"
+KEYS = "SPEECHBRIDGE_API_KEYS"  # the check `keys` reports errors of this setting, and of the one for its file
+CURE = "put the line there that `speechbridge key NAME` prints on stdout, one for each key"
 
 
 async def settings(case: Case, report: Report) -> None:
@@ -35,7 +35,7 @@ async def settings(case: Case, report: Report) -> None:
 
 
 async def keys(case: Case, report: Report) -> None:
-    """Look into the file of API keys, and count those that are set. Never shows a line: it may be a key."""
+    """Check the file of API keys, and count the keys. Never shows a line of it: it may be a key."""
     path = case.settings.api_keys_file
     if path is not None:
         _key_file(path, report)
@@ -61,7 +61,7 @@ def _key_file(path: Path, report: Report) -> None:
         report.wrong(f"{name} cannot be read ({error.strerror})", "name a file that this user can read")
         return
     except UnicodeDecodeError:
-        report.wrong(f"{name} is no text", CURE)
+        report.wrong(f"{name} is not a text file", CURE)
         return
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
@@ -80,14 +80,14 @@ def _is_key_line(line: str) -> bool:
 
 
 async def origins(case: Case, report: Report) -> None:
-    """Tell whether a page of the origin in question may connect, as far as the settings of this machine say so."""
+    """Report whether a page of the given origin may connect, according to the settings of this machine."""
     known = case.settings
     allowed = split(known.origins)
     keyed = bool(split(known.api_keys.get_secret_value()))
     if case.origin:
         host = http_url(local_url(known)).partition("://")[2]
         if case.url:
-            return  # that service is asked
+            return  # the check `proxy` asks that service
         if Origins(allowed, keyed=keyed).allow([case.origin], host, has_cookie=False):
             report.ok(f"pages of {case.origin} may connect")
         else:

@@ -1,4 +1,4 @@
-"""What the doctor finds, how it is written, and how the checks run: each within its time, all at once."""
+"""The doctor's findings, how they are written, and how the checks run: all at once, each with a time limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class Mark(StrEnum):
     OK = "ok"
-    NOTE = "note"  # good to know, or could not be checked; no failure
+    NOTE = "note"  # information, or a subject that could not be checked; not a problem
     WRONG = "WRONG"
 
 
@@ -57,14 +57,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is examined: the settings of this machine, and the public URL of a service if one was given."""
+    """What the checks examine: the settings of this machine, and the public URL of a service if one was given."""
 
     settings: Settings
-    troubles: Sequence[str] = ()  # settings that are wrong, and are at their defaults in `settings`
+    troubles: Sequence[str] = ()  # errors of wrong settings, which have their defaults in `settings`
     url: str = ""  # base URL, ws:// or http://
-    origin: str = ""  # of a page that is to connect; empty: the service's own
+    origin: str = ""  # of a page that must be able to connect; empty: the service's own
     hold: float = 0.0  # seconds for which an idle connection is held
-    progress: Callable[[float], object] = lambda _seconds: None  # told the seconds that it has been held
+    progress: Callable[[float], object] = lambda _seconds: None  # called with the seconds held so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +77,29 @@ class Check:
 
 
 async def examine(checks: Sequence[Check], case: Case, found: Callable[[Finding], object]) -> None:
-    """Run all checks at once, and hand over their findings in the order of the checks, each as soon as it can be.
+    """Run all checks at once. Call `found` with each finding as soon as possible, in the order of the checks.
 
-    A check that fails, or takes too long, is a finding itself, beside what it has found before.
+    A check that fails, or takes too long, is a finding itself, after those that it has made before.
 
-    Cancellation: what was found until then is handed over first. All checks are ended.
+    Cancellation: all checks are ended, and `found` is called with the findings made so far.
     """
     reports = [Report(check.subject) for check in checks]
     tasks = [
         asyncio.create_task(_run(check, case, report), name=f"doctor-{check.subject}")
         for check, report in zip(checks, reports, strict=True)
     ]
-    told = 0
+    reported = 0
     try:
         for task, report in zip(tasks, reports, strict=True):
             await asyncio.wait({task})
             for finding in report.findings:
                 found(finding)
-            told += 1
+            reported += 1
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for report in reports[told:]:
+        for report in reports[reported:]:
             for finding in report.findings:
                 found(finding)
 
@@ -112,10 +112,12 @@ async def _run(check: Check, case: Case, report: Report) -> None:
         if not limit.expired():
             _failed(report, error)
         else:
-            report.wrong(f"no answer within {check.seconds:g} s", "try again; if it stays so, something hangs there")
-    except Exception as error:  # noqa: BLE001 # no check may hide what the others find
+            report.wrong(
+                f"no answer within {check.seconds:g} s", "try again; if this happens each time, something hangs"
+            )
+    except Exception as error:  # noqa: BLE001 # a bug in one check must not hide the findings of the others
         _failed(report, error)
 
 
 def _failed(report: Report, error: Exception) -> None:
-    report.wrong(f"this check has failed itself ({type(error).__name__})", "run it with --verbose, and report a bug")
+    report.wrong(f"the check itself failed ({type(error).__name__})", "run it with --verbose, and report a bug")

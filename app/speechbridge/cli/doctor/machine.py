@@ -30,23 +30,23 @@ CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container")
 
 async def python(_case: Case, report: Report) -> None:
     found = f"{platform.python_implementation()} {platform.python_version()} on {platform.platform(terse=True)}"
-    if sys.version_info < OLDEST:  # it may have been installed in spite of the metadata
+    if sys.version_info < OLDEST:  # pip refuses such a Python, but can be told to ignore that
         report.wrong(found, "install 3.11 or newer")
         return
     report.ok(f"{found}, speechbridge {__version__}")
     if sys.platform != "win32":
         try:
-            import uvloop  # noqa: F401, PLC0415 # only this wants to know
+            import uvloop  # noqa: F401, PLC0415 # only to see whether it is installed
         except ImportError:
             report.note("uvloop is missing, so the service is slower", "install it with pip")
 
 
 async def port(case: Case, report: Report) -> None:
-    """Find out whether the port is free, or a service of ours answers there."""
+    """Check whether the port is free, or a speechbridge answers there."""
     settings = case.settings
     where = f"{settings.host}:{settings.port}"
     try:
-        await in_own_thread(lambda: try_to_listen(settings), "doctor-port")  # looks a host name up
+        await in_own_thread(lambda: try_to_listen(settings), "doctor-port")  # it may block in a DNS lookup
     except Failed as failure:
         await _occupied(case, report, str(failure).partition(": ")[2])
     else:
@@ -68,7 +68,7 @@ async def _occupied(case: Case, report: Report, why: str) -> None:
     for line in ready.body.splitlines()[1:]:
         what, _, how = line.partition(": ")
         if ready.status != 200 and not how.startswith("ok"):
-            report.wrong(f"it is not ready: {what}: {how}", "its log tells more")
+            report.wrong(f"it is not ready: {what}: {how}", "see its log")
 
 
 async def microphone(_case: Case, report: Report) -> None:
@@ -80,13 +80,13 @@ async def microphone(_case: Case, report: Report) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        listed, said = await process.communicate()
+        listed, messages = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     devices = listed.decode(errors="replace").splitlines()
-    errors = [line for line in said.decode(errors="replace").splitlines() if line.startswith(PREFIX)]
+    errors = [line for line in messages.decode(errors="replace").splitlines() if line.startswith(PREFIX)]
     if process.returncode == 0:
         report.ok(f"{len(devices)} found: {', '.join(' '.join(device.split()) for device in devices)}")
         return
@@ -94,7 +94,7 @@ async def microphone(_case: Case, report: Report) -> None:
         errors[-1].removeprefix(PREFIX) if errors else f"PortAudio ended with status {process.returncode}: reinstall it"
     )
     found, _, cure = why.partition(": ")
-    if found == "there is no microphone":  # as on most servers
+    if found == "there is no microphone":  # normal on servers
         report.note(found, cure)
     elif found == "PortAudio is missing" and in_container():
         report.note("PortAudio is missing, as in most containers", "only `mic` needs it")
@@ -103,5 +103,5 @@ async def microphone(_case: Case, report: Report) -> None:
 
 
 def in_container() -> bool:
-    """Guess whether this process runs in a container, where nobody speaks into a microphone."""
+    """Guess whether this process runs in a container, where no microphone is expected."""
     return any(name in os.environ for name in CONTAINER_VARIABLES) or any(map(os.path.exists, CONTAINER_FILES))

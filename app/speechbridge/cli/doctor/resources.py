@@ -1,6 +1,6 @@
-"""Memory, descriptors and threads, against SPEECHBRIDGE_MAX_SESSIONS.
+"""Whether memory, file descriptors and threads are enough for SPEECHBRIDGE_MAX_SESSIONS.
 
-The figures are those of docs/deployment.md and docs/performance.md, where it is said how they were measured.
+The figures are from docs/deployment.md and docs/performance.md, which describe how they were measured.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from speechbridge.settings import Settings
 
 MIB = 2**20
-SERVICE = 100 * MIB  # and what each live stream takes
-STREAM = 1 * MIB
-STREAM_AT_WORST = 4 * MIB  # while the speech service is away, and with a client that sends as much as it may
-RECOGNIZER = 205 * MIB  # the embedded one, and what each of its streams takes
-RECOGNIZED_STREAM = 2 * MIB
-STREAMS_PER_THREAD = 8  # of the recognizer's: see SPEECHBRIDGE_RECOGNIZER_STREAMS
-FILES = 64  # descriptors without a stream: 18, measured, and room for uploads and logs
-THREADS = 8  # without a stream: 5, measured
-ADDRESSES = 300 * MIB  # that the service maps without a stream: 281, measured on Linux
-STACK = 8 * MIB  # of a thread, where no limit says otherwise
+SERVICE = 100 * MIB  # without a stream
+STREAM = 1 * MIB  # of live audio
+STREAM_AT_WORST = 4 * MIB  # while the speech service is away, and the client sends as much as it may
+RECOGNIZER = 205 * MIB  # the embedded one, without a stream
+RECOGNIZED_STREAM = 2 * MIB  # of the embedded recognizer
+STREAMS_PER_THREAD = 8  # of the recognizer: see SPEECHBRIDGE_RECOGNIZER_STREAMS
+FILES = 64  # descriptors without a stream: 18 measured, and room for uploads and logs
+THREADS = 8  # without a stream: 5 measured
+ADDRESSES = 300 * MIB  # of address space without a stream: 281 measured on Linux
+STACK = 8 * MIB  # of a thread; a lower limit applies
 
-# Limits of control groups, and what is used of them: version 2, and version 1.
+# Limits of control groups and their current use, in version 2 and version 1.
 GROUP_MEMORY = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -55,13 +55,13 @@ async def memory(case: Case, report: Report) -> None:
         what += f" and {streams} in the recognizer"
     free = free_memory()
     if free is None:
-        report.note(f"{what} take {_mib(needed)}; how much is free is not known on this system")
+        report.note(f"{what} take {_mib(needed)}; this system does not report how much is free")
     elif free < needed:
         cure = "set SPEECHBRIDGE_MAX_SESSIONS or SPEECHBRIDGE_RECOGNIZER_STREAMS lower, or give it more memory"
         report.wrong(f"{what} take {_mib(needed)}, and {_mib(free)} are free", cure)
     elif free < at_worst:
-        found = f"{what} take {_mib(needed)} of {_mib(free)} that are free, but {_mib(at_worst)} at worst"
-        report.note(found, "that is while the speech service is away, and if clients send as much as they may")
+        found = f"{what} take {_mib(needed)} of {_mib(free)} free memory, but {_mib(at_worst)} at worst"
+        report.note(found, "this happens while the speech service is away, if clients send as much as they may")
     else:
         report.ok(f"{what} take {_mib(needed)}, {_mib(at_worst)} at worst, and {_mib(free)} are free")
 
@@ -76,13 +76,13 @@ def _cores() -> int:
 
 
 async def descriptors(case: Case, report: Report) -> None:
-    """Each connection takes one, and each stream another to the speech service."""
+    """Check the limit: each connection takes one descriptor, and each stream one more, to the speech service."""
     known = case.settings
     needed = FILES + known.most_connections + known.max_sessions
     what = f"{known.most_connections} connections and {known.max_sessions} streams take {needed} file descriptors"
     limits = _limits("RLIMIT_NOFILE")
     if limits is None:
-        report.note(f"{what}; this system tells no limit")
+        report.note(f"{what}; this system reports no limit")
     elif limits[0] < needed:
         cure = f"ulimit -n {needed} (systemd: LimitNOFILE={needed}, containers: --ulimit nofile={needed})"
         if 0 <= limits[1] < needed:  # -1: unlimited
@@ -93,7 +93,7 @@ async def descriptors(case: Case, report: Report) -> None:
 
 
 async def threads(case: Case, report: Report) -> None:
-    """Each stream takes two: the SDK reads in one, and sends in another."""
+    """Check the limits: each stream takes two threads, as the SDK reads in one and sends in another."""
     known = case.settings
     needed = THREADS + 2 * known.max_sessions
     what = f"{known.max_sessions} streams take {needed} threads"
@@ -101,7 +101,7 @@ async def threads(case: Case, report: Report) -> None:
     if left is not None and left < needed:
         cure = "raise the limit of the container (--pids-limit, systemd: TasksMax)"
         report.wrong(f"{what}, and its control group has {left} left", cure)
-    if sys.platform == "linux" and os.getuid() != 0:  # for root it does not hold
+    if sys.platform == "linux" and os.getuid() != 0:  # the limit does not apply to root
         limits = _limits("RLIMIT_NPROC")
         if limits is not None and limits[0] < needed:
             report.wrong(f"{what}, and the limit for this user is {limits[0]}", f"ulimit -u {needed} or more")
@@ -111,11 +111,11 @@ async def threads(case: Case, report: Report) -> None:
         cure = f"ulimit -v unlimited, or {mapped // 1024} at least"
         report.wrong(f"{what}, which map {_mib(mapped)}, and the limit is {_mib(space[0])}", cure)
     if not report.findings:
-        report.ok(f"{what}, and no limit is in the way")
+        report.ok(f"{what}, and the limits allow them")
 
 
 def free_memory() -> int | None:
-    """Return the bytes that are available: to this machine, to its control group and to this process."""
+    """Return the bytes that are available, on this machine or within this control group; None if not known."""
     in_group = _group_rest(GROUP_MEMORY)
     if in_group is not None:
         in_group += _reclaimable()
@@ -131,7 +131,7 @@ def _available() -> int | None:
 
 
 def _reclaimable() -> int:
-    """Return the bytes of files that a control group holds in memory only because nobody needs it."""
+    """Return the bytes of a control group's file cache, which the kernel frees when memory is needed."""
     for path, name in GROUP_CACHE:
         try:
             found = dict(line.split() for line in Path(path).read_text().splitlines())
@@ -142,7 +142,7 @@ def _reclaimable() -> int:
 
 
 def _group_rest(files: tuple[tuple[str, str], ...]) -> int | None:
-    """Return what a control group leaves of its limit; None where there is none."""
+    """Return how much is left of a control group's limit; None if there is no limit."""
     for limit, used in files:
         try:
             return max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))
@@ -152,7 +152,7 @@ def _group_rest(files: tuple[tuple[str, str], ...]) -> int | None:
 
 
 def _limits(name: str) -> tuple[int, int] | None:
-    """Return a limit of this process, soft and hard; None where it is unlimited, or the system has none."""
+    """Return the soft and the hard limit of this process; None if it is unlimited, or the system has no limits."""
     try:
         import resource  # noqa: PLC0415 # not on Windows
     except ImportError:

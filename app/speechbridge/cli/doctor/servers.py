@@ -1,4 +1,4 @@
-"""The servers that are dialled, looked at from outside: TLS and its trust, and their clocks beside ours."""
+"""Servers that others run, seen from this machine: whether their certificates are trusted, and whether clocks agree."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from speechbridge.cli.doctor.findings import Case, Report
 
-CLOCK_SECONDS = 60.0  # by which a clock may be off. A Date header tells whole seconds, and an answer takes one or two
+CLOCK_SECONDS = 60.0  # by which clocks may differ. A Date header has whole seconds, and an answer takes one or two
 BREAKS = "certificates seem expired or not yet valid, and the times in logs and metrics are wrong"
 
 
 def _servers(case: Case) -> Iterator[tuple[str, str]]:
-    """Yield the servers that others run: what each is, and its URL."""
+    """Yield what each of these servers is, and its URL."""
     if case.url:
         yield "the public URL", http_url(case.url, "/livez")
     if case.settings.upstream_url and not case.settings.start:
@@ -28,7 +28,7 @@ def _servers(case: Case) -> Iterator[tuple[str, str]]:
 
 
 async def tls(case: Case, report: Report) -> None:
-    """Check each server's certificate as a client does. What is wrong beside it, other checks tell."""
+    """Check each server's certificate as a client does. Other checks report other problems."""
     for what, url in _servers(case):
         if not url.startswith("https:"):
             continue
@@ -42,7 +42,7 @@ async def tls(case: Case, report: Report) -> None:
             continue
         report.ok(f"{what}: its certificate is trusted")
     if not report.findings:
-        report.note(f"nothing is dialled with TLS; trusted authorities come from {_authorities()}")
+        report.note(f"no server is reached with TLS; trusted authorities come from {_authorities()}")
 
 
 def _authorities() -> str:
@@ -53,12 +53,12 @@ def _authorities() -> str:
 async def clock(case: Case, report: Report, now: Callable[[], float] = time.time) -> None:
     """Compare our clock with the Date header of each server.
 
-    The certificate is not checked, as it may be refused just because our clock is wrong; nothing secret is sent.
+    The certificate is not verified, as a wrong clock of ours is one reason to reject it. Nothing secret is sent.
     """
     for what, url in _servers(case):
         try:
             answer = await fetch(url, checks_certificate=False)
-        except Unanswered:  # which another check tells
+        except Unanswered:  # another check reports it
             continue
         offset = _offset(answer.headers.get("date", ""), now())
         if offset is None:
@@ -69,14 +69,14 @@ async def clock(case: Case, report: Report, now: Callable[[], float] = time.time
             report.wrong(
                 f"this clock is {_duration(abs(offset))} {'ahead of' if offset > 0 else 'behind'} that of {what}, so"
                 f" {BREAKS}",
-                "set it, and keep it by NTP (timedatectl set-ntp true); if it is right, the server's is wrong",
+                "set it, and keep it right with NTP (timedatectl set-ntp true); if it is right, the server's is wrong",
             )
     if not report.findings:
-        report.note("nothing to compare it with", "give --url, or set a speech service that is elsewhere")
+        report.note("there is no server to compare it with", "give --url, or set a speech service elsewhere")
 
 
 def _offset(date: str, now: float) -> float | None:
-    """Return by how many seconds `now` is ahead of a Date header; None if that is no date."""
+    """Return by how many seconds `now` is ahead of a Date header; None if that is not a date."""
     try:
         return now - parsedate_to_datetime(date).timestamp()
     except ValueError:

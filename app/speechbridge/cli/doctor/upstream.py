@@ -1,7 +1,7 @@
-"""The speech service: a stream without audio is opened as the service opens one, with the SDK's own handshake.
+"""The check of the speech service: it opens a stream without audio, with the SDK, as the service does.
 
-SDK and server say nothing in a handshake but that it is done. So the end of the input follows at once, and the server's
-close frame tells whether it took the key and the request.
+The handshake does not show whether the server accepts the key and the request. So the check ends the input at once, and
+reads the server's close frame.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def _wrong_setting(error: WrongSetting, report: Report) -> None:
 
 
 async def _dial(engine: Engine, settings: Settings, report: Report, role: str) -> None:
-    """Run an engine and open a stream; `role` begins what is told of it."""
+    """Run an engine and open a stream. The texts of its findings begin with `role`."""
     if engine.name == "function":
-        report.ok(f"{settings.start} is called for each stream; nothing is dialled")
+        report.ok(f"{settings.start} is called for each stream; there is no server to connect to")
         return
     where = settings.upstream_url
     shown = role + (Address.parse(where).shown if engine.name in NAMES else SHOWN.get(engine.name, engine.name))
@@ -99,7 +99,7 @@ async def _open(engine: Engine, shown: str, report: Report) -> None:
 
 
 async def others(case: Case, report: Report) -> None:
-    """Dial the servers of /relay and of the proxy flow, if they are set."""
+    """Connect to the servers of /relay and of the proxy flow, if they are set."""
     known = case.settings
     for name, url in (("SPEECHBRIDGE_RELAY_URL", known.relay_url), ("SPEECHBRIDGE_PROXY_URL", known.proxy_url)):
         if not url:

@@ -1,4 +1,4 @@
-"""One HTTP request to a server, and what its failures mean. The only use of urllib.request."""
+"""An HTTP request to a server, and explanations of its failures. The only use of urllib.request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECONDS = 5.0  # for each step of a request: connecting, TLS, the answer
-SHOWN_BODY = 2**14  # bytes that are read of an answer
+SHOWN_BODY = 2**14  # bytes of an answer's body that are read
 
 # OpenSSL's verification errors: x509_vfy.h
 NOT_YET_VALID, EXPIRED = 9, 10
@@ -36,12 +36,12 @@ class Answer:
 
 
 class Unanswered(Exception):
-    """No HTTP answer came. The text says why, `cure` what to do."""
+    """No HTTP answer arrived. The text says why, `cure` what to do."""
 
     def __init__(self, found: str, cure: str, *, is_certificate: bool = False) -> None:
         super().__init__(found)
         self.cure = cure
-        self.is_certificate = is_certificate  # it is not accepted; everything up to there works
+        self.is_certificate = is_certificate  # only the certificate is wrong
 
 
 class _WithoutRedirects(HTTPRedirectHandler):
@@ -52,8 +52,9 @@ class _WithoutRedirects(HTTPRedirectHandler):
 async def fetch(url: str, *, checks_certificate: bool = True, origin: str = "") -> Answer:
     """GET a URL, http or https, without following redirects. Raises Unanswered.
 
-    Goes through the proxy of the environment, unless the host is nearby. Without a check of the certificate nothing
-    that comes may be believed, and no secret may be sent. An `origin` is sent as a browser sends that of its page.
+    The request goes through the environment's proxy, unless the host is on this machine or in a private network.
+    Without `checks_certificate` the answer may be forged, and no secret may be sent. An `origin` is sent as a browser
+    sends that of its page.
 
     Cancellation: returns at once; the request ends by itself within seconds.
     """
@@ -67,7 +68,7 @@ async def fetch(url: str, *, checks_certificate: bool = True, origin: str = "") 
 
 
 def unverified() -> ssl.SSLContext:
-    """Make a TLS context that accepts every certificate: for looking at what is behind a wrong one."""
+    """Make a TLS context that accepts every certificate, to examine a server in spite of a wrong one."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -75,7 +76,7 @@ def unverified() -> ssl.SSLContext:
 
 
 def http_url(url: str, path: str = "") -> str:
-    """Return the URL for HTTP of a service at ws:// or http://."""
+    """Return the http:// or https:// URL of a service, with a path appended."""
     parts = urlsplit(url)
     return parts._replace(scheme=parts.scheme.replace("ws", "http"), path=parts.path.rstrip("/") + path).geturl()
 
@@ -110,16 +111,16 @@ def _answer(answer: Any) -> Answer:
 def _explained(shown: str, error: object) -> Unanswered:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrusted(shown, error)
-    found, cure = f"{shown} gives no answer in HTTP", "check the scheme, the port, and what runs there"
+    found, cure = f"{shown} does not answer in HTTP", "check the scheme, the port, and what runs there"
     match error:
         case ssl.SSLError():
             found = f"TLS with {shown} fails ({error.reason or 'no reason given'})"
-            cure = "is it a port for http? Then write http:// or ws://; else look into the proxy's log"
+            cure = "if the port is for plain HTTP, write http:// or ws://; otherwise see the proxy's log"
         case socket.gaierror() | UnicodeError():
             found, cure = f"the host of {shown} is not known", "check its name, and the DNS of this machine"
         case TimeoutError():
             found = f"{shown} does not answer within {SECONDS:g} s"
-            cure = "check the address, and the firewalls on the way"
+            cure = "check the address, and the firewalls in between"
         case ConnectionRefusedError():
             found, cure = f"nothing listens at {shown}", "start it, or check the address and the port"
         case OSError() if error.errno:
@@ -139,7 +140,7 @@ def _distrusted(shown: str, error: ssl.SSLCertVerificationError) -> Unanswered:
     else:
         found = f"is not trusted ({error.verify_message})"
         cure = (
-            "have the proxy send the whole chain (fullchain.pem); of an authority of your own, give our commands the"
-            " root in SSL_CERT_FILE=root.crt, and import it into the browsers"
+            "configure the proxy to send the whole chain (fullchain.pem); for an authority of your own, set"
+            " SSL_CERT_FILE=root.crt for our commands, and import the root certificate into browsers"
         )
     return Unanswered(f"the certificate of {shown} {found}", cure, is_certificate=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 
-from speechbridge.client.dial import NoConnection, dial, hang_up
+from speechbridge.client.dial import NoConnection, dial, disconnect
 from speechbridge.protocol.address import Address
 from speechbridge.protocol.close import Close, CloseCode, fit_reason
 from speechbridge.tasks import cancel_and_wait
@@ -80,9 +80,9 @@ async def _relay(near: WebSocket, far: ClientConnection) -> None:
         await cancel_and_wait(*both)
     close = None if reverse.cancelled() else reverse.result()
     if not forward.cancelled():
-        await hang_up(far, forward.result())
+        await disconnect(far, forward.result())
     elif close is None:
-        await hang_up(far, Close(CloseCode.GOING_AWAY))
+        await disconnect(far, Close(CloseCode.GOING_AWAY))
     else:
         with suppress(WebSocketDisconnect, RuntimeError):  # it has left meanwhile
             await near.close(close.code, close.reason)

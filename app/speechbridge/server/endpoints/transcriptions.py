@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
-from speechbridge.codecs import decode_file, is_heard
+from speechbridge.codecs import decode_file, is_decodable
 from speechbridge.protocol.api_errors import FAILED, ApiError
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import EOS, Final, parse_message
@@ -205,7 +205,7 @@ class _Upload:
         for enough in TRY_AT:
             while len(self._begun) < enough and (piece := await self._read()):
                 self._begun += piece
-            if await anyio.to_thread.run_sync(is_heard, self._begun):
+            if await anyio.to_thread.run_sync(is_decodable, self._begun):
                 return True
         return False
 

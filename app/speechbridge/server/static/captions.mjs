@@ -12,7 +12,7 @@ const SILENCE = 1000; // ms without speech end a cue
 const SENTENCE = /[.?!。？！]["”’')\]]*$/u;
 const PAUSE_COLUMN = 40; // ms of a pause that are worth a column of unevenness
 const OPENING = /^["“‘'([]*/u;
-// As protocol/abbreviations.py has them: their full stop ends no sentence.
+// Words whose full stop does not end a sentence; the same as in protocol/abbreviations.py.
 const ABBREVIATION =
   /^(?:mr|mrs|ms|dr|st|jr|sr|prof|gen|capt|sgt|lt|vs|etc|inc|ltd|dept|[a-hj-z]|[a-z](?:\.[a-z])+)\.$/i;
 const CLAUSE = /[,;:、，]$/u;
@@ -20,7 +20,7 @@ const LATEST = 1e9; // seconds: later times, beyond 30 years, are ignored
 
 const UNPRINTABLE = /[\x00-\x1f\x7f-\x9f\u2028\u2029]|\p{Surrogate}/gu;
 const COMBINING = /\p{M}/u;
-// Letters that are two columns wide: Chinese, Japanese, Korean, fullwidth forms, emoji. After Markus Kuhn's wcwidth.
+// Characters that are two columns wide: Chinese, Japanese, Korean, fullwidth forms, emoji. From Markus Kuhn's wcwidth.
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]/u;
 
@@ -94,10 +94,10 @@ export function cues(finals) {
 }
 
 /** The words of a partial or final, `{ element, from, to }`: in `line` each begins at `from` and ends before `to`. */
-export function places(heard) {
-  const text = line(heard);
+export function places(message) {
+  const text = line(message);
   let at = 0;
-  const placed = heard.elements.map((element) => {
+  const placed = message.elements.map((element) => {
     while (text[at] === " ") at++;
     const from = at;
     for (let letters = printable(element.value).replace(/\s/gu, "").length; letters; at++)
@@ -131,7 +131,7 @@ function spokenBy(speaker) {
   return speaker === undefined ? {} : { speaker };
 }
 
-/** A partial as a final, whose punctuation has the spaces. */
+/** A partial turned into a final: with an element for each space. */
 export function asFinal(partial) {
   const spaced = partial.elements.flatMap((element) => [{ type: "punct", value: " " }, element]).slice(1);
   return { ...partial, type: "final", elements: spaced };

@@ -1,4 +1,4 @@
-// Corrects a word: a field in its place, opened by a click or by a key.
+// Corrects a word: shows a field in its place, opened by a click or by a key.
 
 import { places } from "./captions.mjs";
 import { boxOf } from "./pointing.mjs";
@@ -43,7 +43,7 @@ export class Correcting {
     this.#form.scrollIntoView({ block: "nearest" });
   }
 
-  /** Put the field where its word is. */
+  /** Move the field to its word. */
   place() {
     if (!this.#at) return;
     const { paragraph, turn, number } = this.#at;
@@ -102,7 +102,7 @@ export class Correcting {
     const value = this.#input.value.split(/\s+/u).filter(Boolean).join(" ");
     if (value !== element.value) {
       element.value = value;
-      delete element.confidence; // that was the recognizer's
+      delete element.confidence; // it was the recognizer's, for the old word
       this.#on.corrected(paragraph, turn);
     }
     return turn;

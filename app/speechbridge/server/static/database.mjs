@@ -1,19 +1,19 @@
-// IndexedDB as promises: what the page keeps on this device.
+// IndexedDB with promises: the data that the page keeps on this device.
 //
 // - transcripts: { id, title, created, updated, seconds, count, first }, by id
 // - finals: partials and finals as captions.mjs parses them, by [transcript, number]
 // - texts: { count, text }, a transcript's words for searching, by transcript; written when it is first searched
-// - streams: what it takes to resume a stream, by id; there only while a stream has audio that is not settled
+// - streams: the state to resume a stream from, by id; only while the stream has audio that is not settled
 // - audio: the replay buffer of those streams in pieces, by [stream, position]
 
 const NAME = "speechbridge";
 const VERSION = 1;
 export const STORES = ["transcripts", "finals", "texts", "streams", "audio"];
 
-/** Open the database. Rejects where the browser blocks storage. */
+/** Open the database. Rejects if the browser blocks storage. */
 export function openDatabase() {
   return new Promise((resolve, reject) => {
-    // Throws where storage is blocked, which rejects too.
+    // If storage is blocked, this throws, which rejects the promise, too.
     const opening = indexedDB.open(NAME, VERSION);
     opening.onupgradeneeded = () => {
       for (const name of STORES) opening.result.createObjectStore(name);

@@ -13,14 +13,14 @@ export class History {
   #library = null;
   #on;
   #records = [];
-  #restore = null; // what brings back the transcript that was deleted last
+  #restore = null; // restores what was deleted last
   #searching;
   #searches = 0;
 
   /**
-   * `opening` is a promise of the library, or of null: the browser blocks storage. Callbacks in `on`: `open(id)`,
+   * `opening` is a promise of the library, or of null if the browser blocks storage. Callbacks in `on`: `open(id)`,
    * `begin()` for a new transcript, `renamed(id, title)`, `removed(id)`; `canRemove(id)`, a promise; `current()`
-   * returns the id of the transcript that the page shows, and `isRecording()` whether it may not be left now.
+   * returns the id of the transcript on the page; `isRecording()` says whether the page must stay with it.
    */
   constructor(opening, on) {
     this.#opening = opening;

@@ -2,7 +2,7 @@
 
 import { remember, remembered } from "./remembered.mjs";
 
-const NATIVE = "button, input, select, summary, a"; // Space does something there
+const NATIVE = "button, input, select, summary, a"; // Space operates these
 
 const $ = (id) => document.getElementById(id);
 

@@ -1,10 +1,10 @@
-// The choice of the language, where the speech service has several.
+// The choice of the language, if the speech service has several.
 
 import { remember, remembered } from "./remembered.mjs";
 
 const $ = (id) => document.getElementById(id);
 
-/** List the languages that the service offers. The first one is the usual one. Without a choice there is no list. */
+/** List the languages that the service offers. The first is the default. With one language there is no list. */
 export async function listLanguages() {
   const { languages } = await read();
   if (languages.length < 2) return;
@@ -21,7 +21,7 @@ export function language() {
   return $("language").value;
 }
 
-/** What the service offers; nothing while it is away. */
+/** The options of the service; none if it cannot be reached. */
 async function read() {
   for (let pause = 250; pause < 2_000; pause *= 2) {
     try {
@@ -37,6 +37,6 @@ function nameOf(code) {
   try {
     return new Intl.DisplayNames([code, "en"], { type: "language" }).of(code);
   } catch {
-    return code; // it is no code of a language
+    return code; // it is not a language code
   }
 }

@@ -3,9 +3,9 @@
 const FRAMES = 1200; // two minutes of 100 ms frames: words never arrive later
 const NEAR = 100; // frames used to compare the two clocks: 10 s, short enough to ignore drift
 const SHOWN = 9; // newest words; the page shows their median
-const STALE = 10_000; // ms without a new word after which there is no figure
-const BEHIND = 3_000; // ms of latency, or of audio that the service does not have, from which on captions are late
-const RECENT = 4_000; // ms for which the newest word tells how late captions are
+const STALE = 10_000; // ms without a new word after which no latency is shown
+const BEHIND = 3_000; // ms of latency, or of audio that the service does not have; with more, captions are late
+const RECENT = 4_000; // ms for which the latency of the newest word counts as that of the captions
 
 /** When each sample was captured. The audio clock counts samples; the arrival of frames maps it to our clock. */
 export class CaptureClock {
@@ -27,7 +27,7 @@ export class CaptureClock {
     if (this.#frames.length > FRAMES) this.#frames.shift();
   }
 
-  /** When the audio at `second` was captured; undefined if its frame is forgotten or has not arrived. */
+  /** When the audio at `second` was captured; undefined if its frame was dropped or has not arrived. */
   at(second) {
     const frame = this.#frames.find(({ end }) => end >= second - 1e-6);
     const isKnown = frame && second > this.#frames[0].end - 0.1;

@@ -1,4 +1,4 @@
-// The transcripts on this device: to list, search, open, rename and delete. And the streams that a crash interrupted.
+// The transcripts on this device (list, search, open, rename, delete), and the streams that a crash interrupted.
 
 import { toText } from "./captions.mjs";
 import { openDatabase, result, write } from "./database.mjs";
@@ -9,11 +9,11 @@ import { Transcript, find, titleOf } from "./transcript.mjs";
 export class Library {
   #database;
 
-  /** Open it; null where the browser blocks storage. On a busy device this takes seconds, for which nothing may wait. */
+  /** Open it; null if the browser blocks storage. On a busy device this takes seconds, so nothing may wait for it. */
   static async open() {
     const database = await openDatabase().catch(() => null);
     if (!database) return null;
-    await unstash((act) => write(database, act)).catch(() => {}); // what is kept stays there
+    await unstash((act) => write(database, act)).catch(() => {}); // after a failure the stash is kept for the next time
     return new Library(database);
   }
 
@@ -83,7 +83,7 @@ export class Library {
       });
   }
 
-  /** The records of streams with audio that is not transcribed. Those that run in other tabs are among them. */
+  /** The records of streams with audio that is not transcribed, including streams that run in other tabs. */
   interrupted() {
     return result(this.#read("streams").getAll());
   }
@@ -122,7 +122,7 @@ export function hold(name) {
     const holding = (lock) => lock && new Promise((release) => resolve(release));
     navigator.locks.request(`speechbridge.${name}`, { ifAvailable: true }, holding).then(
       () => resolve(null),
-      () => resolve(() => {}), // the browser blocks locks: then nothing is shared between its tabs
+      () => resolve(() => {}), // the browser blocks locks: then its tabs share nothing
     );
   });
 }

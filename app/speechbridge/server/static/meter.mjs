@@ -9,7 +9,7 @@ export class Meter {
   #canvas = this.#box.querySelector("canvas");
   #brush = this.#canvas.getContext("2d");
   #levels = [];
-  #isDue = false; // it is drawn with the next picture, however many levels come until then
+  #isDue = false; // it will be drawn with the next animation frame, once for all levels until then
 
   constructor() {
     new ResizeObserver(() => this.#draw()).observe(this.#box);
@@ -19,7 +19,7 @@ export class Meter {
 
   /** Add levels, 0 to 1. */
   push(levels) {
-    this.#levels = [...this.#levels, ...levels.map(loudness)].slice(-MOST); // a hidden page draws none of them
+    this.#levels = [...this.#levels, ...levels.map(loudness)].slice(-MOST); // a hidden page draws nothing
     this.#box.ariaValueNow = Math.round(Math.max(...levels.map(loudness)) * 100);
     this.#redraw();
   }

@@ -1,5 +1,5 @@
-// The service worker: the page opens without a network, and tells that the service cannot be reached. The network comes
-// first, so an update is never missed; what it gives is kept for when it is away.
+// The service worker: with it, the page opens even without a network, and can report that the service cannot be reached.
+// It tries the network first, so that updates take effect at once, and keeps a copy of each answer for later.
 
 const CACHE = "speechbridge-page";
 const FILES = [
@@ -63,7 +63,7 @@ addEventListener("install", (event) => {
 
 addEventListener("fetch", (event) => {
   const { searchParams } = new URL(event.request.url);
-  if (searchParams.has("read")) return; // another page at the same path
+  if (searchParams.has("read")) return; // the page of a reader, at the same path
   const url = event.request.url.split(/[?#]/u)[0];
   if (event.request.method === "GET" && known.includes(url)) event.respondWith(answer(event.request, url));
 });

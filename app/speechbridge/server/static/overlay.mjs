@@ -1,11 +1,11 @@
-// What the address of an overlay says: ?view=overlay&lines=3&position=top#key=..., and how it then looks.
+// The overlay: the options in its address (?view=overlay&lines=3&position=top#key=...), and their effect on its look.
 
 const FONTS = ["sans", "serif", "wide", "mono"];
 const POSITIONS = ["bottom", "top", "middle"];
 const ALIGNMENTS = ["center", "left", "right"];
 const COLOR = /^(?:[0-9a-f]{3,4}|[0-9a-f]{6}|[0-9a-f]{8})$/i;
 
-/** The options of an overlay, with defaults for those that are missing or make no sense. */
+/** The options of an overlay, with defaults for those that are missing or not valid. */
 export function overlayOptions(search) {
   const given = new URLSearchParams(search);
   const number = (name, usual, least, most) => {
@@ -40,15 +40,15 @@ export function withoutKey(hash) {
   return `${kept}` && `#${kept}`;
 }
 
-/** Give the page the look that the options ask for. */
-export function layOver(root, { lines, size, color, background, font, position, align }) {
+/** Apply the options to the page. */
+export function applyOptions(root, { lines, size, color, background, font, position, align }) {
   for (const [name, value] of Object.entries({ lines, size, color, background })) {
     root.style.setProperty(`--${name}`, value);
   }
   Object.assign(root.dataset, { font, position, align });
 }
 
-/** Fades the captions so many seconds after the last one; 0: never. */
+/** Fades the captions `seconds` after the last message; 0: never. */
 export class Fading {
   #root;
   #seconds;

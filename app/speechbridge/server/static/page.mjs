@@ -1,4 +1,4 @@
-// The page: starts and stops recordings, and connects them with what is shown and stored.
+// The page: starts and stops recordings, shows their captions, and stores them.
 
 import { resize } from "./appearance.mjs";
 import { copy, download } from "./exporting.mjs";
@@ -8,12 +8,12 @@ import { language, listLanguages } from "./languages.mjs";
 import { Library, hold } from "./library.mjs";
 import { Meter } from "./meter.mjs";
 import { Notices } from "./notices.mjs";
-import { Fading, keyIn, layOver, overlayOptions, withoutKey } from "./overlay.mjs";
+import { Fading, applyOptions, keyIn, overlayOptions, withoutKey } from "./overlay.mjs";
 import { PlayerBar } from "./player.mjs";
 import { Recording } from "./recording.mjs";
 import { Recovery } from "./recovery.mjs";
 import { remember, remembered } from "./remembered.mjs";
-import { mayTurnOff, stayAwake, toggleFullScreen } from "./screen.mjs";
+import { allowSleep, stayAwake, toggleFullScreen } from "./screen.mjs";
 import { Sharing } from "./sharing.mjs";
 import { listSources, source } from "./sources.mjs";
 import { stashOnLeaving } from "./stash.mjs";
@@ -23,12 +23,12 @@ import { Captions } from "./view.mjs";
 import { STATES, closing, details, problem, time } from "./words.mjs";
 
 const RETRY = 15_000; // ms after which an overlay, which nobody operates, tries again
-const RECOVER = 30_000; // ms after which the page tries again to transcribe what is kept
-const KEPT = 0.5; // seconds of audio, kept for later, that are worth a notice
+const RECOVER = 30_000; // ms after which the page tries again to transcribe audio that it kept
+const KEPT = 0.5; // seconds of audio kept for later; less does not get a notice
 const FLASH = 2_500; // ms that a button shows what it did
 const TRANSIENT = ["silent", "away", "lost"]; // notices that an overlay does not show
-const PREPARED = 4_000; // ms that Start waits for what is stored
-const LOCKED = 1_000; // ms in which a reloaded page waits for the lock that it held before
+const PREPARED = 4_000; // ms that Start waits for the stored transcripts to open
+const LOCKED = 1_000; // ms that a reloaded page waits for the lock that it held before
 
 const root = document.documentElement;
 const isOverlay = root.dataset.view === "overlay";
@@ -37,16 +37,16 @@ const $ = (id) => document.getElementById(id);
 const service = new URL(".", location.href).href.replace(/^http/, "ws").replace(/\/$/, "");
 
 const opening = isOverlay ? Promise.resolve(null) : Library.open();
-let library = null; // once it is open
+let library = null; // until it is open
 let recovery = null;
 const captions = new Captions({ isOverlay, corrected: (final) => library?.correct(transcript, final).catch(() => {}) });
 const fading = new Fading(root, isOverlay ? options.fade : 0);
 const meter = new Meter();
 const player = new PlayerBar();
 const sharing = new Sharing();
-let transcript = new Transcript(); // the one that is shown
-let release = () => {}; // of its lock
-let recording = null; // the current one
+let transcript = new Transcript(); // the one on the page
+let release = () => {}; // releases the lock of `transcript`
+let recording = null; // the running one
 let journal; // of the current recording
 let recovering = { seconds: 0, isLive: false }; // earlier audio that is being transcribed
 let idle = "ready"; // the state when no recording runs
@@ -102,7 +102,7 @@ async function begin(choice) {
         recording = null;
         sharing.shared(null);
         idle = name;
-        mayTurnOff();
+        allowSleep();
         meter.clear();
         player.show(undefined);
         show({ name });
@@ -121,7 +121,7 @@ async function begin(choice) {
 // ---- notices --------------------------------------------------------------------------------------------------------
 
 let retry; // timer of an overlay
-let afterKey = start; // what to do with the key that the page asked for
+let afterKey = start; // called when the user has entered the key
 
 const notices = new Notices({
   again: () => start(),
@@ -136,7 +136,7 @@ const notices = new Notices({
 
 function notify(notice, again = start) {
   if (notice.action === "key") {
-    remember("key", null, "sessionStorage"); // it was missing or wrong
+    remember("key", null, "sessionStorage"); // the key was missing or wrong
     remember("key", null);
     afterKey = again;
   }
@@ -194,11 +194,11 @@ function enter(next, releaseNext) {
   $("elapsed").textContent = time(transcript.seconds);
 }
 
-/** Begin a new transcript. A recording goes on in it, and so do its times. */
+/** Begin a new transcript. A running recording continues in it, with the same timestamps. */
 async function beginNew() {
   const next = new Transcript({ seconds: recording ? transcript.seconds : 0 });
   if (journal && recording) journal.transcript = next;
-  enter(next, () => {}); // at once: a recording may begin before the lock is there
+  enter(next, () => {}); // at once: a recording may begin before the lock is acquired
   release = await claim(next.id);
 }
 
@@ -218,7 +218,7 @@ function claim(id) {
   return hold(`transcript.${id}`);
 }
 
-/** Whether a transcript may be deleted: not while another tab shows it. */
+/** Whether a transcript may be deleted: not while it is being recorded or another tab shows it. */
 async function canRemove(id) {
   if (id === transcript.id) return !recording;
   const releaseIt = await claim(id);
@@ -226,20 +226,20 @@ async function canRemove(id) {
   return releaseIt !== null;
 }
 
-/** Where in the transcript the audio of an interrupted stream ends. */
+/** The second of the transcript at which the audio of an interrupted stream ends. */
 async function endOf(record) {
   const { end } = await library.audio(record);
   return record.seconds + end / BYTES_PER_SECOND;
 }
 
-/** After a reload, show what was shown before; after a crash, what it interrupted. */
+/** After a reload, show the same transcript again; after a crash, the transcript of the interrupted recording. */
 async function reopen() {
   const before = remembered("transcript", "sessionStorage");
   const interrupted = await library.interrupted();
   for (const id of new Set([before, ...interrupted.map((record) => record.transcript)])) {
     let releaseFound = id && (await claim(id));
     for (let waited = 0; id && id === before && !releaseFound && waited < LOCKED; waited += 100) {
-      await wait(100); // a page that is being left still has it
+      await wait(100); // the page before the reload may still hold it
       releaseFound = await claim(id);
     }
     if (!releaseFound) continue;
@@ -257,7 +257,7 @@ async function reopen() {
   release = await claim(transcript.id);
 }
 
-// ---- audio that is kept ---------------------------------------------------------------------------------------------
+// ---- audio kept for later -------------------------------------------------------------------------------------------
 
 const RECOVERED = {
   message(message, { id }) {
@@ -269,7 +269,7 @@ const RECOVERED = {
   },
   over(close, kept, seconds) {
     if (kept < KEPT) {
-      if (close.code !== 1000) notices.mention(closing(close, { unheard: seconds }));
+      if (close.code !== 1000) notices.mention(closing(close, { unsent: seconds }));
       return;
     }
     if (close.code === 4001) notify(closing(close, { kept, hasKey: accessKey() !== "" }), recover);
@@ -325,7 +325,7 @@ const dialog = new History(opening, {
 
 for (const each of document.querySelectorAll("dialog")) {
   each.querySelector(".close").addEventListener("click", () => each.close());
-  each.addEventListener("click", ({ target }) => target === each && each.close()); // beside it
+  each.addEventListener("click", ({ target }) => target === each && each.close()); // a click outside the dialog
 }
 $("open-help").addEventListener("click", () => $("help").showModal());
 $("full-screen").addEventListener("click", toggleFullScreen);
@@ -369,7 +369,7 @@ async function prepare() {
   try {
     await reopen();
   } catch {
-    library = null; // what is stored cannot be read: captions go on without it
+    library = null; // the stored transcripts cannot be read: continue without them
     return;
   }
   recovery = new Recovery(service, library, RECOVERED);
@@ -379,9 +379,9 @@ async function prepare() {
 if (!isSecureContext) notify(problem("insecure", location));
 else if (!globalThis.AudioWorkletNode) notify(problem("no-worklet"));
 if (isOverlay) {
-  layOver(root, options);
+  applyOptions(root, options);
   document.addEventListener("click", ({ target }) => target.closest("#notice") || start());
   start();
 } else {
-  navigator.serviceWorker?.register("static/offline.js", { scope: "./" }).catch(() => {}); // it works without, online
+  navigator.serviceWorker?.register("static/offline.js", { scope: "./" }).catch(() => {}); // online, none is needed
 }

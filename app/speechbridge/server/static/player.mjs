@@ -1,4 +1,4 @@
-// The controls of a file that plays.
+// The controls of a playing file.
 
 import { time } from "./words.mjs";
 

@@ -2,9 +2,9 @@
 
 import { places } from "./captions.mjs";
 
-const NEAR = 4; // px beside a word that still belong to it
+const NEAR = 4; // px around a word that still belong to it
 
-/** The word at a point: `{ paragraph, turn, place, box }`; null if there is none. `turnOf` is what paragraphs show. */
+/** The word at a point: `{ paragraph, turn, place, box }`; null if there is none. `turnOf(paragraph)` is its turn. */
 export function wordAt(turnOf, x, y) {
   const { node, offset } = caretAt(x, y);
   const paragraph = node?.parentElement;
@@ -16,7 +16,7 @@ export function wordAt(turnOf, x, y) {
   return isOn ? { paragraph, turn, place, box } : null;
 }
 
-/** Where a word of a paragraph stands. */
+/** The box around a word of a paragraph. */
 export function boxOf(paragraph, { from, to }) {
   const range = document.createRange();
   range.setStart(paragraph.firstChild, from);

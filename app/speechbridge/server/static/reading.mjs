@@ -1,11 +1,11 @@
-// The page of somebody who reads along: ?read=TOKEN. It shows what the speaker's page shows, and records nothing.
+// The page of a reader: ?read=TOKEN. It shows the captions of a shared recording, and records nothing itself.
 
 import { resize } from "./appearance.mjs";
 import { hypothesis } from "./captions.mjs";
 import { copy, download } from "./exporting.mjs";
 import { listen } from "./keyboard.mjs";
 import { Notices } from "./notices.mjs";
-import { Fading, layOver, overlayOptions } from "./overlay.mjs";
+import { Fading, applyOptions, overlayOptions } from "./overlay.mjs";
 import { stayAwake, toggleFullScreen } from "./screen.mjs";
 import { Captions } from "./view.mjs";
 import { STATES, problem } from "./words.mjs";
@@ -42,7 +42,7 @@ source.addEventListener("end", () => {
 });
 source.addEventListener("error", () => {
   if (isOver || source.readyState !== EventSource.CLOSED) {
-    if (!isOver) show("reconnecting"); // the browser does that by itself
+    if (!isOver) show("reconnecting"); // an EventSource reconnects by itself
     return;
   }
   show("stopped");
@@ -68,4 +68,4 @@ listen({
 document.title = "Reading along · speechbridge";
 show("connecting");
 stayAwake(() => !isOver);
-if (isOverlay) layOver(root, options);
+if (isOverlay) applyOptions(root, options);

@@ -10,7 +10,7 @@ const SILENT = 5_000; // ms of silence before the page reports it
 const QUIET = 0.001; // of full scale, 60 dB down: every open microphone in a room is louder
 const AWAY = 5_000; // ms without the service before the page reports it
 const DOUBLE_CLICK = 1_000; // ms in which a second stop is ignored
-const KEPT = 0.5; // seconds of audio, kept for later, that are worth a notice
+const KEPT = 0.5; // seconds of audio kept for later; less does not get a notice
 
 export class Recording {
   #service;
@@ -24,20 +24,27 @@ export class Recording {
   #latency;
   #link = "connecting"; // or live, reconnecting, queued
   #queued; // the place in the service's queue, and the wait
-  #linkedAt; // when that last changed
-  #soundAt; // when there was last a sound
+  #linkedAt; // when `#link` last changed
+  #soundAt; // when the last sound was captured
   #isInterrupted = false;
-  #isHeard = false; // a partial or final has arrived
+  #hasCaptions = false; // a partial or final with words has arrived
   #endedAt = null;
   #lost = 0;
   #timer = setInterval(() => this.#report(), 500);
 
   /**
-   * `service` is its address, ws or wss; `seconds` is the position in the transcript where the audio begins; `journal`
-   * stores the stream, if it can be stored. Callbacks in `on`: `state(state)`, often, with `{ name, behind, held, lost,
-   * latency, isListening }`, times in seconds; `frame(levels, seconds)`; `message(message)`; `player(player)`, for a
-   * file, often; `notify(notice)`; `mention(notice)`, for a notice that must not replace another; `withdraw(key)`, when
-   * a notice no longer applies; `shared(token)`, with `share`; once, at the end, `over(name)`, the last state.
+   * `service` is the service's address, ws or wss; `seconds` is the position in the transcript where the audio begins;
+   * `journal` stores the stream, if it can be stored.
+   *
+   * Callbacks in `on`:
+   * - `state(state)`, often: `{ name, behind, held, lost, latency, isListening }`, times in seconds.
+   * - `frame(levels, seconds)`: new sound; `seconds` is the transcript's length now.
+   * - `message(message)`: a partial or final.
+   * - `player(player)`, often: the controls of a file.
+   * - `notify(notice)`; `mention(notice)`, for a notice that must not replace another; `withdraw(key)`, when a notice
+   *   no longer applies.
+   * - `shared(token)`, with `share`.
+   * - `over(name)`, once, at the end: the last state.
    */
   constructor(service, { seconds, language = "", accessKey = "", journal, share = false, on }) {
     this.#service = service;
@@ -137,7 +144,7 @@ export class Recording {
   }
 
   #show(message) {
-    this.#isHeard ||= message.elements.length > 0;
+    this.#hasCaptions ||= message.elements.length > 0;
     this.#on.message(message);
     if (document.hidden) return; // a hidden page draws nothing
     requestAnimationFrame((now) => {
@@ -172,7 +179,7 @@ export class Recording {
     const isDone = close.code === 1000 && this.#isEnding;
     const isAbandoned = close.code === 0 && !close.reason; // by us
     const facts = {
-      unheard: this.#stream.held + this.#lost,
+      unsent: this.#stream.held + this.#lost,
       kept: this.#options.journal ? untranscribed : 0,
       hasKey: this.#options.accessKey !== "",
       hasBegun: this.#stream.hasBegun,
@@ -213,7 +220,7 @@ export class Recording {
       held: this.#isAway ? held : 0,
       lost: this.#isAway ? this.#lost : 0,
       latency: name === "live" ? this.#latency.median(now) / 1000 : undefined,
-      isListening: !this.#isHeard && ["live", "silent"].includes(name),
+      isListening: !this.#hasCaptions && ["live", "silent"].includes(name),
     });
     if (name === "silent" && !behind) this.#on.mention(problem("silent"));
     else this.#on.withdraw("silent");

@@ -1,4 +1,4 @@
-// Transcribes the audio that earlier streams left on this device: of a tab that crashed, or while the service was away.
+// Transcribes audio that earlier streams left on this device: a tab crashed, or the service could not be reached.
 
 import { hold } from "./library.mjs";
 import { BYTES_PER_SECOND, ResumableStream } from "./stream.mjs";
@@ -12,9 +12,11 @@ export class Recovery {
   #isRunning = false;
 
   /**
-   * Callbacks in `on`: `message(message, transcript)`, each partial and final; `state(seconds, isLive)`, how much audio
-   * is being transcribed, 0 at the end, and whether the service takes it; `over(close, kept, seconds)`, once for each
-   * stream, with the service's close, how much audio is kept for another attempt, and how much there was.
+   * Callbacks in `on`:
+   * - `message(message, transcript)`: a partial or final.
+   * - `state(seconds, isLive)`: the seconds of audio being transcribed, 0 at the end; whether the service accepts it.
+   * - `over(close, kept, seconds)`, once for each stream: the service's close, the seconds of audio kept for another
+   *   attempt, and the seconds that there were.
    */
   constructor(service, library, on) {
     this.#service = service;
@@ -47,11 +49,11 @@ export class Recovery {
       const transcript = known ?? new Transcript({ id: record.transcript });
       const isServed = await this.#transcribe(record, transcript, accessKey);
       release();
-      if (!isServed) return; // the others would fare no better
+      if (!isServed) return; // the others would fail, too
     }
   }
 
-  /** Transcribe what one stream left. Resolves with whether the service took it. */
+  /** Transcribe the audio of one stream. Resolves with whether all of it was transcribed. */
   async #transcribe(record, transcript, accessKey) {
     const { position, parts, end } = await this.#library.audio(record);
     const journal = this.#library.journal(transcript, record, () => {});

@@ -1,6 +1,6 @@
 // The screen: it stays awake while captions run, and in full screen the controls fade.
 
-const IDLE = 3_000; // ms without a movement after which the controls of a full screen fade
+const IDLE = 3_000; // ms without pointer or key events after which the controls fade in full screen
 
 const IN_USE = "#notice:not([hidden]), :popover-open, dialog[open]"; // while any of these is shown, nothing fades
 
@@ -13,11 +13,11 @@ let isLive = () => false;
 export async function stayAwake(live = isLive) {
   isLive = live;
   if (!isLive() || document.hidden || lock?.released === false) return;
-  lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // may be refused
+  lock = await navigator.wakeLock?.request("screen").catch(() => undefined); // the browser may refuse it
   if (!isLive()) lock?.release();
 }
 
-export function mayTurnOff() {
+export function allowSleep() {
   lock?.release();
 }
 

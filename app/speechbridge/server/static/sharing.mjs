@@ -1,4 +1,4 @@
-// The dialog "Share": whether others may read along, and how they come to it.
+// The dialog "Share": whether others may read along, and the link for them.
 
 const LOCAL = /^(localhost|.*\.localhost|127\.[\d.]+|\[::1\])$/; // hosts that are each machine's own
 
@@ -26,7 +26,7 @@ export class Sharing {
     return $("share-on").checked;
   }
 
-  /** Show how to read along what is recorded with this token; null when nothing is recorded any more. */
+  /** Show the link to the recording with this token; null after the recording has ended. */
   shared(token) {
     this.#token = token;
     this.#show();
@@ -36,7 +36,7 @@ export class Sharing {
     const isRead = this.isOn && this.#token !== null;
     $("share-how").hidden = !isRead;
     $("share-status").textContent = isRead
-      ? "Whoever has this link reads along, without a key, up to an hour after the end."
+      ? "Anyone with this link can read along, without a key, until an hour after the end."
       : this.isOn
         ? "The link appears when the next recording begins."
         : "";

@@ -3,8 +3,8 @@
 import { Problem } from "./words.mjs";
 
 const AFTER_PAUSE = 1_000; // ms of silence that follow a paused file, so that its last utterance becomes final
-const BLOCKED = 500; // ms in which a context that may run does, before the first click or key press
-const NO_OUTPUT = 5_000; // ms after which a context that may run, and does not, has no output device
+const BLOCKED = 500; // ms within which an AudioContext starts if the browser allows it without a click or key press
+const NO_OUTPUT = 5_000; // ms within which one starts after a click or key press, unless there is no output device
 const LAST_FRAME = 500; // ms to wait for the last frame; an interrupted context never delivers it
 
 /**
@@ -28,7 +28,7 @@ export async function open(choice, on) {
   return sound;
 }
 
-/** Whether the browser can share the audio of another tab. Only those that can know this constraint. */
+/** Whether the browser can share the audio of another tab. Only browsers that can know this constraint. */
 export function canShareTabs() {
   const { getDisplayMedia, getSupportedConstraints } = navigator.mediaDevices ?? {};
   return Boolean(getDisplayMedia && getSupportedConstraints?.call(navigator.mediaDevices).suppressLocalAudioPlayback);
@@ -144,7 +144,7 @@ const SOURCES = {
           return element.currentTime;
         },
         get duration() {
-          return Number.isFinite(element.duration) ? element.duration : undefined; // some recordings do not know theirs
+          return Number.isFinite(element.duration) ? element.duration : undefined; // some recordings do not have it
         },
         get isPaused() {
           return source.pausedAt !== undefined;

@@ -13,7 +13,7 @@ export async function listSources(isLocked, wanted = "") {
   const microphones = devices.filter(
     ({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default",
   );
-  const named = microphones.filter(({ label }) => label); // they have names once access was allowed
+  const named = microphones.filter(({ label }) => label); // browsers hide the names until the user allows access
   const options = [
     new Option("Default microphone", "microphone"),
     ...named.map(({ deviceId, label }) => new Option(label, `microphone ${deviceId}`)),

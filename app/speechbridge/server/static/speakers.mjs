@@ -1,8 +1,8 @@
-// Who speaks. Engines tell it for a word or for a whole utterance, as `speaker`, `speaker_id` or `channel`. Pure.
+// Who speaks. Engines report it for a word or for a whole utterance, as `speaker`, `speaker_id` or `channel`. Pure.
 
-const UNKNOWN = ["", "1000"]; // 1000 is Rev.ai's
+const UNKNOWN = ["", "1000"]; // Rev.ai sends 1000
 
-/** The speaker that an element or a message names, as a text; undefined if it names none. */
+/** The speaker that an element or a message names, as a string; undefined if it names none. */
 export function speakerOf({ speaker, speaker_id, channel }) {
   const given = speaker ?? speaker_id ?? channel;
   const isName = typeof given === "number" || typeof given === "string";
@@ -10,23 +10,24 @@ export function speakerOf({ speaker, speaker_id, channel }) {
 }
 
 /**
- * A partial or final as its turns, each of one speaker: the same, with fewer elements and with `speaker`. Without
- * speakers it is one turn. Elements that name no speaker, such as punctuation, belong to the one before.
+ * Split a partial or final into turns. A turn is like the message, but has a `speaker`, and the elements of this
+ * speaker only. Without speakers there is one turn. Elements that name no speaker, such as punctuation, belong to the
+ * speaker before.
  */
-export function turns(heard) {
+export function turns(message) {
   const runs = [];
-  for (const element of heard.elements) {
+  for (const element of message.elements) {
     const last = runs.at(-1);
     const isSame = !last || element.speaker === undefined || [element.speaker, undefined].includes(last.speaker);
     if (last && isSame) last.elements.push(element);
     else runs.push({ speaker: element.speaker, elements: [element] });
     runs.at(-1).speaker ??= element.speaker;
   }
-  if (runs.length < 2) return [{ ...heard, speaker: runs[0]?.speaker }];
+  if (runs.length < 2) return [{ ...message, speaker: runs[0]?.speaker }];
   return runs.map(({ speaker, elements }) => {
     const words = elements.filter(({ type }) => type === "text");
-    const [ts, end_ts] = [words[0]?.ts ?? heard.ts, words.at(-1)?.end_ts ?? heard.end_ts];
-    return { ...heard, ts, end_ts, elements, speaker };
+    const [ts, end_ts] = [words[0]?.ts ?? message.ts, words.at(-1)?.end_ts ?? message.end_ts];
+    return { ...message, ts, end_ts, elements, speaker };
   });
 }
 
@@ -40,7 +41,7 @@ export class Speakers {
     return this.#known.indexOf(speaker);
   }
 
-  /** How a speaker is called: by their name, or a number; undefined for nobody. */
+  /** The label of a speaker: the name, or a number; undefined if there is no speaker. */
   nameOf(speaker) {
     if (speaker === undefined) return undefined;
     return /^\d+$/u.test(speaker) ? `Speaker ${this.numberOf(speaker) + 1}` : speaker;

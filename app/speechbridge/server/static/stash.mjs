@@ -1,12 +1,12 @@
-// Keeps the audio that is not stored yet when a page is left. A browser may abort the transactions of a page that it
-// unloads, and starts no new ones; but it completes a write to localStorage, which is synchronous.
+// Keeps audio that is not stored yet when the user leaves the page. While a browser unloads a page, it may abort
+// running transactions, and starts no new ones; but it completes a write to localStorage, which is synchronous.
 
 const PREFIX = "speechbridge.unstored.";
 
-/** Keep what the current journal has not stored whenever the page is left. `journal()` returns it, if there is one. */
+/** Whenever the user leaves the page, keep what the journal has not stored. `journal()` returns the journal, if any. */
 export function stashOnLeaving(journal) {
   addEventListener("pagehide", () => stash(journal()?.unstored));
-  // Shown again without a reload, it stores the audio itself.
+  // If the page is shown again without a reload, the journal stores the audio itself.
   addEventListener("pageshow", ({ persisted }) => persisted && journal() && forget(journal()));
 }
 

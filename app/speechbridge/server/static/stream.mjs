@@ -53,7 +53,7 @@ export class ResumableStream {
   #key = null;
   #base = 0; // position of its first byte
   #finals = 0;
-  #ticket = null; // the place in the service's queue, as long as it waits there
+  #ticket = null; // keeps the place in the service's queue, while the stream waits there
   // The connection.
   #socket = null;
   #isConnected = false; // the service has sent `connected`
@@ -69,18 +69,23 @@ export class ResumableStream {
   #hasBegun = false;
   #isEnded = false;
   #isOver = false;
-  #timers = {}; // by what they are for
+  #timers = {}; // by their purpose
 
   /**
-   * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins;
-   * `language` is empty for the usual one. With `share`, others may read along: `shared(token)` is called with how.
-   * Callbacks in `on`: `state(name)`, live or reconnecting; or queued, with `{ place, wait_seconds }`; `message(message)`, each partial and final as captions.mjs
-   * parses them, a final with `begin`, where in the transcript its stream began; `lost(seconds)`, when audio was
-   * evicted before the service had it; once, at the end, `over({ code, reason }, seconds)`, with the service's close,
-   * or code 0 if there was none, and how much audio is not transcribed.
+   * `url` is the service's address, ws or wss. `seconds` is the position in the transcript where the audio begins. An
+   * empty `language` means the service's default. With `share`, others may read the captions.
    *
-   * `journal` stores the stream (journal.mjs). `restored` is what it stored of an earlier one: its progress, and
-   * `position` and `parts`, the audio.
+   * Callbacks in `on`:
+   * - `state(name)`: "live" or "reconnecting"; or "queued", with `{ place, wait_seconds }`.
+   * - `message(message)`: each partial and final, as captions.mjs parses them. A final also has `begin`, the second of
+   *   the transcript at which its stream began.
+   * - `lost(seconds)`: so much audio was evicted before the service had it.
+   * - `shared(token)`: the token with which others can read the captions.
+   * - `over({ code, reason }, seconds)`, once, at the end: the service's close, or code 0 if there was none; and the
+   *   seconds of audio that are not transcribed.
+   *
+   * `journal` stores the stream (journal.mjs). `restored` is an earlier stream that it has stored: its progress, and
+   * its audio in `position` and `parts`.
    */
   constructor(url, { on, seconds = 0, language = "", accessKey = "", share = false, room = ROOM, journal = NO_JOURNAL, restored = null }) {
     this.#url = url;
@@ -109,7 +114,7 @@ export class ResumableStream {
   /** Send samples (Int16Array). Never waits. */
   send(samples) {
     if (this.#isEnded || this.#isOver) return;
-    // Browsers delay the timers of hidden tabs by up to a minute, but audio still arrives: let it run what is due.
+    // Browsers delay the timers of hidden tabs by up to a minute, but audio still arrives: run the timers that are due.
     for (const { due, act } of Object.values(this.#timers)) if (performance.now() >= due) act();
     const start = Math.max(this.#ring.start, this.#acknowledged);
     const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
@@ -255,7 +260,7 @@ export class ResumableStream {
     return { key, base, finals, settled, start: this.#ring.start };
   }
 
-  /** A function that acknowledges the finals until now, unless their connection is gone: a new one tells by itself. */
+  /** A function that acknowledges the finals until now. It does nothing after a reconnect, which acknowledges them. */
   #acknowledgement() {
     const [socket, finals] = [this.#socket, this.#finals];
     return () => {

@@ -1,4 +1,4 @@
-// A transcript: its finals in the order in which they were said, and what a list shows of it. Pure.
+// A transcript: its finals in the order in which they were spoken, and its entry for the list of transcripts. Pure.
 
 import { line } from "./captions.mjs";
 
@@ -44,7 +44,7 @@ export class Transcript {
     return this.#count;
   }
 
-  /** What is stored of it, besides its finals. */
+  /** Its entry in the list of transcripts, which is stored besides its finals. */
   get record() {
     const { id, title, seconds, count } = this;
     return { id, title, seconds, count, created: this.#created, updated: Date.now(), first: this.#first };
@@ -56,7 +56,7 @@ export function titleOf({ title, first }) {
   return title || first || "Untitled";
 }
 
-/** Text for comparison: without case and accents. One character for one, so that positions stay true. */
+/** Text for comparison: without case and accents. Each character stays one, so that positions stay valid. */
 function folded(text) {
   return Array.from({ length: text.length }, (_, at) => {
     const [plain = text[at]] = text[at].normalize("NFD");

@@ -4,7 +4,7 @@
   const root = document.documentElement;
   const given = new URLSearchParams(location.search);
   root.dataset.view = given.get("view") === "overlay" ? "overlay" : "page";
-  root.toggleAttribute("data-reads", given.has("read")); // reads along what another page records
+  root.toggleAttribute("data-reads", given.has("read")); // the page of a reader
   try {
     for (const name of ["font", "theme", "contrast"]) {
       const value = localStorage.getItem(`speechbridge.${name}`);

@@ -1,4 +1,4 @@
-// The captions on the page. A turn of a speaker is one text node, so an hour of a thousand does not slow down new ones.
+// The captions on the page. Each turn of a speaker is one text node: so a thousand turns do not slow down new ones.
 
 import { line, places } from "./captions.mjs";
 import { Correcting } from "./correcting.mjs";
@@ -73,7 +73,7 @@ export class Captions {
     }
   }
 
-  /** Show a transcript in place of what is there. */
+  /** Show another transcript. */
   open(finals) {
     this.clear();
     for (const final of finals) this.#append(final);
@@ -97,7 +97,7 @@ export class Captions {
     if (paragraph) this.#correcting.open(paragraph, this.#turnOf.get(paragraph));
   }
 
-  /** Show that the service listens and has not heard a word yet. */
+  /** Show "Listening" until the first words arrive. */
   set isListening(is) {
     this.#listening.hidden = !is;
     if (is && this.#finals.firstChild) this.#follow();
@@ -138,7 +138,7 @@ export class Captions {
     return items;
   }
 
-  /** Add a final where it belongs: that of a restored stream may be older than what is there. */
+  /** Add a final at its place in time: that of a restored stream may be older than the last one. */
   #insert(final) {
     for (const item of this.#append(final)) {
       item.className = "new";
@@ -153,7 +153,7 @@ export class Captions {
     return this.#turnOf.get(item.lastChild);
   }
 
-  /** Say who speaks, where that changes. */
+  /** Label an item with its speaker, if the one before has another. */
   #label(item, { speaker }) {
     if (speaker === undefined) return;
     item.dataset.speaker = this.#speakers.numberOf(speaker) % COLORS;
@@ -197,7 +197,7 @@ export class Captions {
     return word;
   }
 
-  /** A finger has no hover: its first touch of a word shows what a pointer shows, and only the second one corrects. */
+  /** A finger cannot hover: the first touch of a word shows its time and confidence, and the second one corrects it. */
   #touched(event) {
     const before = this.#pointed;
     this.#pointed = this.#point(event)?.place.element;

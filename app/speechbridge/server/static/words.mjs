@@ -36,7 +36,7 @@ const PROBLEMS = {
   }),
   interrupted: () => ({
     title: "Another application has taken the audio",
-    text: "This may be a call. Nothing is captured until it releases the audio; anything said meanwhile is lost. If the audio does not return by itself, resume.",
+    text: "This may be a call. Nothing is captured until that application releases the audio; anything said meanwhile is lost. If the audio does not return by itself, resume.",
     action: "resume",
   }),
   silent: () => ({
@@ -83,7 +83,7 @@ const PROBLEMS = {
   }),
   lost: ({ seconds }) => ({
     title: `${seconds.toFixed(1)} s of audio were lost`,
-    text: "The service was away for longer than this page can buffer. Everything before and after is captioned.",
+    text: "The service could not be reached for longer than this page can buffer. Everything before and after is captioned.",
   }),
   kept: ({ seconds }) => ({
     title: `${seconds.toFixed(1)} s of audio are not transcribed yet`,
@@ -92,7 +92,7 @@ const PROBLEMS = {
   }),
   "nothing-to-read": () => ({
     title: "There is nothing to read here",
-    text: "The link is not complete, or what it led to is gone: it stays for an hour after the end. Ask for a new link.",
+    text: "The link is not complete, or its captions were deleted: they stay for an hour after the end. Ask for a new link.",
     action: "again",
   }),
   "not-stored": () => ({
@@ -120,14 +120,14 @@ const CLOSES = {
   ],
   1011: [
     "The speech service failed",
-    "Try again. If it fails again, the operator finds the cause in the service’s log.",
+    "Try again. If it fails again, tell the operator of the service: its log has the cause.",
   ],
   1014: ["The speech service cannot be reached", "Try again in a moment."],
   4001: [
     "The speech service rejected this service",
     "Its token is wrong or has expired. The operator must replace it.",
   ],
-  4002: ["The service rejected the request", "Reload the page. The reason tells what is wrong."],
+  4002: ["The service rejected the request", "See the reason below, and reload the page."],
   4003: ["The speech service’s account has no credits", "The operator of the service must add some."],
   4008: ["This page was too slow", "It did not receive the captions in time. Close other tabs and start again."],
   4009: ["The captions continue elsewhere", "Another connection has taken them over. Start again to have them here."],
@@ -160,11 +160,12 @@ const WRONG_KEY = ["This API key is not accepted", "Check it for typing errors, 
 const NOT_RETRIED = [1007, 1008, 1009, 4002, 4036]; // the same request would be rejected again
 
 /**
- * What to show for the close that ended a stream: the same, and its `reason`. The facts: `unheard`, the seconds of
- * audio that the service does not have; `kept`, those that this device keeps for later; whether a key was sent; and
- * whether the service had accepted the stream before.
+ * What to show for the close that ended a stream: `{ key, title, text, reason, action }`.
+ *
+ * `unsent` is the seconds of audio that the service does not have, `kept` those that this device keeps for later.
+ * `hasKey` says whether a key was sent, `hasBegun` whether the service had accepted the stream before.
  */
-export function closing({ code, reason }, { unheard = 0, kept = 0, hasKey = false, hasBegun = false } = {}) {
+export function closing({ code, reason }, { unsent = 0, kept = 0, hasKey = false, hasBegun = false } = {}) {
   const isKey = code === 4001 && !hasBegun;
   const [title, cure] = isKey
     ? hasKey
@@ -172,7 +173,7 @@ export function closing({ code, reason }, { unheard = 0, kept = 0, hasKey = fals
       : NO_KEY
     : (CLOSES[code] ?? [`The connection ended (${code})`, "Try again."]);
   const loss = kept >= 1 ? `${kept.toFixed(1)} s of audio are kept on this device and transcribed later. ` : "";
-  const gap = !kept && unheard >= 1 ? `${unheard.toFixed(1)} s of audio were not transcribed. ` : "";
+  const gap = !kept && unsent >= 1 ? `${unsent.toFixed(1)} s of audio were not transcribed. ` : "";
   const action = isKey ? "key" : NOT_RETRIED.includes(code) ? undefined : "again";
   return { key: `${code}`, title, text: `${loss}${gap}${cure}`, reason, action };
 }
@@ -197,7 +198,7 @@ export const STATES = {
   stopped: "Stopped",
 };
 
-/** How a state is described, given its place in the queue, and times in seconds: buffered, lost, how late captions are. */
+/** The details of a state: the place in the queue, and in seconds: how late captions are, audio buffered, audio lost. */
 export function details({ behind = 0, held = 0, lost = 0, queued }) {
   const facts = [
     queued && `place ${queued.place}, about ${queued.wait_seconds} s`,

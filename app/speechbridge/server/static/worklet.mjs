@@ -16,7 +16,7 @@ registerProcessor(
     constructor() {
       super();
       this.port.onmessage = () => {
-        this.#ended = true; // the only message is "stop": post the last, shorter frame
+        this.#ended = true; // the only message is "stop": post the last frame, which is shorter
         this.#post(currentTime);
       };
     }
@@ -34,7 +34,7 @@ registerProcessor(
       return true;
     }
 
-    /** `time` is when the last sample was taken, on the audio clock. */
+    /** `time` is when the last sample was captured, on the audio clock. */
     #post(time) {
       const frame = this.#frame.subarray(0, this.#filled);
       const levels = Array.from({ length: BARS }, (_, bar) => peak(frame, bar));
