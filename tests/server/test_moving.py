@@ -88,6 +88,16 @@ def resuming(key: object, finals: int) -> str:
     return f"{STREAM.partition('?')[0]}?{Resume(str(key), finals).query()}"
 
 
+async def cut_off(server: Server, audio: bytes, path: str = RESUMABLE) -> dict[str, Any]:
+    """Begin a stream, and lose its connection after the first final; return its greeting."""
+    async with client(server, path) as socket:
+        greeting = await heard(socket, "connected")
+        await socket.send(audio)
+        await heard(socket, "final")
+        socket.transport.abort()
+    return greeting
+
+
 async def goes_on(server: Server, key: str, rest: bytes) -> tuple[list[str], Close]:
     """Resume a stream with one final at a server, and end it; return the other finals, and how it closed."""
     async with client(server, resuming(key, 1)) as socket:
@@ -126,11 +136,7 @@ async def test_so_does_one_whose_audio_is_decoded(media: str, tmp_path: Path) ->
     sent = encoded(b"".join(said(number) for number in range(1, 6)), EXACT_WEBM)
     path = RESUMABLE.replace("content_type=audio%2Fx-raw", "x=") + (f"&content_type={media}" if media else "")
     async with replicas(tmp_path) as (first, second):
-        async with client(first, path) as socket:
-            greeting = await heard(socket, "connected")
-            await socket.send(sent[: len(sent) // 2])
-            await heard(socket, "final")
-            socket.transport.abort()
+        greeting = await cut_off(first, sent[: len(sent) // 2], path)
         async with client(second, resuming(greeting["resume"], 1)) as socket:
             position = (await heard(socket, "connected"))["position"]
             assert position == len(sent) // 2
@@ -199,11 +205,7 @@ async def test_one_that_comes_to_a_process_that_cannot_serve_it_is_told_to_come_
     """And then goes on, wherever it comes."""
     monkeypatch.setattr(places, "ADOPT_SECONDS", 0.0)
     async with replicas(tmp_path, account_streams=1) as (first, second):
-        async with client(first, RESUMABLE) as socket:
-            greeting = await heard(socket, "connected")
-            await socket.send(said(1) + said(2, SECOND // 2))
-            await heard(socket, "final")
-            socket.transport.abort()
+        greeting = await cut_off(first, said(1) + said(2, SECOND // 2))
         with monkeypatch.context() as no_place:
             no_place.setattr(places.Places, "ask", _full)
             async with client(second, resuming(greeting["resume"], 1)) as socket:
@@ -213,11 +215,7 @@ async def test_one_that_comes_to_a_process_that_cannot_serve_it_is_told_to_come_
 
 async def test_so_is_one_that_comes_where_all_streams_are_taken(tmp_path: Path) -> None:
     async with replicas(tmp_path, max_sessions=1, max_connections=9) as (first, second):
-        async with client(first, RESUMABLE) as socket:
-            greeting = await heard(socket, "connected")
-            await socket.send(said(1))
-            await heard(socket, "final")
-            socket.transport.abort()
+        greeting = await cut_off(first, said(1))
         pool = second.app.state.sessions.pool
         slot = pool.try_acquire()
         assert slot is not None
@@ -234,11 +232,7 @@ async def _full(*_: object) -> tuple[Answer, None]:
 
 async def test_one_that_has_moved_counts_where_it_is(tmp_path: Path) -> None:
     async with replicas(tmp_path, max_connections=2, max_sessions=2) as (first, second):
-        async with client(first, RESUMABLE) as socket:
-            greeting = await heard(socket, "connected")
-            await socket.send(said(1))
-            await heard(socket, "final")
-            socket.transport.abort()
+        greeting = await cut_off(first, said(1))
         async with AsyncExitStack() as stack:
             socket = await stack.enter_async_context(client(second, resuming(greeting["resume"], 1)))
             await heard(socket, "connected")
@@ -277,11 +271,7 @@ async def test_those_who_read_along_miss_nothing(tmp_path: Path) -> None:
 
 async def test_a_count_of_finals_that_cannot_be_is_refused_anywhere_and_does_no_harm(tmp_path: Path) -> None:
     async with replicas(tmp_path) as (first, second):
-        async with client(first, RESUMABLE) as socket:
-            key = (await heard(socket, "connected"))["resume"]
-            await socket.send(said(1))
-            await heard(socket, "final")
-            socket.transport.abort()
+        key = (await cut_off(first, said(1)))["resume"]
         for server in (second, first):
             async with client(server, resuming(key, 7)) as socket:
                 assert await ending(socket) == ([], NOT_KEPT)
@@ -300,11 +290,7 @@ async def test_a_key_of_another_owner_is_not_known_elsewhere_either(tmp_path: Pa
 
 async def test_the_account_counts_a_stream_once_wherever_it_is(tmp_path: Path) -> None:
     async with replicas(tmp_path, account_streams=1) as (first, second):
-        async with client(first, RESUMABLE) as socket:
-            greeting = await heard(socket, "connected")
-            await socket.send(said(1))
-            await heard(socket, "final")
-            socket.transport.abort()
+        greeting = await cut_off(first, said(1))
         async with client(second, resuming(greeting["resume"], 1)) as socket:
             await heard(socket, "connected")
             await until(lambda: second.app.state.sessions.places.held == 1)
