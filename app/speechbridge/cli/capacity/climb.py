@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from speechbridge.testing.load import Reading
 
 BEGIN = 25  # streams
-CLOSE = 1.1  # the search ends when the ratio of too many streams to carried streams is at most this
+CLOSE = 1.1
 TRIES = 2  # one failed try may be due to a busy moment of the machine
 
 
-def climb(measure: Callable[[int], Reading], most: int, bound: float) -> tuple[int, dict[int, Reading]]:
+def climb(
+    measure: Callable[[int], Reading], most: int, bound: float, close: float = CLOSE
+) -> tuple[int, dict[int, Reading]]:
     """Measure one stream, then BEGIN, then twice as many each time until they are too many; then narrow the limit down.
 
     A number of streams is carried if nothing is lost and 99 of 100 answers arrive within `bound` ms. Returns the most
-    streams that are carried, at most `most`, and all readings. Raises Failed if not even one is carried.
+    streams that are carried, at most `most`, and all readings. The search ends when the ratio of too many streams to
+    carried streams is at most `close`. Raises Failed if not even one is carried.
     """
     readings: dict[int, Reading] = {}
 
@@ -39,7 +42,7 @@ def climb(measure: Callable[[int], Reading], most: int, bound: float) -> tuple[i
             carried, streams = streams, min(2 * streams, most)
         else:
             too_many = streams
-    while too_many > CLOSE * carried and too_many - carried > 1:
+    while too_many > close * carried and too_many - carried > 1:
         streams = round((carried * too_many) ** 0.5)
         if carries(streams):
             carried = streams
