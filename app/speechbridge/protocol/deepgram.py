@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from speechbridge.protocol.close import CloseCode, fit_reason
 from speechbridge.protocol.messages import Final
+from speechbridge.protocol.query import MOST, count, parameters
 from speechbridge.protocol.request import BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.tokens import Token, tokens_of
 
@@ -73,10 +73,9 @@ class Listening:
     @classmethod
     def parse(cls, query: str) -> Listening:
         """Read a URL's query. Raises BadRequest, whose text names what is wrong."""
-        try:
-            given = dict(parse_qsl(query, max_num_fields=200, errors="replace"))
-        except ValueError:
-            raise BadRequest("the query has more than 200 parameters") from None
+        if count(query) > MOST:
+            raise BadRequest(f"the query has more than {MOST} parameters")
+        given = parameters(query)
         for name, nothing in REFUSED.items():
             if given.get(name, nothing).lower() != nothing:
                 raise _wrong(f"{name} is not supported here: leave it out")

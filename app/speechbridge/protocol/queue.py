@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+
+from speechbridge.protocol.query import parameters
 
 if TYPE_CHECKING:
     from typing import Self
@@ -31,7 +32,7 @@ class Queue:
     @classmethod
     def parse(cls, query: str) -> Self | None:
         """Read a URL's query; None if its client does not wait. A malformed ticket is ignored."""
-        given = dict(parse_qsl(query))
+        given = parameters(query)
         if given.get("queue", "false").lower() != "true":
             return None
         ticket = given.get("ticket", "")

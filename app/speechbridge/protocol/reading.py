@@ -23,9 +23,9 @@ import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from speechbridge.protocol.close import END_OF_INPUT, Close, CloseCode
+from speechbridge.protocol.query import parameters
 
 if TYPE_CHECKING:
     from typing import Self
@@ -54,7 +54,7 @@ def token_of(key: str) -> str:
 
 def shares(query: str) -> bool:
     """Tell whether a speaker's query asks to share the transcript."""
-    return dict(parse_qsl(query)).get("share", "").lower() == "true"
+    return parameters(query).get("share", "").lower() == "true"
 
 
 @dataclass(frozen=True, slots=True)

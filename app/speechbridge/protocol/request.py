@@ -10,9 +10,10 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from speechbridge.protocol.media import CONTAINERS, SAMPLES, TELEPHONE
+from speechbridge.protocol.query import count, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ RAW_SPELLINGS = {  # other names of raw samples, in lower case, as libraries and
     "audio/x-pcm": "audio/x-raw",
 }
 
+MOST_PARAMETERS = 100
 LONGEST_OPTIONS = 6144  # bytes in a URL: servers accept lines of 8 KiB. Rev.ai's metadata has at most 512
 
 
@@ -222,10 +224,9 @@ class StreamRequest:
         Unknown and empty parameters are ignored; the last value of a repeated parameter counts. `otherwise` is the type
         to use if the query names none; without it, a missing type is an error.
         """
-        try:
-            given = dict(parse_qsl(query, max_num_fields=100, errors="replace"))
-        except ValueError:
-            raise BadRequest("the query has more than 100 parameters") from None
+        if count(query) > MOST_PARAMETERS:
+            raise BadRequest(f"the query has more than {MOST_PARAMETERS} parameters")
+        given = parameters(query)
         content_type = ContentType.parse(given["content_type"]) if "content_type" in given else otherwise
         if content_type is None:
             raise BadRequest(MISSING)

@@ -16,10 +16,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from speechbridge.protocol import messages
 from speechbridge.protocol.close import CloseCode
+from speechbridge.protocol.query import parameters
 
 if TYPE_CHECKING:
     from typing import Self, TypeGuard
@@ -65,7 +66,7 @@ class Resume:
     @classmethod
     def parse(cls, query: str) -> Self | None:
         """Read a URL's query; None if it does not ask for a resumable stream."""
-        given = dict(parse_qsl(query))
+        given = parameters(query)
         key, finals = given.get("resume", "false"), given.get("finals", "0")
         if key.lower() == "false":
             return None

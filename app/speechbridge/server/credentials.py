@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from speechbridge.protocol.deepgram import LISTEN
 from speechbridge.protocol.openai import REALTIME
+from speechbridge.protocol.query import parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ class Credentials:
         in_header = [
             value[len(scheme) :] for value in given for scheme in SCHEMES if value[: len(scheme)].lower() == scheme
         ]
-        in_query = dict(parse_qsl(query)).get("access_token", "")
+        in_query = parameters(query).get("access_token", "")
         return cls(in_query or next(iter([*in_header, *keys]), "").strip(), selected, tuple(others))
 
 

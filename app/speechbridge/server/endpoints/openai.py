@@ -6,7 +6,6 @@ import json
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
@@ -30,6 +29,7 @@ from speechbridge.protocol.openai import (
     read_secret_request,
 )
 from speechbridge.protocol.openai_items import Items
+from speechbridge.protocol.query import parameters
 from speechbridge.protocol.request import StreamRequest
 from speechbridge.server.body import Body, Left
 from speechbridge.server.endpoints.connection import EventWriter, WebSocketConnection
@@ -81,7 +81,7 @@ def router(sessions: Sessions, make_client_secret: MakeSecret) -> APIRouter:
         """OpenAI's realtime transcription. A refusal is an `error` event, and then a close frame."""
         await socket.accept()
         connection = WebSocketConnection(socket)
-        query = dict(parse_qsl(socket.scope["query_string"].decode("latin-1")))
+        query = parameters(socket.scope["query_string"].decode("latin-1"))
         secret: ClientSecret | None = socket.scope.get("client_secret")
         settings = (secret.settings if secret else Settings()).with_model(query.get("model", ""))
         client = OpenAiConnection(connection, settings, is_beta=socket.headers.get("openai-beta", "") == BETA)

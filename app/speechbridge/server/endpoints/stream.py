@@ -6,7 +6,6 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, WebSocket
 
@@ -14,6 +13,7 @@ from speechbridge.cluster import Elsewhere, Unavailable
 from speechbridge.protocol import reading
 from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
+from speechbridge.protocol.query import parameters
 from speechbridge.protocol.queue import Queue as WaitFor
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.resume import Resume
@@ -102,7 +102,7 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
 
 def _named_type(query: str) -> ContentType:
     """Return the content type that a query names, and UNDECLARED if it names none. Raises BadRequest."""
-    named = dict(parse_qsl(query, errors="replace")).get("content_type")
+    named = parameters(query).get("content_type")
     content_type = ContentType.undeclared() if named is None else ContentType.parse(named)
     return UNDECLARED if content_type == ContentType.undeclared() else content_type
 
