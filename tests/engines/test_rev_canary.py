@@ -45,6 +45,9 @@ KNOWN = {
     f"{FRAGMENTS}.validate": ("0fdf3abc6b775d79", "rev_socket.py"),
     f"{FRAGMENTS}.add": ("3f964abaec5b226f", "rev_socket.py"),
     f"{FRAGMENTS}.extract": ("09894f54d8feddf9", "rev_socket.py"),
+    "websocket._http:read_headers": ("7e5eb89f17f9ba0c", "rev_socket.py"),
+    "websocket._socket:recv_line": ("9db5e84b9ab8463d", "rev_socket.py"),
+    "websocket._socket:recv": ("54ecb8d73a1e24d8", "rev_socket.py"),
     "websocket._http:connect": ("e82e84e26b681162", "rev_socket.py"),
 }
 

@@ -8,13 +8,15 @@ import select
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import cycle
 
 import pytest
 import websocket
+from websockets.utils import accept_key
 
 from speechbridge.engines.rev_frames import frame
-from speechbridge.engines.rev_socket import FRAGMENTS, LARGEST, RevSocket
+from speechbridge.engines.rev_socket import FRAGMENTS, LARGEST, RevSocket, Timeouts
 from tests.helpers.descriptors import open_files
 from tests.helpers.rev import PATIENCE, QUICK
 
@@ -43,6 +45,44 @@ def test_a_refused_connection_leaves_no_descriptor_while_its_error_is_kept() -> 
         RevSocket("", QUICK).connect(f"ws://127.0.0.1:{port}/?access_token=none")
     assert open_files() == before
     assert refused.value.__traceback__
+
+
+FRAME = b"\x81\x05hello"
+HEAD = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 2**16])  # of the pieces in which the response arrives
+def test_what_follows_the_head_of_the_response_is_the_first_frame(size: int) -> None:
+    ours = RevSocket("", Timeouts(connect=PATIENCE, answer=PATIENCE))
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        connecting = pool.submit(ours.connect, f"ws://127.0.0.1:{server.getsockname()[1]}/")
+        far, _ = server.accept()
+        with far:
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            request = far.recv(2**16)
+            accept = accept_key(request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r")[0].decode())
+            response = f"{HEAD.format(accept)}\r\n".encode() + FRAME
+            for begin in range(0, len(response), size):
+                far.sendall(response[begin : begin + size])
+            connecting.result(PATIENCE)
+            far.sendall(FRAME)
+            assert [ours.recv_data() for _ in range(2)] == [(1, b"hello")] * 2
+            ours.release()
+
+
+def test_an_endless_head_of_a_response_is_refused() -> None:
+    ours = RevSocket("", Timeouts(connect=PATIENCE, answer=PATIENCE))
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        connecting = pool.submit(ours.connect, f"ws://127.0.0.1:{server.getsockname()[1]}/")
+        far, _ = server.accept()
+        with far:
+            far.recv(2**16)
+            with suppress(OSError):  # it has hung up
+                for _ in cycle([None]):
+                    far.sendall(b"x" * 2**12)
+            with pytest.raises(websocket.WebSocketException):
+                connecting.result(PATIENCE)
+            ours.release()
 
 
 def tls_pair() -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
