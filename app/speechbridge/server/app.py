@@ -129,9 +129,9 @@ def create_app(
         posts={TRANSCRIPTIONS, CLIENT_SECRETS},
     )
     app.add_middleware(health.RefuseWhileDraining, sessions=sessions)
+    app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
     app.include_router(health.router(shared))
     app.include_router(page.router(settings.offered_languages))
-    app.include_router(stream.router(sessions, resumable, queue, cluster.shares))
     app.include_router(read.router(readers))
     app.include_router(relay.router(settings))
     app.include_router(flows.router(sessions, settings))
