@@ -5,7 +5,7 @@ These are the private names that it uses; the rules for them are in `websocket.p
     uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
         overridden   __init__, connection_made, connection_lost, data_received, handle_websocket_upgrade,
                      on_message_begin, on_headers_complete, on_body, on_response_complete, _start_asgi_task
-        attributes   loop, transport, flow, pipeline, url, headers, scope, and `disconnected` and `scope` of what
+        attributes   loop, transport, flow, parser, pipeline, url, headers, scope; `disconnected` and `scope` of what
                      `_start_asgi_task` is given
     uvicorn.protocols.http.flow_control.FlowControl
         overridden   resume_reading
@@ -141,6 +141,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()  # this closes only our descriptor; the other process has its own
             return
         super().handle_websocket_upgrade()
+        del self.parser  # it references this protocol, and both would be left to the garbage collector
 
     @property
     def head(self) -> bytes:
