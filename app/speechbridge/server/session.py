@@ -26,7 +26,7 @@ from speechbridge.server.intake import Intake, Owner, asked_of
 from speechbridge.server.places import LOST, NoPlace, Place, Places
 from speechbridge.server.processors import Processors
 from speechbridge.server.settling import Settling
-from speechbridge.server.totals import OUTCOMES, Outcome, SessionStatistics, Totals
+from speechbridge.server.totals import ENDED_BY_UPSTREAM, OUTCOMES, Outcome, SessionStatistics, Totals
 from speechbridge.server.verdicts import DRAINED, TOO_LONG, verdict_of
 from speechbridge.tasks import cancel_and_wait
 from syncbridge import Bridge, Closed, Limits, WorkerPool
@@ -49,14 +49,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Characters of a response. A larger one takes milliseconds to parse, so the event loop runs other tasks after it.
-LARGE = 2**13
-
-ENDED_BY_UPSTREAM: tuple[Outcome, ...] = ("completed", "upstream", "refused")  # there is no upstream connection left
-
 # An aborted SDK stops within milliseconds. If it does not, its client should not wait longer for the close.
 LIMITS = Limits(grace=1.0)
 
+LARGE = 2**13  # characters: after a response that takes milliseconds to parse, other tasks run
 DAMAGED_SECONDS = 1.5  # to wait for the results of audio before a part that cannot be decoded
 
 
@@ -174,6 +170,7 @@ class Sessions:
             self._alive.discard(session)
             self._ended[session.outcome] += 1
             totals = session.totals()
+            session.forget()
             self._past += totals
             ended(totals)
 
@@ -232,10 +229,9 @@ class Session:
         self.outcome: Outcome = "cancelled"  # unless `run` sets another
 
     async def run(self, greet: Greet | None) -> Close:
-        verdict: Verdict
         try:
             close = await self._in_time(greet)
-            verdict = "left" if self._left else "completed", close
+            verdict: Verdict = "left" if self._left else "completed", close
         except Exception as error:  # noqa: BLE001 # an SDK may raise anything; `verdict_of` decides what it means
             verdict = verdict_of(error, self._sessions.pool.total)
         self.outcome, close = self._verdict or verdict
@@ -264,6 +260,10 @@ class Session:
             finals=self._responses["final"],
             others=self._responses["other"],
         )
+
+    def forget(self) -> None:
+        """Break the reference cycles with the SDK, so that both are freed without the garbage collector."""
+        self._bridge = self._upstream = self._intake = None
 
     def bridge_statistics(self) -> Statistics | None:
         return self._bridge.statistics() if self._bridge is not None else None

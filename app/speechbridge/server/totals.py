@@ -22,6 +22,7 @@ Outcome = Literal[
     "cancelled",  # the session's task was cancelled
 ]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+ENDED_BY_UPSTREAM: tuple[Outcome, ...] = ("completed", "upstream", "refused")  # there is no upstream connection left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
