@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from speechbridge.engines import Engine, Upstream, UpstreamClosed
+from speechbridge.backoff import Backoff
+from speechbridge.engines import Engine, Upstream, UpstreamClosed, reconnect
 from speechbridge.engines.circuit import FAILURES
 from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.protocol.close import Close
@@ -205,7 +206,8 @@ async def test_metrics_tell_the_two_apart() -> None:
 
 
 @pytest.mark.slow
-async def test_a_client_is_told_in_a_field_that_another_engine_stands_in() -> None:
+async def test_a_client_is_told_in_a_field_that_another_engine_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnect, "BACKOFF", Backoff(0.0, 0.0))
     engines = {"engine": f"{HERE}:dead", "fallback": f"{HERE}:says_finals"}
     async with running_service(None, **engines) as server, client(server, STREAM) as socket:
         await socket.send(bytes(32000))
