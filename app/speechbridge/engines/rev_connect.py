@@ -20,13 +20,12 @@ class GivenUp(Exception):
 
 
 class Connecting:
-    """One connect. `close` closes the connection; it is called if the connect ends after `leave`."""
+    """One connect."""
 
-    def __init__(self, close: Callable[[], object]) -> None:
-        self._close = close
+    def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the next three
         self._is_running = False
-        self._is_left_behind = False
+        self._close: Callable[[], object] | None = None  # set by `leave`
         self._failure: BaseException | None = None
         self._is_given_up = False
         self._woken = threading.Event()  # the connect has ended, or was given up
@@ -50,10 +49,11 @@ class Connecting:
         self._is_given_up = True
         self._woken.set()
 
-    def leave(self) -> bool:
-        """Leave the connection to the connecting thread, if that still runs: it closes it. Returns whether it runs."""
+    def leave(self, close: Callable[[], object]) -> bool:
+        """Leave the connection to the connecting thread, which calls `close`. Returns whether that still runs."""
         with self._lock:
-            self._is_left_behind = True
+            if self._is_running:
+                self._close = close
             return self._is_running
 
     def _run(self, connect: Callable[[], object]) -> None:
@@ -65,9 +65,9 @@ class Connecting:
             _close_sockets(error)
         with self._lock:
             self._failure, self._is_running = failure, False
-            is_left_behind = self._is_left_behind
-        if is_left_behind:
-            self._close()
+            close = self._close
+        if close is not None:
+            close()
         self._woken.set()
 
 

@@ -93,12 +93,12 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
             options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeouts.answer * 1000)))
         tls = {"ssl_version": ssl.PROTOCOL_TLS_CLIENT}  # the default of websocket-client is deprecated
         super().__init__(sockopt=options, sslopt=tls, enable_multithread=True, skip_utf8_validation=True)
-        self.frame_buffer = _BoundedFrames(self._recv, skip_utf8_validation=True)
+        self.frame_buffer: Any = _BoundedFrames(self._recv, skip_utf8_validation=True)
         self._ahead = b""  # what was read together with the head
         self._extra = extra
         self._timeouts = timeouts
         self._fragments = self._size = 0  # of the message that is being received
-        self._connecting = Connecting(self.shutdown)
+        self._connecting = Connecting()
         self._last_words_due: float | None = None  # by the monotonic clock
         self.is_interrupted = False
         self.failure: Exception | None = None  # of the first send that failed
@@ -196,9 +196,10 @@ class RevSocket(WebSocket):  # type: ignore[misc] # websocket-client has no type
     def release(self) -> None:
         """Close the descriptor once no thread is inside a send. A thread that still connects closes it itself."""
         self.interrupt()
-        if not self._connecting.leave():
+        if not self._connecting.leave(self.shutdown):
             with self.lock:
                 self.shutdown()
+            self.frame_buffer = None  # it references this socket; so both are freed without the garbage collector
 
     def settimeout(self, timeout: float) -> None:
         """Limit each wait on the connection, in seconds.
