@@ -141,7 +141,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()  # this closes only our descriptor; the other process has its own
             return
         super().handle_websocket_upgrade()
-        del self.parser  # it references this protocol, and both would be left to the garbage collector
+        del self.parser, self.flow, self.scope  # they reference this protocol; so all are freed without the collector
 
     @property
     def head(self) -> bytes:

@@ -95,6 +95,7 @@ class Place:
 
         Cancellation: it is still given back.
         """
+        self.on_lost = lambda: None
         if self._places is None or self._was_cut is not None:
             return
         self._was_cut = was_cut
