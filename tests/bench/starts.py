@@ -3,8 +3,8 @@
 Method: sessions of 5 chunks and of 25 chunks, 100 ms of audio each, ten sessions at a time; all chunks of a session are
 sent at once, and the upstream answers at once. CPU time is that of the service, as the kernel counts it. Both lengths
 alternate in one run: the difference between them is 20 chunks, and what a session costs without its chunks is its start
-and its end. The service runs once pinned to a core by itself (the default), once by `taskset`, and once not pinned
-(`PIN=off`), in turn.
+and its end. The service runs once pinned to a core by itself (the default), once pinned to the same core by `taskset`,
+and once not pinned (`PIN=off`), in turn.
 
     python -m tests.bench.starts [ROUNDS]
 
@@ -14,6 +14,7 @@ Last result: `results/starts.md`.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ import uvloop
 from speechbridge.testing.frames import BINARY, encode
 from speechbridge.testing.load import Client, Window, cpu_seconds, speech
 from tests.bench.report import keep, spread
-from tests.bench.subjects import METADATA, cores, keep_to, upstream
+from tests.bench.subjects import METADATA, keep_to, upstream
 from tests.helpers.command import serving, url_in
 from tests.helpers.service import STREAM
 from tests.helpers.tables import table
@@ -86,14 +87,18 @@ def cost(url: str, pid: int) -> Cost:
 
 
 def main(rounds: int = ROUNDS) -> str:
-    ways = {"pinned by itself": ("on", None), "under taskset": ("off", cores()[0]), "not pinned": ("off", None)}
+    ways = {"pinned by itself": "on", "under taskset": "off", "not pinned": "off"}
     with ExitStack() as stack:
         url = stack.enter_context(upstream())
         running = {}
-        for name, (pin, core) in ways.items():
+        core: int | None = None
+        for name, pin in ways.items():
             settings = {"SPEECHBRIDGE_REVAI_URL": url, "SPEECHBRIDGE_LOG_LEVEL": "error", "SPEECHBRIDGE_PIN": pin}
             process, announced = stack.enter_context(serving(**settings))
-            keep_to(process.pid, core)
+            if pin == "on":
+                (core,) = os.sched_getaffinity(process.pid)
+            elif name == "under taskset":
+                keep_to(process.pid, core)
             running[name] = url_in(announced), process.pid
             measure(*running[name], SHORT)  # warms the service up
         found: list[dict[str, Cost]] = []
