@@ -210,10 +210,13 @@ class Shares(Protocol):
         If that cannot be, it is found a moment after the first word. Cancellation: it may be found, or not.
         """
 
-    def sharing(self, token: str, before: Sequence[Entry] = ()) -> AbstractContextManager[Transcript]:
+    def sharing(
+        self, token: str, before: Sequence[Entry] = (), away_seconds: float = 0.0
+    ) -> AbstractContextManager[Transcript]:
         """Share a transcript within a `with` block. Afterwards it has ended, but can be read for a while. Never waits.
 
-        `before` holds the finals so far, if another process began the stream.
+        `before` holds the finals so far, if another process began the stream. If this process dies, another one may
+        continue the stream within `away_seconds`, and the transcript has not ended before.
         """
 
     async def find(self, token: str) -> Transcript | None:

@@ -175,7 +175,7 @@ class MemoryShares:
         pass
 
     @contextmanager
-    def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
+    def sharing(self, token: str, before: Sequence[Entry] = (), _away_seconds: float = 0.0) -> Iterator[Transcript]:
         transcript = self._transcripts[token] = Transcript(before)
         try:
             yield transcript

@@ -51,7 +51,7 @@ class ResumableConnections:
         self.released = self.taken = 0
         self.journal = journal or NoJournal()
         self._prefix = prefix
-        self._away_seconds = settings.resume_seconds
+        self.away_seconds = settings.resume_seconds
         self._most_ended = settings.max_sessions
         self._streams: dict[str, ResumableConnection] = {}
         self._sessions: dict[str, asyncio.Task[None]] = {}
@@ -68,7 +68,7 @@ class ResumableConnections:
         return self._add(about, Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner))
 
     def _add(self, about: About, record: Record) -> ResumableConnection:
-        stream = ResumableConnection(about, record, away_seconds=self._away_seconds)
+        stream = ResumableConnection(about, record, away_seconds=self.away_seconds)
         stream.kept = partial(self._keep, stream)
         record.outgrown = partial(self.journal.drop, record)
         self._streams[record.key] = stream
@@ -181,7 +181,7 @@ class ResumableConnections:
         ended = [key for key, known in self._streams.items() if known.over.is_set()]
         for key in ended[: max(0, len(ended) - self._most_ended)]:
             self._forget(key)
-        asyncio.get_running_loop().call_later(self._away_seconds, self._forget, stream.record.key)
+        asyncio.get_running_loop().call_later(self.away_seconds, self._forget, stream.record.key)
 
     def _forget(self, key: str) -> None:
         stream = self._streams.pop(key, None)

@@ -381,6 +381,35 @@ async def test_the_transcript_of_a_process_that_died_ends(redis: RedisServer, mo
                     assert await ending(reader) == ([FINALS[0]], Close(1000, END_OF_INPUT))
 
 
+async def test_readers_wait_for_a_speaker_whose_process_died_and_who_may_resume(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(shares, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(shares, "LOOK_SECONDS", 0.05)
+    store = Redis(redis.url, "resumes")
+    async with (
+        store.running(),
+        service(None, redis_url=redis.url, redis_prefix="resumes", start="builtins:iter") as server,
+    ):
+        died = shares.RedisShares(store, 60.0)
+        with died.sharing("token", away_seconds=30.0) as transcript:
+            transcript.add(FINALS[0])
+            await sooner_or_later(server, "/read/token.txt", 200)
+            for task in died._tasks:
+                task.cancel()
+        async with client(server, "/read/token") as reader:
+            assert await reader.recv() == FINALS[0]
+            (copy,) = server.app.state.readers._shares._copies.values()
+            assert await store._client.pttl(store.key(f"shares:{copy.name}:alive")) > 20_000
+            continues = shares.RedisShares(store, 60.0)
+            with continues.sharing("token", transcript.finals, away_seconds=30.0) as rest:
+                rest.add(FINALS[1])
+                assert await reader.recv() == FINALS[1]
+            assert await ending(reader) == ([], Close(1000, END_OF_INPUT))
+            await continues.end()
+
+
 async def sooner_or_later(server: Server, path: str, status: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while (await get(server, path))[0] != status:  # noqa: ASYNC110 # another process has no event to wait for

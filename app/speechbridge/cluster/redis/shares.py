@@ -5,7 +5,8 @@ no harm if a call is executed twice, or not at all, or if Redis has lost everyth
 (`_Copy`): it receives published messages, and looks up what it missed every LOOK_SECONDS.
 
 If nothing is heard of a speaker's process, it may be dead; or Redis was unavailable or has lost its data, and is told
-soon. So a transcript counts as ended only after QUIET_SECONDS in which Redis answers and nothing is heard.
+soon. So a transcript counts as ended only after QUIET_SECONDS in which Redis answers and nothing is heard; and if the
+speaker may resume its stream at another process, as much later as it has time for that.
 
 The names of keys hold a hash of the token, so nobody can read a transcript who only sees the names.
 """
@@ -71,9 +72,9 @@ class RedisShares:
             )
 
     @contextmanager
-    def sharing(self, token: str, before: Sequence[Entry] = ()) -> Iterator[Transcript]:
+    def sharing(self, token: str, before: Sequence[Entry] = (), away_seconds: float = 0.0) -> Iterator[Transcript]:
         with self._own.sharing(token, before) as transcript:
-            self._begin(_Writer(self, _name(token), transcript).run(), "share-writer")
+            self._begin(_Writer(self, _name(token), transcript, ALIVE_SECONDS + away_seconds).run(), "share-writer")
             yield transcript
 
     async def find(self, token: str) -> Transcript | None:
@@ -128,10 +129,11 @@ class RedisShares:
 class _Writer:
     """Writes a transcript to Redis, until it has ended and Redis has all of it."""
 
-    def __init__(self, shares: RedisShares, name: str, transcript: Transcript) -> None:
+    def __init__(self, shares: RedisShares, name: str, transcript: Transcript, alive_seconds: float) -> None:
         self._shares = shares
         self._name = name
         self._transcript = transcript
+        self._alive_seconds = alive_seconds
         self._position = Position()  # what Redis has
 
     async def run(self) -> None:
@@ -161,10 +163,18 @@ class _Writer:
         finals = [entry.text for entry in entries if entry.number]
         partial = "".join(entry.text for entry in entries if not entry.number)
         is_last = transcript.is_over and not transcript.has_more(position)
-        keep = shares.seconds if is_last else shares.seconds + ALIVE_SECONDS + QUIET_SECONDS
+        keep = shares.seconds if is_last else shares.seconds + self._alive_seconds + QUIET_SECONDS
         state = "over" if is_last else "live"
         known = position.finals - len(finals)
-        about = (shares.channel, self._name, round(keep * 1000), round(ALIVE_SECONDS * 1000), state, partial, known)
+        about = (
+            shares.channel,
+            self._name,
+            round(keep * 1000),
+            round(self._alive_seconds * 1000),
+            state,
+            partial,
+            known,
+        )
         position.finals = await shares.call(self._name, "add", *about, *finals)  # fewer if Redis has lost some
         return is_last and position.finals == len(transcript.finals)
 

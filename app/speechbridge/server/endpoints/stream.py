@@ -186,7 +186,8 @@ class _Streams:
             start_ts = float(request.options.get("start_ts", 0.0)) + covered.origin / rate
             request = replace(request, options={**request.options, "start_ts": start_ts})
         left = max(1.0, sessions.session_seconds - (time.time() - about.begun)) if sessions.session_seconds else 0.0
-        with lease.held(), _shared(self._shares, about.read, stream, before) as (client, move):
+        away = self._resumable.away_seconds
+        with lease.held(), _shared(self._shares, about.read, stream, before, away) as (client, move):
 
             def moves() -> None:
                 place.hand_over()
@@ -201,7 +202,7 @@ class _Streams:
 
 @contextmanager
 def _shared(
-    shares: Shares, token: str | None, connection: ClientConnection, before: Sequence[Entry] = ()
+    shares: Shares, token: str | None, connection: ClientConnection, before: Sequence[Entry] = (), away: float = 0.0
 ) -> Iterator[tuple[ClientConnection, Callable[[], object]]]:
     """Yield a connection that also sends to readers, if there is a token for them.
 
@@ -210,7 +211,7 @@ def _shared(
     if token is None:
         yield connection, lambda: None
         return
-    with shares.sharing(token, before) as transcript:
+    with shares.sharing(token, before, away) as transcript:
         yield Sharing(connection, transcript), transcript.move
 
 
