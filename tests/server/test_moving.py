@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from speechbridge.cluster import FULL
+from speechbridge.cluster.redis import journal
 from speechbridge.engines import Engine, Upstream
 from speechbridge.engines.options import start_of
 from speechbridge.engines.reconnect import settled_by_final
@@ -128,6 +129,18 @@ async def test_a_client_that_was_cut_off_goes_on_at_another_process_while_the_fi
         assert close == Close(1000, END_OF_INPUT)
         assert (first.app.state.resumable.released, second.app.state.resumable.taken) == (1, 1)
         assert not first.app.state.sessions.alive
+
+
+async def test_a_key_is_known_at_every_process_from_the_moment_its_client_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "WRITE_SECONDS", 0.5)  # so the second stream begins while the journal pauses
+    async with replicas(tmp_path) as (first, second), client(first, RESUMABLE) as earlier:
+        await heard(earlier, "connected")
+        async with client(first, RESUMABLE) as socket:
+            greeting = await heard(socket, "connected")
+            async with client(second, resuming(greeting["resume"], 0)) as again:
+                assert (await heard(again, "connected"))["id"] == greeting["id"]
 
 
 @pytest.mark.parametrize("media", ["audio/webm", ""])

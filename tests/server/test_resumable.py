@@ -18,6 +18,7 @@ from speechbridge.server import resumable
 from speechbridge.server.resumable import NOT_KEPT, TAKEN_OVER, TOO_SLOW, UNKNOWN, About, ResumableConnection
 from speechbridge.server.resumable_connections import ResumableConnections
 from speechbridge.settings import SessionSettings
+from speechbridge.tasks import cancel_and_wait
 from speechbridge.testing.script import final, partial
 from tests.helpers.peer import Peer
 from tests.helpers.puppet import PATIENCE, until
@@ -75,6 +76,34 @@ def test_what_another_process_must_know_holds_no_token() -> None:
     assert token_of("key") not in About("id", read=token_of("key")).encode()
     assert token_of("key") != token_of("another key")
     assert len(token_of("key")) == len(new_token())
+
+
+@pytest.mark.parametrize("ending", ["stored", "given up", "not kept", "over"])
+async def test_a_client_gets_the_key_once_a_journal_has_the_stream_or_never_will(ending: str) -> None:
+    stream = new()
+    stream.record.is_stored, stream.record.is_kept = False, ending != "not kept"
+    peer = Peer()
+    serving = asyncio.create_task(stream.serve(peer))
+    for _ in range(10):  # as many steps as it takes
+        await asyncio.sleep(0)
+    assert not peer.got
+    receiving = None
+    match ending:
+        case "stored":
+            stream.record.has_stored(0, 0)
+        case "given up":
+            assert stream.record.deliver_unstored() == 0
+        case "not kept":
+            receiving = asyncio.create_task(stream.receive())
+        case "over":
+            stream.end(GOOD_END)
+    await until(lambda: peer.got)
+    assert json.loads(peer.got[0])["resume"] == "key"
+    peer.leave()
+    await serving
+    if receiving is not None:
+        await cancel_and_wait(receiving)
+    await finish(stream)
 
 
 async def test_the_session_gets_messages_of_whichever_connection_in_order() -> None:

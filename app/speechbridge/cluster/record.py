@@ -57,6 +57,7 @@ class Record:
     def __post_init__(self) -> None:
         self.audio = Ring(self.unit)
         self.is_kept = False  # a journal keeps it up to date
+        self.is_stored = True  # a journal has it, or there is none; until then its client must not know its key
         self.is_connected = False  # its client is connected to this process
         self._acknowledgeable = self.received
         self._deliverable = self.total
@@ -139,12 +140,14 @@ class Record:
         """Note what a journal has stored: audio up to a position, and this number of finals."""
         self._acknowledgeable = max(self._acknowledgeable, received)
         self._deliverable = max(self._deliverable, total)
+        self.is_stored = True
         self.stored()
 
     def deliver_unstored(self) -> int:
-        """Let finals be sent to the client though they are not stored. Returns how many these are."""
+        """Let finals, and the key, be sent to the client though they are not stored. Returns how many finals it is."""
         more = self.total - self._deliverable
         self._deliverable = self.total
-        if more:
+        if more or not self.is_stored:
+            self.is_stored = True
             self.stored()
         return more

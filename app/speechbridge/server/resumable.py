@@ -11,8 +11,8 @@ acknowledged:
   gets the rest. Of the partials only the latest is kept: a client that reads slowly, or was disconnected, gets fewer.
 
 The stream's `Record` holds all that another process needs to continue the stream. If a journal keeps the record, only
-stored audio is acknowledged, and only stored finals are sent. The messages are defined in
-`speechbridge.protocol.resume`.
+stored audio is acknowledged, only stored finals are sent, and `connected` waits until the journal has the stream. The
+messages are defined in `speechbridge.protocol.resume`.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ class ResumableConnection:
 
         Cancellation: no message is lost.
         """
-        self.has_begun = True
+        if not self.has_begun:
+            self.has_begun = True
+            self._changed.set()
         if self._before:
             return self._before.popleft()
         self._receives.set()
@@ -220,12 +222,13 @@ class ResumableConnection:
             self._away.cancel()
         self._confirm(finals)
         self.record.is_connected = True
-        position = self.record.acknowledgeable
-        await connection.send(Greeting(self.about.session_id, self.record.key, position, self.about.read).encode())
-        reading = asyncio.create_task(self._read(connection, self.record.received - position))
-        writing = asyncio.create_task(self._write(connection, finals, position))
-        both = {reading, writing}
+        both: set[asyncio.Task[None]] = set()
         try:
+            await self._may_be_resumed()
+            position = self.record.acknowledgeable
+            await connection.send(Greeting(self.about.session_id, self.record.key, position, self.about.read).encode())
+            both.add(asyncio.create_task(self._read(connection, self.record.received - position)))
+            both.add(asyncio.create_task(self._write(connection, finals, position)))
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(*both)
@@ -233,6 +236,15 @@ class ResumableConnection:
             if connection.closed_cleanly and not self.over.is_set():
                 self._leave()
             self._away = asyncio.get_running_loop().call_later(self._away_seconds, self._leave)
+
+    async def _may_be_resumed(self) -> None:
+        """Wait until another process could continue the stream, if any ever can: only then may the client get its key.
+
+        A journal has the stream a moment after the session has begun, or gives that up within seconds.
+        """
+        while not (self.record.is_stored or self.over.is_set() or (self.has_begun and not self.record.is_kept)):
+            self._changed.clear()
+            await self._changed.wait()
 
     async def _read(self, connection: Connection, known: int) -> None:
         """Take a client's messages. Skip its first `known` bytes of audio: they were received, but not acknowledged."""

@@ -65,7 +65,9 @@ class ResumableConnections:
     def begin(self, about: About, owner: str = "", key: str = "") -> ResumableConnection:
         """Make the connection of a new session, to be run with `run`. `owner` is that of its API key."""
         key = key or self.new_key()
-        return self._add(about, Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner))
+        record = Record(key, about.encode(), ROOM, about.frame or 1, about.frame is None, owner)
+        record.is_stored = not self.journal.survives
+        return self._add(about, record)
 
     def _add(self, about: About, record: Record) -> ResumableConnection:
         stream = ResumableConnection(about, record, away_seconds=self.away_seconds)
