@@ -208,6 +208,41 @@ async def test_a_websocket_whose_head_came_in_many_slices_works() -> None:
         assert (await ending(web))[1].code == 1000
 
 
+HANDSHAKE = (
+    b"GET /ws_a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+async def test_a_handshake_behind_requests_that_are_not_answered_yet_ends_the_connection_after_their_answers() -> None:
+    async with service() as server, connection(server) as (reader, writer):
+        asked, goes_on = asyncio.Event(), asyncio.Event()
+
+        @server.app.get("/late")
+        async def late() -> str:
+            asked.set()
+            await goes_on.wait()
+            return "late"
+
+        writer.write(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n" + GET + b"\r\n" + HANDSHAKE)
+        async with asyncio.timeout(PATIENCE):
+            await asked.wait()
+            writer.write(b"more")
+            goes_on.set()
+            answers = await reader.read()
+    assert answers.count(b"HTTP/1.1 200 OK") == answers.count(b"HTTP/1.1") == 2
+    assert answers.index(b"late") < answers.index(b"connection: close") < answers.index(b"alive")
+
+
+async def test_a_handshake_after_an_answered_request_becomes_a_websocket() -> None:
+    async with service() as server, connection(server) as (reader, writer):
+        async with asyncio.timeout(PATIENCE):
+            writer.write(GET + b"\r\n")
+            await reader.readuntil(b"alive\n")
+            writer.write(HANDSHAKE)
+            assert await reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
+
+
 @pytest.mark.parametrize(
     "begin", [b"", b"GET /livez HTTP/1.1\r\nX-Filler: ", GET + b"\r\n" + GET], ids=["none", "part", "second"]
 )

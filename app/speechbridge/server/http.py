@@ -5,8 +5,8 @@ These are the private names that it uses; the rules for them are in `websocket.p
     uvicorn.protocols.http.httptools_impl.STATUS_LINE, HttpToolsProtocol
         overridden   __init__, connection_made, connection_lost, data_received, handle_websocket_upgrade,
                      on_message_begin, on_headers_complete, on_body, on_response_complete, _start_asgi_task
-        attributes   loop, transport, flow, parser, pipeline, url, headers, scope; `disconnected` and `scope` of what
-                     `_start_asgi_task` is given
+        attributes   loop, transport, flow, parser, pipeline, url, headers, scope; cycle.response_complete,
+                     cycle.keep_alive; `disconnected` and `scope` of what `_start_asgi_task` is given
     uvicorn.protocols.http.flow_control.FlowControl
         overridden   resume_reading
         attributes   read_paused
@@ -55,7 +55,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     _unparsed = b""
     _has_turn = False  # the next slice waits for its turn
-    _has_upgraded = False  # the WebSocket protocol has taken over
+    _has_upgraded = False  # a WebSocket's handshake has come: nothing more is parsed here
     _body_left = 0  # bytes still to come of a body with a known length
     _kept = 0  # bytes that the parser may hold: an incomplete head, or trailers
     _head_timer: asyncio.TimerHandle | None = None
@@ -96,6 +96,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._over()
 
     def data_received(self, data: bytes) -> None:
+        if self._has_upgraded:  # see `handle_websocket_upgrade`
+            return
         self._unparsed += data
         if len(self._unparsed) > UNPARSED_BYTES:
             self.transport.abort()
@@ -135,7 +137,15 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.resume_reading()
 
     def handle_websocket_upgrade(self) -> None:
+        """Let the WebSocket protocol take over, unless earlier requests on this connection are still to be answered.
+
+        Their responses would be sent into the WebSocket. So the connection is closed after them, which tells the client
+        that its handshake was not handled.
+        """
         self._has_upgraded = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            return
         self._forget()
         if self._hand_on is not None and self._hand_on(self):
             self.transport.abort()  # this closes only our descriptor; the other process has its own
