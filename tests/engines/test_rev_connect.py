@@ -221,7 +221,15 @@ async def test_a_certificate_that_is_not_valid_is_told_at_once_and_not_tried_aga
 
 
 @pytest.mark.parametrize(
-    "answer", [b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 odd\r\n\r\n", b"\xff\n", b"HTTP/1.1 301 -\r\n\r\n"]
+    "answer",
+    [
+        b"\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 odd\r\n\r\n",
+        b"\xff\n",
+        b"HTTP/1.1 301 -\r\n\r\n",
+        b"HTTP/1.1 301 -\r\nSet-Cookie: not/a/name=1\r\n\r\n",
+    ],
 )
 async def test_an_answer_that_is_not_http_is_4013(answer: bytes) -> None:
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -95,8 +95,8 @@ class RevStream:
             self._client.start(self._feed(audio), **self._options)
             took = time.perf_counter() - begun
             self._health.has_connected = True
-        # ValueError, LookupError and TypeError: websocket-client raises them for malformed HTTP responses.
-        except (OSError, WebSocketException, ValueError, LookupError, TypeError) as error:
+        # The last four: websocket-client raises them for malformed HTTP responses, and for malformed cookies in them.
+        except (OSError, WebSocketException, ValueError, LookupError, TypeError, AttributeError) as error:
             raise no_connection(error, self._health, self._timeouts) from None
         finally:
             self._health.connected(took)
