@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from speechbridge.cluster import FULL
 from speechbridge.cluster.redis import journal
+from speechbridge.cluster.redis.shares import _Writer
 from speechbridge.engines import Engine, Upstream
 from speechbridge.engines.options import start_of
 from speechbridge.engines.reconnect import settled_by_final
@@ -280,6 +282,25 @@ async def test_those_who_read_along_miss_nothing(tmp_path: Path) -> None:
         for server in (first, second):
             async with client(server, f"/read/{greeting['read']}") as late:
                 assert words((await ending(late))[0]) == ["1@0", "2@1"]
+
+
+@pytest.mark.parametrize("has", [0, 1])  # finals that the client has
+async def test_nor_a_final_that_the_speakers_process_had_stored_and_not_shared_when_it_died(
+    has: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Writer, "run", partial(asyncio.sleep, 0))  # the first process shares nothing
+    async with replicas(tmp_path) as (first, second):
+        greeting = await cut_off(first, said(1), f"{RESUMABLE}&share=true")
+        monkeypatch.undo()
+        async with client(second, resuming(greeting["resume"], has)) as socket:
+            await heard(socket, "connected")
+            async with client(second, f"/read/{greeting['read']}") as reader:
+                await socket.send(said(2))
+                await socket.send(EOS)
+                await ending(socket)
+                assert words((await ending(reader))[0]) == ["1@0", "2@1"]
+        async with client(first, f"/read/{greeting['read']}") as late:
+            assert words((await ending(late))[0]) == ["1@0", "2@1"]
 
 
 async def test_a_count_of_finals_that_cannot_be_is_refused_anywhere_and_does_no_harm(tmp_path: Path) -> None:

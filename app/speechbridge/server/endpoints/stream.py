@@ -15,6 +15,7 @@ from speechbridge.protocol.close import Close, CloseCode
 from speechbridge.protocol.messages import Connected
 from speechbridge.protocol.query import parameters
 from speechbridge.protocol.queue import Queue as WaitFor
+from speechbridge.protocol.reading import Entry
 from speechbridge.protocol.request import PATH, BadRequest, ContentType, StreamRequest
 from speechbridge.protocol.resume import Resume
 from speechbridge.server.endpoints.connection import WebSocketConnection
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from speechbridge.cluster import Shares
-    from speechbridge.protocol.reading import Entry
     from speechbridge.server.client import ClientConnection
     from speechbridge.server.resumable_connections import ResumableConnections
     from speechbridge.server.shared import Lease
@@ -147,6 +147,7 @@ class _Streams:
 
     def _go_on(self, stream: ResumableConnection, lease: Lease) -> None:
         lease.take_places()
+        confirmed, finals = stream.record.confirmed, [*stream.record.finals]  # before its client confirms more
 
         async def go_on() -> Close:
             try:
@@ -155,7 +156,7 @@ class _Streams:
                 return refusal.close
             before: Sequence[Entry] = ()
             if stream.about.read is not None:
-                before = await self._before(stream.about.read, stream.record.total)
+                before = await self._before(stream.about.read, confirmed, finals)
             close = await self._run(stream, StreamRequest.parse(stream.about.query), place, lease, before)
             if close.code == CloseCode.TOO_MANY and not stream.has_begun:  # a dead process' streams still count
                 return COME_BACK
@@ -163,13 +164,19 @@ class _Streams:
 
         self._resumable.run(stream, go_on())
 
-    async def _before(self, token: str, total: int) -> Sequence[Entry]:
-        """Return the finals that readers have already, at most `total`."""
+    async def _before(self, token: str, confirmed: int, finals: Sequence[str]) -> Sequence[Entry]:
+        """Return the finals so far, for readers: those that are shared already, and those that a journal has besides.
+
+        A process that is killed may have stored its last finals, and not have shared them. `finals` are those after the
+        first `confirmed` ones.
+        """
         try:
             transcript = await self._shares.find(token)
         except Unavailable:
             return ()
-        return () if transcript is None else transcript.finals[:total]
+        shared = [] if transcript is None else transcript.finals[: confirmed + len(finals)]
+        rest = finals[len(shared) - confirmed :] if len(shared) >= confirmed else ()
+        return [*shared, *(Entry.of(text, number) for number, text in enumerate(rest, len(shared) + 1))]
 
     async def _run(
         self,
