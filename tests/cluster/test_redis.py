@@ -12,6 +12,7 @@ from speechbridge.cluster import FULL, HELD, Claim, Newcomer, Terms, Unavailable
 from speechbridge.cluster.redis.connection import PATIENCE, Redis
 from speechbridge.cluster.redis.leases import KEYS, RedisLeases
 from speechbridge.cluster.redis.limits import RedisUse
+from speechbridge.cluster.redis.shares import RedisShares
 from tests.helpers.redis import RedisServer, redis_server
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ async def test_a_redis_that_stands_still_holds_nobody_up_for_long(tmp_path: Path
                     await leases.ask([Claim("b")])
             server.thaw()
             assert await leases.renew(["a"]) == set()
+
+
+async def test_a_speaker_who_shares_hardly_waits_for_it(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        redis = Redis(server.url, "test")
+        shares = RedisShares(redis, 60.0)
+        async with redis.running():
+            server.freeze()
+            async with asyncio.timeout(PATIENCE / 2):
+                await shares.announce("token")
+            server.thaw()
 
 
 async def test_of_many_who_call_at_once_each_gets_an_answer(server: RedisServer) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("shares.lua")
 KEYS = ("finals", "state", "alive", "readers")
+ANNOUNCE_SECONDS = 0.5  # that a speaker waits for its token to be known at other processes, at most
 BEAT_SECONDS = 5.0  # between two calls of a speaker's process that has nothing to add
 ALIVE_SECONDS = 12.0  # without such a call after which nothing is heard of the process
 QUIET_SECONDS = 8.0  # of that, after which it counts as dead: by then it has tried again, whatever happened to Redis
@@ -66,10 +67,11 @@ class RedisShares:
 
     async def announce(self, token: str) -> None:
         name, keep = _name(token), ALIVE_SECONDS + QUIET_SECONDS
-        with suppress(Unavailable):
-            await self.call(
-                name, "add", self.channel, name, round(keep * 1000), round(ALIVE_SECONDS * 1000), "live", "", 0
-            )
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(ANNOUNCE_SECONDS):
+                await self.call(
+                    name, "add", self.channel, name, round(keep * 1000), round(ALIVE_SECONDS * 1000), "live", "", 0
+                )
 
     @contextmanager
     def sharing(self, token: str, before: Sequence[Entry] = (), away_seconds: float = 0.0) -> Iterator[Transcript]:
