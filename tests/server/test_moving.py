@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,14 @@ from speechbridge.engines.options import start_of
 from speechbridge.engines.reconnect import settled_by_final
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final
+from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.protocol.resume import FinalsReceived, Resume
 from speechbridge.server import places, resumable_connections
 from speechbridge.server.resumable import NOT_KEPT
 from tests.helpers.encoded import EXACT_WEBM, encoded
 from tests.helpers.puppet import until
 from tests.helpers.redis import redis_server
-from tests.helpers.service import STREAM, client, ending, service_of
+from tests.helpers.service import PATIENCE, STREAM, client, ending, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from speechbridge.cluster import Answer
-    from speechbridge.protocol.request import StreamRequest
     from speechbridge.server.run import Server
 
 SECOND = 32000  # bytes
@@ -259,6 +260,52 @@ async def test_one_that_has_moved_counts_where_it_is(tmp_path: Path) -> None:
             for open_one in (socket, another):
                 await open_one.send(EOS)
                 await ending(open_one)
+
+
+async def test_its_audio_counts_once(tmp_path: Path) -> None:
+    async with replicas(tmp_path) as (first, second), client(first, RESUMABLE) as socket:
+        greeting = await heard(socket, "connected")
+        await socket.send(said(1) + said(2, SECOND // 2))
+        await heard(socket, "final")
+        while (await heard(socket, "received"))["position"] < SECOND + SECOND // 2:
+            pass
+        socket.transport.abort()
+        assert (await goes_on(second, greeting["resume"], said(2, SECOND // 2)))[1].code == 1000
+        before, after = [server.app.state.sessions.statistics().totals for server in (first, second)]
+        both = before + after
+        assert (before.received, after.received) == (1.5, 0.5)
+        assert both.received_bytes == 2 * SECOND
+        assert (both.received, both.given, both.lost) == (2, 2, 0)
+        assert after.replayed == 0.5
+
+
+async def test_what_a_process_had_not_given_is_not_lost_if_another_one_gives_it(tmp_path: Path) -> None:
+    goes = threading.Event()
+
+    def takes_nothing_yet(audio: Iterator[bytes]) -> Iterator[str]:
+        goes.wait(PATIENCE)
+        yield from second_by_second().open(StreamRequest(ContentType.raw())).start(audio)
+
+    opened = Engine("late", lambda _: Upstream(takes_nothing_yet, goes.set, b"".join), settled=settled_by_final)
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(redis_server(tmp_path))
+        first, second = [
+            await stack.enter_async_context(service_of(engine, redis_url=redis.url))
+            for engine in (opened, second_by_second())
+        ]
+        async with client(first, RESUMABLE) as socket:
+            greeting = await heard(socket, "connected")
+            await socket.send(said(1))
+            await heard(socket, "received")
+            socket.transport.abort()
+        async with client(second, resuming(greeting["resume"], 0)) as socket:
+            assert (await heard(socket, "connected"))["position"] == SECOND
+            await socket.send(EOS)
+            messages, close = await ending(socket)
+        assert words(messages) == ["1@0"]
+        assert close.code == 1000
+        both = first.app.state.sessions.statistics().totals + second.app.state.sessions.statistics().totals
+        assert (both.received, both.given, both.lost) == (1, 1, 0)
 
 
 async def test_those_who_read_along_miss_nothing(tmp_path: Path) -> None:

@@ -232,7 +232,8 @@ class _Snapshots(Collector):
         yield _count("audio_received_bytes", "Audio received from clients, in any format.", totals.received_bytes)
         yield _count("audio_received_seconds", f"Audio received from clients. {raw}", totals.received)
         yield _count("audio_upstream_seconds", f"Audio given to the SDK; each second counts once. {raw}", totals.given)
-        yield _count("audio_replayed_seconds", "Audio replayed after an upstream connection broke.", totals.replayed)
+        replayed = "Audio replayed after an upstream connection broke, or the stream moved to another process."
+        yield _count("audio_replayed_seconds", replayed, totals.replayed)
         lost = "Audio that was lost: never given to the SDK, or evicted before it had to be replayed."
         yield _count("audio_lost_seconds", lost, totals.lost)
         yield _count("upstream_breaks", "Upstream connections that broke while their stream went on.", totals.breaks)

@@ -76,13 +76,16 @@ class Covered:
     """Records which audio of a stream its upstream has settled. Implements `Follower`.
 
     The session is given the audio from the record's beginning on. If the record has all of the audio, the first `skip`
-    bytes are settled, and the SDK does not get them. `origin` is the position where the SDK's audio begins.
+    bytes are settled, and the SDK does not get them. `origin` is the position where the SDK's audio begins. How many
+    samples an earlier process has decoded is not known.
     """
 
     def __init__(self, stream: ResumableConnection) -> None:
         record = stream.record
         self.origin = record.settled if record.is_whole else record.begin
         self.skip = record.settled if record.is_whole else 0
+        self.known = record.audio.end - record.begin
+        self.again = 0 if record.is_whole else self.known
         self._stream = stream
         self._has_begun = False
 

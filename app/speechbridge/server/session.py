@@ -241,21 +241,21 @@ class Session:
 
     def totals(self) -> Totals:
         """Return what this session has done so far."""
-        upstream = self._upstream.statistics() if self._upstream and self._upstream.statistics else None
-        given, replayed, evicted = (
-            (upstream.given, upstream.replayed, upstream.evicted) if upstream else (self._fed, 0, 0)
-        )
-        is_over = self._bridge is None or self._bridge.outcome is not None
+        counts = self._upstream.statistics() if self._upstream and self._upstream.statistics else None
+        fed, replayed, evicted = (counts.given, counts.replayed, counts.evicted) if counts else (self._fed, 0, 0)
+        known, again = (self.follower.known, self.follower.again) if self.follower else (0, 0)
+        left = self._taken - fed if self._bridge is None or self._bridge.outcome is not None else 0
+        moved = left if self.place.is_handed_over else 0  # to another process, which gives it
         rate = self._request.content_type.byte_rate
         second = 1 / rate if rate else 0.0
         return Totals(
-            received_bytes=self._received,
-            received=self._taken * second,
-            given=given * second,
-            replayed=replayed * second,
-            lost=(evicted + (self._taken - given if is_over else 0)) * second,
-            reconnects=max(0, upstream.connects - 1) if upstream else 0,
-            breaks=upstream.breaks if upstream else 0,
+            received_bytes=max(0, self._received - known),
+            received=max(0, self._taken - again) * second,
+            given=(max(0, fed - again) + moved) * second,
+            replayed=(replayed + min(fed, again)) * second,
+            lost=(evicted + left - moved) * second,
+            reconnects=max(0, counts.connects - 1) if counts else 0,
+            breaks=counts.breaks if counts else 0,
             partials=self._responses["partial"],
             finals=self._responses["final"],
             others=self._responses["other"],

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 class Follower(Protocol):
     """Receives notice of the audio that an upstream has settled. Called on the event loop.
 
-    `skip` is the number of bytes of samples, at the beginning of the session's audio, that are settled already.
+    `skip` is the number of bytes of samples, at the beginning of the session's audio, that are settled already. If an
+    earlier process had the stream, it has counted the first `known` bytes of the audio, and `again` bytes of samples.
     """
 
     skip: int
+    known: int
+    again: int
 
     def settled(self, position: int) -> None:
         """Note that the responses sent so far settle this number of bytes. Called with 0 at the beginning."""

@@ -32,7 +32,7 @@ class Totals:
     received_bytes: int = 0
     received: float = 0.0  # seconds of audio that clients sent before they ended their input
     given: float = 0.0  # of these, seconds given to the SDK; each counts once
-    replayed: float = 0.0  # seconds given again after an upstream connection broke
+    replayed: float = 0.0  # seconds given again after an upstream connection broke, or the stream moved
     lost: float = 0.0  # seconds not given before the session ended, or evicted before they had to be replayed
     reconnects: int = 0
     breaks: int = 0
