@@ -215,6 +215,26 @@ async def test_a_process_that_drains_hands_its_streams_over_and_says_so(tmp_path
         assert close == Close(1000, END_OF_INPUT)
 
 
+async def test_one_that_waits_for_a_process_that_does_not_answer_is_told_when_its_own_drains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def waits(*_: object) -> list[str]:
+        asked.set()
+        return ["wait"]
+
+    async with replicas(tmp_path) as (first, second):
+        key = (await cut_off(first, said(1)))["resume"]
+        with monkeypatch.context() as stopped:
+            stopped.setattr(journal.RedisJournal, "_take", waits)
+            async with client(second, resuming(key, 1)) as socket:
+                await asked.wait()
+                await second.app.state.sessions.drain()
+                assert (await ending(socket))[1].code == 4010
+        assert (await goes_on(first, key, said(2))) == (["2@1"], Close(1000, END_OF_INPUT))
+
+
 async def test_one_that_comes_to_a_process_that_cannot_serve_it_is_told_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, WebSocket
@@ -25,6 +27,8 @@ from speechbridge.server.queueing import Left, Queue
 from speechbridge.server.resumable import UNKNOWN, About, Covered, ResumableConnection
 from speechbridge.server.session import Sessions, new_id
 from speechbridge.server.sharing import Sharing
+from speechbridge.server.verdicts import DRAINED
+from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -134,16 +138,26 @@ class _Streams:
 
     async def resume(self, connection: WebSocketConnection, key: str, finals: int, lease: Lease) -> None:
         """Serve a client that resumes its stream, whichever process owns it."""
-        if self._resumable.find(key, lease.owner) is None:
-            try:
-                if not await self._resumable.take(key, lease.owner, finals, lambda stream: self._go_on(stream, lease)):
-                    await connection.close(UNKNOWN)
-                    return
-            except (Unavailable, Elsewhere) as failure:
-                await connection.close(OUT_OF_REACH if isinstance(failure, Unavailable) else ELSEWHERE)
-                return
+        if self._resumable.find(key, lease.owner) is None and (close := await self._take(key, finals, lease)):
+            await connection.close(close)
+            return
         stream = self._resumable.find(key, lease.owner)
         await (connection.close(UNKNOWN) if stream is None else stream.serve(connection, finals))
+
+    async def _take(self, key: str, finals: int, lease: Lease) -> Close | None:
+        """Take a stream over from another process. Return the close frame for the client if that cannot be."""
+        run = partial(self._go_on, lease=lease)
+        taking = asyncio.create_task(self._resumable.take(key, lease.owner, finals, run), name="resumable-take")
+        draining = asyncio.create_task(self._sessions.began_draining.wait(), name="resumable-take-drain")
+        try:  # it takes up to 25 s if the other process does not answer, and a drain cannot wait for that
+            await asyncio.wait({taking, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if not taking.done():
+                return DRAINED[1]
+            return None if taking.result() else UNKNOWN
+        except (Unavailable, Elsewhere) as failure:
+            return OUT_OF_REACH if isinstance(failure, Unavailable) else ELSEWHERE
+        finally:
+            await cancel_and_wait(taking, draining)
 
     def _go_on(self, stream: ResumableConnection, lease: Lease) -> None:
         lease.take_places()
