@@ -134,6 +134,18 @@ async def test_a_client_that_was_cut_off_goes_on_at_another_process_while_the_fi
         assert not first.app.state.sessions.alive
 
 
+async def test_so_does_one_whose_samples_look_like_another_format_where_it_was_cut(tmp_path: Path) -> None:
+    half = b"G\0" * (SECOND // 4)  # like an MPEG transport stream, each packet of which begins with a G
+    async with replicas(tmp_path) as (first, second):
+        async with client(first, RESUMABLE) as socket:
+            greeting = await heard(socket, "connected")
+            await socket.send(said(1) + half)
+            while (await heard(socket, "received"))["position"] < SECOND + len(half):
+                pass
+            socket.transport.abort()
+        assert await goes_on(second, greeting["resume"], half) == (["71@1"], Close(1000, END_OF_INPUT))
+
+
 async def test_a_key_is_known_at_every_process_from_the_moment_its_client_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

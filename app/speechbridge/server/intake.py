@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from speechbridge.engines import Capabilities
     from speechbridge.protocol.request import StreamRequest
+    from speechbridge.server.settling import Before
     from syncbridge import WorkerPool
 
 # Bytes: one second of 16 kHz mono. The bridge queues at most 32 chunks. Limiting the size of each limits the queue to a
@@ -51,7 +52,7 @@ class Owner:
     refused: Callable[[BadRequest], object]  # called if the data is not audio that can be decoded
     failed: Callable[[Exception], object]  # called if the decoder fails, or none is free
     alive: Callable[[], int]  # returns the number of sessions
-    skip: int = 0  # the number of bytes of samples at the beginning that the SDK must not get
+    before: Before
 
 
 class Intake:
@@ -71,13 +72,14 @@ class Intake:
         self._type = source
         self._owner = owner
         self._name = name
-        self._skip = owner.skip
+        self._skip = owner.before.skip
         # The first bytes are kept until the format is identified.
         is_open = _is_open(source)
         self._begun: bytearray | None = bytearray() if is_open else None
         self._is_decoded = source != content_type and not is_open
         self._declared = content_type if is_open else source
         self._first = FirstBytes(self._declared)  # checks that declared samples are samples, without delaying them
+        self._is_checked = owner.before.begin == 0  # from the middle of a stream on, samples may look like anything
         self._decoder: Bridge[bytes, bytes] | None = None
         self._reader: Decoder | None = None
         self._is_identifying = self._has_ended = False
@@ -160,7 +162,8 @@ class Intake:
 
     async def _take(self, audio: bytes) -> None:
         try:
-            self._first.feed(audio)
+            if self._is_checked:
+                self._first.feed(audio)
         except BadRequest as error:
             self._has_ended = True
             self._refuse(error)

@@ -28,6 +28,7 @@ from speechbridge.protocol.messages import EOS, kind_of
 from speechbridge.protocol.reading import token_of
 from speechbridge.protocol.resume import UNKNOWN_STREAM, AudioReceived, FinalsReceived, Greeting
 from speechbridge.server.client import ClientConnection
+from speechbridge.server.settling import Before
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -75,17 +76,17 @@ class About:
 class Covered:
     """Records which audio of a stream its upstream has settled. Implements `Follower`.
 
-    The session is given the audio from the record's beginning on. If the record has all of the audio, the first `skip`
-    bytes are settled, and the SDK does not get them. `origin` is the position where the SDK's audio begins. How many
-    samples an earlier process has decoded is not known.
+    The session is given the audio from the record's beginning on. If the record has all of the audio, the SDK does not
+    get what is settled. `origin` is the position where the SDK's audio begins.
     """
 
     def __init__(self, stream: ResumableConnection) -> None:
         record = stream.record
         self.origin = record.settled if record.is_whole else record.begin
-        self.skip = record.settled if record.is_whole else 0
-        self.known = record.audio.end - record.begin
-        self.again = 0 if record.is_whole else self.known
+        known = record.audio.end - record.begin
+        self.before = (
+            Before(known=known, skip=record.settled) if record.is_whole else Before(record.begin, known, again=known)
+        )
         self._stream = stream
         self._has_begun = False
 

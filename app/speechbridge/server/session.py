@@ -25,7 +25,7 @@ from speechbridge.server.held import Held
 from speechbridge.server.intake import Intake, Owner, asked_of
 from speechbridge.server.places import LOST, NoPlace, Place, Places
 from speechbridge.server.processors import Processors
-from speechbridge.server.settling import Settling
+from speechbridge.server.settling import Before, Settling
 from speechbridge.server.totals import ENDED_BY_UPSTREAM, OUTCOMES, Outcome, SessionStatistics, Totals
 from speechbridge.server.verdicts import DRAINED, TOO_LONG, verdict_of
 from speechbridge.tasks import cancel_and_wait
@@ -243,16 +243,16 @@ class Session:
         """Return what this session has done so far."""
         counts = self._upstream.statistics() if self._upstream and self._upstream.statistics else None
         fed, replayed, evicted = (counts.given, counts.replayed, counts.evicted) if counts else (self._fed, 0, 0)
-        known, again = (self.follower.known, self.follower.again) if self.follower else (0, 0)
+        before = self.follower.before if self.follower else Before()
         left = self._taken - fed if self._bridge is None or self._bridge.outcome is not None else 0
         moved = left if self.place.is_handed_over else 0  # to another process, which gives it
         rate = self._request.content_type.byte_rate
         second = 1 / rate if rate else 0.0
         return Totals(
-            received_bytes=max(0, self._received - known),
-            received=max(0, self._taken - again) * second,
-            given=(max(0, fed - again) + moved) * second,
-            replayed=(replayed + min(fed, again)) * second,
+            received_bytes=max(0, self._received - before.known),
+            received=max(0, self._taken - before.again) * second,
+            given=(max(0, fed - before.again) + moved) * second,
+            replayed=(replayed + min(fed, before.again)) * second,
             lost=(evicted + left - moved) * second,
             reconnects=max(0, counts.connects - 1) if counts else 0,
             breaks=counts.breaks if counts else 0,
@@ -340,8 +340,8 @@ class Session:
         return Close(CloseCode.NORMAL, END_OF_INPUT)
 
     def _taking(self, bridge: Bridge[bytes, str]) -> Intake:
-        sessions, skip = self._sessions, self.follower.skip if self.follower else 0
-        owner = Owner(sessions.decoders, self._on_samples, self._refuse, self._fail, lambda: sessions.alive, skip)
+        sessions, before = self._sessions, self.follower.before if self.follower else Before()
+        owner = Owner(sessions.decoders, self._on_samples, self._refuse, self._fail, lambda: sessions.alive, before)
         return Intake(bridge, self._source, self._request.content_type, owner, name=self.id)
 
     async def _listen(self, intake: Intake) -> None:

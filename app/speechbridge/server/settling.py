@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from syncbridge.start import close, started
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
     from speechbridge.engines import Upstream
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What earlier processes had of a stream. All in bytes."""
+
+    begin: int = 0  # where this session's audio begins in the stream; 0 for encoded audio
+    known: int = 0  # so much at the beginning of this session's audio was received, and counted, before
+    again: int = 0  # so many samples at its beginning were counted before; 0 if it is encoded, as that is not known
+    skip: int = 0  # so many samples at its beginning are settled: the SDK must not get them
+
+
 class Follower(Protocol):
-    """Receives notice of the audio that an upstream has settled. Called on the event loop.
+    """Receives notice of the audio that an upstream has settled. Called on the event loop."""
 
-    `skip` is the number of bytes of samples, at the beginning of the session's audio, that are settled already. If an
-    earlier process had the stream, it has counted the first `known` bytes of the audio, and `again` bytes of samples.
-    """
-
-    skip: int
-    known: int
-    again: int
+    before: Before
 
     def settled(self, position: int) -> None:
         """Note that the responses sent so far settle this number of bytes. Called with 0 at the beginning."""
