@@ -50,7 +50,8 @@ def test_the_limits_of_an_address_are_totals_over_its_connections(two: tuple[Rat
 
 
 def test_an_account_has_one_row_while_anybody_has_it() -> None:
-    rows = Rows(3)
+    rates = Rates.make(rows=3, columns=1)
+    rows = Rows(rates)
     taken = rows.take(["address a", "key b"])
     assert taken is not None
     first, second = taken
@@ -60,6 +61,23 @@ def test_an_account_has_one_row_while_anybody_has_it() -> None:
     assert rows.take(["address a"]) == [first]  # one still has it
     assert rows.take(["c", "d", "e"]) is None
     assert set(rows.take(["c", "d"]) or ()) == {0, 1, 2} - {first}
+    rates.close()
+
+
+def test_an_account_is_not_charged_for_the_traffic_of_another_that_had_its_row(two: tuple[Rates, Rates]) -> None:
+    one, other = two
+    rows = Rows(one)
+    accounts = [f"key {number}" for number in range(one.rows)]
+    for row in rows.take(accounts) or ():
+        one.count(row, 0, 100, 1, second=7)
+        other.count(row, 1, 100, 1, second=7)
+    rows.free(accounts[:1])
+    taken = rows.take(["key new"])
+    assert taken is not None
+    assert other.count(taken[0], 1, 5, 1, second=7) == (5, 1)
+    taken = rows.take(accounts[1:2])
+    assert taken is not None
+    assert other.count(taken[0], 1, 5, 1, second=7) == (205, 3), "it has had its row all the time"
 
 
 def test_nothing_is_counted_where_nothing_is_bounded() -> None:

@@ -36,6 +36,7 @@ class Rates:
     def __init__(self, descriptor: int, rows: int, columns: int) -> None:
         self.descriptor = descriptor
         self.place = (descriptor, rows, columns)  # for a process that inherits the descriptor
+        self.rows = rows
         self._row = columns * CELL
         self._map = mmap.mmap(descriptor, rows * self._row * NUMBER)
         self._cells = memoryview(self._map).cast("q")
@@ -52,6 +53,11 @@ class Rates:
         self._cells.release()
         self._map.close()
         os.close(self.descriptor)
+
+    def clear(self, row: int) -> None:
+        """Forget the traffic of an account that has no connections any more."""
+        begin = row * self._row
+        self._cells[begin : begin + self._row] = memoryview(bytes(self._row * NUMBER)).cast("q")
 
     def count(self, row: int, column: int, size: int, messages: int, second: int) -> tuple[int, int]:
         """Count a worker's bytes and messages; return those of all workers in this second."""
@@ -87,10 +93,11 @@ class Metered:
 
 
 class Rows:
-    """Assigns rows to accounts, for as long as they have connections."""
+    """Assigns the table's rows to accounts, for as long as they have connections. Only the parent does."""
 
-    def __init__(self, rows: int) -> None:
-        self._free = list(range(rows))
+    def __init__(self, rates: Rates) -> None:
+        self._rates = rates
+        self._free = list(range(rates.rows))
         self._taken: dict[str, tuple[int, int]] = {}  # by account: the row, and the number of its connections
 
     def take(self, accounts: Sequence[str]) -> list[int] | None:
@@ -111,5 +118,7 @@ class Rows:
 
     def _take(self, account: str) -> int:
         row, holders = self._taken.get(account) or (self._free.pop(), 0)
+        if holders == 0:
+            self._rates.clear(row)  # otherwise this account would be charged for the traffic of the one before
         self._taken[account] = row, holders + 1
         return row
