@@ -41,7 +41,7 @@ class Desk:
         self._last = 0
         rows = rows_of(settings)
         self.rates = Rates.make(rows, workers) if rows else None
-        self._rows = Rows(self.rates) if self.rates is not None else None
+        self.rows = Rows(self.rates) if self.rates is not None else None
 
     @property
     def slots(self) -> int:
@@ -75,13 +75,13 @@ class Desk:
         self._leases[worker][self._last] = lease, held
         held.enter_context(lease.held())
         answer: dict[str, Any] = {"lease": self._last, "owner": lease.owner}
-        if self._rows is not None and lease.is_metered:
+        if self.rows is not None and lease.is_metered:
             names = [f"{account.kind} {account.who}" for account in lease.metered]
-            rows = self._rows.take(names)
+            rows = self.rows.take(names)
             if rows is None:  # connections that resume are not counted, so the number of rows is their only limit
                 self.release(worker, self._last)
                 return {"refused": [int(CloseCode.TOO_MANY), "too many clients resume at once: try again shortly"]}
-            held.callback(self._rows.free, names)
+            held.callback(self.rows.free, names)
             answer["rows"] = [[account.kind, row] for account, row in zip(lease.metered, rows, strict=True)]
         return answer
 

@@ -116,7 +116,7 @@ class Supervisor:
         """Apply limits to the total of all replicas, if there is a Redis. Raises ServiceFailed."""
         desk = self._answers.desk
         try:
-            desk.replica = await stack.enter_async_context(replica_of(desk.admission, self._settings))
+            desk.replica = await stack.enter_async_context(replica_of(desk.admission, self._settings, desk.rows))
         except Unavailable as error:
             raise ServiceFailed(unreachable(error)) from None
 
