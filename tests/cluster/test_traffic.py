@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from speechbridge.cluster import Traffic, Unavailable
+from speechbridge.cluster.redis.connection import PATIENCE as REDIS_PATIENCE
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.cluster.redis.limits import TRAFFIC_SECONDS, RedisUse
 from speechbridge.protocol.close import CloseCode
@@ -16,14 +19,16 @@ from speechbridge.server.admission import Admission, Handshake, make_key
 from speechbridge.server.traffic import MARGIN, Exchange
 from speechbridge.server.workers.rates import Metered, Rates, Rows
 from speechbridge.settings import Settings
-from tests.cluster.conftest import Clock
+from tests.cluster.conftest import Clock, Shared
+from tests.helpers.puppet import PATIENCE
 from tests.helpers.redis import redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from speechbridge.protocol.close import Close
+    from speechbridge.server.limits import Lease
     from tests.helpers.redis import RedisServer
 
 BEGIN = 1_800_000_000.0  # by the wall clock
@@ -32,15 +37,16 @@ TOO_MANY_BYTES = CloseCode.TOO_MANY_BYTES
 
 
 class Place:
-    """A replica, and a client at it. `skew` is how many seconds its wall clock is ahead of the others'."""
+    """A replica, and the client at it, with a connection to each worker.
 
-    def __init__(self, time: Clock, use: RedisUse, settings: Settings, *, skew: float = 0.0, workers: int = 0) -> None:
+    `skew` is how many seconds its wall clock is ahead of the others'.
+    """
+
+    def __init__(self, clock: Clock, use: RedisUse, settings: Settings, *, skew: float = 0.0, workers: int = 0) -> None:
         self.booted = random.Random(f"{skew} {workers}").uniform(0, 1e6)  # where its monotonic clock began
         self.jump = 0.0  # of its wall clock, since it started
-        self.is_closed = False
-        self._time = time
+        self._clock = clock
         self._skew = skew
-        self._workers = workers
         key, line = make_key("alice")
         read = settings.model_copy(update={"api_keys": type(settings.api_keys)(line)})
         admission = Admission(read)
@@ -48,41 +54,40 @@ class Place:
         rows = Rows(self.rates) if self.rates else None
         most = Traffic(read.bytes_per_second, read.messages_per_second)
         self.exchange = Exchange(rows or admission.limits, use, most, self.now, self._wall)
+        self._leases: list[Lease | Metered]
         if rows is None or self.rates is None:
-            self._leases: list[Metered] = [admission.admit(Handshake(key=key))]  # type: ignore[list-item] # it counts, too
+            self._leases = [admission.admit(Handshake(key=key))]
         else:
             (row,) = rows.take(["key alice"]) or [0]
             self._leases = [Metered(self.rates, column, [("key", row)], read) for column in range(workers)]
 
     def now(self) -> float:
-        return self._time() - self.booted
+        return self._clock() - self.booted
 
     def _wall(self) -> float:
-        return self._time() + self._skew + self.jump
+        return self._clock() + self._skew + self.jump
 
     def sends(self, size: int, messages: int = 1) -> Close | None:
-        """Send from the client, if there are workers to each in turn; return the close frame, once there is one."""
+        """Send from the client, on each connection in turn; return the close frame that it gets."""
         self._leases.append(self._leases.pop(0))
-        close = self._leases[0].count(size, messages, self.now())
-        self.is_closed = self.is_closed or close is not None
-        return close
+        return self._leases[0].count(size, messages, self.now())
 
 
 class Places:
     """Replicas of one service, and the time, in seconds since `BEGIN`."""
 
-    def __init__(self, time: Clock, places: list[Place]) -> None:
-        self.time = time
+    def __init__(self, clock: Clock, places: list[Place]) -> None:
+        self.clock = clock
         self.places = places
 
     async def passes(self, second: int, *sizes: int) -> list[CloseCode | None]:
         """Let a second pass, in which each client sends so many bytes, in ten messages; return how each was closed."""
         closes: list[CloseCode | None] = [None] * len(sizes)
-        self.time.now = BEGIN + second + MARGIN
+        self.clock.now = BEGIN + second + MARGIN
         for place in self.places:
             await place.exchange.once()
         for tenth in range(10):
-            self.time.now = BEGIN + second + MARGIN + tenth * 0.09
+            self.clock.now = BEGIN + second + MARGIN + tenth * 0.09
             for index, size in enumerate(sizes):
                 close = self.places[index].sends(size // 10) if size else None
                 if close is not None:
@@ -96,16 +101,16 @@ async def replicas(
 ) -> AsyncIterator[Places]:
     """Make replicas with so many workers each; 0: a single process."""
     read = Settings.read(**{"bytes_per_second": MOST, "handshakes_per_minute": 0, **settings})
-    redis, time = Redis(server.url, f"traffic-{random.random()}"), Clock(BEGIN)
+    redis, clock = Redis(server.url, f"traffic-{random.random()}"), Clock(BEGIN)
     skews = skews or (0.0,) * len(workers)
     async with redis.running(), AsyncExitStack() as stack:
         places = []
         for number, skew in zip(workers, skews, strict=True):
-            place = Place(time, RedisUse(redis, 0), read, skew=skew, workers=number)
+            place = Place(clock, RedisUse(redis, 0), read, skew=skew, workers=number)
             if place.rates is not None:
                 stack.callback(place.rates.close)
             places.append(place)
-        yield Places(time, places)
+        yield Places(clock, places)
 
 
 @pytest.mark.parametrize("workers", [(0, 0), (2, 2), (0, 2), (0, 0, 3)])
@@ -174,7 +179,7 @@ async def test_a_stream_at_the_limit_that_moves_is_not_closed_whatever_the_clock
         calls_at = [1 - skew + MARGIN for skew in skews]  # each at the beginning of its own second
         for tick in range(2000):
             seconds = tick / 50
-            found.time.now = BEGIN + seconds
+            found.clock.now = BEGIN + seconds
             for index, place in enumerate(found.places):
                 if seconds >= calls_at[index]:
                     calls_at[index] += 1
@@ -202,7 +207,7 @@ async def test_while_redis_does_not_answer_own_counts_decide_alone(tmp_path: Pat
                 await found.passes(second, 60, 60)
             own.process.kill()
             own.process.wait()
-            found.time.now = BEGIN + 4 + MARGIN
+            found.clock.now = BEGIN + 4 + MARGIN
             for place in found.places:
                 with pytest.raises(Unavailable):
                     await place.exchange.once()
@@ -210,6 +215,30 @@ async def test_while_redis_does_not_answer_own_counts_decide_alone(tmp_path: Pat
                 close = place.sends(1)
                 assert close is not None
                 assert close.code == TOO_MANY_BYTES
+
+
+async def test_a_replica_ends_while_redis_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = asyncio.Event()
+    with redis_server(tmp_path) as own:
+        async with Shared(own.url).replicas(1, bytes_per_second=MOST) as (one,):
+            lease = await one.admit(Handshake(address="203.0.113.7"))
+            lease.count(MOST, 1, asyncio.get_running_loop().time())
+            own.freeze()
+            exchange = RedisUse.exchange
+
+            async def noted(
+                self: RedisUse, second: int, received: Mapping[str, Traffic], most: Traffic
+            ) -> dict[str, Traffic]:
+                called.set()
+                return await exchange(self, second, received, most)
+
+            monkeypatch.setattr(RedisUse, "exchange", noted)
+            async with asyncio.timeout(PATIENCE):
+                await called.wait()
+            begun = time.monotonic()
+        # One call that cannot be cancelled (`_Guard` of the connection tells why), and the last report of its places.
+        assert time.monotonic() - begun < 2 * REDIS_PATIENCE + 1
+        own.thaw()
 
 
 # ---- the calls -------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from speechbridge.settings import LimitSettings
 
 MARGIN = 0.02  # seconds after the beginning of a second: a timer may be early by the clock's resolution
-BATCH = 128  # names in one call: about 1 ms of Redis' time
+BATCH = 128  # names in one call: 1.5 ms of Redis' time, with three replicas
 
 
 class OwnTraffic(Protocol):

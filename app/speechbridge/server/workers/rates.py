@@ -104,9 +104,12 @@ class Rates:
         return row * self._row + column * PAIR + second % 2 * CELL
 
     def _total(self, row: int, columns: int, second: int) -> tuple[int, int]:
-        cells, first = self._cells, self._cell(row, 0, second)
-        counted = [cell for cell in range(first, first + columns * PAIR, PAIR) if cells[cell] == second]
-        return sum(cells[cell + 1] for cell in counted), sum(cells[cell + 2] for cell in counted)
+        cells, first, size, messages = self._cells, self._cell(row, 0, second), 0, 0
+        for cell in range(first, first + columns * PAIR, PAIR):
+            if cells[cell] == second:
+                size += cells[cell + 1]
+                messages += cells[cell + 2]
+        return size, messages
 
 
 def _row(columns: int) -> int:
