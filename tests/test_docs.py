@@ -98,7 +98,7 @@ def test_every_close_code_is_described() -> None:
     never_sent = {CloseCode.GOING_AWAY, CloseCode.NO_CODE, CloseCode.ABNORMAL, CloseCode.TRY_AGAIN_LATER}
     assert described.keys() == {int(code) for code in CloseCode if code not in never_sent}, "docs/close-codes.md"
     permanent = {code for code in described if not Close(code).is_retryable}
-    assert permanent == {code for code in permanent if described[code].startswith("no")}
+    assert permanent == {code for code, retry in described.items() if retry.startswith("no")}
 
 
 def test_every_behaviour_of_a_fake_is_described() -> None:

@@ -106,7 +106,7 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Server, Se
 async def test_a_full_account_is_refused_at_once(pair: tuple[Server, Server]) -> None:
     async with client(pair[0], STREAM) as first:
         assert await place(first) == 0
-        text = "all 1 streams of the account are in use: try again when one has ended, or use queue=true"
+        text = "all streams of the account (1) are in use: try again when one has ended, or use queue=true"
         async with client(pair[1], STREAM) as second:
             assert await ending(second) == ([], Close(4029, text))
 

@@ -72,10 +72,14 @@ class Close:
         """Whether the same request may succeed later, because neither the request nor the account is wrong."""
         return self.code not in (
             CloseCode.INVALID,
+            CloseCode.POLICY,
+            CloseCode.TOO_BIG,
             CloseCode.UNAUTHORIZED,
             CloseCode.BAD_REQUEST,
             CloseCode.NO_CREDITS,
             CloseCode.NO_TRANSCRIPT,
+            CloseCode.TOO_SLOW,
+            CloseCode.TAKEN_OVER,
             CloseCode.TOO_LONG,
             CloseCode.IDLE,
             CloseCode.FOREIGN,

@@ -157,7 +157,7 @@ class Places:
             raise NoPlace(NOT_COUNTED)
         if place is None:
             total = self.leases.terms.leases
-            text = f"all {total} streams of the account are in use: try again when one has ended, or use queue=true"
+            text = f"all streams of the account ({total}) are in use: try again when one has ended, or use queue=true"
             raise NoPlace(Close(CloseCode.TOO_MANY, text))
         return place
 
