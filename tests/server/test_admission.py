@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechbridge.cluster import Traffic
 from speechbridge.protocol.close import CloseCode
 from speechbridge.server.admission import Admission, Handshake, Keys, make_key
-from speechbridge.server.limits import Refused
+from speechbridge.server.limits import RECENT_SECONDS, Refused
 from speechbridge.settings import AccessSettings
 
 if TYPE_CHECKING:
@@ -286,6 +287,45 @@ def test_bytes_and_messages_are_metered_by_the_second_over_all_connections_of_an
     assert (verdict := two.count(1, 1, now=2.3)) is not None
     assert verdict.code == CloseCode.TOO_MANY_MESSAGES
     assert admission.admit(Handshake(address=OTHER)).count(100, 1, now=2.3) is None
+
+
+def test_the_last_second_of_an_account_can_be_read_while_the_next_one_is_counted() -> None:
+    limits = (admission := door(bytes_per_second=100)).limits
+    lease = admission.admit(Handshake(address=ADDRESS))
+    name = f"address {ADDRESS}"
+    assert limits.received(7) == {}
+    lease.count(30, 1, now=7.9)
+    lease.count(40, 1, now=8.0)
+    assert [limits.received(second)[name] for second in (6, 7, 8, 9)] == [(0, 0), (30, 1), (40, 1), (0, 0)]
+    lease.count(50, 2, now=9.0)
+    assert limits.received(8)[name] == (40, 1)
+    assert limits.received(9 + RECENT_SECONDS) == {name: (0, 0)}
+    assert limits.received(9 + RECENT_SECONDS + 1) == {}
+
+
+def test_what_other_replicas_received_counts_in_one_second_and_is_not_reported() -> None:
+    limits = (admission := door(bytes_per_second=100, messages_per_second=10)).limits
+    lease = admission.admit(Handshake(address=ADDRESS))
+    name = f"address {ADDRESS}"
+    limits.add_others(7, {name: Traffic(80, 1), f"address {OTHER}": Traffic(80, 1)})
+    assert lease.count(20, 1, now=7.1) is None
+    assert lease.pause(1, now=7.2) == pytest.approx(0.8)
+    assert limits.received(7)[name] == (21, 1)
+    assert lease.count(100, 1, now=8.0) is None
+    limits.add_others(8, {name: Traffic(0, 9)})
+    assert (verdict := lease.count(0, 1, now=8.1)) is not None
+    assert verdict.code == CloseCode.TOO_MANY_MESSAGES
+    assert lease.count(100, 9, now=9.0) is None
+
+
+def test_seconds_are_numbered_by_the_clock_that_was_aligned() -> None:
+    limits = (admission := door(bytes_per_second=100)).limits
+    limits.align(1000.25)
+    lease = admission.admit(Handshake(address=ADDRESS))
+    assert lease.count(60, 1, now=5.7) is None
+    assert lease.count(60, 1, now=5.8) is None, "its next second has begun"
+    assert lease.pause(50, now=5.85) == pytest.approx(0.9)
+    assert limits.received(1005) == {f"address {ADDRESS}": (60, 1)}
 
 
 def test_accounts_of_those_who_left_are_forgotten() -> None:

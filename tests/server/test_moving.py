@@ -21,12 +21,14 @@ from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.protocol.resume import FinalsReceived, Resume
+from speechbridge.recognizer.server import serving
 from speechbridge.server import places, resumable_connections
 from speechbridge.server.resumable import NOT_KEPT
+from speechbridge.testing.script import Accept, End, Greet, Scripted, Wait, final
 from tests.helpers.encoded import EXACT_WEBM, encoded
 from tests.helpers.puppet import until
 from tests.helpers.redis import redis_server
-from tests.helpers.service import PATIENCE, STREAM, client, ending, service_of
+from tests.helpers.service import PATIENCE, STREAM, client, ending, service, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -156,6 +158,22 @@ async def test_a_key_is_known_at_every_process_from_the_moment_its_client_has_it
             greeting = await heard(socket, "connected")
             async with client(second, resuming(greeting["resume"], 0)) as again:
                 assert (await heard(again, "connected"))["id"] == greeting["id"]
+
+
+async def test_a_failed_connect_of_a_stream_that_was_answered_before_is_tried_again(tmp_path: Path) -> None:
+    """At a process that has not connected before, a speech service that does not answer could be a wrong address."""
+    upstream = Scripted(
+        (Greet(), Wait(audio=SECOND), final("one", end_ts=1.0), Wait()),
+        (Wait(), Accept()),  # does not answer the handshake
+        (Greet(), Wait(eos=True), final("two", ts=1.0, end_ts=2.0), End(1000, END_OF_INPUT)),
+    )
+    async with serving(upstream, handshake_timeout=None) as far, AsyncExitStack() as stack:
+        redis = stack.enter_context(redis_server(tmp_path))
+        settings = {"redis_url": redis.url, "revai_url": far.url, "connect_seconds": 0.5}
+        first, second = [await stack.enter_async_context(service(None, **settings)) for _ in range(2)]
+        greeting = await cut_off(first, said(1))
+        assert await goes_on(second, greeting["resume"], said(2)) == (["two@1"], Close(1000, END_OF_INPUT))
+    assert len(upstream.clients) == 3
 
 
 @pytest.mark.parametrize("media", ["audio/webm", ""])

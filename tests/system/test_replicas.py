@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,13 +15,13 @@ from websockets.exceptions import ConnectionClosed
 
 from speechbridge.protocol.close import CloseCode
 from speechbridge.server.admission import make_key
-from tests.helpers.command import STUB
+from tests.helpers.command import HEARS_HELLO, STUB
 from tests.helpers.redis import redis_server
 from tests.helpers.service import STREAM
 from tests.helpers.workers import service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 FREE_SECONDS = 20.0  # within which what a dead replica had is free again
+TRAFFIC_SECONDS = 7.0  # within which clients that send too much are closed: 6, and a delay
 CROWDED, TOO_OFTEN, TOO_MANY = int(CloseCode.CROWDED), int(CloseCode.TOO_OFTEN), int(CloseCode.TOO_MANY)
+
+TOO_MANY_BYTES = int(CloseCode.TOO_MANY_BYTES)
 
 
 class Clients:
@@ -56,13 +60,32 @@ class Clients:
     async def leaves(self, which: int) -> None:
         await self.streams.pop(which).close()
 
+    async def send(self, sizes: Sequence[int], seconds: float) -> list[int]:
+        """Send so many bytes a second on each stream; return the code with which each was closed, or 0."""
+        async with asyncio.TaskGroup() as group:
+            for stream, size in zip(self.streams, sizes, strict=True):
+                group.create_task(_send(stream, size, seconds))
+        return [stream.close_code or 0 for stream in self.streams]
+
+
+async def _send(stream: ClientConnection, size: int, seconds: float) -> None:
+    ends_at = time.monotonic() + seconds
+    with suppress(ConnectionClosed):
+        while time.monotonic() < ends_at:
+            await stream.send(bytes(size // 10))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.1):  # after a delay it sends no faster
+                    await stream.wait_closed()
+
 
 @asynccontextmanager
-async def two_replicas(folder: Path, **settings: int) -> AsyncIterator[tuple[Service, Service, Clients, RedisServer]]:
+async def two_replicas(
+    folder: Path, start: str = STUB, **settings: int
+) -> AsyncIterator[tuple[Service, Service, Clients, RedisServer]]:
     key, line = make_key("alice")
     with redis_server(folder) as redis:
         every = {
-            "SPEECHBRIDGE_START": STUB,
+            "SPEECHBRIDGE_START": start,
             "SPEECHBRIDGE_REDIS_URL": redis.url,
             "SPEECHBRIDGE_API_KEYS": line,
             **{f"SPEECHBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
@@ -128,3 +151,13 @@ async def test_a_redis_that_stands_still_for_5_seconds_refuses_nobody(tmp_path: 
             assert time.monotonic() - begun < FREE_SECONDS
             await clients.leaves(-1)
         assert answer == CROWDED
+
+
+@pytest.mark.parametrize(("size", "code"), [(80_000, TOO_MANY_BYTES), (40_000, 0)])
+async def test_what_is_sent_with_a_key_is_counted_over_replicas_and_their_workers(
+    tmp_path: Path, size: int, code: int
+) -> None:
+    """One client at one replica, and two at the other: each replica receives less than the limit."""
+    async with two_replicas(tmp_path, HEARS_HELLO, bytes_per_second=100_000) as (one, two, clients, _):
+        assert [await clients.comes(at) for at in (one, two, two)] == [0] * 3
+        assert await clients.send([size, size // 2, size // 2], TRAFFIC_SECONDS) == [code] * 3

@@ -51,14 +51,15 @@ So a stream never has two upstream connections, as long as each process follows 
 names: an address, a key, all connections, all streams. `Use` adds these counts up over all replicas, and answers
 whether one more is within the limit. A replica reports its counts as totals, not as differences, so a call that is
 executed twice does no harm; calls are numbered, so a late one is dropped. The counts are valid for `ALIVE_SECONDS`
-after the replica's last call. A single process needs no `Use`: its `server.limits` counts in memory.
+after the replica's last call. What replicas receive a second is exchanged after the second has ended; see
+`server.traffic`. A single process needs no `Use`: its `server.limits` counts in memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -257,6 +258,13 @@ class Excess:
     seconds: float = 0.0
 
 
+class Traffic(NamedTuple):
+    """What was received, or may be received, in a second."""
+
+    size: int = 0  # bytes
+    messages: int = 0
+
+
 class Use(Protocol):
     """The total use of all replicas."""
 
@@ -265,6 +273,16 @@ class Use(Protocol):
 
         `own` holds the places that the replica has, by name, without those of the newcomers. A name that is not in it
         keeps the number reported last. Raises Unavailable.
+
+        Cancellation: the call may have taken effect, or not.
+        """
+
+    async def exchange(self, second: int, received: Mapping[str, Traffic], most: Traffic) -> dict[str, Traffic]:
+        """Report what this replica received in a second, by name. Return what the others received in the second before.
+
+        Seconds are numbered by the wall clock. The answer holds only those of these names under which all replicas
+        together received more than `most` (0: no limit) in each of the three seconds before. If a call is executed
+        twice, it has the same effect as once. Raises Unavailable.
 
         Cancellation: the call may have taken effect, or not.
         """

@@ -92,7 +92,12 @@ def create_app(
     queue = Queue(places, settings.queue_seconds)
     sessions.drain_queue = queue.drain
     readers = read.Readers(cluster.shares, settings.readers)
-    resumable = ResumableConnections(settings, cluster.journal, prefix="" if worker is None else worker.prefix)
+    resumable = ResumableConnections(
+        settings,
+        cluster.journal,
+        prefix="" if worker is None else worker.prefix,
+        took_answered=speech.note_answered,
+    )
     sessions.drain_resumable, sessions.drain_readers = resumable.drain, readers.drain
     metrics.read(sessions, speech, resumable)
     shared.read(sessions, metrics, speech.trouble)

@@ -4,6 +4,8 @@ Each key and each address has one `Account` while it is connected. Loopback addr
 must name its clients (`SPEECHBRIDGE_TRUSTED_PROXIES`), otherwise only keys are limited. One more account counts all
 connections of the service: streams, `/ws` and `/relay`.
 
+What other replicas have received may be added to an account's count of a second: see `traffic`.
+
 throttled is imported here only.
 """
 
@@ -11,11 +13,12 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
+from speechbridge.cluster import Traffic
 from speechbridge.loading import hidden
 from speechbridge.protocol.close import Close, CloseCode
 
@@ -23,11 +26,12 @@ with hidden("redis"):  # throttled would import it where it is installed, which 
     from throttled import MemoryStore, RateLimiterType, Throttled, per_min
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from speechbridge.settings import LimitSettings
 
 REMEMBERED = 2**16  # keys and addresses whose handshakes are counted: about 20 MB. The least recent is evicted first
+RECENT_SECONDS = 5  # after traffic, an account's total over all replicas is asked for: longer than between two chunks
 
 Kind = Literal["key", "address", "service"]
 
@@ -62,6 +66,18 @@ def pause(size: int, now: float, limits: LimitSettings) -> float:
     return max(1 - now % 1, size / (limits.bytes_per_second or size))
 
 
+@dataclass(slots=True)
+class Count:
+    """What was received in one second, by its number."""
+
+    second: int = 0
+    size: int = 0
+    messages: int = 0
+
+    def of(self, second: int) -> Traffic:
+        return Traffic(self.size, self.messages) if self.second == second else Traffic()
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Account:
     """The current use of a key or an address, or of the whole service."""
@@ -70,9 +86,9 @@ class Account:
     most: int  # limit of connections at once; 0: no limit
     who: str = ""
     connections: int = 0
-    _second: int = 0
-    _bytes: int = 0
-    _messages: int = 0
+    _even: Count = field(default_factory=Count)  # the current second, or the one before
+    _odd: Count = field(default_factory=Count)  # likewise
+    _others: Count = field(default_factory=Count)  # what other replicas have received
 
     @property
     def name(self) -> str:
@@ -80,11 +96,29 @@ class Account:
 
     def count(self, size: int, messages: int, second: int, limits: LimitSettings) -> Close | None:
         """Count bytes and messages; return a close frame if that was too much for one second."""
-        if second != self._second:
-            self._second, self._bytes, self._messages = second, 0, 0
-        self._bytes += size
-        self._messages += messages
-        return excess(self.kind, self._bytes, self._messages, limits)
+        own, others = self._of(second), self._others
+        if second != own.second:
+            own.second, own.size, own.messages = second, 0, 0
+        own.size += size
+        own.messages += messages
+        if second != others.second:
+            return excess(self.kind, own.size, own.messages, limits)
+        return excess(self.kind, own.size + others.size, own.messages + others.messages, limits)
+
+    def received(self, second: int) -> Traffic:
+        """Return what was received here in the current second, or in the one before."""
+        return self._of(second).of(second)
+
+    def is_recent(self, second: int) -> bool:
+        """Tell whether there was any traffic in the RECENT_SECONDS before a second, or since then."""
+        return max(self._even.second, self._odd.second) >= second - RECENT_SECONDS
+
+    def add_others(self, second: int, traffic: Traffic) -> None:
+        """Count what other replicas have received as if it had been received here in this second."""
+        self._others = Count(second, *traffic)
+
+    def _of(self, second: int) -> Count:
+        return self._odd if second % 2 else self._even
 
 
 class Lease:
@@ -95,12 +129,19 @@ class Lease:
     """
 
     def __init__(
-        self, accounts: tuple[Account, ...], limits: LimitSettings, owner: str = "", *, takes_place: bool
+        self,
+        accounts: tuple[Account, ...],
+        limits: LimitSettings,
+        owner: str = "",
+        *,
+        takes_place: bool,
+        offset: float = 0.0,
     ) -> None:
         self.owner = owner  # of the key; "" if no key is needed
         self._accounts = accounts
         self._limits = limits
         self._places = int(takes_place)
+        self._offset = offset  # of the clock that numbers seconds
         self._holders = 0
         self.ended: Callable[[], object] = lambda: None
         self.took: Callable[[], object] = lambda: None  # called when `take_places` has taken places
@@ -112,7 +153,7 @@ class Lease:
 
         Each fragment, ping and pong counts as a message.
         """
-        second, verdict = int(now), None
+        second, verdict = int(now + self._offset), None
         for account in self.metered:
             verdict = account.count(size, messages, second, self._limits) or verdict
         return verdict
@@ -121,7 +162,7 @@ class Lease:
         """Count bytes of an upload at a time in seconds; return for how many seconds to stop reading it."""
         if not self.is_metered or self.count(size, 0, now) is None:
             return 0.0
-        return pause(size, now, self._limits)
+        return pause(size, now + self._offset, self._limits)
 
     @property
     def places(self) -> tuple[Account, ...]:
@@ -161,6 +202,7 @@ class Limits:
 
     def __init__(self, settings: LimitSettings, most: int) -> None:
         self._settings = settings
+        self._offset = 0.0
         self.total = Account("service", most)
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         rate = settings.handshakes_per_minute
@@ -192,7 +234,7 @@ class Limits:
             accounts.append(self._account("address", address, self._settings.sessions_per_address))
         if key_name:
             accounts.append(self._account("key", key_name, self._settings.sessions_per_key))
-        lease = Lease(tuple(accounts), self._settings, key_name, takes_place=not is_resuming)
+        lease = Lease(tuple(accounts), self._settings, key_name, takes_place=not is_resuming, offset=self._offset)
         self.check(lease)
         return lease
 
@@ -201,6 +243,20 @@ class Limits:
         for account in lease.places:
             if 0 < account.most <= account.connections:
                 raise crowded(account.kind, account.connections)
+
+    # ---- the interface `traffic.OwnTraffic` --------------------------------------------------------------------------
+
+    def align(self, offset: float) -> None:
+        self._offset = offset
+
+    def received(self, second: int) -> dict[str, Traffic]:
+        recent = {name: account for name, account in self._accounts.items() if account.is_recent(second)}
+        return {name: account.received(second) for name, account in recent.items()}
+
+    def add_others(self, second: int, others: Mapping[str, Traffic]) -> None:
+        for name, traffic in others.items():
+            if (account := self._accounts.get(name)) is not None:
+                account.add_others(second, traffic)
 
     def _account(self, kind: Kind, who: str, most: int) -> Account:
         return self._accounts.setdefault(f"{kind} {who}", Account(kind, most, who))

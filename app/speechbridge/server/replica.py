@@ -7,6 +7,8 @@ waits for long, because Redis is unavailable. Changes of the counts are reported
 
 A place that has just become free at another replica may not be reported yet. So a client that gets no place is asked
 for once more, AGAIN_SECONDS later.
+
+Bytes and messages a second are counted in another way: see `traffic`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 from speechbridge.cluster import Newcomer, Unavailable
 from speechbridge.cluster.joined import sharing_limits
 from speechbridge.server.limits import Refused, crowded
+from speechbridge.server.traffic import exchanging
 from speechbridge.tasks import cancel_and_wait
 from syncbridge import Overloaded
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from speechbridge.cluster import Excess, Use
     from speechbridge.server.admission import Admission, Handshake
     from speechbridge.server.limits import Lease
+    from speechbridge.server.traffic import OwnTraffic
     from speechbridge.settings import Settings
 
     Places = Sequence[tuple[str, int]]  # the name of each, and its limit
@@ -52,14 +56,19 @@ def unreachable(error: Unavailable) -> str:
 
 
 @asynccontextmanager
-async def replica_of(admission: Admission, settings: Settings) -> AsyncIterator[Replica | None]:
-    """Take part as a replica within the context; yield None without Redis. Raises Unavailable."""
+async def replica_of(
+    admission: Admission, settings: Settings, traffic: OwnTraffic | None = None
+) -> AsyncIterator[Replica | None]:
+    """Take part as a replica within the context; yield None without Redis. Raises Unavailable.
+
+    `traffic` is what its workers receive; None: it has none, and `admission` counts.
+    """
     async with sharing_limits(settings) as use:
         if use is None:
             yield None
             return
         replica = Replica(admission, use, settings.max_sessions)
-        async with replica.running():
+        async with replica.running(), exchanging(traffic or admission.limits, use, settings):
             yield replica
 
 

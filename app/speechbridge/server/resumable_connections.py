@@ -44,13 +44,22 @@ class ResumableConnections:
     """The streams, by their keys. A stream is kept for a while after its session has ended.
 
     All keys begin with `prefix`, so that other processes know which process began a stream. `released` and `taken`
-    count the streams that went to another process, and that came from one.
+    count the streams that went to another process, and that came from one. `took_answered` is called when a stream came
+    that the speech service had answered.
     """
 
-    def __init__(self, settings: SessionSettings, journal: Journal | None = None, *, prefix: str = "") -> None:
+    def __init__(
+        self,
+        settings: SessionSettings,
+        journal: Journal | None = None,
+        *,
+        prefix: str = "",
+        took_answered: Callable[[], object] = lambda: None,
+    ) -> None:
         self.released = self.taken = 0
         self.journal = journal or NoJournal()
         self._prefix = prefix
+        self._took_answered = took_answered
         self.away_seconds = settings.resume_seconds
         self._most_ended = settings.max_sessions
         self._streams: dict[str, ResumableConnection] = {}
@@ -109,6 +118,8 @@ class ResumableConnections:
             else:
                 self.taken += 1
                 logger.info("took the stream %s over", about.session_id)
+                if record.settled:
+                    self._took_answered()
                 run(stream)
             return True
 

@@ -51,6 +51,11 @@ class SpeechService:
                 await stack.enter_async_context(engine.running())
             yield
 
+    def note_answered(self) -> None:
+        """Note that a stream was answered at another process: the address is right, so a failed connect is retried."""
+        for health in self.health.values():
+            health.has_connected = True
+
     def trouble(self) -> str | None:
         """Return what is wrong with the speech service, if its fallback fails, too; None if streams are served."""
         found = [health.trouble() for health in self.health.values()]

@@ -14,7 +14,7 @@ ADDRESS = "203.0.113.7"
 
 
 def desk(**settings: Any) -> Desk:
-    return Desk(Settings.read(**settings))
+    return Desk(Settings.read(**settings), workers=2)
 
 
 def asked(address: str = ADDRESS) -> dict[str, Any]:

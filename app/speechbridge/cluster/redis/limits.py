@@ -1,4 +1,4 @@
-"""The total use of all replicas of a service, in Redis. `limits.lua` decides; this file only calls it."""
+"""The total use of all replicas of a service, in Redis. `limits.lua` and `traffic.lua` decide; this file calls them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechbridge.cluster import Excess
+from speechbridge.cluster import Excess, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from speechbridge.cluster.redis.connection import Redis
 
 SCRIPT = Path(__file__).with_name("limits.lua")
+TRAFFIC = Path(__file__).with_name("traffic.lua")
 KEYS = ("replicas", "calls", "has", "rates")
 ALIVE_SECONDS = 15.0  # without a call, after which a replica's counts are dropped
+TRAFFIC_SECONDS = 6.0  # for which the traffic of a second is stored: it is last read four seconds after it
 
 
 class RedisUse:
@@ -31,6 +33,8 @@ class RedisUse:
         self._calls = itertools.count(1)
         self._keys = [redis.key(f"limits:{name}") for name in KEYS]
         self._script = redis.script(SCRIPT)
+        self._traffic_key = redis.key("limits:traffic")
+        self._traffic = redis.script(TRAFFIC)
 
     async def enter(self, own: Mapping[str, int], newcomers: Sequence[Newcomer]) -> list[Excess | None]:
         now = "" if self._clock is None else round(self._clock() * 1000)
@@ -39,6 +43,13 @@ class RedisUse:
         asked = [part for newcomer in newcomers for part in _parts(newcomer)]
         answers = await self._redis.run(self._script, self._keys, [*about, *counts, *asked])
         return [_excess(newcomer, answer) for newcomer, answer in zip(newcomers, answers, strict=True)]
+
+    async def exchange(self, second: int, received: Mapping[str, Traffic], most: Traffic) -> dict[str, Traffic]:
+        about = (self._name, second, round(TRAFFIC_SECONDS * 1000), *most)
+        counts = [part for name, traffic in received.items() for part in (name, *traffic)]
+        answer = await self._redis.run(self._traffic, [self._traffic_key], [*about, *counts])
+        others = map(Traffic, answer[::2], answer[1::2])
+        return {name: traffic for name, traffic in zip(received, others, strict=True) if any(traffic)}
 
 
 def _parts(newcomer: Newcomer) -> list[str | int]:

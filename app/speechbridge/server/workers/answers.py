@@ -43,7 +43,7 @@ class Answers:
         self.restarts = 0
         self._running = running
         self._number = number
-        self.desk = Desk(settings)
+        self.desk = Desk(settings, number)
         self._asking: dict[asyncio.Task[None], Child] = {}  # calls to the other replicas, each for a worker
         self._sums = Sums()
         self._ids = itertools.count(1)

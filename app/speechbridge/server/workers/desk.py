@@ -10,7 +10,7 @@ from speechbridge.protocol.close import CloseCode
 from speechbridge.server.admission import Admission, Handshake
 from speechbridge.server.limits import Refused
 from speechbridge.server.workers.channel import packed, unpacked
-from speechbridge.server.workers.rates import Rows, rows_of
+from speechbridge.server.workers.rates import Rates, Rows, rows_of
 from syncbridge import Overloaded
 
 if TYPE_CHECKING:
@@ -25,20 +25,23 @@ class Desk:
     """The leases of connections and the slots of streams, by the worker that has them.
 
     A worker's leases and slots are released when it dies. With a `replica`, limits apply to the total of all replicas:
-    then `admit_over` and `take_slot_over` are called instead of `admit` and `take_slot`.
+    then `admit_over` and `take_slot_over` are called instead of `admit` and `take_slot`. The workers count bytes and
+    messages in `rates`; None: they are not limited. Whoever makes a `Desk` closes that.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, workers: int) -> None:
         """Raise WrongSetting, as Admission does."""
         self.admission = Admission(settings)
         self._most = settings.max_sessions
-        self._rows = Rows(rows_of(settings))
         self._leases: defaultdict[str, dict[int, tuple[Lease, ExitStack]]] = defaultdict(dict)
         self._streams: Counter[str] = Counter()
         self._beginning = 0  # streams for which a call to the other replicas is running
         self.replica: Replica | None = None
         self._abandoned: dict[str, int] = {}
         self._last = 0
+        rows = rows_of(settings)
+        self.rates = Rates.make(rows, workers) if rows else None
+        self.rows = Rows(self.rates) if self.rates is not None else None
 
     @property
     def slots(self) -> int:
@@ -72,13 +75,13 @@ class Desk:
         self._leases[worker][self._last] = lease, held
         held.enter_context(lease.held())
         answer: dict[str, Any] = {"lease": self._last, "owner": lease.owner}
-        if lease.is_metered:
+        if self.rows is not None and lease.is_metered:
             names = [f"{account.kind} {account.who}" for account in lease.metered]
-            rows = self._rows.take(names)
+            rows = self.rows.take(names)
             if rows is None:  # connections that resume are not counted, so the number of rows is their only limit
                 self.release(worker, self._last)
                 return {"refused": [int(CloseCode.TOO_MANY), "too many clients resume at once: try again shortly"]}
-            held.callback(self._rows.free, names)
+            held.callback(self.rows.free, names)
             answer["rows"] = [[account.kind, row] for account, row in zip(lease.metered, rows, strict=True)]
         return answer
 

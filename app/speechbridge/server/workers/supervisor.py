@@ -23,7 +23,6 @@ from speechbridge.server.workers import private_redis
 from speechbridge.server.workers.answers import Answers
 from speechbridge.server.workers.child import Child
 from speechbridge.server.workers.door import Door
-from speechbridge.server.workers.rates import Rates, rows_of
 from speechbridge.settings import WrongSetting
 from speechbridge.tasks import cancel_and_wait
 
@@ -63,8 +62,7 @@ class Supervisor:
         self._listeners = listeners
         self._answers = Answers(settings, self._running, number)
         self._door = Door(listeners, self._running)
-        rows = rows_of(settings)
-        self._rates = Rates.make(rows, number) if rows else None
+        self._rates = self._answers.desk.rates
         self._names = [str(index + 1) for index in range(number)]
         chosen = cores.choose(cores.allowed(), number) if settings.pin == "on" else []
         self._cores: Mapping[str, int] = dict(zip(self._names, chosen, strict=False))  # empty: no worker is pinned
@@ -118,7 +116,7 @@ class Supervisor:
         """Apply limits to the total of all replicas, if there is a Redis. Raises ServiceFailed."""
         desk = self._answers.desk
         try:
-            desk.replica = await stack.enter_async_context(replica_of(desk.admission, self._settings))
+            desk.replica = await stack.enter_async_context(replica_of(desk.admission, self._settings, desk.rows))
         except Unavailable as error:
             raise ServiceFailed(unreachable(error)) from None
 
