@@ -260,7 +260,7 @@ async def test_one_that_waits_for_a_process_that_does_not_answer_is_told_when_it
             stopped.setattr(journal.RedisJournal, "_take", waits)
             async with client(second, resuming(key, 1)) as socket:
                 await asked.wait()
-                await second.app.state.sessions.drain()
+                second.stop()
                 assert (await ending(socket))[1].code == 4010
         assert (await goes_on(first, key, said(2))) == (["2@1"], Close(1000, END_OF_INPUT))
 

@@ -74,8 +74,11 @@ def router(sessions: Sessions, resumable: ResumableConnections, queue: Queue, sh
     async def revai(socket: WebSocket) -> None:
         """Rev.ai's streaming protocol. It refuses by a close frame after the handshake, so that clients see why."""
         await socket.accept()
-        connection, lease = WebSocketConnection(socket), socket.scope["lease"]
         query = socket.scope["query_string"].decode("latin-1")
+        with sessions.held.one():  # until the client has its close frame, with or without a session
+            await serve(WebSocketConnection(socket), query, socket.scope["lease"])
+
+    async def serve(connection: WebSocketConnection, query: str, lease: Lease) -> None:
         resume = Resume.parse(query)
         if resume is not None and resume.key is not None:
             await streams.resume(connection, resume.key, resume.finals, lease)
