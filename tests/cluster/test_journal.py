@@ -12,7 +12,7 @@ import pytest
 
 from speechbridge.cluster import COUNTS_AS_DEAD_AFTER, KILL_BEFORE, Elsewhere, Unavailable
 from speechbridge.cluster.record import Record
-from speechbridge.cluster.redis import journal
+from speechbridge.cluster.redis import connection, journal
 from speechbridge.cluster.redis.connection import Redis
 from speechbridge.cluster.redis.journal import RedisJournal
 from tests.helpers.puppet import PATIENCE, until
@@ -333,3 +333,19 @@ async def test_a_redis_that_cannot_be_reached_is_away(tmp_path: Path, prefix: st
             redis.process.wait()
             with pytest.raises(Unavailable):
                 await first.take("key", "")
+
+
+async def test_many_streams_are_released_in_the_time_of_two_calls_while_redis_stands_still(tmp_path: Path) -> None:
+    """One call may be under way when the process begins to end."""
+    with redis_server(tmp_path) as alone:
+        async with process(alone, "test") as first:
+            records = [Record(f"key{number}", "about", 10**6) for number in range(8)]
+            for record in records:
+                first.keep(record, lambda: None)
+                record.receive(b"..")
+                await stored(record)
+            alone.freeze()
+            async with asyncio.timeout(3 * connection.PATIENCE):
+                found = await asyncio.gather(*map(first.release, records), return_exceptions=True)
+            assert {type(one) for one in found} == {Unavailable}
+            alone.thaw()

@@ -83,6 +83,8 @@ class RedisJournal:
         self._change = asyncio.Event()
         self._writing = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
+        self._failure: Unavailable | None = None  # the latest call that failed, and when that was
+        self._failed_at = 0.0
         self._reached_at = math.inf  # when the latest call that was answered was sent
         self._switch: Switch | None = None
         self._unstored_before: int | None = None  # `unstored` when Redis became unavailable; None while it answers
@@ -113,8 +115,11 @@ class RedisJournal:
         kept = self._kept.get(_name(record.key))
         if kept is None or kept.record is not record:
             return
+        asked = asyncio.get_running_loop().time()
         async with self._writing:
             try:
+                if self._failure is not None and self._failed_at >= asked:  # of many, not each waits for PATIENCE
+                    raise Unavailable(str(self._failure))
                 await self._write([kept])
                 await self._call("disown", kept.name, self._process)
             finally:
@@ -217,7 +222,8 @@ class RedisJournal:
         sent = asyncio.get_running_loop().time()
         try:
             beat, *results = await self._redis.run(self._script, keys, arguments)
-        except Unavailable:
+        except Unavailable as error:
+            self._failure, self._failed_at = error, asyncio.get_running_loop().time()
             for kept in batch:
                 self._note(kept)
             raise
