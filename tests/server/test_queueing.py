@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from speechbridge.cluster import HELD, Claim, Terms
+from speechbridge.cluster import HELD, Claim, Terms, Unavailable
 from speechbridge.cluster.memory import MemoryLeases
 from speechbridge.cluster.redis import connection
 from speechbridge.cluster.redis import leases as redis_leases
@@ -223,6 +223,32 @@ async def test_one_who_leaves_at_the_moment_of_its_turn_takes_no_place() -> None
             await waiting
         await until(lambda: here.held == 0)
     assert await leases.ask([Claim("another")]) == [HELD]
+
+
+class UnavailableLeases(MemoryLeases):
+    """Leases in a store that does not answer when one is to be released."""
+
+    def __init__(self, terms: Terms) -> None:
+        super().__init__(terms)
+        self.releases = 0
+        self.fails = asyncio.Event()
+
+    async def release(self, _holder: str) -> None:
+        self.releases += 1
+        await self.fails.wait()
+        raise Unavailable
+
+
+async def test_streams_that_end_together_wait_once_for_a_redis_that_does_not_answer() -> None:
+    leases = UnavailableLeases(Terms(3))
+    here = Places(leases)
+    taken = [await here.take() for _ in range(3)]
+    async with here.running():
+        releasing = [asyncio.create_task(place.release(was_cut=False)) for place in taken]
+        await until(lambda: here.held == 0)
+        leases.fails.set()
+    await asyncio.gather(*releasing)
+    assert leases.releases == 1
 
 
 async def test_a_wait_has_an_end(redis: RedisServer) -> None:

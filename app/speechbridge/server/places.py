@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from contextlib import asynccontextmanager, suppress
@@ -130,6 +131,7 @@ class Places:
         self._expire = leases is not None and leases.terms.lease_seconds < float("inf")
         self._held: dict[str, Place] = {}
         self._unreleased: set[str] = set()
+        self._failed_at = -math.inf  # when a place could not be released
         self._asked: list[tuple[Claim, asyncio.Future[Answer]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._calling = asyncio.Lock()  # one call at a time: none may renew a lease that another gives back
@@ -327,10 +329,14 @@ class Places:
         return self.leases
 
     async def _release(self, holder: str) -> None:
+        asked = time.monotonic()
         async with self._calling:
-            try:
-                await self._leases.release(holder)
-            except Unavailable:  # `_renew` tries again, so that others need not wait until the lease expires
+            if self._failed_at < asked:  # otherwise Redis has not answered meanwhile, and not each waits for that
+                try:
+                    await self._leases.release(holder)
+                except Unavailable:
+                    self._failed_at = time.monotonic()
+            if self._failed_at >= asked:  # `_renew` tries again, so that others need not wait until the lease expires
                 self._unreleased.add(holder)
 
     def _begin(self, call: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
