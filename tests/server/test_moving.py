@@ -400,6 +400,24 @@ async def test_nor_a_final_that_the_speakers_process_had_stored_and_not_shared_w
             assert words((await ending(late))[0]) == ["1@0", "2@1"]
 
 
+async def test_nor_one_that_the_client_had_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Writer, "run", partial(asyncio.sleep, 0))  # the first process shares nothing
+    async with replicas(tmp_path) as (first, second):
+        async with client(first, f"{RESUMABLE}&share=true") as socket:
+            greeting = await heard(socket, "connected")
+            await socket.send(said(1))
+            await heard(socket, "final")
+            await socket.send(FinalsReceived(1).encode())
+            await socket.send(said(2, SECOND // 2))
+            while (await heard(socket, "received"))["position"] != SECOND + SECOND // 2:
+                pass  # the confirmation came before that audio
+            socket.transport.abort()
+        monkeypatch.undo()
+        assert await goes_on(second, greeting["resume"], said(2, SECOND // 2)) == (["2@1"], Close(1000, END_OF_INPUT))
+        async with client(second, f"/read/{greeting['read']}") as late:
+            assert words((await ending(late))[0]) == ["1@0", "2@1"]
+
+
 async def test_a_count_of_finals_that_cannot_be_is_refused_anywhere_and_does_no_harm(tmp_path: Path) -> None:
     async with replicas(tmp_path) as (first, second):
         key = (await cut_off(first, said(1)))["resume"]

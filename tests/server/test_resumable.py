@@ -106,6 +106,26 @@ async def test_a_client_gets_the_key_once_a_journal_has_the_stream_or_never_will
     await finish(stream)
 
 
+async def test_a_confirmed_final_is_kept_until_readers_at_other_processes_could_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumable, "HELD_FINALS", 2)
+    stream, stored = new(), 0
+    stream.shared = lambda: stored
+    async with serving(stream) as peer:
+        for number in range(4):
+            await stream.send(final(str(number)).text)
+        peer.say(FinalsReceived(2).encode())
+        await until(lambda: len(finals(peer)) == 4)
+        assert stream.record.confirmed == 0
+        stored = 1
+        peer.say(FinalsReceived(2).encode())
+        await until(lambda: stream.record.confirmed == 1)
+        peer.say(FinalsReceived(4).encode())
+        await until(lambda: stream.record.confirmed == 2)  # not more are held
+    await finish(stream)
+
+
 async def test_the_session_gets_messages_of_whichever_connection_in_order() -> None:
     stream = new()
     async with serving(stream) as first:

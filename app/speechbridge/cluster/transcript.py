@@ -42,6 +42,7 @@ class Transcript:
         self.is_left = False  # readers must leave this process, though the stream goes on
         self.is_moved = False  # the stream goes on at another process
         self.readers = 0
+        self.stored: int | None = None  # how many finals other processes know; None: there are none
         self._partial: Entry | None = None
         self._partials = 0  # the number of partials so far
         self._version = 0  # counts changes

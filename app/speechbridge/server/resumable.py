@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 KEPT_FINALS = 1000  # unconfirmed finals, at most: half an hour of speech. A client that confirms them has only a few
 KEPT_CHARACTERS = 2**20  # of these finals together
+HELD_FINALS = KEPT_FINALS // 2  # of them, at most, that are kept only for readers at other processes
 CONFIRMATIONS = 2 * KEPT_FINALS  # a second. A client that resumes may confirm all kept finals, one by one
 ACKNOWLEDGE = 8000  # bytes between two acknowledgements: 250 ms of 16 kHz mono
 
@@ -128,6 +129,7 @@ class ResumableConnection:
         self.has_disconnected.set()
         self.kept: Callable[[], object] = lambda: None  # called once it is known that the stream can be moved
         self.moves: Callable[[], object] = lambda: None  # called before its session is cut in order to move the stream
+        self.shared: Callable[[], int | None] = lambda: None  # returns how many finals are stored for readers
         self.is_moving = False  # its session is cut, and the stream goes on at another process
         self._away_seconds = away_seconds
         self._before = deque[bytes | str](piece for _, piece in record.audio.pieces())
@@ -311,6 +313,9 @@ class ResumableConnection:
                 await self._changed.wait()
 
     def _confirm(self, finals: int) -> None:
+        """Forget finals that the client has, unless readers would miss them if this process died now."""
+        if (shared := self.shared()) is not None:
+            finals = max(min(finals, shared), finals - HELD_FINALS)
         for final in self.record.confirm(finals):
             self._kept_characters -= len(final)
 

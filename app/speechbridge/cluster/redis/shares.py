@@ -136,6 +136,7 @@ class _Writer:
         self._name = name
         self._transcript = transcript
         self._alive_seconds = alive_seconds
+        transcript.stored = 0
         self._position = Position()  # what Redis has
 
     async def run(self) -> None:
@@ -145,7 +146,9 @@ class _Writer:
                 gives_up_at = clock() + self._shares.seconds  # by then it would have expired anyway
             before = replace(self._position)
             try:
-                if await self._add():
+                is_complete = await self._add()
+                self._transcript.stored = self._position.finals
+                if is_complete:
                     return
             except Unavailable:
                 self._position = before

@@ -31,9 +31,10 @@ from speechbridge.server.verdicts import DRAINED
 from speechbridge.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from speechbridge.cluster import Shares
+    from speechbridge.cluster.transcript import Transcript
     from speechbridge.server.client import ClientConnection
     from speechbridge.server.resumable_connections import ResumableConnections
     from speechbridge.server.shared import Lease
@@ -211,13 +212,16 @@ class _Streams:
             request = replace(request, options={**request.options, "start_ts": start_ts})
         left = max(1.0, sessions.session_seconds - (time.time() - about.begun)) if sessions.session_seconds else 0.0
         away = self._resumable.away_seconds
-        with lease.held(), _shared(self._shares, about.read, stream, before, away) as (client, move):
+        with lease.held(), _shared(self._shares, about.read, stream, before, away) as (client, transcript):
 
             def moves() -> None:
                 place.hand_over()
-                move()
+                if transcript is not None:
+                    transcript.move()
 
             stream.moves = moves
+            if transcript is not None:
+                stream.shared = lambda: transcript.stored
             follower = covered if self._resumable.journal.survives else None
             return await sessions.run(
                 client, request, session_id=about.session_id, place=place, longest=left, follower=follower
@@ -227,16 +231,13 @@ class _Streams:
 @contextmanager
 def _shared(
     shares: Shares, token: str | None, connection: ClientConnection, before: Sequence[Entry] = (), away: float = 0.0
-) -> Iterator[tuple[ClientConnection, Callable[[], object]]]:
-    """Yield a connection that also sends to readers, if there is a token for them.
-
-    Also yields the function to call when the stream moves to another process.
-    """
+) -> Iterator[tuple[ClientConnection, Transcript | None]]:
+    """Yield a connection that also sends to readers, and their transcript, if there is a token for them."""
     if token is None:
-        yield connection, lambda: None
+        yield connection, None
         return
     with shares.sharing(token, before, away) as transcript:
-        yield Sharing(connection, transcript), transcript.move
+        yield Sharing(connection, transcript), transcript
 
 
 async def _token(query: str, shares: Shares, place: Place, key: str) -> str | None:
