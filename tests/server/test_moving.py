@@ -31,7 +31,8 @@ from tests.helpers.redis import redis_server
 from tests.helpers.service import PATIENCE, STREAM, client, ending, service, service_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
@@ -63,15 +64,20 @@ def second_by_second() -> Engine:
     return Engine("seconds", opened, settled=settled_by_final)
 
 
+def service_of_seconds(**settings: object) -> AbstractAsyncContextManager[Server]:
+    return service_of(second_by_second(), **settings)
+
+
 @asynccontextmanager
-async def replicas(folder: Path, **settings: object) -> AsyncIterator[tuple[Server, Server]]:
-    async with AsyncExitStack() as stack:
-        redis = stack.enter_context(redis_server(folder))
-        first, second = [
-            await stack.enter_async_context(service_of(second_by_second(), redis_url=redis.url, **settings))
-            for _ in range(2)
-        ]
-        yield first, second
+async def replicas(
+    folder: Path,
+    first: Callable[..., AbstractAsyncContextManager[Server]] = service_of_seconds,
+    second: Callable[..., AbstractAsyncContextManager[Server]] = service_of_seconds,
+    **settings: object,
+) -> AsyncIterator[tuple[Server, Server]]:
+    with redis_server(folder) as redis:
+        async with first(redis_url=redis.url, **settings) as one, second(redis_url=redis.url, **settings) as other:
+            yield one, other
 
 
 def said(number: int, length: int = SECOND) -> bytes:
@@ -167,10 +173,11 @@ async def test_a_failed_connect_of_a_stream_that_was_answered_before_is_tried_ag
         (Wait(), Accept()),  # does not answer the handshake
         (Greet(), Wait(eos=True), final("two", ts=1.0, end_ts=2.0), End(1000, END_OF_INPUT)),
     )
-    async with serving(upstream, handshake_timeout=None) as far, AsyncExitStack() as stack:
-        redis = stack.enter_context(redis_server(tmp_path))
-        settings = {"redis_url": redis.url, "revai_url": far.url, "connect_seconds": 0.5}
-        first, second = [await stack.enter_async_context(service(None, **settings)) for _ in range(2)]
+    of_settings = partial(service, None)
+    async with (
+        serving(upstream, handshake_timeout=None) as far,
+        replicas(tmp_path, of_settings, of_settings, revai_url=far.url, connect_seconds=0.5) as (first, second),
+    ):
         greeting = await cut_off(first, said(1))
         assert await goes_on(second, greeting["resume"], said(2)) == (["two@1"], Close(1000, END_OF_INPUT))
     assert len(upstream.clients) == 3
@@ -337,12 +344,7 @@ async def test_what_a_process_had_not_given_is_not_lost_if_another_one_gives_it(
         yield from second_by_second().open(StreamRequest(ContentType.raw())).start(audio)
 
     opened = Engine("late", lambda _: Upstream(takes_nothing_yet, goes.set, b"".join), settled=settled_by_final)
-    async with AsyncExitStack() as stack:
-        redis = stack.enter_context(redis_server(tmp_path))
-        first, second = [
-            await stack.enter_async_context(service_of(engine, redis_url=redis.url))
-            for engine in (opened, second_by_second())
-        ]
+    async with replicas(tmp_path, partial(service_of, opened)) as (first, second):
         async with client(first, RESUMABLE) as socket:
             greeting = await heard(socket, "connected")
             await socket.send(said(1))
