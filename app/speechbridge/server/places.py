@@ -96,7 +96,7 @@ class Place:
 
         Cancellation: it is still given back.
         """
-        self.on_lost = lambda: None
+        self.on_lost = lambda: None  # it references the session; so both are freed without the garbage collector
         if self._places is None or self._was_cut is not None:
             return
         self._was_cut = was_cut
