@@ -14,7 +14,7 @@ channel; the SDK iterates it wherever it likes.
 **Five waits** can last for ever, so each is woken by every way in which a bridge can end:
 
     1. the loop in send(), inbound full         woken by room, or by the channel's end
-    2. the SDK in the feed, inbound empty       woken by an item (with `linger`: later), or by the channel's end
+    2. the SDK in the feed, inbound empty       woken by an item, or by the channel's end
     3. the worker in put(), outbound full       woken by room, or by the channel's end
     4. the loop in `async for`, outbound empty  woken by a response, or by the channel's end
     5. a thread inside the SDK (recv, send)     woken by `abort` only; while it connects, by its own timeout only
@@ -155,16 +155,11 @@ class Bridge(Generic[In, Out]):
         finally:
             self._inbound.cut()
             self._outbound.cut()
-            self._inbound.wake()  # cancels its timer
 
     # ---- the loop's side ---------------------------------------------------------------------------------------------
 
-    async def send(self, item: In, *, linger: float = 0.0) -> None:
+    async def send(self, item: In) -> None:
         """Give one item to the SDK, waiting while `limits.inbound` items are ahead of it.
-
-        An SDK that waits for input need not be woken for each of many small items. With `linger`, it is woken this many
-        seconds after the first item that it has not taken; or earlier, when an item comes without `linger`, or finds
-        no room, or the input ends.
 
         Raises Closed after `end` or `cancel` or once the SDK has finished, and Broken once it has failed; the item was
         not taken then. If `end` is called while a send waits for room, that send raises Closed, too.
@@ -174,9 +169,24 @@ class Bridge(Generic[In, Out]):
         if self._slot is None:
             raise RuntimeError("call `send` inside `async with`: the bridge is not open yet")
         try:
-            await self._inbound.send(item, linger)
+            await self._inbound.send(item)
         except AsyncQueueShutDown:
             raise self._refusal() from (self._outcome.error if isinstance(self._outcome, Failed) else None)
+
+    def send_nowait(self, item: In) -> bool:
+        """Give one item to the SDK if that needs no waiting; return whether it was taken. Call it on the loop."""
+        if self._slot is None or not self.has_room:
+            return False
+        try:
+            self._inbound.send_nowait(item)
+        except AsyncQueueShutDown:  # another thread has just ended the bridge
+            return False
+        return True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the bridge takes an item at once. Only another item, or the bridge's end, makes this false again."""
+        return self._inbound.has_room()
 
     def end(self) -> None:
         """Half-close: no more input; responses still arrive. Idempotent, thread-safe, never waits."""

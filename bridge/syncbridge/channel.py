@@ -2,9 +2,8 @@
 
 janus holds the items and shuts the queue down. Only its public methods are used, and only those that never wait: the
 waits are implemented here. janus wakes a coroutine through a task and a condition, which takes two more iterations of
-the loop for each item, and it wakes a thread for each of many small items that could be taken together. Two more things
-are added here: a coroutine that always finds items, or room, yields to the loop now and then; and a loop that is closed
-already causes no error.
+the loop for each item. Two more things are added here: a coroutine that always finds items, or room, yields to the loop
+now and then; and a loop that is closed already causes no error.
 """
 
 from __future__ import annotations
@@ -51,7 +50,6 @@ class Channel(Generic[T]):
         self.loop_waiting = False  # a task waits on the loop: the thread must notify it
         self._thread_waiter = threading.Lock()  # the thread waits by acquiring it; to release it wakes the thread
         self._thread_waiter.acquire()
-        self._lingering: asyncio.TimerHandle | None = None
         self._is_over = False
         self.thread_waiting = False  # the thread waits: the loop must wake it
         # `entered` is counted by the putting side alone, before each item; `left` by the getting side alone, after each
@@ -64,18 +62,22 @@ class Channel(Generic[T]):
     def qsize(self) -> int:
         return self._sync.qsize()
 
+    def has_room(self) -> bool:
+        """Tell whether an item can be put without waiting. Only another item, or the end, makes this false again."""
+        return not (self._is_full() or self._is_over)
+
     # ---- the loop's side ---------------------------------------------------------------------------------------------
 
-    async def send(self, item: T, linger: float = 0.0) -> None:
-        """Put from the loop, waiting for room. Cancellation: the item was not put.
-
-        A thread that waits is woken `linger` seconds after the first item that it has not taken, or as soon as an item
-        finds no room.
-        """
+    async def send(self, item: T) -> None:
+        """Put from the loop, waiting for room. Cancellation: the item was not put."""
         if (self.entered + 1) % YIELD_EVERY == 0:  # nothing else lets the loop run while there is room
             await asyncio.sleep(0)
         while self._is_full():
             await self._wait_on_loop(self._is_full)
+        self.send_nowait(item)
+
+    def send_nowait(self, item: T) -> None:
+        """Put from the loop; there must be room."""
         depth = self._count_in()
         try:
             self._async.put_nowait(item)
@@ -84,10 +86,7 @@ class Channel(Generic[T]):
             raise
         self.peak = max(self.peak, depth)
         if self.thread_waiting:
-            if linger <= 0:
-                self.wake()
-            elif self._lingering is None:
-                self._lingering = asyncio.get_running_loop().call_later(linger, self.wake)
+            self._wake_thread()
 
     async def receive(self) -> T:
         """Get on the loop, waiting for an item. Cancellation: no item was taken."""
@@ -98,7 +97,7 @@ class Channel(Generic[T]):
         item = self._async.get_nowait()
         self._count_out()
         if self.thread_waiting:
-            self.wake()
+            self._wake_thread()
         return item
 
     async def _wait_on_loop(self, must_wait: Callable[[], bool]) -> None:
@@ -107,7 +106,6 @@ class Channel(Generic[T]):
         The thread does not report a change that it makes before `loop_waiting` is set. That is harmless: `must_wait` is
         called after it is set, and sees the change.
         """
-        self.wake()  # the thread must not wait for more items while the loop waits for the thread
         self._loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._loop_waiters.append(waiter)
@@ -118,14 +116,9 @@ class Channel(Generic[T]):
         finally:
             self._loop_waiters.remove(waiter)
 
-    def wake(self) -> None:
-        """Wake the thread if it waits. On the loop."""
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
-        if self.thread_waiting:
-            self.thread_waiting = False
-            self._release_thread()
+    def _wake_thread(self) -> None:
+        self.thread_waiting = False
+        self._release_thread()
 
     # ---- the thread's side -------------------------------------------------------------------------------------------
 

@@ -14,10 +14,9 @@ from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.protocol.messages import EOS, Element, Final, Partial
 from speechbridge.protocol.request import ContentType, StreamRequest
 from speechbridge.server import intake, verdicts
-from speechbridge.server.intake import CHUNK
+from speechbridge.server.sending import CHUNK, Sender
 from speechbridge.server.session import LARGE, Sessions
 from speechbridge.settings import SessionSettings
-from syncbridge import Bridge
 from tests.helpers.peer import Peer
 from tests.helpers.puppet import PATIENCE, Puppet, SdkError, until
 
@@ -274,32 +273,30 @@ async def test_responses_are_counted_by_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "coalesce_from", "expected"),
+    ("request_", "collect_from", "expected"),
     [
-        (RAW, 1, [0.1, 0.1, 0.1, 0.1, 0.0, 0.1]),  # 3,200 bytes are 100 ms
-        (RAW, 2, [0.0] * 6),  # few sessions
-        (StreamRequest(PLANAR), 1, [0.0] * 6),  # its byte rate is not known
+        (RAW, 1, [3200, 640]),  # 3,200 bytes are 100 ms
+        (RAW, 2, [640] * 6),  # few sessions
+        (StreamRequest(PLANAR), 1, [640] * 6),  # its byte rate is not known
     ],
 )
-async def test_with_many_sessions_short_messages_wait_until_a_piece_of_100_ms_is_full(
-    request_: StreamRequest, coalesce_from: int, expected: list[float], monkeypatch: pytest.MonkeyPatch
+async def test_with_many_sessions_short_messages_are_collected_until_a_piece_of_100_ms_is_full(
+    request_: StreamRequest, collect_from: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lingers: list[float] = []
-    real = Bridge.send
+    real = Sender.send
 
-    async def send(bridge: Bridge[bytes, str], item: bytes, *, linger: float) -> None:
-        lingers.append(linger)
-        await real(bridge, item)
+    async def send(sender: Sender, audio: bytes, hold: float = 0.0) -> None:
+        await real(sender, audio, hold and 60.0)  # so that no slow machine ends it
 
-    monkeypatch.setattr(Bridge, "send", send)
-    monkeypatch.setattr(intake, "COALESCE_FROM", coalesce_from)
+    monkeypatch.setattr(Sender, "send", send)
+    monkeypatch.setattr(intake, "COLLECT_FROM", collect_from)
     async with stage(request=request_) as on:
         on.sdk.pull()
         on.client.say(*[bytes(640)] * 6, EOS)
         await until(on.sdk.feed_ended.is_set)
         on.sdk.finish()
         await on.close()
-    assert lingers == expected
+    assert [len(piece) for piece in on.sdk.taken if isinstance(piece, bytes)] == expected
 
 
 async def test_the_last_log_line_tells_how_late_captions_came(

@@ -110,9 +110,22 @@ async def test_3_whatever_the_sizes_the_graceful_path_loses_nothing_and_keeps_th
     assert statistics.outbound_peak <= outbound
 
 
+async def takes(bridge: Bridge[object, object], item: object, *, waits: bool) -> bool:
+    """Give an item to the SDK; return whether it was accepted."""
+    if not waits:
+        return bridge.send_nowait(item)
+    try:
+        await bridge.send(item)
+    except (Closed, Broken):
+        return False
+    return True
+
+
 @settings(max_examples=60)
 @given(
-    steps=st.lists(st.sampled_from(["send", "linger", "say", "read", "end", "cancel", "finish", "fail"]), max_size=25)
+    steps=st.lists(
+        st.sampled_from(["send", "send_nowait", "say", "read", "end", "cancel", "finish", "fail"]), max_size=25
+    )
 )
 async def test_3_what_send_accepted_is_either_fed_or_counted_as_lost(steps: list[str]) -> None:
     """Any calls in any order: nothing hangs, accepted items keep their order, the losses add up."""
@@ -122,13 +135,10 @@ async def test_3_what_send_accepted_is_either_fed_or_counted_as_lost(steps: list
             puppet.pull()
             for step in steps:
                 match step:
-                    case "send" | "linger":
+                    case "send" | "send_nowait":
                         number = next(numbers)
-                        try:
-                            await bridge.send(number, linger=60.0 * (step == "linger"))
-                        except (Closed, Broken):
-                            continue
-                        accepted.append(number)
+                        if await takes(bridge, number, waits=step == "send"):
+                            accepted.append(number)
                     case "say":
                         puppet.say("word")
                     case "read" if bridge.statistics().outbound_depth:
@@ -166,27 +176,26 @@ async def test_5_nothing_is_unbounded() -> None:
     assert puppet.taken == [1]
 
 
-@pytest.mark.parametrize("waker", ["another item", "no more room", "the end", "time"])
-async def test_5_a_lingering_item_waits_for_the_next_one_a_full_queue_the_end_or_its_time(waker: str) -> None:
+async def test_5_send_nowait_takes_an_item_while_there_is_room_and_the_bridge_is_open() -> None:
     puppet = Puppet()
-    with anyio.fail_after(PATIENCE):
-        async with Bridge(puppet.start, abort=puppet.abort, limits=Limits(inbound=2)) as bridge:
-            puppet.pull()
-            await until(lambda: bridge._inbound.thread_waiting)
-            await bridge.send(1, linger=0.01 if waker == "time" else 60.0)
-            if waker != "time":
-                assert bridge._inbound.thread_waiting
-                assert puppet.taken == []
-            match waker:
-                case "another item":
-                    await bridge.send(2)
-                case "no more room":
-                    await bridge.send(2, linger=60.0)
-                    await bridge.send(3, linger=60.0)
-                case "the end":
-                    bridge.end()
-            await until(lambda: 1 in puppet.taken)
-            bridge.cancel()
+    bridge = Bridge(puppet.start, abort=puppet.abort, limits=Limits(inbound=2))
+    assert not bridge.send_nowait(0)
+    async with bridge:
+        assert bridge.send_nowait(1)
+        assert bridge.send_nowait(2)
+        assert not bridge.has_room
+        assert not bridge.send_nowait(3)
+        puppet.take()
+        await until(lambda: bridge.has_room)
+        assert bridge.send_nowait(4)
+        puppet.take()
+        await until(lambda: bridge.has_room)
+        bridge.end()
+        assert not bridge.has_room
+        assert not bridge.send_nowait(5)
+        puppet.take()
+        await until(lambda: len(puppet.taken) == 3)
+    assert puppet.taken == [1, 2, 4]
 
 
 async def test_6_signals_are_idempotent_and_come_from_any_thread() -> None:

