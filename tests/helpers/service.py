@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import uvicorn.server
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -29,6 +32,14 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0  # seconds; nothing waits this long unless it is broken
 STREAM = f"{PATH}?{StreamRequest(ContentType.raw()).query()}"
+
+
+async def _sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds / 10)
+
+
+# At its end uvicorn sleeps for 0.1 s, and again until all connections are closed: hundreds of tests would wait for it.
+vars(uvicorn.server)["asyncio"] = SimpleNamespace(**{**vars(asyncio), "sleep": _sleep})
 
 
 def quiet(audio: Iterator[bytes]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import anyio
 import httpx2
 import pytest
 
+from tests.helpers.forms import web
 from tests.helpers.service import PATIENCE, STREAM, client, ending, service
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def children() -> list[int]:
 
 
 async def get(server: Server, path: str) -> tuple[int, str]:
-    async with httpx2.AsyncClient() as http:
-        answer = await http.get(server.url.replace("ws://", "http://") + path)
+    async with web(server) as http:
+        answer = await http.get(path)
     assert answer.headers["content-type"].startswith("text/plain")
     return answer.status_code, answer.text
 
