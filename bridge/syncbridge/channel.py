@@ -52,9 +52,10 @@ class Channel(Generic[T]):
         self._thread_waiter.acquire()
         self._is_over = False
         self.thread_waiting = False  # the thread waits: the loop must wake it
-        # `entered` is counted by the putting side alone, before each item; `left` by the getting side alone, after each
-        # item. So plain integers are exact, and their difference is never less than the number of queued items.
-        self.entered = self.left = 0
+        # `entered` is counted by the putting side alone, before each item, and `_ready` after it; `left` by the getting
+        # side alone, after each item. So plain integers are exact, and there are never more queued items than
+        # `entered - left`, nor, until a channel is over, fewer than `_ready - left`.
+        self.entered = self.left = self._ready = 0
         self.peak = 0  # the greatest depth so far
         self._measured = 0  # the number of the item whose wait is measured: set by the putter, reset by the getter
         self._put_at = 0.0
@@ -84,6 +85,7 @@ class Channel(Generic[T]):
         except AsyncQueueShutDown:
             self.entered -= 1
             raise
+        self._ready += 1
         self.peak = max(self.peak, depth)
         if self.thread_waiting:
             self._wake_thread()
@@ -132,6 +134,7 @@ class Channel(Generic[T]):
         except SyncQueueShutDown:
             self.entered -= 1
             raise
+        self._ready += 1
         self.peak = max(self.peak, depth)
         if self.loop_waiting:
             self._notify_loop()
@@ -158,7 +161,7 @@ class Channel(Generic[T]):
         return self.entered - self.left >= self._room and not self._is_over
 
     def _is_empty(self) -> bool:
-        return not self._sync.qsize() and not self._is_over
+        return self._ready == self.left and not self._is_over
 
     def _count_in(self) -> int:
         """Count an item, before the other side can take it. Returns the depth of the queue, this item included."""
