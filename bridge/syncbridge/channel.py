@@ -79,14 +79,7 @@ class Channel(Generic[T]):
 
     def send_nowait(self, item: T) -> None:
         """Put from the loop; there must be room."""
-        depth = self._count_in()
-        try:
-            self._async.put_nowait(item)
-        except AsyncQueueShutDown:
-            self.entered -= 1
-            raise
-        self._ready += 1
-        self.peak = max(self.peak, depth)
+        self._enter(item, self._async.put_nowait)
         if self.thread_waiting:
             self._wake_thread()
 
@@ -128,14 +121,7 @@ class Channel(Generic[T]):
         """Put from the thread, waiting for room."""
         while self._is_full():
             self._wait_in_thread(self._is_full)
-        depth = self._count_in()
-        try:
-            self._sync.put_nowait(item)
-        except SyncQueueShutDown:
-            self.entered -= 1
-            raise
-        self._ready += 1
-        self.peak = max(self.peak, depth)
+        self._enter(item, self._sync.put_nowait)
         if self.loop_waiting:
             self._notify_loop()
 
@@ -163,12 +149,19 @@ class Channel(Generic[T]):
     def _is_empty(self) -> bool:
         return self._ready == self.left and not self._is_over
 
-    def _count_in(self) -> int:
-        """Count an item, before the other side can take it. Returns the depth of the queue, this item included."""
+    def _enter(self, item: T, put: Callable[[T], object]) -> None:
+        """Put an item, and count it before the other side can take it."""
         self.entered += 1
         if self.entered % MEASURED_EVERY == 0 and not self._measured:
             self._put_at, self._measured = time.perf_counter(), self.entered
-        return self.entered - self.left
+        depth = self.entered - self.left
+        try:
+            put(item)
+        except (AsyncQueueShutDown, SyncQueueShutDown):
+            self.entered -= 1
+            raise
+        self._ready += 1
+        self.peak = max(self.peak, depth)
 
     def _count_out(self) -> None:
         self.left += 1
