@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechbridge.server.sending import CHUNK, Sender
-from syncbridge import Bridge, Closed, Limits
+from syncbridge import Bridge, Closed, Early, Limits
 from tests.helpers.puppet import PATIENCE, Puppet, until
 
 if TYPE_CHECKING:
@@ -104,6 +104,17 @@ async def test_what_is_held_back_when_the_bridge_ends_is_dropped_without_an_erro
         bridge.cancel()
         sender.end()
         assert bridge.statistics().sent == 0
+
+
+async def test_what_the_sdk_did_not_take_is_told_to_the_reader_of_its_responses() -> None:
+    puppet = Puppet()
+    async with sending(puppet) as (sender, bridge):
+        await sender.send(b"one", LONG)
+        puppet.finish()
+        await until(lambda: not bridge.has_room)
+        sender.end()
+        with pytest.raises(Early):
+            await anext(bridge)
 
 
 @given(

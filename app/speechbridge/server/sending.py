@@ -46,17 +46,21 @@ class Sender:
             await self._bridge.send(audio[start : start + CHUNK])
 
     def end(self) -> None:
-        """End the bridge's input, after all audio. Idempotent, never waits."""
-        self._send_held()
-        self._bridge.end()
+        """End the bridge's input, after all audio. Idempotent, never waits.
+
+        If the bridge has ended and takes no more audio, its input is left open: whoever reads its responses gets Early.
+        """
+        if self._send_held():
+            self._bridge.end()
 
     def close(self) -> None:
         """Drop audio that is held back."""
         self._taken()
 
-    def _send_held(self) -> None:
-        if audio := self._taken():
-            self._bridge.send_nowait(audio)  # takes it, unless the bridge has ended, and drops its queue as well
+    def _send_held(self) -> bool:
+        """Send what is held back; return whether it was taken: it is, unless the bridge has ended."""
+        audio = self._taken()
+        return not audio or self._bridge.send_nowait(audio)
 
     def _taken(self) -> bytes:
         if self._timer is not None:
